@@ -1,0 +1,9 @@
+"""Fused graph pooling for PyTorch: DiffPool and the soft-clustering poolers around it."""
+
+from hierpool._version import __version__
+from hierpool.backends import explain
+from hierpool.integrations.pyg import dense_diff_pool
+from hierpool.ops import soft_pool
+from hierpool.record import SoftPoolRecord
+
+__all__ = ["SoftPoolRecord", "__version__", "dense_diff_pool", "explain", "soft_pool"]

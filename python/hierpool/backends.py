@@ -1,0 +1,99 @@
+"""Which implementation runs an operator, and why the others do not.
+
+A backend is a *filler*: it is handed inputs that were checked and outputs that were allocated, and fills them.
+Schemas, shapes, autograd and argument checks exist once, in :mod:`hierpool.ops`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from types import ModuleType
+from typing import NamedTuple
+
+OPS = ("soft_pool_dense",)
+
+
+class Backend(NamedTuple):
+    """One row of the table: ``can_run(op, device_type)`` is ``None``, or the sentence that says why not."""
+
+    name: str
+    module: str
+    can_run: Callable[[str, str], str | None]
+
+    def filler(self, op: str) -> ModuleType:
+        """The module with ``forward`` and ``backward`` of an operator."""
+        return import_module(f"{self.module}.{op}")
+
+
+class Verdict(NamedTuple):
+    """What :func:`explain` says of one operator, device and backend."""
+
+    op: str
+    device: str
+    backend: str
+    runs: bool
+    reason: str
+
+
+def _native_can_run(op: str, device_type: str) -> str | None:
+    from hierpool import _native
+
+    if device_type != "cpu":
+        return f"the C++ kernels run on CPU tensors, not on {device_type}"
+    return _native.unavailable_reason()
+
+
+def _reference_can_run(op: str, device_type: str) -> str | None:
+    return None
+
+
+# In order of preference: "auto" takes the first that can run.
+_TABLE = (
+    Backend("native", "hierpool.ops.native", _native_can_run),
+    Backend("reference", "hierpool.ops.fallback", _reference_can_run),
+)
+NAMES = ("auto", *(backend.name for backend in _TABLE))
+
+
+def check_name(backend: str) -> None:
+    """Raise ``ValueError`` unless ``backend`` is ``"auto"`` or in the table."""
+    if backend not in NAMES:
+        raise ValueError(f"backend must be one of {', '.join(map(repr, NAMES))}, got {backend!r}")
+
+
+def select(op: str, device_type: str, backend: str = "auto") -> Backend:
+    """The backend that runs ``op`` on tensors of ``device_type``.
+
+    Raises:
+        RuntimeError: a backend was named and cannot run; the message is its reason.
+    """
+    for row in _TABLE:
+        if backend in ("auto", row.name):
+            reason = row.can_run(op, device_type)
+            if reason is None:
+                return row
+            if backend == row.name:
+                raise RuntimeError(f"backend {backend!r} cannot run {op} on {device_type}: {reason}")
+    raise ValueError(f"backend must be one of {', '.join(map(repr, NAMES))}, got {backend!r}")
+
+
+def available(op: str, device_type: str = "cpu") -> list[str]:
+    """Names of the backends that can run ``op`` on tensors of ``device_type``, best first."""
+    return [row.name for row in _TABLE if row.can_run(op, device_type) is None]
+
+
+def explain(device_types: tuple[str, ...] = ("cpu", "cuda")) -> list[Verdict]:
+    """For each operator, device type and backend: whether ``backend="auto"`` takes it, and why not otherwise."""
+    verdicts = []
+    for op in OPS:
+        for device in device_types:
+            chosen = select(op, device).name
+            for row in _TABLE:
+                reason = row.can_run(op, device)
+                if row.name == chosen:
+                    text = "runs"
+                else:
+                    text = reason or f"{chosen} is preferred"
+                verdicts.append(Verdict(op, device, row.name, row.name == chosen, text))
+    return verdicts

@@ -1,0 +1,1 @@
+"""Drop-in names and signatures of other libraries."""

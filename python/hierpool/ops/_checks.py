@@ -1,0 +1,107 @@
+"""Argument checks. Metadata is checked on every call, before any kernel runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+ADJ_DTYPES = (*FLOATS, torch.bool, torch.int8, torch.uint8)
+_INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+
+
+def _names(dtypes: tuple[torch.dtype, ...]) -> str:
+    return ", ".join(str(d).removeprefix("torch.") for d in dtypes)
+
+
+def _shape(t: Tensor) -> str:
+    return str(tuple(t.shape))
+
+
+def check_tensor(name: str, value: Any, dtypes: tuple[torch.dtype, ...]) -> None:
+    """Raise ``TypeError`` unless ``value`` is a strided tensor of one of ``dtypes``."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.layout is not torch.strided:
+        raise TypeError(
+            f"{name} must be a dense (strided) tensor, got layout {value.layout}; call {name}.to_dense() first"
+        )
+    if value.dtype not in dtypes:
+        raise TypeError(
+            f"{name} must have dtype {_names(dtypes)}, got {str(value.dtype).removeprefix('torch.')}"
+        )
+
+
+def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> int:
+    """The index of ``value`` among ``choices``; ``ValueError`` if it is none of them."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    return choices.index(value)
+
+
+def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
+    """Check types, shapes and devices of a padded dense batch."""
+    check_tensor("x", x, FLOATS)
+    check_tensor("adj", adj, ADJ_DTYPES)
+    check_tensor("s", s, FLOATS)
+    if s.dim() != 3:
+        raise ValueError(f"s must have shape [B, N, K], got {_shape(s)}")
+    b, n, k = s.shape
+    if k == 0:
+        raise ValueError(f"s must have at least one cluster in its last dimension, got shape {_shape(s)}")
+    if x.dim() != 3 or x.size(0) != b or x.size(1) != n:
+        raise ValueError(f"x must have shape [B, N, F] = [{b}, {n}, F] to match s, got {_shape(x)}")
+    if adj.dim() not in (3, 4) or adj.size(0) != b or adj.size(-1) != n or adj.size(-2) != n:
+        raise ValueError(
+            f"adj must have shape [B, N, N] = [{b}, {n}, {n}] or [B, R, N, N] to match s, got {_shape(adj)}"
+        )
+    if adj.dim() == 4 and adj.size(1) == 0:
+        raise ValueError(f"adj must have at least one edge type in dimension 1, got shape {_shape(adj)}")
+    if mask is not None and num_nodes is not None:
+        raise ValueError("mask and num_nodes say the same thing twice; give one of them")
+    if mask is not None:
+        if not isinstance(mask, Tensor):
+            raise TypeError(f"mask must be a torch.Tensor, got {type(mask).__name__}")
+        if mask.dim() != 2 or mask.size(0) != b or mask.size(1) != n:
+            raise ValueError(f"mask must have shape [B, N] = [{b}, {n}], got {_shape(mask)}")
+    if num_nodes is not None:
+        check_tensor("num_nodes", num_nodes, _INTEGERS)
+        if num_nodes.dim() != 1 or num_nodes.size(0) != b:
+            raise ValueError(f"num_nodes must have shape [B] = [{b}], got {_shape(num_nodes)}")
+    for name, value in (("x", x), ("adj", adj), ("mask", mask), ("num_nodes", num_nodes)):
+        if value is not None and value.device != s.device:
+            raise ValueError(f"{name} must be on the device of s, {s.device}, got {value.device}")
+
+
+def temperature_tensor(temperature: Any, given: bool, s: Tensor) -> Tensor | None:
+    """The temperature as a 0-d tensor beside ``s``, or ``None`` where it is 1."""
+    if isinstance(temperature, Tensor):
+        check_tensor("temperature", temperature, FLOATS)
+        if temperature.dim() != 0:
+            raise ValueError(f"temperature must be a float or a 0-d tensor, got shape {_shape(temperature)}")
+        if temperature.device != s.device:
+            raise ValueError(f"temperature must be on the device of s, {s.device}, got {temperature.device}")
+    elif isinstance(temperature, bool) or not isinstance(temperature, (int, float, torch.SymFloat)):
+        raise TypeError(f"temperature must be a float or a 0-d tensor, got {type(temperature).__name__}")
+    elif temperature == 1.0:
+        return None
+    elif not 0 < temperature < float("inf"):
+        raise ValueError(f"temperature must be positive and finite, got {temperature}")
+    if given:
+        raise ValueError("temperature has no meaning with assignment='given'")
+    if isinstance(temperature, Tensor):
+        return temperature
+    dtype = torch.float64 if s.dtype == torch.float64 else torch.float32
+    return torch.full((), temperature, dtype=dtype, device=s.device)
+
+
+def check_values(n: int, num_nodes: Tensor | None, temperature: Tensor | None) -> None:
+    """Check values that are cheap to read, which is those on the CPU."""
+    if num_nodes is not None and num_nodes.device.type == "cpu" and num_nodes.numel():
+        low, high = (int(v) for v in torch.aminmax(num_nodes))
+        if low < 0 or high > n:
+            raise ValueError(f"num_nodes must lie between 0 and N = {n}, got values from {low} to {high}")
+    if temperature is not None and temperature.device.type == "cpu" and not float(temperature) > 0:
+        raise ValueError(f"temperature must be positive, got {float(temperature)}")

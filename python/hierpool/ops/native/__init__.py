@@ -1,0 +1,1 @@
+"""Fillers that run the C++ kernels."""

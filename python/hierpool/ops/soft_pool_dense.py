@@ -1,0 +1,287 @@
+"""``hierpool::soft_pool_dense``: the operator on padded dense batches."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from hierpool import backends
+from hierpool.ops import _checks
+from hierpool.record import SoftPoolRecord
+from hierpool.reference.soft_pool_dense import DenseForward, accumulation_dtype
+
+_LIB = torch.library.Library("hierpool", "FRAGMENT")
+_OP = "hierpool::soft_pool_dense"
+_OP_BACKWARD = "hierpool::soft_pool_dense_backward"
+
+_LIB.define(
+    "soft_pool_dense(Tensor logits, Tensor x, Tensor adj, Tensor? mask, Tensor? num_nodes, Tensor? temperature,"
+    " bool given, bool? symmetric, bool want_gram, bool want_link, bool want_entropy, bool save, str backend)"
+    " -> (Tensor s, Tensor x_pooled, Tensor adj_pooled, Tensor gram, Tensor vectors, Tensor scalars,"
+    " Tensor totals, Tensor m, Tensor degree, Tensor is_symmetric)"
+)
+_LIB.define(
+    "soft_pool_dense_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
+    " Tensor? dscalars, Tensor? dtotals, Tensor s, Tensor gram, Tensor totals, Tensor m, Tensor degree,"
+    " Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask, Tensor? num_nodes, Tensor? temperature,"
+    " bool given, bool need_logits, bool need_x, bool need_adj, str backend) -> (Tensor, Tensor, Tensor)"
+)
+
+
+def _allocate(
+    logits: Tensor, x: Tensor, adj: Tensor, want_gram: bool, save: bool
+) -> tuple[DenseForward, tuple[Tensor, ...]]:
+    """The shape function: uninitialised outputs, as the fillers see them and as the operator returns them."""
+    b, n, k = logits.shape
+    channels = adj.size(1) if adj.dim() == 4 else 1
+    acc = accumulation_dtype(logits, x, adj)
+    empty = logits.new_empty
+    kg = k if want_gram else 0
+    rows = n if save else 0
+    out = DenseForward(
+        s=empty(b, n, k),
+        x=x.new_empty(b, k, x.size(2)),
+        adj=empty((b, channels, k, k), dtype=acc),
+        gram=empty((b, kg, kg), dtype=acc),
+        vectors=empty((b, 1 + channels, k), dtype=acc),
+        scalars=empty((b, 2 + 4 * channels), dtype=acc),
+        totals=empty((1 + channels,), dtype=acc),
+        m=empty((b, channels, rows, k), dtype=acc),
+        degree=empty((b, channels, rows), dtype=acc),
+        symmetric=empty((b, channels if save else 0), dtype=torch.bool),
+    )
+    if adj.dim() == 4:
+        return out, tuple(out)
+    return out, tuple(out._replace(adj=out.adj.squeeze(1)))
+
+
+def _forward(
+    logits: Tensor,
+    x: Tensor,
+    adj: Tensor,
+    mask: Tensor | None,
+    num_nodes: Tensor | None,
+    temperature: Tensor | None,
+    given: bool,
+    symmetric: bool | None,
+    want_gram: bool,
+    want_link: bool,
+    want_entropy: bool,
+    save: bool,
+    backend: str,
+) -> tuple[Tensor, ...]:
+    _checks.check_values(logits.size(1), num_nodes, temperature)
+    filler = backends.select("soft_pool_dense", logits.device.type, backend).filler("soft_pool_dense")
+    out, returned = _allocate(logits, x, adj, want_gram, save)
+    stacked = adj if adj.dim() == 4 else adj.unsqueeze(1)
+    filler.forward(
+        out, logits, x, stacked, mask, num_nodes, temperature, given, symmetric, want_link, want_entropy
+    )
+    return returned
+
+
+def _allocate_backward(
+    s: Tensor, x: Tensor, adj: Tensor, need_logits: bool, need_x: bool, need_adj: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    def like(t: Tensor, needed: bool) -> Tensor:
+        return t.new_empty(t.shape) if needed else t.new_empty((0,))
+
+    return like(s, need_logits), like(x, need_x), like(adj, need_adj)
+
+
+def _backward(
+    ds: Tensor | None,
+    dx: Tensor | None,
+    dadj: Tensor | None,
+    dgram: Tensor | None,
+    dvectors: Tensor | None,
+    dscalars: Tensor | None,
+    dtotals: Tensor | None,
+    s: Tensor,
+    gram: Tensor,
+    totals: Tensor,
+    m: Tensor,
+    degree: Tensor,
+    is_symmetric: Tensor,
+    x: Tensor,
+    adj: Tensor,
+    mask: Tensor | None,
+    num_nodes: Tensor | None,
+    temperature: Tensor | None,
+    given: bool,
+    need_logits: bool,
+    need_x: bool,
+    need_adj: bool,
+    backend: str,
+) -> tuple[Tensor, Tensor, Tensor]:
+    filler = backends.select("soft_pool_dense", s.device.type, backend).filler("soft_pool_dense")
+    returned = _allocate_backward(s, x, adj, need_logits, need_x, need_adj)
+    if adj.dim() == 3:
+        adj = adj.unsqueeze(1)
+        dadj = None if dadj is None else dadj.unsqueeze(1)
+    saved = DenseForward(s, x, adj, gram, totals, totals, totals, m, degree, is_symmetric)
+    filler.backward(
+        (
+            returned[0] if need_logits else None,
+            returned[1] if need_x else None,
+            returned[2].view(adj.shape) if need_adj else None,
+        ),
+        (ds, dx, dadj, dgram, dvectors, dscalars, dtotals),
+        saved,
+        x,
+        adj,
+        mask,
+        num_nodes,
+        temperature,
+        given,
+    )
+    return returned
+
+
+def _forward_fake(logits: Tensor, x: Tensor, adj: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    want_gram, save = rest[5], rest[8]
+    return _allocate(logits, x, adj, want_gram, save)[1]
+
+
+def _backward_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    s, x, adj = args[7], args[13], args[14]
+    return _allocate_backward(s, x, adj, *args[19:22])
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    logits, x, adj, mask, num_nodes, temperature, given = inputs[:7]
+    if not inputs[11]:
+        raise RuntimeError("soft_pool_dense was called with save=False and cannot be differentiated")
+    s, _, _, gram, _, _, totals, m, degree, is_symmetric = output
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(m, degree, is_symmetric)
+    ctx.save_for_backward(
+        s, gram, totals, m, degree, is_symmetric, x, adj, mask, num_nodes, temperature,
+        logits if temperature is not None and temperature.requires_grad else None,
+    )  # fmt: skip
+    ctx.given, ctx.backend = given, inputs[12]
+
+
+def _autograd(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+    *saved, temperature, logits = ctx.saved_tensors
+    need_logits, need_x, need_adj = ctx.needs_input_grad[:3]
+    need_temperature = ctx.needs_input_grad[5]
+    dlogits, dx, dadj = torch.ops.hierpool.soft_pool_dense_backward(
+        *grads[:7],
+        *saved,
+        temperature,
+        ctx.given,
+        need_logits or need_temperature,
+        need_x,
+        need_adj,
+        ctx.backend,
+    )
+    dtemperature = None
+    if need_temperature:  # logits in padding may be NaN, where dlogits is 0
+        product = torch.where(dlogits != 0, dlogits * logits, 0)
+        dtemperature = -product.sum(dtype=torch.float64).to(temperature.dtype) / temperature
+    return (
+        dlogits if need_logits else None,
+        dx if need_x else None,
+        dadj if need_adj else None,
+        None,
+        None,
+        dtemperature,
+        *(None,) * 7,
+    )
+
+
+def _no_second_derivative(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
+    raise RuntimeError(
+        "soft_pool_dense has no second derivative; hierpool.reference.soft_pool_dense is differentiable any "
+        "number of times"
+    )
+
+
+for _key in ("CPU", "CUDA"):
+    _LIB.impl("soft_pool_dense", _forward, _key)
+    _LIB.impl("soft_pool_dense_backward", _backward, _key)
+torch.library.register_fake(_OP, _forward_fake, lib=_LIB)
+torch.library.register_fake(_OP_BACKWARD, _backward_fake, lib=_LIB)
+torch.library.register_autograd(_OP, _autograd, setup_context=_setup_context, lib=_LIB)
+torch.library.register_autograd(_OP_BACKWARD, _no_second_derivative, lib=_LIB)
+
+
+def soft_pool(
+    x: Tensor,
+    adj: Tensor,
+    s: Tensor,
+    *,
+    mask: Tensor | None = None,
+    num_nodes: Tensor | None = None,
+    assignment: Literal["softmax", "given"] = "softmax",
+    temperature: float | Tensor = 1.0,
+    symmetric: bool | None = None,
+    link_loss: Literal["frobenius"] | None = "frobenius",
+    entropy: bool = True,
+    gram: bool | None = None,
+    backend: str = "auto",
+) -> SoftPoolRecord:
+    r"""Pool a padded batch of graphs by a soft assignment, in one pass over the nodes.
+
+    .. math::
+        S = m \odot \mathrm{softmax}(L / T), \quad X' = S^T X, \quad A' = S^T A S
+
+    together with the sums from which the auxiliary losses follow; see :class:`SoftPoolRecord`. No ``N x N``
+    temporary is made in forward or backward, padding costs nothing, and NaN or inf in padding reaches no output.
+
+    Args:
+        x: node features :math:`X`, ``[B, N, F]``, float64, float32, bfloat16 or float16.
+        adj: adjacency :math:`A`, ``[B, N, N]``, or ``[B, R, N, N]`` for R edge types; weighted or not, directed or
+            not; a floating dtype, or bool, int8 or uint8 with values used as they are. It is read where it lies,
+            without a copy, if its last dimension is contiguous.
+        s: assignment logits :math:`L`, ``[B, N, K]``; the assignment :math:`S` itself if ``assignment="given"``.
+        mask: valid nodes, ``[B, N]``, any dtype, non-zero means valid; may have holes. It selects rows of ``x`` and
+            ``s`` and rows and columns of ``adj``.
+        num_nodes: number of valid nodes, int64 ``[B]``: the first ``num_nodes[b]`` of graph ``b`` are valid.
+            Exclusive with ``mask``.
+        assignment: ``"softmax"`` of ``s`` over clusters, or ``"given"``: ``s`` is used as it is.
+        temperature: :math:`T > 0`, a float or a 0-d tensor (which may need a gradient, and whose changes do not
+            recompile).
+        symmetric: whether every :math:`A` equals its transpose. ``True`` saves the product :math:`A^T S` of the
+            backward and is not checked; ``None`` finds out, exactly.
+        link_loss: ``"frobenius"`` for :math:`|A - S S^T|_F^2`, or ``None`` to skip it.
+        entropy: whether to compute the entropies.
+        gram: whether to compute :math:`S^T S`; ``None``: if ``link_loss`` needs it.
+        backend: ``"auto"``, ``"native"`` or ``"reference"``; see :func:`hierpool.explain`.
+
+    Returns:
+        The record. Gradients flow to ``s``, ``x``, ``adj`` and ``temperature``; results do not depend on the number
+        of threads. A second derivative raises; :func:`hierpool.reference.soft_pool_dense` has them.
+
+    Raises:
+        TypeError: an argument is not a tensor, or its dtype or layout is not supported.
+        ValueError: shapes, devices or values disagree; the message names the argument.
+        RuntimeError: a named backend cannot run here; the message says why.
+
+    Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
+    """
+    _checks.check_dense(x, adj, s, mask, num_nodes)
+    given = _checks.check_choice("assignment", assignment, ("softmax", "given")) == 1
+    want_link = _checks.check_choice("link_loss", link_loss, (None, "frobenius")) == 1
+    backends.check_name(backend)
+    if gram is None:
+        gram = want_link
+    elif want_link and not gram:
+        raise ValueError(
+            "gram=False leaves out what link_loss='frobenius' needs; pass link_loss=None as well"
+        )
+    if mask is not None and mask.dtype is not torch.bool:
+        mask = mask != 0
+    if num_nodes is not None:
+        num_nodes = num_nodes.to(torch.int64)
+    scale = _checks.temperature_tensor(temperature, given, s)
+    save = torch.is_grad_enabled() and (
+        s.requires_grad or x.requires_grad or adj.requires_grad or (scale is not None and scale.requires_grad)
+    )
+    out = torch.ops.hierpool.soft_pool_dense(
+        s, x, adj, mask, num_nodes, scale, given, symmetric, gram, want_link, entropy, save, backend
+    )
+    return SoftPoolRecord(out[0], out[1], out[2], out[3] if gram else None, *out[4:7])

@@ -1,0 +1,108 @@
+"""The record of soft pooling: the few sums over nodes from which every soft pooler and its losses follow.
+
+Source of the operator: Ying et al., "Hierarchical Graph Representation Learning with Differentiable Pooling",
+NeurIPS 2018 (arXiv:1806.08804).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+# Columns of `scalars` [B, 2 + 4R]: two per graph, then four groups of one per edge type.
+NUM_NODES = 0
+ENTROPY = 1
+_CUT_DEGREE, _ADJ_SQ, _TOTAL_DEGREE, _LINK_SQ = range(4)
+
+
+def scalar_columns(group: int, channels: int) -> slice:
+    """Columns of `scalars` that hold one of the per-edge-type groups."""
+    start = 2 + group * channels
+    return slice(start, start + channels)
+
+
+class SoftPoolRecord(NamedTuple):
+    r"""Everything soft pooling computes in its one pass over the nodes.
+
+    With the assignment :math:`S` (zero on invalid rows), features :math:`X`, adjacency :math:`A`, :math:`d = A 1`:
+
+    ================  =====================================================  ==============
+    name              value                                                  shape
+    ================  =====================================================  ==============
+    ``s``             :math:`S`                                              ``[B, N, K]``
+    ``x``             :math:`S^T X`                                          ``[B, K, F]``
+    ``adj``           :math:`S^T A S`                                        ``[B, K, K]``
+    ``gram``          :math:`S^T S` (``None`` if it was not asked for)       ``[B, K, K]``
+    ``size``          :math:`S^T 1`                                          ``[B, K]``
+    ``volume``        :math:`S^T d`                                          ``[B, K]``
+    ``num_nodes``     number of valid nodes :math:`n`                        ``[B]``
+    ``entropy``       :math:`-\sum_{ik} s_{ik} \log s_{ik}`                  ``[B]``
+    ``cut_degree``    :math:`\sum_i d_i |s_i|^2`                             ``[B]``
+    ``adj_sq``        :math:`|A|_F^2`                                        ``[B]``
+    ``total_degree``  :math:`\sum_i d_i`                                     ``[B]``
+    ``link_sq``       :math:`|A - S S^T|_F^2`                                ``[B]``
+    ``link_norm``     :math:`(\sum_b` ``link_sq`` :math:`)^{1/2}`            ``[]``
+    ``total_entropy`` :math:`\sum_b` ``entropy``                             ``[]``
+    ================  =====================================================  ==============
+
+    With several edge types (``adj`` given as ``[B, R, N, N]``), ``adj`` is ``[B, R, K, K]``, ``volume`` is
+    ``[B, R, K]``, every scalar that involves :math:`A` is ``[B, R]`` and ``link_norm`` is ``[R]``.
+
+    ``s`` has the dtype of the logits and ``x`` that of the features; everything else is float32 (float64 if any
+    input is). A field whose computation was switched off is NaN (``entropy``, ``link_sq``) or ``None`` (``gram``).
+    The named scalars are views of the packed tensors, made on access.
+    """
+
+    s: Tensor
+    x: Tensor
+    adj: Tensor
+    gram: Tensor | None
+    vectors: Tensor  # [B, 1 + R, K]: size, then the volume of each edge type
+    scalars: Tensor  # [B, 2 + 4R]
+    totals: Tensor  # [1 + R]: total entropy, then the link norm of each edge type
+
+    def _per_type(self, group: int) -> Tensor:
+        if self.adj.dim() == 3:
+            return self.scalars.select(-1, 2 + group)
+        return self.scalars[:, scalar_columns(group, self.adj.size(1))]
+
+    @property
+    def size(self) -> Tensor:
+        return self.vectors.select(1, 0)
+
+    @property
+    def volume(self) -> Tensor:
+        return self.vectors.select(1, 1) if self.adj.dim() == 3 else self.vectors[:, 1:]
+
+    @property
+    def num_nodes(self) -> Tensor:
+        return self.scalars.select(-1, NUM_NODES)
+
+    @property
+    def entropy(self) -> Tensor:
+        return self.scalars.select(-1, ENTROPY)
+
+    @property
+    def cut_degree(self) -> Tensor:
+        return self._per_type(_CUT_DEGREE)
+
+    @property
+    def adj_sq(self) -> Tensor:
+        return self._per_type(_ADJ_SQ)
+
+    @property
+    def total_degree(self) -> Tensor:
+        return self._per_type(_TOTAL_DEGREE)
+
+    @property
+    def link_sq(self) -> Tensor:
+        return self._per_type(_LINK_SQ)
+
+    @property
+    def total_entropy(self) -> Tensor:
+        return self.totals.select(0, 0)
+
+    @property
+    def link_norm(self) -> Tensor:
+        return self.totals.select(0, 1) if self.adj.dim() == 3 else self.totals[1:]

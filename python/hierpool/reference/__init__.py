@@ -1,0 +1,5 @@
+"""The operators in plain PyTorch: the oracle of every test and the fallback of every machine."""
+
+from hierpool.reference.soft_pool_dense import soft_pool_dense, soft_pool_dense_backward
+
+__all__ = ["soft_pool_dense", "soft_pool_dense_backward"]
