@@ -1,0 +1,117 @@
+"""The native operator library: loaded on first use, once, or the reason why it is not.
+
+Two files may sit beside this one. ``_hierpool_ops.so`` registers the C++ kernels with PyTorch's dispatcher under
+``torch.ops.hierpool_native``; it holds no Python symbol and serves every torch from :data:`MINIMUM_TORCH` on.
+``_C`` is an ordinary extension module for what is not a tensor operator; nothing in the operators needs it.
+``_build.json`` is written by every installation and says which of them were built, and why the others were not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import NamedTuple
+
+MINIMUM_TORCH = (2, 10)
+LIBRARY_NAME = "_hierpool_ops.so"
+REMEDY = (
+    "To get the native backend, install a C++20 compiler (g++ 11, clang 14 or newer), then, in the environment that"
+    " has torch, run `pip install cmake ninja pybind11 'setuptools>=77'` and"
+    " `HIERPOOL_REQUIRE_NATIVE=1 pip install --no-build-isolation --force-reinstall --no-deps .`"
+    " in a checkout of hierpool; a build that fails then stops with the compiler's error."
+)
+
+_HERE = Path(__file__).parent
+
+
+class BuildRecord(NamedTuple):
+    """What the installation says of itself.
+
+    Attributes:
+        native: the operator library was built.
+        python_module: the ``_C`` module was built.
+        reason: one sentence saying why the library was not built; empty if it was.
+        details: the end of the build's output if it failed; empty otherwise.
+    """
+
+    native: bool
+    python_module: bool
+    reason: str
+    details: str
+
+
+def read_build_record(folder: Path = _HERE) -> BuildRecord:
+    """The record beside the package, or one that says it is missing or unreadable."""
+    path = folder / "_build.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return BuildRecord(**{name: content[name] for name in BuildRecord._fields})
+    except FileNotFoundError:
+        reason = f"{path} does not exist: the package was not installed by pip (running from a source tree?)"
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        reason = f"{path} cannot be read as a build record ({type(error).__name__}: {error})"
+    return BuildRecord(native=False, python_module=False, reason=reason, details="")
+
+
+def _load_reason(folder: Path) -> str | None:
+    """Load the library in ``folder``; ``None``, or the sentence that says why it was not loaded."""
+    import torch
+
+    library = folder / LIBRARY_NAME
+    if not library.exists():
+        record = read_build_record(folder)
+        cause = "its file is gone although it was built" if record.native else record.reason
+        return f"the native library is not installed: {cause}"
+    version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
+    if version < MINIMUM_TORCH:
+        minimum = ".".join(map(str, MINIMUM_TORCH))
+        return f"the native library needs torch {minimum} or newer, this is torch {torch.__version__}"
+    try:
+        torch.ops.load_library(str(library))
+    except (OSError, RuntimeError) as error:
+        first_line = str(error).strip().splitlines()[0]
+        return f"the native library {library} was found but does not load in torch {torch.__version__}: {first_line}"
+    return None
+
+
+class NativeLibrary:
+    """Loads a library at most once and keeps the outcome; safe to call from several threads."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._tried = False
+        self._reason: str | None = None
+
+    def unavailable_reason(self) -> str | None:
+        """``None`` if the library is loaded, else the sentence that says why not."""
+        if not self._tried:
+            with self._lock:
+                if not self._tried:
+                    self._reason = _load_reason(self._folder)
+                    self._tried = True
+        return self._reason
+
+
+_LIBRARY = NativeLibrary(_HERE)
+unavailable_reason = _LIBRARY.unavailable_reason
+
+
+def python_module() -> ModuleType:
+    """The ``_C`` module: ``cpu_features()`` and ``build_info()``.
+
+    Raises:
+        ImportError: it was not built or does not load; the message says which.
+    """
+    try:
+        return importlib.import_module("hierpool._C")
+    except ModuleNotFoundError as error:
+        record = read_build_record()
+        cause = (
+            record.reason
+            or "this build was made without it (HIERPOOL_PYMODULE=0) or for another Python version"
+        )
+        raise ImportError(f"the module hierpool._C is not installed: {cause}") from error
