@@ -1,0 +1,156 @@
+"""Auxiliary losses of soft poolers, as small tensor code on the record of :func:`hierpool.soft_pool`.
+
+Nothing here touches a node or an edge: every loss is a function of the record's per-graph sums, so it costs
+the same for ten nodes as for ten thousand. 0/0 (an empty batch, a graph without valid nodes) is defined as
+value 0 with gradient 0.
+
+Which arguments give which library's loss (values checked against the installed library in the tests):
+
+==========================================  ==================================  =============================
+library                                     :func:`link_prediction`             :func:`entropy`
+==========================================  ==================================  =============================
+paper                                       ``"mean_graph"``, ``None``          ``"mean_graph"``, ``"valid"``
+PyG ``dense_diff_pool``                     ``"global"``, ``"numel"``           ``"global"``, ``"padded"``
+PyG, ``normalize=False``                    ``"global"``, ``None``              ``"global"``, ``"padded"``
+tgp batched                                 ``"global"``, ``None``              ``"global"``, ``"valid"``
+tgp batched, ``normalize_loss=True``        ``"global"``, ``"numel"``           ``"global"``, ``"valid"``
+tgp unbatched, ``normalize_loss=True``      ``"global"``, ``"valid"``           ``"global"``, ``"valid"``
+Spektral                                    ``"mean_graph"``, ``None``          ``"global"``, ``"padded"``
+DGL example, second level on                ``"mean_graph"``, ``"valid"``       ``"mean_graph"``, ``None``
+==========================================  ==================================  =============================
+
+The record's entropy has no epsilon inside the logarithm; the libraries' differ from it by less than
+``K * eps`` per node (``eps`` 1e-15 in PyG, 1e-8 in tgp, 1e-7 in Spektral).
+
+Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804), section 3.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool.record import SoftPoolRecord
+
+REDUCTIONS = ("global", "mean_graph")
+
+
+class Convention(NamedTuple):
+    """How one library reduces and normalises DiffPool's two losses: keyword arguments of the functions below."""
+
+    link: dict[str, Any]
+    entropy: dict[str, Any]
+
+
+def _convention(reduction: str, link: str | None, entropy: str | None) -> Convention:
+    return Convention(
+        {"reduction": reduction, "normalize": link}, {"reduction": reduction, "normalize": entropy}
+    )
+
+
+# By library, its normalisation switched on; for example link_prediction(record, **CONVENTIONS["pyg"].link).
+CONVENTIONS = {
+    "paper": _convention("mean_graph", None, "valid"),
+    "pyg": _convention("global", "numel", "padded"),
+    "tgp": _convention("global", "numel", "valid"),
+    "tgp_unbatched": _convention("global", "valid", "valid"),
+}
+
+
+def link_prediction(
+    record: SoftPoolRecord, *, reduction: str = "global", normalize: str | None = None
+) -> Tensor:
+    r"""Frobenius link-prediction loss :math:`|A - S S^T|_F` of DiffPool.
+
+    ===============  ==========================================================================================
+    ``"global"``     :math:`c^{-1} (\sum_b |A_b - S_b S_b^T|_F^2)^{1/2}`: one norm over the whole batch
+    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} |A_b - S_b S_b^T|_F`: each graph's own norm, averaged
+    ===============  ==========================================================================================
+
+    Args:
+        record: of :func:`hierpool.soft_pool` called with ``link_loss="frobenius"``.
+        reduction: ``"global"`` or ``"mean_graph"``.
+        normalize: the divisor. ``None``: 1. ``"numel"``: the entries of the padded adjacency, :math:`c = B N^2`,
+            :math:`c_b = N^2`. ``"valid"``: the entries between valid nodes, :math:`c = \sum_b n_b^2`,
+            :math:`c_b = n_b^2`.
+
+    Returns:
+        0-d tensor of the record's accumulation dtype. With several edge types, the sum over them.
+
+    Raises:
+        ValueError: unknown ``reduction`` or ``normalize``.
+
+    The gradient is 0 where the norm is 0. Backends: all (it works on the record).
+    """
+    _check_choice("reduction", reduction, REDUCTIONS)
+    _check_choice("normalize", normalize, (None, "numel", "valid"))
+    graphs, nodes = record.s.shape[:2]
+    if reduction == "global":
+        loss = record.link_norm if record.adj.dim() == 3 else record.link_norm.sum()
+        if normalize == "numel":
+            return loss * _reciprocal(graphs * nodes * nodes)
+        return loss if normalize is None else _divide(loss, record.num_nodes.square().sum())
+    norms = _root(record.link_sq)  # [B], or [B, R]
+    norms = norms if record.adj.dim() == 3 else norms.sum(1)
+    if normalize == "numel":
+        norms = norms * _reciprocal(nodes * nodes)
+    elif normalize == "valid":
+        norms = _divide(norms, record.num_nodes.square())
+    return norms.sum() * _reciprocal(graphs)
+
+
+def entropy(record: SoftPoolRecord, *, reduction: str = "global", normalize: str | None = "valid") -> Tensor:
+    r"""Entropy of the assignment, :math:`H(s) = -\sum_k s_k \log s_k` per node.
+
+    ===============  ==========================================================================================
+    ``"global"``     :math:`c^{-1} \sum_b \sum_i H(s_{bi})`: all nodes of the batch weigh the same
+    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} \sum_i H(s_{bi})`: all graphs weigh the same
+    ===============  ==========================================================================================
+
+    Args:
+        record: of :func:`hierpool.soft_pool` called with ``entropy=True``.
+        reduction: ``"global"`` or ``"mean_graph"``.
+        normalize: the divisor. ``"valid"``: valid nodes, :math:`c = \sum_b n_b`, :math:`c_b = n_b`.
+            ``"padded"``: all rows, :math:`c = B N`, :math:`c_b = N`. ``None``: 1.
+
+    Returns:
+        0-d tensor of the record's accumulation dtype, in nats.
+
+    Raises:
+        ValueError: unknown ``reduction`` or ``normalize``.
+    """
+    _check_choice("reduction", reduction, REDUCTIONS)
+    _check_choice("normalize", normalize, (None, "padded", "valid"))
+    graphs, nodes = record.s.shape[:2]
+    if reduction == "global":
+        if normalize == "valid":
+            return _divide(record.total_entropy, record.num_nodes.sum())
+        return record.total_entropy * (1.0 if normalize is None else _reciprocal(graphs * nodes))
+    if normalize == "valid":
+        return _divide(record.entropy, record.num_nodes).sum() * _reciprocal(graphs)
+    return record.total_entropy * _reciprocal(graphs * (1 if normalize is None else nodes))
+
+
+def _check_choice(argument: str, given: str | None, choices: tuple[str | None, ...]) -> None:
+    if given not in choices:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {given!r}")
+
+
+def _reciprocal(count: int) -> float:
+    """1 / count, and 0 for an empty batch."""
+    return 1.0 / count if count else 0.0
+
+
+def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Quotient with 0/0 = 0 and gradient 0 there."""
+    some = denominator > 0
+    quotient = numerator / torch.where(some, denominator, 1)
+    return torch.where(some, quotient, 0)
+
+
+def _root(square: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0."""
+    some = square > 0
+    return torch.where(some, torch.where(some, square, 1).sqrt(), 0)

@@ -1,0 +1,5 @@
+"""Hierarchical networks made of the layers of :mod:`hierpool.nn`."""
+
+from hierpool.models.diff_pool_net import DiffPoolNet, DiffPoolNetOutput
+
+__all__ = ["DiffPoolNet", "DiffPoolNetOutput"]

@@ -1,0 +1,114 @@
+"""Normalisation layers for padded batches."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hierpool.nn.masking import valid_rows
+
+
+class MaskedBatchNorm(nn.Module):
+    r"""Batch normalisation whose statistics are taken over valid nodes only.
+
+    .. math::
+        y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
+
+    with :math:`\mu, \sigma^2` the mean and the biased variance of each feature over all valid nodes of the batch
+    while training, and the running statistics in evaluation. Padding influences neither and its output is 0.
+    The running variance collects the unbiased variance, as :class:`torch.nn.BatchNorm1d` does. The same as
+    ``BatchNorm1d`` on the valid rows, except that a batch with one valid node (an error there) gives
+    :math:`y = \beta` and adds its biased variance, 0, to the running one, and a batch with none leaves the
+    running statistics as they are.
+
+    Args:
+        num_features: size of the last dimension.
+        eps: :math:`\epsilon`.
+        momentum: weight of the newest batch in the running statistics.
+
+    Source: Ioffe and Szegedy, ICML 2015 (arXiv:1502.03167).
+    """
+
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
+        super().__init__()
+        self.eps = eps
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def reset_parameters(self) -> None:
+        """Forget what was learned and collected."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+        nn.init.zeros_(self.running_mean)
+        nn.init.ones_(self.running_var)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise ``x [B, N, F]`` over the rows where ``mask [B, N]`` is non-zero (all, without a mask)."""
+        valid = valid_rows(mask, (x.size(0), x.size(1)))
+        if valid is not None:
+            x = torch.where(valid[..., None], x, 0)
+        if self.training:
+            mean, var = self._statistics(x, valid)
+        else:
+            mean, var = self.running_mean, self.running_var
+        scale = self.weight * torch.rsqrt(var + self.eps)
+        y = torch.addcmul(self.bias - mean * scale, x, scale)
+        return y if valid is None else torch.where(valid[..., None], y, 0)
+
+    def _statistics(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and biased variance of a batch whose padding is 0; the running statistics take them in."""
+        if valid is None:
+            count = x.new_full((), x.size(0) * x.size(1))
+            mean = x.sum((0, 1)) / count.clamp(min=1)
+            centred = x - mean
+        else:
+            count = valid.sum().to(x.dtype)
+            mean = x.sum((0, 1)) / count.clamp(min=1)
+            centred = torch.where(valid[..., None], x - mean, 0)
+        var = centred.square().sum((0, 1)) / count.clamp(min=1)
+        with torch.no_grad():
+            # A weight of 0 for an empty batch keeps the decision on the device.
+            weight = self.momentum * (count > 0)
+            unbiased = var * (count / (count - 1).clamp(min=1))
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight.to(self.running_mean.dtype))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight.to(self.running_var.dtype))
+        return mean, var
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.numel()}, eps={self.eps}, momentum={self.momentum}"
+
+
+class SlotBatchNorm(nn.Module):
+    r"""The batch normalisation of the original DiffPool code: per node slot, over graphs and features.
+
+    .. math::
+        y_{bif} = \frac{x_{bif} - \mu_i}{\sqrt{\sigma_i^2 + \epsilon}}
+
+    Nothing is learned, nothing is remembered: evaluation uses the batch's own statistics. Padding takes part,
+    the order of the nodes matters, and a graph's output depends on the batch it is in; use
+    :class:`MaskedBatchNorm` unless the original is to be reproduced.
+
+    Args:
+        eps: :math:`\epsilon`.
+    """
+
+    def __init__(self, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = eps
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Normalise ``x [B, N, F]``, padding and all; ``mask`` is not looked at."""
+        var, mean = torch.var_mean(x, dim=(0, 2), correction=0, keepdim=True)
+        return (x - mean) * torch.rsqrt(var + self.eps)
+
+
+def l2_normalize(x: Tensor) -> Tensor:
+    """Rows of ``x [..., F]`` divided by their Euclidean length; rows shorter than 1e-12 are divided by 1e-12."""
+    return F.normalize(x, p=2.0, dim=-1)
