@@ -1,0 +1,93 @@
+# Every target sets up what it needs: a virtual environment with pinned tools, torch, and hierpool built in place.
+# Needed beforehand: make, Python 3.10 or newer with its venv module, and a C++20 compiler (g++ 11, clang 14, newer).
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= 2.13.0
+PIP_ARGS ?=
+DEMO_ARGS ?=
+BENCH_ARGS ?=
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/stamps
+CONSTRAINTS := requirements/dev.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+BUILD_INPUTS := pyproject.toml setup.py CMakeLists.txt python/hierpool/_version.py \
+                $(shell find csrc -name '*.cpp' -o -name '*.h')
+CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
+CMAKE_TESTS := -GNinja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+               -DHIERPOOL_BUILD_OPS=OFF -DHIERPOOL_BUILD_PYMODULE=OFF -DHIERPOOL_BUILD_TESTS=ON
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-cpp test-py bench check format clean
+
+help:  ## show this text
+	@echo 'make TARGET [VARIABLE=VALUE ...]'
+	@echo
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'
+	@echo
+	@echo '  PYTHON=$(PYTHON)  VENV=$(VENV)  TORCH=$(TORCH)'
+	@echo '  PIP_ARGS     options for the pip command that installs torch. On Linux the default wheel brings several'
+	@echo '               gigabytes of CUDA packages; --index-url with an index of CPU wheels avoids them.'
+	@echo '  DEMO_ARGS, BENCH_ARGS, PYTEST_ARGS   further arguments for the demo, the benchmark, pytest'
+
+demo: $(STAMPS)/train  ## train on MUTAG with the fused operator and with PyG's, and compare
+	$(BIN)/python -m hierpool demo $(DEMO_ARGS)
+
+test: test-cpp test-py  ## run all tests, C++ (plain and under sanitizers) and Python
+
+# A failed build must fail the tests, not skip those of the native backend.
+test test-py bench: export HIERPOOL_REQUIRE_NATIVE := 1
+
+test-py: $(STAMPS)/dev  ## run the Python tests
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-cpp: $(STAMPS)/tools  ## run the C++ tests, plain and under address and undefined-behaviour sanitizers
+	$(BIN)/cmake -S . -B build/test $(CMAKE_TESTS)
+	$(BIN)/cmake --build build/test
+	$(BIN)/ctest --test-dir build/test --output-on-failure --no-tests=error
+	$(BIN)/cmake -S . -B build/test-sanitize $(CMAKE_TESTS) -DHIERPOOL_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/test-sanitize
+	$(BIN)/ctest --test-dir build/test-sanitize --output-on-failure --no-tests=error
+
+bench: $(STAMPS)/bench  ## run the benchmarks and print the table
+	$(BIN)/python -m bench run $(BENCH_ARGS)
+	$(BIN)/python -m bench report --print
+
+check: $(STAMPS)/dev  ## check style and types: ruff, clang-format, mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
+	$(BIN)/mypy
+
+format: $(STAMPS)/dev  ## reformat Python and C++ files
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CXX_FILES)
+
+clean:  ## remove the virtual environment and everything built
+	rm -rf $(VENV) build dist python/hierpool.egg-info python/hierpool/_build.json
+	rm -f python/hierpool/_hierpool_ops.so python/hierpool/_C*.so
+
+$(STAMPS)/venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+	  || { echo 'Python 3.10 or newer is needed; name one with make PYTHON=...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) \
+	  || { echo 'venv is missing; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@mkdir -p $(STAMPS)
+	@touch $@
+
+$(STAMPS)/tools: $(CONSTRAINTS) | $(STAMPS)/venv
+	$(PIP) install -c $(CONSTRAINTS) setuptools cmake ninja pybind11
+	@touch $@
+
+$(STAMPS)/torch-$(TORCH): | $(STAMPS)/venv
+	$(PIP) install torch==$(TORCH) $(PIP_ARGS)
+	@rm -f $(STAMPS)/torch-*
+	@touch $@
+
+# One stamp for each extra: train, bench, dev. The native build behind them is incremental.
+$(STAMPS)/train $(STAMPS)/bench $(STAMPS)/dev: $(BUILD_INPUTS) $(STAMPS)/tools $(STAMPS)/torch-$(TORCH)
+	$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[$(@F)]'
+	@touch $@
