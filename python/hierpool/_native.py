@@ -109,9 +109,8 @@ def python_module() -> ModuleType:
     try:
         return importlib.import_module("hierpool._C")
     except ModuleNotFoundError as error:
-        record = read_build_record()
-        cause = (
-            record.reason
-            or "this build was made without it (HIERPOOL_PYMODULE=0) or for another Python version"
-        )
+        if read_build_record().native:
+            cause = "this build was made with HIERPOOL_PYMODULE=0, or for another Python version"
+        else:
+            cause = "the native part was not built"
         raise ImportError(f"the module hierpool._C is not installed: {cause}") from error

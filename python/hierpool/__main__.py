@@ -1,0 +1,8 @@
+"""``python -m hierpool``."""
+
+import sys
+
+from hierpool.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
