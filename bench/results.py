@@ -1,0 +1,70 @@
+"""Result folders: ``<utc>-<sha>-<device>/{metadata.json, rows.jsonl}`` and an optional ``notes.md``. Append-only."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+
+from bench.machine import slug
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclass(frozen=True)
+class Results:
+    """One run: its metadata, its rows in the order written, and the notes added by hand ("" when none)."""
+
+    folder: Path
+    metadata: dict
+    rows: list[dict]
+    notes: str
+
+    def row(self, workload: str, provider: str, mode: str) -> dict | None:
+        """The measured row, or None."""
+        for row in self.rows:
+            if (row["workload"], row.get("provider"), row.get("mode")) == (workload, provider, mode):
+                return row if row["status"] == "measured" else None
+        return None
+
+
+def create_folder(parent: Path, metadata: dict, now: datetime | None = None) -> Path:
+    """Make the folder of a new run and write its metadata; an existing folder is never written to."""
+    stamp = (now or datetime.now(timezone.utc)).strftime("%Y%m%dT%H%M%SZ")
+    name = f"{stamp}-{metadata['commit'][:10]}-{slug(metadata['cpu_model'])}"
+    parent.mkdir(parents=True, exist_ok=True)
+    attempt = 1
+    while True:
+        folder = parent / (name if attempt == 1 else f"{name}-{attempt}")
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            attempt += 1
+    (folder / "metadata.json").write_text(json.dumps(metadata, indent=2) + "\n")
+    (folder / "rows.jsonl").touch(exist_ok=False)
+    return folder
+
+
+def append_row(folder: Path, row: dict) -> None:
+    """Add one row; an interrupted run keeps the rows it finished."""
+    with (folder / "rows.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+
+
+def read(folder: Path) -> Results:
+    """Load a run. Raises ValueError naming the folder when a file is missing or does not parse."""
+    try:
+        metadata = json.loads((folder / "metadata.json").read_text())
+        rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
+    except (OSError, json.JSONDecodeError) as error:
+        raise ValueError(f"{folder} is not a result folder: {error}") from error
+    notes = folder / "notes.md"
+    return Results(folder, metadata, rows, notes.read_text().strip() if notes.is_file() else "")
+
+
+def newest(parent: Path = RESULTS) -> Results | None:
+    """The newest run that is not a quick one, or None when there is none."""
+    folders = sorted((f for f in parent.iterdir() if f.is_dir()), reverse=True) if parent.is_dir() else []
+    return next((run for run in map(read, folders) if not run.metadata.get("quick")), None)

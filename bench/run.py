@@ -1,0 +1,148 @@
+"""One run: measure the machine, then verify and time every chosen provider on every chosen workload."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+
+from bench import floors, machine, memory, results, verify
+from bench.measure import Effort, compare
+from bench.providers import Pool, Provider, ProviderUnavailable
+from bench.registry import BASELINE, MODES, PROVIDERS
+from bench.workloads import Batch, Workload, WorkloadUnavailable
+
+ROOT = Path(__file__).resolve().parents[1]
+QUICK = Effort(budget_s=0.4, min_pairs=5, max_pairs=51)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run. ``quick`` shortens the timing and leaves the memory out."""
+
+    workloads: list[Workload]
+    providers: list[Provider]
+    modes: list[str] = field(default_factory=lambda: list(MODES))
+    data_root: Path | None = None
+    seed: int = 0
+    effort: Effort = field(default_factory=Effort)
+    quick: bool = False
+
+
+def say(text: str) -> None:
+    """Progress, on standard error."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0] if text else ''}"
+
+
+class Run:
+    """State of one run: the folder being filled and the measured rates."""
+
+    def __init__(self, plan: Plan, parent: Path = results.RESULTS) -> None:
+        self.plan = plan
+        say("measuring copy bandwidth and matrix-product rate ...")
+        self.rates = floors.measure_rates()
+        say(f"  copy {self.rates.copy_gbps:.1f} GB/s, float32 GEMM {self.rates.gemm_gflops:.0f} GFLOP/s")
+        metadata = machine.describe(ROOT)
+        metadata |= {
+            "quick": plan.quick,
+            "seed": plan.seed,
+            "baseline": BASELINE,
+            "rates": asdict(self.rates),
+        }
+        metadata["tolerances"] = {
+            "values": verify.VALUE_TOLERANCE,
+            "gradients": verify.GRADIENT_TOLERANCE,
+            "fp32_norm_drift_per_entry": verify.norm_drift(1),
+        }
+        metadata["counted"] = {p.name: p.counted for p in plan.providers}
+        self.folder = results.create_folder(parent, metadata)
+        self.failed = 0
+
+    def write(self, status: str, **row: object) -> None:
+        if status in ("refused", "failed"):
+            self.failed += 1
+        results.append_row(self.folder, {"status": status, **row})
+
+    def execute(self) -> int:
+        """Run everything; the number of refused or failed rows."""
+        for i, workload in enumerate(self.plan.workloads, 1):
+            say(f"[{i}/{len(self.plan.workloads)}] {workload.title}")
+            try:
+                batch = workload.build(self.plan.seed, self.plan.data_root)
+            except WorkloadUnavailable as error:
+                say(f"  skipped: {error}")
+                self.write("skipped", workload=workload.name, title=workload.title, reason=str(error))
+                continue
+            self.one_workload(workload, batch)
+        return self.failed
+
+    def one_workload(self, workload: Workload, batch: Batch) -> None:
+        truth = verify.truth_of(batch)
+        peer = PROVIDERS[BASELINE].load()
+        for provider in self.plan.providers:
+            if not provider.applies(workload):
+                continue
+            head = {"workload": workload.name, "title": workload.title, "provider": provider.name}
+            try:
+                pool = provider.load()
+                verdict = verify.verify(provider, pool, batch, truth)
+            except ProviderUnavailable as error:
+                say(f"  {provider.title}: not measured: {error}")
+                self.write("not measured", **head, reason=str(error))
+            except Exception as error:  # one provider's failure is a row, not the end of the run
+                say(f"  {provider.title}: failed: {first_line(error)}")
+                self.write("failed", **head, reason=first_line(error))
+            else:
+                if verdict.ok:
+                    self.time(head, workload, provider, pool, peer, batch, verdict)
+                else:
+                    say(f"  {provider.title}: refused: {'; '.join(verdict.failures)}")
+                    self.write("refused", **head, reason="; ".join(verdict.failures), errors=verdict.errors)
+
+    def time(
+        self, head: dict, workload: Workload, provider: Provider, pool: Pool, peer: Pool, batch: Batch,
+        verdict: verify.Verdict,
+    ) -> None:  # fmt: skip
+        steps = floors.work(batch)
+        peak = self.peak(workload, provider)
+        for mode in self.plan.modes:
+            result = compare(pool, peer, batch, mode, self.plan.effort)
+            bound = floors.floor_ms(steps[mode], self.rates)
+            floor = {**asdict(steps[mode]), "ms": bound, "fraction": bound / result.candidate_ms.p50}
+            row = {**head, "mode": mode, "sizes": batch.describe(), **result.as_row(), "floor": floor}
+            if mode == "both":
+                row |= {"peak": peak}
+            self.write("measured", **row, errors=verdict.errors)
+            say(
+                f"  {provider.title}: {mode} {result.candidate_ms.p50:.3g} ms, {result.speedup.p50:.2f}x"
+                f" ({result.speedup.p20:.2f} to {result.speedup.p80:.2f}), {floor['fraction']:.1%} of the floor"
+            )
+
+    def peak(self, workload: Workload, provider: Provider) -> dict[str, int | str | None]:
+        if self.plan.quick or "both" not in self.plan.modes:
+            return {"bytes": None, "reason": "not asked for"}
+        try:
+            threads = torch.get_num_threads()
+            found = memory.peak_bytes(
+                workload.name, provider.name, self.plan.seed, threads, self.plan.data_root
+            )
+        except memory.MemoryUnavailable as error:
+            return {"bytes": None, "reason": str(error)}
+        return {"bytes": found}
+
+
+def execute(plan: Plan, parent: Path = results.RESULTS) -> tuple[Path, int]:
+    """Run ``plan``; the folder written and the number of refused or failed rows."""
+    start = time.monotonic()
+    run = Run(plan, parent)
+    failed = run.execute()
+    say(f"{time.monotonic() - start:.0f} s; results in {run.folder}")
+    return run.folder, failed

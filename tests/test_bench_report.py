@@ -1,0 +1,145 @@
+"""Result folders are append-only, and the report says what they hold: table, goals, gaps, README and plots."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # bench is run from the repository root, not installed
+
+from bench import machine, registry, report, results  # noqa: E402
+
+# ---- results --------------------------------------------------------------------------------------------------------
+
+
+METADATA = {
+    "date_utc": "2026-01-02T03:04:05+00:00", "commit": "0123456789abcdef", "dirty": False, "quick": False,
+    "cpu_model": "Some CPU (R) 9", "threads": 2, "packages": {"torch": "2.13.0"},
+    "rates": {"copy_gbps": 30.0, "gemm_gflops": 300.0},
+}  # fmt: skip
+
+
+def test_folders_are_append_only(tmp_path):
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+    first = results.create_folder(tmp_path, METADATA, now)
+    second = results.create_folder(tmp_path, METADATA, now)
+    assert first.name == "20260102T030405Z-0123456789-some-cpu-9"
+    assert second.name == f"{first.name}-2"
+    results.append_row(first, {"a": 1})
+    results.append_row(first, {"a": 2})
+    assert results.read(first).rows == [{"a": 1}, {"a": 2}]
+    assert results.read(second).rows == []
+
+
+def test_newest_skips_quick_looks(tmp_path):
+    assert results.newest(tmp_path / "absent") is None
+    kept = results.create_folder(tmp_path, METADATA, datetime(2026, 1, 1, tzinfo=timezone.utc))
+    results.create_folder(tmp_path, METADATA | {"quick": True}, datetime(2026, 1, 2, tzinfo=timezone.utc))
+    assert results.newest(tmp_path).folder == kept
+
+
+def test_a_folder_that_is_not_a_run_is_named(tmp_path):
+    with pytest.raises(ValueError, match=str(tmp_path)):
+        results.read(tmp_path)
+
+
+def test_metadata_says_what_a_figure_depends_on():
+    found = machine.describe(ROOT)
+    assert {"commit", "dirty", "cpu_model", "isa_flags", "threads", "python", "packages", "date_utc"} <= set(
+        found
+    )
+    assert found["packages"]["torch"] == torch.__version__
+    assert machine.slug("Intel(R) Xeon(R) 8480+ @ 2.0GHz") == "intel-xeon-8480-2-0ghz"
+
+
+# ---- report --------------------------------------------------------------------------------------------------------
+
+
+def row_of(workload, provider, ms, ratio, peak=None):
+    spread = {"p20": 0.9, "p50": 1.0, "p80": 1.1}
+    return {
+        "status": "measured", "workload": workload, "title": registry.WORKLOADS[workload].title,
+        "provider": provider, "mode": "both",
+        "candidate_ms": {k: v * ms for k, v in spread.items()},
+        "speedup": {k: v * ratio for k, v in spread.items()},
+        "floor": {"bytes": 1.0, "flops": 1.0, "ms": 0.5, "fraction": 0.5 / ms}, "peak": {"bytes": peak},
+    }  # fmt: skip
+
+
+@pytest.fixture
+def synthetic(tmp_path):
+    """A result folder made by hand, and a README beside it."""
+    folder = results.create_folder(tmp_path / "results", METADATA)
+    missing = {"status": "not measured", "provider": "tgp", "reason": "no tgp"}
+    rows = [
+        row_of("enzymes", "pyg", 4.0, 1.0, 40_000_000), row_of("enzymes", "hierpool", 0.25, 16.0, 5_000_000),
+        row_of("proteins", "pyg", 3.0, 1.0), row_of("proteins", "hierpool", 1.0, 3.0),
+        {"status": "skipped", "workload": "imdb-binary", "title": "IMDB-BINARY x 32", "reason": "no data"},
+        {"workload": "enzymes", "title": "ENZYMES x 32", **missing},
+        {"workload": "proteins", "title": "PROTEINS x 20", **missing},
+    ]  # fmt: skip
+    for row in rows:
+        results.append_row(folder, row)
+    (tmp_path / "README.md").write_text(f"# Title\n\n{report.BEGIN}\n{report.END}\n\nAfter.\n")
+    return folder
+
+
+def test_report_round_trip(synthetic, tmp_path):
+    pytest.importorskip("matplotlib")
+    (synthetic / "notes.md").write_text("PROTEINS is bound by something.\n")
+    found = results.read(synthetic)
+    assert report.mismatch(found, tmp_path) is not None
+    written = report.write(found, tmp_path)
+    assert report.mismatch(found, tmp_path) is None
+    readme = (tmp_path / "README.md").read_text()
+    assert readme.startswith("# Title\n")
+    assert readme.endswith("After.\n")
+    assert "| ENZYMES x 32 | 4 | - | - | - | given | **0.25** | 16x (14.4 to 17.6) | 10x met |" in readme
+    assert "10x not met" in readme
+    assert "40 / 5 |" in readme
+    assert "PROTEINS is bound by something." in readme
+    assert "tgp dense: not measured (no tgp)" in readme
+    assert readme.count("no tgp") == 1
+    assert [path.suffix for path in written] == [".md", ".svg", ".svg", ".svg"]
+    assert all(path.read_text().lstrip().startswith("<?xml") for path in written[1:])
+    report.write(found, tmp_path)
+    assert (tmp_path / "README.md").read_text() == readme
+    written[1].unlink()
+    assert "bench-speedup.svg" in report.mismatch(found, tmp_path)
+    (tmp_path / "README.md").write_text(readme.replace("**0.25**", "**0.20**"))
+    assert synthetic.name in report.mismatch(found, tmp_path)
+
+
+def test_terminal_table_lists_goals_and_gaps(synthetic):
+    text = report.terminal_table(results.read(synthetic))
+    assert "ENZYMES x 32, hierpool: 10x met at 16x (14.4 to 17.6)" in text
+    assert "PROTEINS x 20, hierpool: 10x not met at 3x" in text
+    assert "D&D-like x 20, hierpool: not measured" in text
+    assert "IMDB-BINARY x 32: skipped (no data)" in text
+
+
+def test_readme_without_markers_is_an_error(synthetic, tmp_path):
+    (tmp_path / "README.md").write_text("nothing here")
+    with pytest.raises(ValueError, match="bench:begin"):
+        report.write(results.read(synthetic), tmp_path)
+    assert (tmp_path / "README.md").read_text() == "nothing here"
+
+
+def test_check_without_results(tmp_path):
+    (tmp_path / "README.md").write_text(f"{report.BEGIN}\n{report.END}\n")
+    assert report.mismatch(None, tmp_path) is None
+    (tmp_path / "README.md").write_text(f"{report.BEGIN}\n| table |\n{report.END}\n")
+    assert "no results" in report.mismatch(None, tmp_path)
+
+
+def test_a_quick_look_is_not_reported(synthetic, tmp_path):
+    (synthetic / "metadata.json").write_text(json.dumps(METADATA | {"quick": True}))
+    with pytest.raises(ValueError, match="quick look"):
+        report.command(synthetic, check=False, print_only=False, root=tmp_path)
+    assert report.command(synthetic, check=False, print_only=True, root=tmp_path) == 0
