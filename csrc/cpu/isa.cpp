@@ -30,9 +30,9 @@ std::string_view isa_name(Isa isa) {
   return "scalar";
 }
 
-// HIERPOOL_X86_ISAS is defined by the build where the AVX kernels are part of the binary.
+// HIERPOOL_X86 is defined by the build where the AVX kernels are part of the binary.
 Isa detected_isa() {
-#ifdef HIERPOOL_X86_ISAS
+#ifdef HIERPOOL_X86
   // F16C is older than AVX2 and part of every processor with it; not every compiler can ask for it by name.
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return Isa::scalar;
   const bool avx512 = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
