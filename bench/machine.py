@@ -84,6 +84,8 @@ def describe(root: Path) -> dict:
         "torch_capability": torch.backends.cpu.get_cpu_capability(),
         "isa_cap": os.environ.get("HIERPOOL_CPU_ISA"),
         "threads": torch.get_num_threads(),
+        "processors": os.cpu_count(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "packages": versions(),

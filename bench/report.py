@@ -6,8 +6,8 @@ from pathlib import Path
 
 from bench import plots, results
 from bench.goals import GOALS, goal_for
-from bench.registry import WORKLOADS, title_of
-from bench.results import Results
+from bench.registry import BASELINE, WORKLOADS, title_of
+from bench.results import NOT_ASKED, Results
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
@@ -27,6 +27,15 @@ PEERS = ("pyg", "pyg-compiled", "tgp", "hierpool-reference")
 def number(value: float) -> str:
     """Three significant digits, never in exponent form."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def workload_cell(row: dict) -> str:
+    """The title, with the padding where there is any."""
+    sizes = row.get("sizes")
+    if not sizes or sizes["nodes"] == sizes["graphs"] * sizes["padded_nodes"]:
+        return row["title"]
+    real = sizes["nodes"] / (sizes["graphs"] * sizes["padded_nodes"])
+    return f"{row['title']} (N {sizes['padded_nodes']}, K {sizes['clusters']}, {real:.0%} of rows real)"
 
 
 def milliseconds(row: dict | None) -> str:
@@ -71,8 +80,19 @@ def heading(run: Results) -> str:
     return (
         f"{quick}{m['cpu_model']}, {m['threads']} threads, torch {m['packages'].get('torch', '?')}, commit {code}, "
         f"{m['date_utc'][:10]}; copy {number(m['rates']['copy_gbps'])} GB/s, "
-        f"float32 GEMM {number(m['rates']['gemm_gflops'])} GFLOP/s"
+        f"float32 GEMM {number(m['rates']['gemm_gflops'])} GFLOP/s; {noise(run)}"
     )
+
+
+def noise(run: Results) -> str:
+    """The widest 20 to 80 % range of PyG eager timed against itself: what the machine adds to every ratio."""
+    spreads = [
+        row["speedup"] for row in run.rows if row["status"] == "measured" and row["provider"] == BASELINE
+    ]
+    if not spreads:
+        return "noise not measured"
+    low, high = min(s["p20"] for s in spreads), max(s["p80"] for s in spreads)
+    return f"PyG eager against itself {low:.2f}x to {high:.2f}x at worst"
 
 
 def gaps(run: Results) -> list[str]:
@@ -91,6 +111,10 @@ def gaps(run: Results) -> list[str]:
     for (head, reason), where in seen.items():
         partial = f" on {', '.join(where)}" if 0 < len(where) < len(ran) else ""
         lines.append(f"{head}{partial} ({reason})")
+    for row in run.rows:
+        peak = row.get("peak", {})
+        if peak.get("bytes", 0) is None and peak["reason"] != NOT_ASKED:
+            lines.append(f"{title_of(row['provider'])}: no peak memory on {row['title']} ({peak['reason']})")
     return lines
 
 
@@ -113,7 +137,7 @@ def terminal_table(run: Results) -> str:
     cells = [("workload", "provider", "mode", "ms", ratio, "of floor", "peak MB", "goal")]
     for row in run.rows:
         if row["status"] == "measured":
-            who = (row["title"], title_of(row["provider"]), row["mode"])
+            who = (workload_cell(row), title_of(row["provider"]), row["mode"])
             cells.append((*who, milliseconds(row), speedup(row), of_floor(row), peak_mb(row), verdict(row)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     table = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
@@ -134,9 +158,10 @@ def markdown_rows(run: Results) -> list[str]:
         peers = [run.row(name, provider, "both") for provider in PEERS]
         ours = [(how, run.row(name, provider, "both")) for provider, how in VARIANTS.items()]
         ours = [(how, row) for how, row in ours if row] or [("-", None)]
-        if not any(peers) and ours[0][1] is None:
+        known = [row for row in (*peers, *(row for _, row in ours)) if row]
+        if not known:
             continue
-        title = next(row["title"] for row in run.rows if row["workload"] == name)
+        title = workload_cell(known[0])
         for how, row in ours:
             memory = f"{peak_mb(peers[0])} / {peak_mb(row)}"
             times = [milliseconds(peer) for peer in peers]

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from bench import floors, machine, memory, results, verify
+from bench.goals import goal_for
 from bench.measure import Effort, compare
 from bench.providers import Pool, Provider, ProviderUnavailable
 from bench.registry import BASELINE, MODES, PROVIDERS
@@ -47,10 +48,12 @@ class Run:
 
     def __init__(self, plan: Plan, parent: Path = results.RESULTS) -> None:
         self.plan = plan
+        metadata = machine.describe(ROOT)  # before the measurements raise the load average
         say("measuring copy bandwidth and matrix-product rate ...")
         self.rates = floors.measure_rates()
         say(f"  copy {self.rates.copy_gbps:.1f} GB/s, float32 GEMM {self.rates.gemm_gflops:.0f} GFLOP/s")
-        metadata = machine.describe(ROOT)
+        if (metadata["load_average"] or 0) > 0.5:
+            say(f"  load average {metadata['load_average']}: other work on this machine blurs the figures")
         metadata |= {
             "quick": plan.quick,
             "seed": plan.seed,
@@ -119,7 +122,9 @@ class Run:
             floor = {**asdict(steps[mode]), "ms": bound, "fraction": bound / result.candidate_ms.p50}
             row = {**head, "mode": mode, "sizes": batch.describe(), **result.as_row(), "floor": floor}
             if mode == "both":
-                row |= {"peak": peak}
+                goal = goal_for(workload.name, provider.name)
+                row["peak"] = peak
+                row["goal"] = goal and {"ratio": goal.ratio, "met": result.speedup.p50 >= goal.ratio}
             self.write("measured", **row, errors=verdict.errors)
             say(
                 f"  {provider.title}: {mode} {result.candidate_ms.p50:.3g} ms, {result.speedup.p50:.2f}x"
@@ -128,7 +133,7 @@ class Run:
 
     def peak(self, workload: Workload, provider: Provider) -> dict[str, int | str | None]:
         if self.plan.quick or "both" not in self.plan.modes:
-            return {"bytes": None, "reason": "not asked for"}
+            return {"bytes": None, "reason": results.NOT_ASKED}
         try:
             threads = torch.get_num_threads()
             found = memory.peak_bytes(

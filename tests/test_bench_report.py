@@ -68,7 +68,9 @@ def row_of(workload, provider, ms, ratio, peak=None):
         "provider": provider, "mode": "both",
         "candidate_ms": {k: v * ms for k, v in spread.items()},
         "speedup": {k: v * ratio for k, v in spread.items()},
-        "floor": {"bytes": 1.0, "flops": 1.0, "ms": 0.5, "fraction": 0.5 / ms}, "peak": {"bytes": peak},
+        "floor": {"bytes": 1.0, "flops": 1.0, "ms": 0.5, "fraction": 0.5 / ms},
+        "peak": {"bytes": peak} if peak else {"bytes": None, "reason": "no /proc"},
+        "sizes": {"graphs": 2, "padded_nodes": 50, "nodes": 30, "clusters": 12},
     }  # fmt: skip
 
 
@@ -100,12 +102,15 @@ def test_report_round_trip(synthetic, tmp_path):
     readme = (tmp_path / "README.md").read_text()
     assert readme.startswith("# Title\n")
     assert readme.endswith("After.\n")
-    assert "| ENZYMES x 32 | 4 | - | - | - | given | **0.25** | 16x (14.4 to 17.6) | 10x met |" in readme
+    assert "| ENZYMES x 32 (N 50, K 12, 30% of rows real) | 4 | - | - | - | given | **0.25** |" in readme
+    assert "| 16x (14.4 to 17.6) | 10x met |" in readme
     assert "10x not met" in readme
     assert "40 / 5 |" in readme
     assert "PROTEINS is bound by something." in readme
     assert "tgp dense: not measured (no tgp)" in readme
     assert readme.count("no tgp") == 1
+    assert "hierpool: no peak memory on PROTEINS x 20 (no /proc)" in readme
+    assert "PyG eager against itself 0.90x to 1.10x at worst" in readme
     assert [path.suffix for path in written] == [".md", ".svg", ".svg", ".svg"]
     assert all(path.read_text().lstrip().startswith("<?xml") for path in written[1:])
     report.write(found, tmp_path)
