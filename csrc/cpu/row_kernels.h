@@ -1,0 +1,53 @@
+// The arithmetic on rows that algorithms are composed of, one table per instruction set and accumulation type.
+// Everything above this table is compiled once, for the baseline instruction set.
+#pragma once
+
+#include <cstdint>
+
+#include "cpu/isa.h"
+#include "hierpool/runtime.h"
+
+namespace hierpool::cpu {
+
+template <typename T>
+struct RowStats {
+  int64_t nonzeros;
+  T sum;
+  T sum_sq;
+};
+
+template <typename T>
+struct RowKernels {
+  // dst[i] = T(src[i])
+  void (*load)(T* dst, const void* src, DType type, int64_t n);
+  // dst[i] = src[i] rounded to nearest even in `type`
+  void (*store)(void* dst, DType type, const T* src, int64_t n);
+  // dst = softmax(src * inverse_temperature); dst may be src
+  void (*softmax)(T* dst, const T* src, int64_t n, T inverse_temperature);
+  // dst = inverse_temperature * p * (dp - <p, dp>); dst may be dp
+  void (*softmax_backward)(T* dst, const T* p, const T* dp, int64_t n, T inverse_temperature);
+  // -sum p log p, with 0 log 0 = 0
+  T (*entropy)(const T* p, int64_t n);
+  // dp -= scale * (1 + log p) where p > 0
+  void (*entropy_backward)(T* dp, const T* p, int64_t n, T scale);
+  // <a, b>
+  T (*dot)(const T* a, const T* b, int64_t n);
+  // y += alpha x
+  void (*axpy)(T* y, T alpha, const T* x, int64_t n);
+  // Number of non-zeros, sum and sum of squares.
+  RowStats<T> (*stats)(const T* row, int64_t n);
+  // Indices and values of the non-zeros, in order; both buffers hold n + 16 elements. Returns their number.
+  int64_t (*nonzeros)(const T* row, int64_t n, int32_t* index, T* value);
+  // out[0..n) = sum_e value[e] * rows[index[e], 0..n)
+  void (*gather)(T* out, int64_t n, const T* rows, int64_t ld, const int32_t* index, const T* value,
+                 int64_t count);
+  // C[m, n] (+)= A B with A(i, p) = a[i * a_row + p * a_col] and row-major B[k, ldb], C[m, ldc].
+  void (*gemm)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
+               int64_t ldb, T* c, int64_t ldc, bool accumulate);
+};
+
+// The table for an instruction set this binary was built with and this machine has.
+template <typename T>
+const RowKernels<T>& row_kernels(Isa isa);
+
+}  // namespace hierpool::cpu

@@ -1,0 +1,7 @@
+#include "cpu/row_kernels.h"
+#include "cpu/vec_avx512.h"
+
+namespace hierpool::cpu::avx512 {
+#include "cpu/row_kernels_impl.h"
+#include "cpu/vec_math.h"
+}  // namespace hierpool::cpu::avx512

@@ -1,0 +1,199 @@
+// Vectors of 256 bits. The operations are those of vec_scalar.h.
+#pragma once
+
+#include <immintrin.h>
+
+#include <cmath>
+#include <cstdint>
+
+#include "cpu/half.h"
+
+namespace hierpool::cpu::avx2 {
+
+template <typename T>
+struct Vec;
+
+// Lane i of a load or store is on where i < count.
+alignas(32) static const int32_t kLaneMasks[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
+
+static inline int64_t clamp_lanes(int64_t count, int64_t lanes) {
+  return count < 0 ? 0 : count > lanes ? lanes : count;
+}
+
+template <>
+struct Vec<float> {
+  using Element = float;
+  static constexpr int kLanes = 8;
+  static constexpr int kTileRows = 4;
+  static constexpr int kTileVecs = 3;
+  __m256 v;
+
+  static Vec zero() { return {_mm256_setzero_ps()}; }
+  static Vec set(float x) { return {_mm256_set1_ps(x)}; }
+  static __m256i lanes(int64_t count) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneMasks + 8 - clamp_lanes(count, 8)));
+  }
+  static Vec load(const float* p) { return {_mm256_loadu_ps(p)}; }
+  static Vec load(const float* p, int64_t count) { return {_mm256_maskload_ps(p, lanes(count))}; }
+  static Vec load_as(const float* p) { return load(p); }
+  static Vec load_as(const double* p) {
+    const __m128 low = _mm256_cvtpd_ps(_mm256_loadu_pd(p));
+    return {_mm256_insertf128_ps(_mm256_castps128_ps256(low), _mm256_cvtpd_ps(_mm256_loadu_pd(p + 4)), 1)};
+  }
+  static Vec load_as(const int8_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+  }
+  static Vec load_as(const uint8_t* p) {
+    return {_mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))))};
+  }
+  static Vec load_as(const BFloat16* p) {
+    const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16))};
+  }
+  static Vec load_as(const Half* p) {
+    return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
+  }
+  void store(float* p) const { _mm256_storeu_ps(p, v); }
+  void store(float* p, int64_t count) const { _mm256_maskstore_ps(p, lanes(count), v); }
+  void store_as(float* p) const { store(p); }
+  void store_as(double* p) const {
+    _mm256_storeu_pd(p, _mm256_cvtps_pd(_mm256_castps256_ps128(v)));
+    _mm256_storeu_pd(p + 4, _mm256_cvtps_pd(_mm256_extractf128_ps(v, 1)));
+  }
+  void store_as(BFloat16* p) const {
+    alignas(32) float lanes[kLanes];
+    _mm256_store_ps(lanes, v);
+    for (int i = 0; i < kLanes; ++i) p[i] = to_bfloat16(lanes[i]);
+  }
+  void store_as(Half* p) const {
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  }
+
+  friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
+  friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+  static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
+  static Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+  static Vec where_positive(Vec test, Vec a, Vec b) {
+    return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(test.v, _mm256_setzero_ps(), _CMP_GT_OQ))};
+  }
+  float sum() const {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+  }
+  float largest() const {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+  }
+  uint32_t nonzero() const {
+    return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
+  }
+  static void compress(float* p, Vec a, uint32_t bits) {
+    alignas(32) float lanes[kLanes];
+    _mm256_store_ps(lanes, a.v);
+    for (; bits; bits &= bits - 1) *p++ = lanes[__builtin_ctz(bits)];
+  }
+  static void compress_index(int32_t* p, int32_t first, uint32_t bits) {
+    for (; bits; bits &= bits - 1) *p++ = first + __builtin_ctz(bits);
+  }
+
+  // For the polynomials of vec_math.h.
+  static Vec round(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
+  static Vec divide(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
+  static Vec scale(Vec a, Vec exponent) {  // in two steps, so that results below 2^-126 are reached
+    const __m256i n = _mm256_cvtps_epi32(exponent.v);
+    const __m256i half = _mm256_srai_epi32(n, 1);
+    return {_mm256_mul_ps(_mm256_mul_ps(a.v, power(half)), power(_mm256_sub_epi32(n, half)))};
+  }
+  static void split(Vec a, Vec& mantissa, Vec& exponent) {  // mantissa in [0.75, 1.5)
+    const __m256 tiny = _mm256_cmp_ps(a.v, _mm256_set1_ps(0x1p-126f), _CMP_LT_OQ);
+    const __m256i bits =
+        _mm256_castps_si256(_mm256_blendv_ps(a.v, _mm256_mul_ps(a.v, _mm256_set1_ps(0x1p24f)), tiny));
+    const __m256i n = _mm256_srai_epi32(_mm256_sub_epi32(bits, _mm256_set1_epi32(0x3f400000)), 23);
+    mantissa.v = _mm256_castsi256_ps(_mm256_sub_epi32(bits, _mm256_slli_epi32(n, 23)));
+    exponent.v = _mm256_sub_ps(_mm256_cvtepi32_ps(n), _mm256_and_ps(tiny, _mm256_set1_ps(24.0f)));
+  }
+
+ private:
+  static __m256 power(__m256i n) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
+  }
+};
+
+template <>
+struct Vec<double> {
+  using Element = double;
+  static constexpr int kLanes = 4;
+  static constexpr int kTileRows = 4;
+  static constexpr int kTileVecs = 3;
+  __m256d v;
+
+  static Vec zero() { return {_mm256_setzero_pd()}; }
+  static Vec set(double x) { return {_mm256_set1_pd(x)}; }
+  static __m256i lanes(int64_t count) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(kLaneMasks + 8 - 2 * clamp_lanes(count, 4)));
+  }
+  static Vec load(const double* p) { return {_mm256_loadu_pd(p)}; }
+  static Vec load(const double* p, int64_t count) { return {_mm256_maskload_pd(p, lanes(count))}; }
+  static Vec load_as(const double* p) { return load(p); }
+  static Vec load_as(const float* p) { return {_mm256_cvtps_pd(_mm_loadu_ps(p))}; }
+  template <typename U>
+  static Vec load_as(const U* p) {
+    alignas(32) double lanes[kLanes];
+    for (int i = 0; i < kLanes; ++i) lanes[i] = widen(p[i]);
+    return {_mm256_load_pd(lanes)};
+  }
+  void store(double* p) const { _mm256_storeu_pd(p, v); }
+  void store(double* p, int64_t count) const { _mm256_maskstore_pd(p, lanes(count), v); }
+  void store_as(double* p) const { store(p); }
+  void store_as(float* p) const { _mm_storeu_ps(p, _mm256_cvtpd_ps(v)); }
+  template <typename U>
+  void store_as(U* p) const {
+    alignas(32) double lanes[kLanes];
+    _mm256_store_pd(lanes, v);
+    for (int i = 0; i < kLanes; ++i) narrow(p[i], lanes[i]);
+  }
+
+  friend Vec operator+(Vec a, Vec b) { return {_mm256_add_pd(a.v, b.v)}; }
+  friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_pd(a.v, b.v)}; }
+  friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_pd(a.v, b.v)}; }
+  static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
+  static Vec max(Vec a, Vec b) { return {_mm256_max_pd(a.v, b.v)}; }
+  friend Vec exp(Vec a) { return map(a, ::exp); }
+  friend Vec log(Vec a) { return map(a, ::log); }
+  static Vec where_positive(Vec test, Vec a, Vec b) {
+    return {_mm256_blendv_pd(b.v, a.v, _mm256_cmp_pd(test.v, _mm256_setzero_pd(), _CMP_GT_OQ))};
+  }
+  double sum() const {
+    const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+  }
+  double largest() const {
+    const __m128d s = _mm_max_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(s, _mm_unpackhi_pd(s, s)));
+  }
+  uint32_t nonzero() const {
+    return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
+  }
+  static void compress(double* p, Vec a, uint32_t bits) {
+    alignas(32) double lanes[kLanes];
+    _mm256_store_pd(lanes, a.v);
+    for (; bits; bits &= bits - 1) *p++ = lanes[__builtin_ctz(bits)];
+  }
+  static void compress_index(int32_t* p, int32_t first, uint32_t bits) {
+    for (; bits; bits &= bits - 1) *p++ = first + __builtin_ctz(bits);
+  }
+
+ private:
+  // float64 is asked for its accuracy: libm, lane by lane.
+  static Vec map(Vec a, double (*f)(double)) {
+    alignas(32) double lanes[kLanes];
+    _mm256_store_pd(lanes, a.v);
+    for (double& lane : lanes) lane = f(lane);
+    return {_mm256_load_pd(lanes)};
+  }
+};
+
+}  // namespace hierpool::cpu::avx2

@@ -1,0 +1,53 @@
+// One-element vectors: the path of every processor, and the shape that vec_avx2.h and vec_avx512.h follow.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+
+#include "cpu/half.h"
+
+namespace hierpool::cpu::scalar {
+
+template <typename T>
+struct Vec {
+  using Element = T;
+  static constexpr int kLanes = 1;
+  static constexpr int kTileRows = 4;  // register tile of the matrix product, in rows ...
+  static constexpr int kTileVecs = 4;  // ... and vectors
+  T v;
+
+  static Vec zero() { return {T(0)}; }
+  static Vec set(T x) { return {x}; }
+  static Vec load(const T* p) { return {*p}; }
+  static Vec load(const T* p, int64_t count) { return {count > 0 ? *p : T(0)}; }
+  template <typename U>
+  static Vec load_as(const U* p) {
+    return {static_cast<T>(widen(*p))};
+  }
+  void store(T* p) const { *p = v; }
+  void store(T* p, int64_t count) const {
+    if (count > 0) *p = v;
+  }
+  template <typename U>
+  void store_as(U* p) const {
+    narrow(*p, v);
+  }
+
+  friend Vec operator+(Vec a, Vec b) { return {a.v + b.v}; }
+  friend Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
+  friend Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
+  static Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
+  static Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }  // b where either is NaN
+  friend Vec exp(Vec a) { return {std::exp(a.v)}; }
+  friend Vec log(Vec a) { return {std::log(a.v)}; }
+  static Vec where_positive(Vec test, Vec a, Vec b) { return test.v > T(0) ? a : b; }
+  T sum() const { return v; }
+  T largest() const { return v; }
+  // One bit per lane that is not zero (NaN is not).
+  uint32_t nonzero() const { return v != T(0) ? 1u : 0u; }
+  // Writes the lanes of `bits` to p in order; may write kLanes elements.
+  static void compress(T* p, Vec a, uint32_t) { *p = a.v; }
+  static void compress_index(int32_t* p, int32_t first, uint32_t) { *p = first; }
+};
+
+}  // namespace hierpool::cpu::scalar

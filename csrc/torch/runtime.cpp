@@ -1,0 +1,74 @@
+#include "torch/runtime.h"
+
+#include <limits>
+
+// The BLAS that torch carries, if its library exports one; and how to keep it on the calling thread, without which
+// it is not used: its threads would compete with ours, and cut sums differently for every number of threads.
+#if defined(__ELF__)
+extern "C" {
+#define HIERPOOL_WEAK __attribute__((weak))
+HIERPOOL_WEAK void sgemm_(const char*, const char*, const int*, const int*, const int*, const float*,
+                          const float*, const int*, const float*, const int*, const float*, float*,
+                          const int*);
+HIERPOOL_WEAK void dgemm_(const char*, const char*, const int*, const int*, const int*, const double*,
+                          const double*, const int*, const double*, const int*, const double*, double*,
+                          const int*);
+HIERPOOL_WEAK int MKL_Set_Num_Threads_Local(int);
+HIERPOOL_WEAK int openblas_set_num_threads_local(int);
+}
+#define HIERPOOL_HAS_BLAS 1
+#endif
+
+namespace hierpool::torch_binding {
+namespace {
+
+#ifdef HIERPOOL_HAS_BLAS
+
+class OneThread {
+ public:
+  OneThread() : set_(MKL_Set_Num_Threads_Local ? MKL_Set_Num_Threads_Local : openblas_set_num_threads_local) {
+    previous_ = set_(1);
+  }
+  ~OneThread() { set_(previous_); }
+  OneThread(const OneThread&) = delete;
+  OneThread& operator=(const OneThread&) = delete;
+
+  static bool possible() { return MKL_Set_Num_Threads_Local || openblas_set_num_threads_local; }
+
+ private:
+  int (*set_)(int);
+  int previous_;
+};
+
+// Row-major C = op(A) op(B) is column-major C^T = op(B)^T op(A)^T.
+template <typename T, auto* gemm>
+void multiply(bool transpose_a, bool transpose_b, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda,
+              const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
+  const OneThread guard;
+  const int rows = static_cast<int>(m), columns = static_cast<int>(n), inner = static_cast<int>(k);
+  const int ia = static_cast<int>(lda), ib = static_cast<int>(ldb), ic = static_cast<int>(ldc);
+  const T one = 1;
+  gemm(transpose_b ? "T" : "N", transpose_a ? "T" : "N", &columns, &rows, &inner, &one, b, &ib, a, &ia, &beta,
+       c, &ic);
+}
+
+#endif
+
+void parallel(int64_t threads, Runtime::Body body, void* context) {
+  torch::stable::parallel_for(0, threads, 1, [&](int64_t begin, int64_t end) { body(begin, end, context); });
+}
+
+}  // namespace
+
+Runtime runtime() {
+  Runtime r{parallel, static_cast<int64_t>(torch::stable::get_num_threads()), nullptr, nullptr};
+#ifdef HIERPOOL_HAS_BLAS
+  if (OneThread::possible()) {
+    if (sgemm_) r.sgemm = multiply<float, sgemm_>;
+    if (dgemm_) r.dgemm = multiply<double, dgemm_>;
+  }
+#endif
+  return r;
+}
+
+}  // namespace hierpool::torch_binding

@@ -1,0 +1,41 @@
+// What csrc/cpu is handed by torch: its threads and the BLAS in its process; and tensors as pointers.
+#pragma once
+
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <optional>
+
+#include "hierpool/runtime.h"
+
+namespace hierpool::torch_binding {
+
+using torch::stable::Tensor;
+
+Runtime runtime();
+
+inline DType dtype(const Tensor& t) {
+  using torch::headeronly::ScalarType;
+  switch (t.scalar_type()) {
+    case ScalarType::Float: return DType::f32;
+    case ScalarType::Double: return DType::f64;
+    case ScalarType::BFloat16: return DType::bf16;
+    case ScalarType::Half: return DType::f16;
+    case ScalarType::Char: return DType::i8;
+    case ScalarType::Bool:
+    case ScalarType::Byte: return DType::u8;
+    default: STD_TORCH_CHECK(false, "unsupported dtype"); return DType::f32;
+  }
+}
+
+// The data of an output or of a contiguous input.
+inline void* pointer(const Tensor& t) {
+  STD_TORCH_CHECK(t.is_contiguous(), "expected a contiguous tensor");
+  return t.data_ptr();
+}
+
+// Null for a tensor that is absent or has no element.
+inline void* pointer(const std::optional<Tensor>& t) { return t && t->numel() > 0 ? pointer(*t) : nullptr; }
+
+}  // namespace hierpool::torch_binding
