@@ -1,0 +1,8 @@
+"""Shared by all tests: the environment of a developer's shell must not change their outcome."""
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_instruction_set_cap(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HIERPOOL_CPU_ISA", raising=False)
