@@ -1,0 +1,19 @@
+"""Graph classification data: loading, splitting, padding into batches."""
+
+from hierpool.data.graphs import BatchLoader, DenseBatch, Graph, GraphDataset, collate
+from hierpool.data.splits import Split, cross_validation, holdout
+from hierpool.data.tu import load_tu
+from hierpool.data.tu_files import DatasetError
+
+__all__ = [
+    "BatchLoader",
+    "DatasetError",
+    "DenseBatch",
+    "Graph",
+    "GraphDataset",
+    "Split",
+    "collate",
+    "cross_validation",
+    "holdout",
+    "load_tu",
+]

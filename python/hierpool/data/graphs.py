@@ -1,0 +1,139 @@
+"""Graphs in memory, and batches of them padded to one size."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Graph(NamedTuple):
+    """One labelled graph."""
+
+    x: Tensor  # [n, F] float32
+    edge_index: Tensor  # [2, E] int64, both directions of an undirected edge, each once
+    y: int
+
+
+@dataclass(frozen=True)
+class GraphDataset:
+    """A set of labelled graphs.
+
+    Attributes:
+        name: of the set.
+        graphs: all of them, in the order of the files.
+        num_classes: classes; labels run from 0.
+        features: what node features are, for example ``"labels"``.
+        source: where it was read from.
+        fingerprint: hash of the files it was read from.
+    """
+
+    name: str
+    graphs: tuple[Graph, ...]
+    num_classes: int
+    features: str
+    source: str
+    fingerprint: str
+
+    @property
+    def num_features(self) -> int:
+        return self.graphs[0].x.size(1)
+
+    @property
+    def max_nodes(self) -> int:
+        return max(graph.x.size(0) for graph in self.graphs)
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 ``[graphs]``."""
+        return torch.tensor([graph.y for graph in self.graphs])
+
+    @property
+    def majority_rate(self) -> float:
+        """Accuracy of always answering with the most frequent class."""
+        return int(self.labels.bincount().max()) / len(self.graphs)
+
+    def select(self, indices: Tensor) -> list[Graph]:
+        """The graphs at ``indices``, int64 ``[m]``."""
+        return [self.graphs[i] for i in indices.tolist()]
+
+
+class DenseBatch(NamedTuple):
+    """Graphs padded to a common number of nodes; padding is zero."""
+
+    x: Tensor  # [B, N, F] float32
+    adj: Tensor  # [B, N, N] float32
+    mask: Tensor  # [B, N] bool
+    y: Tensor  # [B] int64
+
+    def to(self, device: torch.device | str) -> DenseBatch:
+        """The batch on another device."""
+        return DenseBatch(*(t.to(device) for t in self))
+
+
+def collate(graphs: Sequence[Graph], *, pad_to: int | None = None) -> DenseBatch:
+    """Pad graphs into one dense batch.
+
+    Args:
+        graphs: at least one, with the same number of features.
+        pad_to: nodes to pad to; ``None``: those of the largest graph.
+
+    Raises:
+        ValueError: no graphs, or one larger than ``pad_to``.
+    """
+    if not graphs:
+        raise ValueError("graphs must hold at least one graph, got none")
+    sizes = torch.tensor([graph.x.size(0) for graph in graphs])
+    largest = int(sizes.max())
+    n = largest if pad_to is None else pad_to
+    if n < largest:
+        raise ValueError(f"pad_to must be at least the nodes of the largest graph, {largest}, got {n}")
+    b = len(graphs)
+    mask = torch.arange(n) < sizes[:, None]
+    x = graphs[0].x.new_zeros(b, n, graphs[0].x.size(1))
+    x[mask] = torch.cat([graph.x for graph in graphs])
+    adj = torch.zeros(b, n, n)
+    edges = torch.tensor([graph.edge_index.size(1) for graph in graphs])
+    row, column = torch.cat([graph.edge_index for graph in graphs], 1)
+    adj[torch.arange(b).repeat_interleave(edges), row, column] = 1.0
+    return DenseBatch(x, adj, mask, torch.tensor([graph.y for graph in graphs]))
+
+
+class BatchLoader:
+    """Batches of a list of graphs, in an order that depends only on the seed and the epoch.
+
+    So a run that was interrupted sees the same batches when it is resumed.
+
+    Args:
+        graphs: at least one.
+        batch_size: graphs per batch; the last one may be smaller.
+        seed: of the order; ``None``: the order of the list.
+
+    Raises:
+        ValueError: no graphs, or a batch size below 1.
+    """
+
+    def __init__(self, graphs: Sequence[Graph], batch_size: int, *, seed: int | None = None) -> None:
+        if not graphs:
+            raise ValueError("graphs must hold at least one graph, got none")
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        self.graphs = list(graphs)
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return -(-len(self.graphs) // self.batch_size)
+
+    def epoch(self, number: int) -> Iterator[DenseBatch]:
+        """The batches of one epoch."""
+        order = list(range(len(self.graphs)))
+        if self.seed is not None:
+            # A generator of its own: the global one belongs to the model (dropout).
+            generator = torch.Generator().manual_seed((self.seed << 32) ^ number)
+            order = torch.randperm(len(order), generator=generator).tolist()
+        for start in range(0, len(order), self.batch_size):
+            yield collate([self.graphs[i] for i in order[start : start + self.batch_size]])

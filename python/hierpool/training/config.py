@@ -1,0 +1,80 @@
+"""What a training run is made of; the command line is made from it."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from hierpool import backends, losses
+from hierpool.nn.readout import READOUTS
+
+
+def _option(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Field names are the command line's options.
+
+    Raises:
+        ValueError: a value out of its range.
+    """
+
+    dataset: str = _option("MUTAG", "TU dataset")
+    epochs: int = _option(50, "passes over the training graphs")
+    seed: int = _option(0, "of splits, weights and the order of graphs")
+    folds: int = _option(0, "folds of a cross-validation; 0: one split into 80, 10 and 10 %%")
+    batch_size: int = _option(32, "graphs per step")
+    lr: float = _option(1e-3, "learning rate of Adam")
+    weight_decay: float = _option(0.0, "L2 penalty of Adam")
+    clip: float = _option(2.0, "largest norm of the gradient")
+    ratio: float = _option(0.25, "clusters of a level as a part of the nodes of the level before it")
+    levels: int = _option(1, "how many times to pool")
+    hidden_channels: int = _option(64, "width of the inner layers")
+    embedding_channels: int = _option(64, "width of each stack's last layer")
+    layers: int = _option(3, "GraphSAGE layers of each stack")
+    head_channels: int = _option(50, "width of the classifier's hidden layer")
+    readout: str = _option("max", "reduction over nodes", READOUTS)
+    dropout: float = _option(0.0, "before the classifier's last layer")
+    temperature: float = _option(1.0, "of the softmax over clusters")
+    link_weight: float = _option(1.0, "weight of the link loss; 0 skips its computation")
+    entropy_weight: float = _option(1.0, "weight of the entropy loss; 0 skips its computation")
+    convention: str = _option("pyg", "normalisation of these two losses", tuple(losses.CONVENTIONS))
+    pool: str = _option("hierpool", "whose pooling operator", ("hierpool", "pyg"))
+    backend: str = _option("auto", "of hierpool's operator", backends.NAMES)
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 1), ("seed", 0), ("folds", 0), ("batch_size", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        for name in ("weight_decay", "link_weight", "entropy_weight"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+    def identity(self) -> dict[str, Any]:
+        """What a checkpoint must agree on; more epochs may be asked for later."""
+        values = asdict(self)
+        del values["epochs"]
+        return values
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Add an option per field."""
+        for item in fields(cls):
+            parser.add_argument(
+                f"--{item.name.replace('_', '-')}",
+                type=type(item.default),
+                default=item.default,
+                choices=item.metadata["choices"],
+                help=f"{item.metadata['help']} (default: %(default)s)",
+            )
+
+    @classmethod
+    def from_arguments(cls, args: argparse.Namespace) -> TrainConfig:
+        """The run that the command line asks for."""
+        return cls(**{item.name: getattr(args, item.name) for item in fields(cls)})

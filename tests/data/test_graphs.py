@@ -1,0 +1,56 @@
+"""Padding graphs into batches, and the order of batches."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hierpool.data import BatchLoader, Graph, collate
+
+
+def make_graphs(sizes: list[int]) -> list[Graph]:
+    """Paths: node i is joined to node i + 1."""
+    graphs = []
+    for label, n in enumerate(sizes):
+        forward = torch.stack([torch.arange(n - 1), torch.arange(1, n)])
+        edges = torch.cat([forward, forward.flip(0)], 1)
+        graphs.append(Graph(torch.full((n, 2), float(label + 1)), edges, label))
+    return graphs
+
+
+def test_collate_pads_with_zeros() -> None:
+    batch = collate(make_graphs([3, 1]), pad_to=4)
+    assert batch.mask.tolist() == [[True, True, True, False], [True, False, False, False]]
+    assert batch.x[..., 0].tolist() == [[1, 1, 1, 0], [2, 0, 0, 0]]
+    path = torch.tensor([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 0]])
+    assert torch.equal(batch.adj, torch.stack([path, torch.zeros_like(path)]).float())
+    assert batch.y.tolist() == [0, 1]
+    assert collate(make_graphs([3, 1])).adj.shape == (2, 3, 3)
+
+
+def test_collate_refuses() -> None:
+    with pytest.raises(ValueError, match="graphs must hold at least one graph"):
+        collate([])
+    with pytest.raises(ValueError, match="pad_to must be at least the nodes of the largest graph, 3, got 2"):
+        collate(make_graphs([3, 1]), pad_to=2)
+
+
+def test_every_graph_once_an_epoch_in_an_order_of_its_own() -> None:
+    graphs = make_graphs([1 + i % 4 for i in range(11)])
+    loader = BatchLoader(graphs, 4, seed=5)
+    orders = [[int(y) for batch in loader.epoch(e) for y in batch.y] for e in (1, 2)]
+    assert all(sorted(order) == list(range(11)) for order in orders)
+    assert orders[0] != orders[1]
+    torch.manual_seed(99)  # the global generator has no say
+    again = BatchLoader(graphs, 4, seed=5)
+    assert [int(y) for batch in again.epoch(2) for y in batch.y] == orders[1]
+    assert len(loader) == len(list(loader.epoch(1))) == 3
+    unshuffled = BatchLoader(graphs, 4)
+    assert [int(y) for batch in unshuffled.epoch(1) for y in batch.y] == list(range(11))
+
+
+def test_loader_refuses() -> None:
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        BatchLoader(make_graphs([1]), 0)
+    with pytest.raises(ValueError, match="graphs must hold at least one graph"):
+        BatchLoader([], 4)
