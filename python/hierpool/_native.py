@@ -18,10 +18,9 @@ from typing import NamedTuple
 MINIMUM_TORCH = (2, 10)
 LIBRARY_NAME = "_hierpool_ops.so"
 REMEDY = (
-    "To get the native backend, install a C++20 compiler (g++ 11, clang 14 or newer), then, in the environment that"
-    " has torch, run `pip install cmake ninja pybind11 'setuptools>=77'` and"
-    " `HIERPOOL_REQUIRE_NATIVE=1 pip install --no-build-isolation --force-reinstall --no-deps .`"
-    " in a checkout of hierpool; a build that fails then stops with the compiler's error."
+    "To get the native backend, install a C++20 compiler (g++ 11, clang 14 or newer) and run, in a checkout of"
+    " hierpool, `HIERPOOL_REQUIRE_NATIVE=1 pip install --force-reinstall --no-deps .`;"
+    " if the build fails, this stops with the compiler's error."
 )
 
 _HERE = Path(__file__).parent
