@@ -39,8 +39,12 @@ def candidate_rows(run: Results) -> list[dict]:
     return [row for row in both_rows(run) if row["provider"] != BASELINE]
 
 
-def grouped(ax: Axes, rows: list[dict], value: Callable[[dict], float]) -> list[tuple[float, dict]]:
-    """Horizontal bars in groups by workload, first on top; the position of each bar."""
+Value = Callable[[dict], float]
+
+
+def grouped(ax: Axes, rows: list[dict], value: Value, base: Value | None = None) -> list[tuple[float, dict]]:
+    """One line a row, in groups by workload, first on top, on a log axis: a bar from ``base`` to ``value``, or a dot
+    when a length would mean nothing. Returns the height of each row."""
     places: list[tuple[float, dict]] = []
     ticks, labels, y = [], [], 0.0
     for name in dict.fromkeys(row["workload"] for row in rows):
@@ -50,22 +54,29 @@ def grouped(ax: Axes, rows: list[dict], value: Callable[[dict], float]) -> list[
         labels.append(group[0]["title"])
         y += len(group) + 0.8
     for provider in dict.fromkeys(row["provider"] for row in rows):
-        mine = [(place, row) for place, row in places if row["provider"] == provider]
-        ax.barh(
-            [place for place, _ in mine], [value(row) for _, row in mine], height=0.9,
-            color=COLOURS.get(provider, "#444444"), label=title_of(provider),
-        )  # fmt: skip
+        heights, mine = zip(
+            *((place, row) for place, row in places if row["provider"] == provider), strict=True
+        )
+        colour, label = COLOURS.get(provider, "#444444"), title_of(provider)
+        values = [value(row) for row in mine]
+        if base is None:
+            ax.plot(values, heights, "o", color=colour, label=label)
+        else:
+            starts = [base(row) for row in mine]
+            ax.barh(
+                heights, [v - s for v, s in zip(values, starts, strict=True)], left=starts, height=0.9, **look
+            )
     ax.set_yticks(ticks, labels)
     ax.invert_yaxis()
     ax.set_xscale("log")
+    ax.xaxis.set_major_formatter("{x:g}")
     ax.spines[["top", "right"]].set_visible(False)
     return places
 
 
 def draw_speedup(ax: Axes, rows: list[dict]) -> None:
     """Median ratio with its 20th to 80th percentile; a diamond marks a goal."""
-    places = grouped(ax, rows, lambda row: row["speedup"]["p50"])
-    for y, row in places:
+    for y, row in grouped(ax, rows, lambda row: row["speedup"]["p50"], lambda row: 1.0):
         s = row["speedup"]
         ax.plot([s["p20"], s["p80"]], [y, y], color="black", linewidth=1)
         goal = goal_for(row["workload"], row["provider"])
@@ -76,15 +87,16 @@ def draw_speedup(ax: Axes, rows: list[dict]) -> None:
 
 
 def draw_floor(ax: Axes, rows: list[dict]) -> None:
-    """Median time; a black tick marks the floor."""
-    for y, row in grouped(ax, rows, lambda row: row["candidate_ms"]["p50"]):
-        ax.plot([row["floor"]["ms"]] * 2, [y - 0.45, y + 0.45], color="black", linewidth=1.5)
-    ax.set_xlabel("ms, forward + backward (tick: least time by bytes or flops on this machine)")
+    """Median time as a bar that starts at the floor."""
+    for y, row in grouped(ax, rows, lambda row: row["candidate_ms"]["p50"], lambda row: row["floor"]["ms"]):
+        ax.plot([row["floor"]["ms"]] * 2, [y - 0.5, y + 0.5], color="black", linewidth=1.5)
+    ax.set_xlabel("ms, forward + backward, from the least time by bytes or flops on this machine (black)")
 
 
 def draw_memory(ax: Axes, rows: list[dict]) -> None:
     """Peak resident memory beyond the inputs."""
     grouped(ax, rows, lambda row: row["peak"]["bytes"] / 1e6)
+    ax.grid(axis="x", color="#dddddd")
     ax.set_xlabel("MB beyond the inputs at the peak of forward + backward")
 
 

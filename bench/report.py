@@ -76,7 +76,7 @@ def heading(run: Results) -> str:
     """What was measured, where and when, in one line."""
     m = run.metadata
     code = m["commit"][:10] + (" with local changes" if m["dirty"] else "")
-    quick = "quick look, " if m.get("quick") else ""
+    quick = "quick look, " if m.get("quick") else "" if run.finished else "unfinished run, "
     return (
         f"{quick}{m['cpu_model']}, {m['threads']} threads, torch {m['packages'].get('torch', '?')}, commit {code}, "
         f"{m['date_utc'][:10]}; copy {number(m['rates']['copy_gbps'])} GB/s, "
@@ -165,6 +165,8 @@ def markdown_rows(run: Results) -> list[str]:
         for how, row in ours:
             memory = f"{peak_mb(peers[0])} / {peak_mb(row)}"
             times = [milliseconds(peer) for peer in peers]
+            if row:  # PyG eager as it ran in the same pairs
+                times[0] = number(row["peer_ms"]["p50"])
             cells = [
                 title,
                 *times,
@@ -256,8 +258,9 @@ def command(folder: Path | None, *, check: bool, print_only: bool, root: Path = 
     if run is None:
         raise ValueError("no complete results yet: python -m bench run")
     print(terminal_table(run))
-    if run.metadata.get("quick") and not print_only:
-        raise ValueError(f"{run.folder.name} is a quick look and is not reported: use --print")
+    if not print_only and (run.metadata.get("quick") or not run.finished):
+        kind = "a quick look" if run.metadata.get("quick") else "unfinished"
+        raise ValueError(f"{run.folder.name} is {kind} and is not reported: use --print")
     if not print_only:
         for path in write(run, root):
             print(f"wrote {path.relative_to(root)}")

@@ -21,6 +21,7 @@ class Results:
     metadata: dict
     rows: list[dict]
     notes: str
+    finished: bool
 
     def row(self, workload: str, provider: str, mode: str) -> dict | None:
         """The measured row, or None."""
@@ -54,6 +55,11 @@ def append_row(folder: Path, row: dict) -> None:
         file.write(json.dumps(row) + "\n")
 
 
+def finish(folder: Path, seconds: float) -> None:
+    """Mark the run as complete: its last row."""
+    append_row(folder, {"status": "finished", "seconds": round(seconds)})
+
+
 def read(folder: Path) -> Results:
     """Load a run. Raises ValueError naming the folder when a file is missing or does not parse."""
     try:
@@ -61,11 +67,13 @@ def read(folder: Path) -> Results:
         rows = [json.loads(line) for line in (folder / "rows.jsonl").read_text().splitlines()]
     except (OSError, json.JSONDecodeError) as error:
         raise ValueError(f"{folder} is not a result folder: {error}") from error
+    finished = bool(rows) and rows[-1]["status"] == "finished"
     notes = folder / "notes.md"
-    return Results(folder, metadata, rows, notes.read_text().strip() if notes.is_file() else "")
+    text = notes.read_text().strip() if notes.is_file() else ""
+    return Results(folder, metadata, rows[:-1] if finished else rows, text, finished)
 
 
 def newest(parent: Path = RESULTS) -> Results | None:
-    """The newest run that is not a quick one, or None when there is none."""
+    """The newest run that reached its end and is not a quick one, or None when there is none."""
     folders = sorted((f for f in parent.iterdir() if f.is_dir()), reverse=True) if parent.is_dir() else []
-    return next((run for run in map(read, folders) if not run.metadata.get("quick")), None)
+    return next((run for run in map(read, folders) if run.finished and not run.metadata.get("quick")), None)

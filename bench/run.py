@@ -149,5 +149,7 @@ def execute(plan: Plan, parent: Path = results.RESULTS) -> tuple[Path, int]:
     start = time.monotonic()
     run = Run(plan, parent)
     failed = run.execute()
-    say(f"{time.monotonic() - start:.0f} s; results in {run.folder}")
+    seconds = time.monotonic() - start
+    results.finish(run.folder, seconds)
+    say(f"{seconds:.0f} s; results in {run.folder}")
     return run.folder, failed

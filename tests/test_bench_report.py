@@ -31,16 +31,21 @@ def test_folders_are_append_only(tmp_path):
     second = results.create_folder(tmp_path, METADATA, now)
     assert first.name == "20260102T030405Z-0123456789-some-cpu-9"
     assert second.name == f"{first.name}-2"
-    results.append_row(first, {"a": 1})
-    results.append_row(first, {"a": 2})
-    assert results.read(first).rows == [{"a": 1}, {"a": 2}]
+    results.append_row(first, {"status": "a"})
+    results.append_row(first, {"status": "b"})
+    assert results.read(first).rows == [{"status": "a"}, {"status": "b"}]
     assert results.read(second).rows == []
 
 
-def test_newest_skips_quick_looks(tmp_path):
+def test_newest_skips_quick_looks_and_unfinished_runs(tmp_path):
     assert results.newest(tmp_path / "absent") is None
     kept = results.create_folder(tmp_path, METADATA, datetime(2026, 1, 1, tzinfo=timezone.utc))
-    results.create_folder(tmp_path, METADATA | {"quick": True}, datetime(2026, 1, 2, tzinfo=timezone.utc))
+    quick = results.create_folder(
+        tmp_path, METADATA | {"quick": True}, datetime(2026, 1, 2, tzinfo=timezone.utc)
+    )
+    results.finish(quick, 1.0)
+    assert results.newest(tmp_path) is None
+    results.finish(kept, 1.0)
     assert results.newest(tmp_path).folder == kept
 
 
@@ -66,6 +71,7 @@ def row_of(workload, provider, ms, ratio, peak=None):
     return {
         "status": "measured", "workload": workload, "title": registry.WORKLOADS[workload].title,
         "provider": provider, "mode": "both",
+        "peer_ms": {k: v * ms * ratio for k, v in spread.items()},
         "candidate_ms": {k: v * ms for k, v in spread.items()},
         "speedup": {k: v * ratio for k, v in spread.items()},
         "floor": {"bytes": 1.0, "flops": 1.0, "ms": 0.5, "fraction": 0.5 / ms},
@@ -88,6 +94,7 @@ def synthetic(tmp_path):
     ]  # fmt: skip
     for row in rows:
         results.append_row(folder, row)
+    results.finish(folder, 12.3)
     (tmp_path / "README.md").write_text(f"# Title\n\n{report.BEGIN}\n{report.END}\n\nAfter.\n")
     return folder
 
@@ -148,3 +155,10 @@ def test_a_quick_look_is_not_reported(synthetic, tmp_path):
     with pytest.raises(ValueError, match="quick look"):
         report.command(synthetic, check=False, print_only=False, root=tmp_path)
     assert report.command(synthetic, check=False, print_only=True, root=tmp_path) == 0
+
+
+def test_an_unfinished_run_is_not_reported(synthetic, tmp_path):
+    lines = (synthetic / "rows.jsonl").read_text().splitlines(keepends=True)
+    (synthetic / "rows.jsonl").write_text("".join(lines[:-1]))
+    with pytest.raises(ValueError, match="unfinished"):
+        report.command(synthetic, check=False, print_only=False, root=tmp_path)
