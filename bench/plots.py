@@ -63,9 +63,8 @@ def grouped(ax: Axes, rows: list[dict], value: Value, base: Value | None = None)
             ax.plot(values, heights, "o", color=colour, label=label)
         else:
             starts = [base(row) for row in mine]
-            ax.barh(
-                heights, [v - s for v, s in zip(values, starts, strict=True)], left=starts, height=0.9, **look
-            )
+            widths = [v - s for v, s in zip(values, starts, strict=True)]
+            ax.barh(heights, widths, left=starts, height=0.9, color=colour, label=label)
     ax.set_yticks(ticks, labels)
     ax.invert_yaxis()
     ax.set_xscale("log")
