@@ -68,6 +68,7 @@ def grouped(ax: Axes, rows: list[dict], value: Value, base: Value | None = None)
     ax.set_yticks(ticks, labels)
     ax.invert_yaxis()
     ax.set_xscale("log")
+    ax.use_sticky_edges = False  # keeps a margin left of bars that start at the smallest value
     ax.xaxis.set_major_formatter("{x:g}")
     ax.spines[["top", "right"]].set_visible(False)
     return places
