@@ -19,7 +19,7 @@ BASE = {"hierpool._version", "hierpool._extras", "hierpool.record"}
 BACKENDS = BASE | {"hierpool.backends"}
 OPS = BACKENDS | {"hierpool.ops", "hierpool.losses", "hierpool.reference"}
 NN = OPS | {"hierpool.nn"}
-TRAINING = NN | {"hierpool.models", "hierpool.data", "hierpool.integrations"}
+TRAINING = NN | {"hierpool", "hierpool.models", "hierpool.data", "hierpool.integrations"}
 ALLOWED = {
     "hierpool": OPS | {"hierpool.integrations"},
     "hierpool._version": set(),
@@ -36,7 +36,7 @@ ALLOWED = {
     "hierpool.data": BASE,
     "hierpool.training": TRAINING,
     "hierpool.train": TRAINING | {"hierpool.training", "hierpool.plots"},
-    "hierpool.plots": TRAINING,
+    "hierpool.plots": TRAINING | {"hierpool.training"},
     "hierpool.demo": TRAINING | {"hierpool.training", "hierpool.train", "hierpool.plots"},
     "hierpool.info": BACKENDS | {"hierpool._native"},
     "hierpool.cli": BASE,
