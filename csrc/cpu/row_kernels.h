@@ -17,13 +17,19 @@ struct RowStats {
 };
 
 template <typename T>
+struct AssignmentSums {
+  T trace;   // <s, m>
+  T square;  // <s, s>
+};
+
+template <typename T>
 struct RowKernels {
   // dst[i] = T(src[i])
   void (*load)(T* dst, const void* src, DType type, int64_t n);
   // dst[i] = src[i] rounded to nearest even in `type`
   void (*store)(void* dst, DType type, const T* src, int64_t n);
-  // dst = softmax(src * inverse_temperature); dst may be src
-  void (*softmax)(T* dst, const T* src, int64_t n, T inverse_temperature);
+  // dst = softmax(src * inverse_temperature); dst may be src. Returns its entropy.
+  T (*softmax)(T* dst, const T* src, int64_t n, T inverse_temperature);
   // dst = inverse_temperature * p * (dp - <p, dp>); dst may be dp
   void (*softmax_backward)(T* dst, const T* p, const T* dp, int64_t n, T inverse_temperature);
   // -sum p log p, with 0 log 0 = 0
@@ -34,6 +40,8 @@ struct RowKernels {
   T (*dot)(const T* a, const T* b, int64_t n);
   // y += alpha x
   void (*axpy)(T* y, T alpha, const T* x, int64_t n);
+  // volume += degree * s, and the products of a row s of S with the row m of A S.
+  AssignmentSums<T> (*assignment_sums)(T* volume, T degree, const T* s, const T* m, int64_t n);
   // Number of non-zeros, sum and sum of squares.
   RowStats<T> (*stats)(const T* row, int64_t n);
   // Indices and values of the non-zeros, in order; both buffers hold n + 16 elements. Returns their number.

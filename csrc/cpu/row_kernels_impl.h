@@ -1,6 +1,13 @@
 // The loops of row_kernels.h, written once over Vec. Included inside the namespace of one instruction set, after
 // its Vec; templates of the standard library stay out, as the linker would share one set's copy with all others.
 
+// Without this g++ keeps arrays of vectors in memory instead of registers.
+#if defined(__GNUC__) && !defined(__clang__)
+#define HIERPOOL_UNROLL _Pragma("GCC unroll 16")
+#else
+#define HIERPOOL_UNROLL
+#endif
+
 template <typename T>
 struct Rows {
   using V = Vec<T>;
@@ -46,30 +53,35 @@ struct Rows {
     }
   }
 
-  static void softmax(T* dst, const T* src, int64_t n, T inverse_temperature) {
+  static T softmax(T* dst, const T* src, int64_t n, T inverse_temperature) {
     const V scale = V::set(inverse_temperature);
     const V lowest = V::set(-__builtin_huge_val());
+    const auto load = [&](int64_t i) {
+      return i + L <= n ? V::load(src + i) : V::select(n - i, V::load(src + i, n - i), lowest);
+    };
     V high = lowest;
-    int64_t i = 0;
-    for (; i + L <= n; i += L) high = V::max(high, V::load(src + i));
-    T largest = high.largest();
-    for (; i < n; ++i) largest = src[i] > largest ? src[i] : largest;
-    const V top = V::set(largest);
+    for (int64_t i = 0; i < n; i += L) high = V::max(high, load(i));
+    const V top = V::set(high.largest());
     V total = V::zero();
-    for (i = 0; i + L <= n; i += L) {
-      const V e = exp((V::load(src + i) - top) * scale);
-      e.store(dst + i);
+    V weighted = V::zero();
+    for (int64_t i = 0; i < n; i += L) {
+      const V z = V::max(V::set(T(-1000)), (load(i) - top) * scale);  // where exp is 0, and not -inf
+      const V e = exp(z);
       total = total + e;
+      weighted = V::fma(e, z, weighted);
+      i + L <= n ? e.store(dst + i) : e.store(dst + i, n - i);
     }
-    T sum = total.sum();
-    if (i < n) {
-      const V e = exp((V::load(src + i, n - i) - top) * scale);
-      e.store(dst + i, n - i);
-      for (int64_t j = i; j < n; ++j) sum += dst[j];
-    }
+    const T sum = total.sum();
     const V inverse = V::set(T(1) / sum);
-    for (i = 0; i + L <= n; i += L) (V::load(dst + i) * inverse).store(dst + i);
-    if (i < n) (V::load(dst + i, n - i) * inverse).store(dst + i, n - i);
+    for (int64_t i = 0; i < n; i += L) {
+      if (i + L <= n) {
+        (V::load(dst + i) * inverse).store(dst + i);
+      } else {
+        (V::load(dst + i, n - i) * inverse).store(dst + i, n - i);
+      }
+    }
+    // With p = e / sum: -sum p log p = log sum - (sum e z) / sum
+    return log(V::set(sum)).largest() - weighted.sum() / sum;
   }
 
   static void softmax_backward(T* dst, const T* p, const T* dp, int64_t n, T inverse_temperature) {
@@ -130,6 +142,21 @@ struct Rows {
     if (i < n) V::fma(factor, V::load(x + i, n - i), V::load(y + i, n - i)).store(y + i, n - i);
   }
 
+  static AssignmentSums<T> assignment_sums(T* volume, T degree, const T* s, const T* m, int64_t n) {
+    const V factor = V::set(degree);
+    V trace = V::zero();
+    V square = V::zero();
+    for (int64_t i = 0; i < n; i += L) {
+      const bool full = i + L <= n;
+      const V v = full ? V::load(s + i) : V::load(s + i, n - i);
+      trace = V::fma(v, full ? V::load(m + i) : V::load(m + i, n - i), trace);
+      square = V::fma(v, v, square);
+      const V sum = V::fma(factor, v, full ? V::load(volume + i) : V::load(volume + i, n - i));
+      full ? sum.store(volume + i) : sum.store(volume + i, n - i);
+    }
+    return {trace.sum(), square.sum()};
+  }
+
   static RowStats<T> stats(const T* row, int64_t n) {
     V sum = V::zero();
     V sum_sq = V::zero();
@@ -156,37 +183,38 @@ struct Rows {
     return count;
   }
 
-  // A stripe of W vectors of one output row; the last vector may be partial.
+  // A stripe of W vectors of one output row; the last vector has `last` elements.
   template <int W>
-  static void gather_stripe(T* out, int64_t n, const T* rows, int64_t ld, const int32_t* index,
-                            const T* value, int64_t count) {
+  static void gather_stripe(T* out, int64_t last, const T* rows, int64_t ld, const int32_t* index, const T* value,
+                            int64_t count) {
     V acc[W];
-    for (int w = 0; w < W; ++w) acc[w] = V::zero();
-    const int64_t rest = n - (W - 1) * L;
+    HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[w] = V::zero();
     for (int64_t e = 0; e < count; ++e) {
       const T* row = rows + index[e] * ld;
       const V factor = V::set(value[e]);
-      for (int w = 0; w < W - 1; ++w) acc[w] = V::fma(factor, V::load(row + w * L), acc[w]);
-      acc[W - 1] = V::fma(factor, V::load(row + (W - 1) * L, rest), acc[W - 1]);
+      HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) acc[w] = V::fma(factor, V::load(row + w * L), acc[w]);
+      acc[W - 1] = V::fma(factor, V::load(row + (W - 1) * L, last), acc[W - 1]);
     }
-    for (int w = 0; w < W - 1; ++w) acc[w].store(out + w * L);
-    acc[W - 1].store(out + (W - 1) * L, rest);
+    HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) acc[w].store(out + w * L);
+    acc[W - 1].store(out + (W - 1) * L, last);
   }
 
   static void gather(T* out, int64_t n, const T* rows, int64_t ld, const int32_t* index, const T* value,
                      int64_t count) {
     for (; n > 8 * L; n -= 8 * L, out += 8 * L, rows += 8 * L) {
-      gather_stripe<8>(out, 8 * L, rows, ld, index, value, count);
+      gather_stripe<8>(out, L, rows, ld, index, value, count);
     }
-    switch ((n + L - 1) / L) {
-      case 8: return gather_stripe<8>(out, n, rows, ld, index, value, count);
-      case 7: return gather_stripe<7>(out, n, rows, ld, index, value, count);
-      case 6: return gather_stripe<6>(out, n, rows, ld, index, value, count);
-      case 5: return gather_stripe<5>(out, n, rows, ld, index, value, count);
-      case 4: return gather_stripe<4>(out, n, rows, ld, index, value, count);
-      case 3: return gather_stripe<3>(out, n, rows, ld, index, value, count);
-      case 2: return gather_stripe<2>(out, n, rows, ld, index, value, count);
-      case 1: return gather_stripe<1>(out, n, rows, ld, index, value, count);
+    const int64_t vectors = (n + L - 1) / L;
+    const int64_t last = n - (vectors - 1) * L;
+    switch (vectors) {
+      case 8: return gather_stripe<8>(out, last, rows, ld, index, value, count);
+      case 7: return gather_stripe<7>(out, last, rows, ld, index, value, count);
+      case 6: return gather_stripe<6>(out, last, rows, ld, index, value, count);
+      case 5: return gather_stripe<5>(out, last, rows, ld, index, value, count);
+      case 4: return gather_stripe<4>(out, last, rows, ld, index, value, count);
+      case 3: return gather_stripe<3>(out, last, rows, ld, index, value, count);
+      case 2: return gather_stripe<2>(out, last, rows, ld, index, value, count);
+      case 1: return gather_stripe<1>(out, last, rows, ld, index, value, count);
     }
   }
 
@@ -202,51 +230,50 @@ struct Rows {
     bool accumulate;
   };
 
-  // M rows x W vectors of C in registers.
-  template <int M, int W>
-  static void tile(const Tile& t) {
+  // M rows x W vectors of C in registers; the last vector is full, or has t.last elements.
+  template <int M, int W, bool Full>
+  static void tile(const Tile t) {
     V acc[M][W];
-    for (int r = 0; r < M; ++r) {
-      for (int w = 0; w < W; ++w) acc[r][w] = V::zero();
+    HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
+      HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[r][w] = V::zero();
     }
-    const bool full = t.last == L;
     const T* a = t.a;
     const T* b = t.b;
     for (int64_t p = 0; p < t.k; ++p, a += t.a_col, b += t.ldb) {
       V row[W];
-      for (int w = 0; w < W - 1; ++w) row[w] = V::load(b + w * L);
-      row[W - 1] = full ? V::load(b + (W - 1) * L) : V::load(b + (W - 1) * L, t.last);
-      for (int r = 0; r < M; ++r) {
+      HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) row[w] = V::load(b + w * L);
+      row[W - 1] = Full ? V::load(b + (W - 1) * L) : V::load(b + (W - 1) * L, t.last);
+      HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
         const V factor = V::set(a[r * t.a_row]);
-        for (int w = 0; w < W; ++w) acc[r][w] = V::fma(factor, row[w], acc[r][w]);
+        HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[r][w] = V::fma(factor, row[w], acc[r][w]);
       }
     }
-    for (int r = 0; r < M; ++r) {
+    HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
       T* c = t.c + r * t.ldc;
-      for (int w = 0; w < W; ++w) {
-        const int64_t lanes = w == W - 1 ? t.last : L;
-        const V base = t.accumulate ? V::load(c + w * L, lanes) : V::zero();
-        (base + acc[r][w]).store(c + w * L, lanes);
+      HIERPOOL_UNROLL for (int w = 0; w < W; ++w) {
+        if (Full || w < W - 1) {
+          (t.accumulate ? V::load(c + w * L) + acc[r][w] : acc[r][w]).store(c + w * L);
+        } else {
+          (t.accumulate ? V::load(c + w * L, t.last) + acc[r][w] : acc[r][w]).store(c + w * L, t.last);
+        }
       }
     }
   }
 
-  template <int W>
+  template <int W, bool Full>
   static void column_of_tiles(Tile t, int64_t m) {
     constexpr int M = V::kTileRows;
-    const T* a = t.a;
-    T* c = t.c;
-    int64_t i = 0;
-    const auto at = [&](int64_t row) {
-      t.a = a + row * t.a_row;
-      t.c = c + row * t.ldc;
-    };
-    for (; i + M <= m; i += M) at(i), tile<M, W>(t);
+    for (; m >= M; m -= M, t.a += M * t.a_row, t.c += M * t.ldc) tile<M, W, Full>(t);
     if constexpr (M > 4) {
-      for (; i + 4 <= m; i += 4) at(i), tile<4, W>(t);
+      for (; m >= 4; m -= 4, t.a += 4 * t.a_row, t.c += 4 * t.ldc) tile<4, W, Full>(t);
     }
-    for (; i + 2 <= m; i += 2) at(i), tile<2, W>(t);
-    for (; i < m; ++i) at(i), tile<1, W>(t);
+    for (; m >= 2; m -= 2, t.a += 2 * t.a_row, t.c += 2 * t.ldc) tile<2, W, Full>(t);
+    if (m == 1) tile<1, W, Full>(t);
+  }
+
+  template <int W>
+  static void stripe_of_tiles(const Tile& t, int64_t m) {
+    t.last == L ? column_of_tiles<W, true>(t, m) : column_of_tiles<W, false>(t, m);
   }
 
   // Blocks of the inner dimension: the stripe of B stays in the nearest caches, and no sum runs longer in one
@@ -274,19 +301,18 @@ struct Rows {
                      rest < L ? rest : L,
                      accumulate || p > 0};
         switch (width) {
-          case 1: column_of_tiles<1>(t, m); break;
-          case 2: column_of_tiles<2>(t, m); break;
-          case 3: column_of_tiles<3>(t, m); break;
+          case 1: stripe_of_tiles<1>(t, m); break;
+          case 2: stripe_of_tiles<2>(t, m); break;
+          case 3: stripe_of_tiles<3>(t, m); break;
           default:
-            if constexpr (V::kTileVecs > 3) column_of_tiles<4>(t, m);
+            if constexpr (V::kTileVecs > 3) stripe_of_tiles<4>(t, m);
         }
       }
       first += width;
     }
   }
 
-  static constexpr RowKernels<T> kTable{load, store, softmax, softmax_backward, entropy, entropy_backward,
-                                        dot,  axpy,  stats,   nonzeros,         gather,  gemm};
+  static constexpr RowKernels<T> kTable{load, store, softmax, softmax_backward, entropy, entropy_backward, dot, axpy, assignment_sums, stats, nonzeros, gather, gemm};
 };
 
 extern const RowKernels<float> kFloatRows;

@@ -161,10 +161,13 @@ class Forward : DenseProblem<T> {
         rows_.load(row, logits, type, K);
         source = row;
       }
-      if (!batch_.given) rows_.softmax(row, source, K, scale);
+      T entropy_of_row = 0;
+      if (!batch_.given) entropy_of_row = rows_.softmax(row, source, K, scale);
       if (p(b).copied) rows_.store(s, type, row, K);
       if (type != dtype_of<T>()) rows_.load(row, s, type, K);  // every sum sees S as it is returned
-      if (args_.want_entropy) entropy += rows_.entropy(row, K);
+      if (args_.want_entropy) {
+        entropy += batch_.given || type != dtype_of<T>() ? rows_.entropy(row, K) : entropy_of_row;
+      }
       rows_.axpy(size, T(1), row, K);
     }
     entropy_[static_cast<size_t>(g.first_tile + tile)] = entropy;
@@ -242,9 +245,9 @@ class Forward : DenseProblem<T> {
     const T* degree = degrees(b, r);
     for (int64_t i = begin; i < end; ++i) {
       const T* row = s.row(i);
-      if (args_.want_link) sums.trace += rows_.dot(row, product.row(i), K);
-      sums.cut += static_cast<double>(degree[i]) * rows_.dot(row, row, K);
-      rows_.axpy(volume, degree[i], row, K);
+      const AssignmentSums<T> products = rows_.assignment_sums(volume, degree[i], row, product.row(i), K);
+      sums.trace += products.trace;
+      sums.cut += static_cast<double>(degree[i]) * products.square;
       if (args_.m && product.copied) {
         std::copy_n(product.row(i), K, static_cast<T*>(args_.m) + (edge(b, r) * batch_.N + g.row(i)) * K);
       }

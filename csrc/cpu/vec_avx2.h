@@ -74,6 +74,9 @@ struct Vec<float> {
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   static Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
+  static Vec select(int64_t count, Vec a, Vec b) {
+    return {_mm256_blendv_ps(b.v, a.v, _mm256_castsi256_ps(lanes(count)))};
+  }
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(test.v, _mm256_setzero_ps(), _CMP_GT_OQ))};
   }
@@ -163,6 +166,9 @@ struct Vec<double> {
   static Vec max(Vec a, Vec b) { return {_mm256_max_pd(a.v, b.v)}; }
   friend Vec exp(Vec a) { return map(a, ::exp); }
   friend Vec log(Vec a) { return map(a, ::log); }
+  static Vec select(int64_t count, Vec a, Vec b) {
+    return {_mm256_blendv_pd(b.v, a.v, _mm256_castsi256_pd(lanes(count)))};
+  }
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm256_blendv_pd(b.v, a.v, _mm256_cmp_pd(test.v, _mm256_setzero_pd(), _CMP_GT_OQ))};
   }

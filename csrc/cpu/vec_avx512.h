@@ -71,6 +71,7 @@ struct Vec<float> {
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   static Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
+  static Vec select(int64_t count, Vec a, Vec b) { return {_mm512_mask_mov_ps(b.v, lanes(count), a.v)}; }
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(test.v, _mm512_setzero_ps(), _CMP_GT_OQ), a.v)};
   }
@@ -94,8 +95,12 @@ struct Vec<float> {
   static Vec divide(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
   static Vec scale(Vec a, Vec exponent) { return {_mm512_scalef_ps(a.v, exponent.v)}; }
   static void split(Vec a, Vec& mantissa, Vec& exponent) {  // mantissa in [0.75, 1.5)
-    mantissa.v = _mm512_getmant_ps(a.v, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
-    exponent.v = _mm512_getexp_ps(_mm512_div_ps(a.v, mantissa.v));
+    const __mmask16 tiny = _mm512_cmp_ps_mask(a.v, _mm512_set1_ps(0x1p-126f), _CMP_LT_OQ);
+    const __m512i bits = _mm512_castps_si512(_mm512_mask_mul_ps(a.v, tiny, a.v, _mm512_set1_ps(0x1p24f)));
+    const __m512i n = _mm512_srai_epi32(_mm512_sub_epi32(bits, _mm512_set1_epi32(0x3f400000)), 23);
+    mantissa.v = _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(n, 23)));
+    const __m512 shifted = _mm512_cvtepi32_ps(n);
+    exponent.v = _mm512_mask_sub_ps(shifted, tiny, shifted, _mm512_set1_ps(24.0f));
   }
 };
 
@@ -140,6 +145,7 @@ struct Vec<double> {
   static Vec max(Vec a, Vec b) { return {_mm512_max_pd(a.v, b.v)}; }
   friend Vec exp(Vec a) { return map(a, ::exp); }
   friend Vec log(Vec a) { return map(a, ::log); }
+  static Vec select(int64_t count, Vec a, Vec b) { return {_mm512_mask_mov_pd(b.v, lanes(count), a.v)}; }
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm512_mask_mov_pd(b.v, _mm512_cmp_pd_mask(test.v, _mm512_setzero_pd(), _CMP_GT_OQ), a.v)};
   }

@@ -40,6 +40,7 @@ struct Vec {
   static Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }  // b where either is NaN
   friend Vec exp(Vec a) { return {std::exp(a.v)}; }
   friend Vec log(Vec a) { return {std::log(a.v)}; }
+  static Vec select(int64_t count, Vec a, Vec b) { return count > 0 ? a : b; }  // a in the first lanes
   static Vec where_positive(Vec test, Vec a, Vec b) { return test.v > T(0) ? a : b; }
   T sum() const { return v; }
   T largest() const { return v; }
