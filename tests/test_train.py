@@ -7,6 +7,8 @@ import csv
 import errno
 import json
 import os
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from hierpool import train, training
 from hierpool.data import Graph, GraphDataset, Split, cross_validation, holdout
 from hierpool.training import CheckpointError, TrainConfig, checkpoint, loop, train_fold
 from hierpool.training.files import write_atomic
+from hierpool.training.records import Records
 
 SMALL = {
     "hidden_channels": 4,
@@ -314,6 +317,34 @@ def test_command_goes_on_only_when_told(tmp_path: Path) -> None:
 def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make_config(**options)
+
+
+def test_numbers_reach_tensorboard_where_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert folder == str(tmp_path / "tensorboard")
+            assert purge_step == 3  # a resumed run takes back what came after its checkpoint
+
+        def add_scalar(self, key: str, value: float, step: int) -> None:
+            written.append((key, value, step))
+
+        def close(self) -> None:
+            written.append(("closed", 0.0, 0))
+
+    stand_in = types.ModuleType("torch.utils.tensorboard")
+    stand_in.SummaryWriter = SummaryWriter
+    monkeypatch.setattr(torch.utils, "tensorboard", stand_in, raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
+    for found in (None, object()):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        records = Records(tmp_path)
+        records.add({"epoch": 3, "loss": 0.5, "link_loss": 0.25})
+        records.close()
+    assert written == [("loss", 0.5, 3), ("link_loss", 0.25, 3), ("closed", 0.0, 0)]
 
 
 def test_losses_of_weight_zero_are_not_computed() -> None:

@@ -107,6 +107,7 @@ def draw_clusters(
     for axis in axes:
         axis.set_axis_off()
         axis.set_aspect("equal")
+        axis.margins(0.15)
     predicted = out.logits.argmax(-1).tolist()
     for i, graph in enumerate(graphs):
         s = record.s[i, : graph.x.size(0)].double()
@@ -145,9 +146,10 @@ def _draw_pooled(axis: Any, size: Tensor, adj: Tensor) -> None:
     k = len(size)
     angle = torch.arange(k, dtype=torch.float64) * (2 * torch.pi / k)
     ring = torch.stack([angle.cos(), angle.sin()], 1)
+    heaviest = max(float(adj.tril(-1).max()), 1e-12)
     for i in range(k):
         for j in range(i):
-            width = 6 * float(adj[i, j]) / max(float(adj.max()), 1e-12)
+            width = 6 * float(adj[i, j]) / heaviest
             if width > 0.05:
                 axis.plot(*ring[[i, j]].t().tolist(), color="0.6", linewidth=width, zorder=1)
     area = (1600 * size / size.sum()).clamp(min=12).tolist()

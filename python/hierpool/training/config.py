@@ -30,6 +30,7 @@ class TrainConfig:
     lr: float = _option(1e-3, "learning rate of Adam")
     weight_decay: float = _option(0.0, "L2 penalty of Adam")
     clip: float = _option(2.0, "largest norm of the gradient")
+    average: int = _option(5, "epochs over which the weights that are evaluated are averaged; 1: none are")
     ratio: float = _option(0.25, "clusters of a level as a part of the nodes of the level before it")
     levels: int = _option(1, "how many times to pool")
     hidden_channels: int = _option(64, "width of the inner layers")
@@ -46,7 +47,7 @@ class TrainConfig:
     backend: str = _option("auto", "of hierpool's operator", backends.NAMES)
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("seed", 0), ("folds", 0), ("batch_size", 1)):
+        for name, low in (("epochs", 1), ("seed", 0), ("folds", 0), ("batch_size", 1), ("average", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
         for name in ("lr", "clip"):

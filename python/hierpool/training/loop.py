@@ -35,8 +35,9 @@ class FoldResult(NamedTuple):
 class TrainState:
     """Everything that changes while training, and that a checkpoint holds."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: DiffPoolNet, optimizer: torch.optim.Optimizer) -> None:
         self.model = model
+        self.averaged = copy.deepcopy(model)  # what is evaluated, chosen and returned
         self.optimizer = optimizer
         self.history: list[Row] = []
         self.best_epoch = 0
@@ -45,6 +46,7 @@ class TrainState:
     def state_dict(self) -> dict[str, Any]:
         return {
             "model": self.model.state_dict(),
+            "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "rng": torch.get_rng_state(),
             "history": self.history,
@@ -54,18 +56,28 @@ class TrainState:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
+        self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["rng"])
         self.history = state["history"]
         self.best_epoch = state["best_epoch"]
         self.best_weights = state["best_weights"]
 
+    @torch.no_grad()
+    def average(self, epochs: int) -> None:
+        """Take the newest weights into the exponential average over about so many epochs."""
+        newest = 2.0 / (min(len(self.history) + 1, epochs) + 1)
+        for kept, new in zip(
+            self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True
+        ):
+            kept.lerp_(new, newest)
+
     def finish_epoch(self, row: Row) -> None:
         """Record an epoch; keep its weights if no earlier one is better on the validation graphs."""
         self.history.append(row)
         if self.best_epoch == 0 or _merit(row) > _merit(self.history[self.best_epoch - 1]):
             self.best_epoch = len(self.history)
-            self.best_weights = copy.deepcopy(self.model.state_dict())
+            self.best_weights = copy.deepcopy(self.averaged.state_dict())
 
 
 def _merit(row: Row) -> tuple[float, float]:
@@ -152,8 +164,9 @@ def train_fold(
 ) -> FoldResult:
     """Train on one split; choose the epoch on its validation graphs; test once, at that epoch.
 
-    Weights and the order of graphs depend on ``config.seed`` and ``fold`` alone, so the run is repeatable bit for
-    bit on the same machine, interrupted and resumed or not.
+    Evaluated, chosen and returned are weights averaged over the last epochs, which is steadier than one epoch's
+    where validation graphs are few. Weights and the order of graphs depend on ``config.seed`` and ``fold`` alone, so
+    the run is repeatable bit for bit on the same machine, interrupted and resumed or not.
 
     Args:
         config: of the run.
@@ -171,7 +184,9 @@ def train_fold(
     seed = config.seed * 1009 + fold
     torch.manual_seed(seed)
     model = build_model(config, dataset)
-    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = torch.optim.Adam(
+        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
+    )
     state = TrainState(model, optimizer)
     identity = config.identity() | {"fold": fold, "fingerprint": dataset.fingerprint}
     file = None if folder is None else Path(folder, "checkpoint.pt")
@@ -181,7 +196,8 @@ def train_fold(
     validation = BatchLoader(dataset.select(split.validation), config.batch_size)
     for epoch in range(len(state.history) + 1, config.epochs + 1):
         row = train_epoch(model, optimizer, train, epoch, config)
-        row["validation_accuracy"], row["validation_loss"] = evaluate(model, validation)
+        state.average(config.average)
+        row["validation_accuracy"], row["validation_loss"] = evaluate(state.averaged, validation)
         state.finish_epoch(row)
         if file is not None:
             checkpoint.save(file, identity, state.state_dict())
@@ -192,8 +208,7 @@ def train_fold(
 
 
 def _test(state: TrainState, loader: BatchLoader) -> FoldResult:
-    model = state.model
-    assert isinstance(model, DiffPoolNet)
+    model = state.averaged
     model.load_state_dict(state.best_weights)
     accuracy, loss = evaluate(model, loader)
     best = state.history[state.best_epoch - 1]
