@@ -1,0 +1,233 @@
+// A batch for dense soft pooling in vectors of exactly the size the contract states, so that the address sanitizer
+// sees every access beyond it, and the same sums by plain loops in double.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "hierpool/soft_pool_dense.h"
+
+namespace hierpool::testing {
+
+template <typename T>
+constexpr DType kTypeOf = sizeof(T) == 8 ? DType::f64 : DType::f32;
+
+inline void parallel(int64_t threads, Runtime::Body body, void* context) {
+  std::vector<std::thread> pool;
+  for (int64_t i = 1; i < threads; ++i) pool.emplace_back(body, i, i + 1, context);
+  body(0, 1, context);
+  for (std::thread& thread : pool) thread.join();
+}
+
+template <typename T>
+void plain_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b,
+                int64_t ldb, T beta, T* c, int64_t ldc) {
+  for (int64_t i = 0; i < m; ++i) {
+    for (int64_t j = 0; j < n; ++j) {
+      T sum = 0;
+      for (int64_t p = 0; p < k; ++p)
+        sum += (ta ? a[p * lda + i] : a[i * lda + p]) * (tb ? b[j * ldb + p] : b[p * ldb + j]);
+      c[i * ldc + j] = sum + (beta == T(0) ? T(0) : beta * c[i * ldc + j]);
+    }
+  }
+}
+
+inline Runtime runtime(int64_t threads, bool blas) {
+  return {parallel, threads, blas ? plain_gemm<float> : nullptr, blas ? plain_gemm<double> : nullptr};
+}
+
+enum class Valid { all, mask, count };
+
+struct Shape {
+  int64_t B, R, N, K, F;
+  double density;
+  Valid valid;
+  bool symmetric, given;
+};
+
+// Inputs, with NaN wherever a padded node is involved; A holds 0 and 1, as T or as bytes.
+template <typename T>
+struct Inputs {
+  Shape shape;
+  std::vector<T> logits, x, adj;
+  std::vector<uint8_t> adj_bytes, mask;
+  std::vector<int64_t> num_nodes;
+  double inverse_temperature = 1.25;
+
+  Inputs(const Shape& s, uint32_t seed)
+      : shape(s),
+        logits(s.B * s.N * s.K),
+        x(s.B * s.N * s.F),
+        adj(s.B * s.R * s.N * s.N),
+        mask(s.B * s.N, 1),
+        num_nodes(s.B, s.N) {
+    std::mt19937 random(seed);
+    std::uniform_real_distribution<double> unit(0.0, 1.0);
+    for (int64_t b = 0; b < s.B; ++b) {
+      if (s.valid == Valid::count) num_nodes[b] = b == 0 ? s.N : static_cast<int64_t>(random() % (s.N + 1));
+      for (int64_t i = 0; i < s.N; ++i) {
+        if (s.valid == Valid::mask) mask[b * s.N + i] = unit(random) < 0.7;
+        if (s.valid == Valid::count) mask[b * s.N + i] = i < num_nodes[b];
+      }
+    }
+    const T nan = std::numeric_limits<T>::quiet_NaN();
+    for (int64_t row = 0; row < s.B * s.N; ++row) {
+      for (int64_t k = 0; k < s.K; ++k)
+        logits[row * s.K + k] = mask[row] ? T(unit(random) * (s.given ? 1 : 6)) : nan;
+      for (int64_t f = 0; f < s.F; ++f) x[row * s.F + f] = mask[row] ? T(unit(random) - 0.5) : nan;
+    }
+    for (int64_t b = 0; b < s.B; ++b) {
+      for (int64_t r = 0; r < s.R; ++r) {
+        for (int64_t i = 0; i < s.N; ++i) {
+          for (int64_t j = 0; j < s.N; ++j) {
+            const bool mirrored = s.symmetric && j < i;
+            T& value = adj[((b * s.R + r) * s.N + i) * s.N + j];
+            value = mirrored ? adj[((b * s.R + r) * s.N + j) * s.N + i] : T(unit(random) < s.density);
+            if (!mask[b * s.N + i] || !mask[b * s.N + j]) value = nan;
+          }
+        }
+      }
+    }
+    for (T value : adj) adj_bytes.push_back(value == T(1));
+  }
+
+  DenseBatch batch(bool bytes) const {
+    const auto& [B, R, N, K, F, density, valid, symmetric, given] = shape;
+    const void* a = bytes ? static_cast<const void*>(adj_bytes.data()) : adj.data();
+    return {B,
+            R,
+            N,
+            K,
+            F,
+            sizeof(T) == 8,
+            kTypeOf<T>,
+            kTypeOf<T>,
+            bytes ? DType::u8 : kTypeOf<T>,
+            x.data(),
+            a,
+            N * F,
+            F,
+            R * N * N,
+            N * N,
+            N,
+            valid == Valid::mask ? mask.data() : nullptr,
+            valid == Valid::count ? num_nodes.data() : nullptr,
+            inverse_temperature,
+            given};
+  }
+};
+
+// The outputs of the forward in one order: s, x, adj, gram, vectors, scalars, totals.
+constexpr int kOutputs = 7;
+
+template <typename T>
+struct Outputs {
+  std::vector<T> values[kOutputs];
+  std::vector<T> m, degree;
+  std::vector<uint8_t> is_symmetric;
+
+  explicit Outputs(const Shape& s)
+      : values{std::vector<T>(s.B * s.N * s.K),
+               std::vector<T>(s.B * s.K * s.F),
+               std::vector<T>(s.B * s.R * s.K * s.K),
+               std::vector<T>(s.B * s.K * s.K),
+               std::vector<T>(s.B * (1 + s.R) * s.K),
+               std::vector<T>(s.B * (2 + 4 * s.R)),
+               std::vector<T>(1 + s.R)},
+        m(s.B * s.R * s.N * s.K),
+        degree(s.B * s.R * s.N),
+        is_symmetric(s.B * s.R) {}
+};
+
+template <typename T>
+Outputs<T> forward(const Inputs<T>& in, const Runtime& runtime, int symmetric, bool bytes = false) {
+  Outputs<T> out(in.shape);
+  auto& [s, x, adj, gram, vectors, scalars, totals] = out.values;
+  const SoftPoolDenseForward args{in.batch(bytes),
+                                  in.logits.data(),
+                                  in.shape.N * in.shape.K,
+                                  in.shape.K,
+                                  symmetric,
+                                  true,
+                                  true,
+                                  s.data(),
+                                  x.data(),
+                                  adj.data(),
+                                  gram.data(),
+                                  vectors.data(),
+                                  scalars.data(),
+                                  totals.data(),
+                                  out.m.data(),
+                                  out.degree.data(),
+                                  out.is_symmetric.data()};
+  cpu::soft_pool_dense_forward(args, runtime);
+  return out;
+}
+
+// The record by its definition.
+template <typename T>
+Outputs<double> plain_forward(const Inputs<T>& in) {
+  const auto& [B, R, N, K, F, density, valid, symmetric, given] = in.shape;
+  Outputs<double> out(in.shape);
+  auto& [s, x, adj, gram, vectors, scalars, totals] = out.values;
+  for (int64_t b = 0; b < B; ++b) {
+    double* const record = &scalars[b * (2 + 4 * R)];
+    std::vector<int64_t> nodes;
+    for (int64_t i = 0; i < N; ++i) {
+      if (in.mask[b * N + i]) nodes.push_back(i);
+    }
+    const auto S = [&](int64_t i, int64_t k) -> double& { return s[(b * N + i) * K + k]; };
+    record[0] = static_cast<double>(nodes.size());
+    for (int64_t i : nodes) {
+      double sum = 0;
+      for (int64_t k = 0; k < K; ++k) {
+        const double logit = in.logits[(b * N + i) * K + k];
+        S(i, k) = given ? logit : std::exp(logit * in.inverse_temperature);
+        sum += S(i, k);
+      }
+      for (int64_t k = 0; k < K; ++k) {
+        if (!given) S(i, k) /= sum;
+        if (S(i, k) > 0) record[1] -= S(i, k) * std::log(S(i, k));
+        vectors[b * (1 + R) * K + k] += S(i, k);
+        for (int64_t f = 0; f < F; ++f) x[(b * K + k) * F + f] += S(i, k) * in.x[(b * N + i) * F + f];
+      }
+      for (int64_t k = 0; k < K; ++k) {
+        for (int64_t l = 0; l < K; ++l) gram[(b * K + k) * K + l] += S(i, k) * S(i, l);
+      }
+    }
+    totals[0] += record[1];
+    for (int64_t r = 0; r < R; ++r) {
+      for (int64_t i : nodes) {
+        double degree = 0, square = 0;
+        std::vector<double> m(K);
+        for (int64_t j : nodes) {
+          const double a = in.adj[((b * R + r) * N + i) * N + j];
+          double similarity = 0;
+          for (int64_t k = 0; k < K; ++k) {
+            m[k] += a * S(j, k);
+            similarity += S(i, k) * S(j, k);
+          }
+          degree += a;
+          record[2 + R + r] += a * a;
+          record[2 + 3 * R + r] += (a - similarity) * (a - similarity);
+        }
+        for (int64_t k = 0; k < K; ++k) {
+          square += S(i, k) * S(i, k);
+          vectors[(b * (1 + R) + 1 + r) * K + k] += degree * S(i, k);
+          for (int64_t l = 0; l < K; ++l) adj[((b * R + r) * K + k) * K + l] += S(i, k) * m[l];
+        }
+        record[2 + r] += degree * square;
+        record[2 + 2 * R + r] += degree;
+      }
+      totals[1 + r] += record[2 + 3 * R + r];
+    }
+  }
+  for (int64_t r = 0; r < R; ++r) totals[1 + r] = std::sqrt(totals[1 + r]);
+  return out;
+}
+
+}  // namespace hierpool::testing
