@@ -20,6 +20,16 @@ constexpr int64_t kRowTile = 256;     // ... a larger one is cut into tiles of s
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// What the total entropy and the link norm are divided by.
+struct MeanCounts {
+  double entropy = 1, link = 1;
+  explicit MeanCounts(const DenseBatch& batch) {
+    if (!batch.mean) return;
+    entropy = static_cast<double>(std::max<int64_t>(batch.B * batch.N, 1));
+    link = entropy * static_cast<double>(std::max<int64_t>(batch.N, 1));
+  }
+};
+
 // Uninitialised memory, aligned to cache lines.
 template <typename T>
 class Buffer {

@@ -185,8 +185,8 @@ struct Rows {
 
   // A stripe of W vectors of one output row; the last vector has `last` elements.
   template <int W>
-  static void gather_stripe(T* out, int64_t last, const T* rows, int64_t ld, const int32_t* index, const T* value,
-                            int64_t count) {
+  static void gather_stripe(T* out, int64_t last, const T* rows, int64_t ld, const int32_t* index,
+                            const T* value, int64_t count) {
     V acc[W];
     HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[w] = V::zero();
     for (int64_t e = 0; e < count; ++e) {
@@ -312,7 +312,19 @@ struct Rows {
     }
   }
 
-  static constexpr RowKernels<T> kTable{load, store, softmax, softmax_backward, entropy, entropy_backward, dot, axpy, assignment_sums, stats, nonzeros, gather, gemm};
+  static constexpr RowKernels<T> kTable{load,
+                                        store,
+                                        softmax,
+                                        softmax_backward,
+                                        entropy,
+                                        entropy_backward,
+                                        dot,
+                                        axpy,
+                                        assignment_sums,
+                                        stats,
+                                        nonzeros,
+                                        gather,
+                                        gemm};
 };
 
 extern const RowKernels<float> kFloatRows;

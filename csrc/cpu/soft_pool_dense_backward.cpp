@@ -73,14 +73,17 @@ class Backward : DenseProblem<T> {
   T adj_sq_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + batch_.R + r); }
   T total_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + 2 * batch_.R + r); }
   T entropy_gradient(int64_t b) const {
-    return scalar_gradient(b, 1) + (args_.dtotals ? *part(args_.dtotals, 0) : T(0));
+    const T own = scalar_gradient(b, 1);
+    if (args_.dtotal_entropy == nullptr) return own;
+    return own + *part(args_.dtotal_entropy, 0) / static_cast<T>(counts_.entropy);
   }
   // Of link_sq: its own, and through the norm over the batch, whose gradient at 0 is 0.
   T link_gradient(int64_t b, int64_t r) const {
-    const T norm = *part(args_.totals, 1 + r);
+    const double norm = *part(args_.link_norm, r) * counts_.link;
     if (std::isnan(norm) && args_.gram == nullptr) return 0;  // was not computed
     const T own = scalar_gradient(b, 2 + 3 * batch_.R + r);
-    return args_.dtotals && norm > 0 ? own + *part(args_.dtotals, 1 + r) / (2 * norm) : own;
+    if (args_.dlink_norm == nullptr || !(norm > 0)) return own;
+    return own + static_cast<T>(*part(args_.dlink_norm, r) / (2 * norm * counts_.link));
   }
   T link(int64_t b, int64_t r) const { return link_.data()[edge(b, r)]; }
 
@@ -110,13 +113,14 @@ class Backward : DenseProblem<T> {
   int64_t transposed_columns(int64_t b) const;
   void multiply_transposed(int64_t b, int64_t task, int64_t thread);
   void differentiate(int64_t b, int64_t tile, int64_t thread);
-  void add_small_terms(int64_t b, int64_t i, T* ds) const;
+  void add_small_terms(int64_t b, int64_t i, T* ds, T* buffer) const;
   void logits_tile(int64_t b, int64_t begin, int64_t end, T* ds) const;
   void features_tile(int64_t b, int64_t begin, int64_t end, T* buffer) const;
   void adjacency_tile(int64_t b, int64_t r, int64_t begin, int64_t end, T* buffer) const;
   void clear_padding(int64_t b) const;
 
   const SoftPoolDenseBackward& args_;
+  const MeanCounts counts_{batch_};
   RowsViews<T> p_, x_, m_, mt_, pt_;  // S, X, M, M' by rows, and S by columns
   Buffer<T> weights_, scratch_, link_;
   Buffer<int32_t> index_;
@@ -280,7 +284,7 @@ void Backward<T>::logits_tile(int64_t b, int64_t begin, int64_t end, T* ds) cons
   const T scale = static_cast<T>(batch_.inverse_temperature);
   for (int64_t i = begin; i < end; ++i) {
     T* row = ds + (i - begin) * K;
-    add_small_terms(b, i, row);
+    add_small_terms(b, i, row, ds + graphs_.largest_tile() * K);
     void* out = at(args_.dlogits, batch_.s_type, (b * batch_.N + g.row(i)) * K);
     T* target = batch_.s_type == dtype_of<T>() ? static_cast<T*>(out) : row;
     if (!batch_.given) {
@@ -294,8 +298,8 @@ void Backward<T>::logits_tile(int64_t b, int64_t begin, int64_t end, T* ds) cons
 
 // ds_out + dsize + d dvolume + 2 dcut (d * s) - dentropy (1 + log s)
 template <typename T>
-void Backward<T>::add_small_terms(int64_t b, int64_t i, T* ds) const {
-  const int64_t K = batch_.K, R = batch_.R, node = graphs_.graph(b).row(i);
+void Backward<T>::add_small_terms(int64_t b, int64_t i, T* ds, T* buffer) const {
+  const int64_t K = batch_.K, R = batch_.R, n = graphs_.graph(b).n, node = graphs_.graph(b).row(i);
   const T* s = p_[b].row(i);
   if (args_.ds) {
     const char* upstream = at(args_.ds, batch_.s_type, (b * batch_.N + node) * K);
@@ -311,9 +315,12 @@ void Backward<T>::add_small_terms(int64_t b, int64_t i, T* ds) const {
   }
   if (args_.dvectors) rows_.axpy(ds, T(1), part(args_.dvectors, b * (1 + R) * K), K);
   for (int64_t r = 0; r < R; ++r) {
-    const T degree = *part(args_.degree, edge(b, r) * batch_.N + node);
+    const T cut = cut_gradient(b, r);
+    if (args_.dvectors == nullptr && cut == 0) continue;
+    // Degrees are not kept from the forward: few losses need them here.
+    const T degree = rows_.stats(this->adj_row(b, r, i, buffer, 0, n), n).sum;
     if (args_.dvectors) rows_.axpy(ds, degree, part(args_.dvectors, (b * (1 + R) + 1 + r) * K), K);
-    if (const T cut = cut_gradient(b, r); cut != 0) rows_.axpy(ds, 2 * cut * degree, s, K);
+    if (cut != 0) rows_.axpy(ds, 2 * cut * degree, s, K);
   }
   if (const T entropy = entropy_gradient(b); entropy != 0) rows_.entropy_backward(ds, s, K, entropy);
 }

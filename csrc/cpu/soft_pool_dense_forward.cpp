@@ -251,7 +251,6 @@ class Forward : DenseProblem<T> {
       if (args_.m && product.copied) {
         std::copy_n(product.row(i), K, static_cast<T*>(args_.m) + (edge(b, r) * batch_.N + g.row(i)) * K);
       }
-      if (args_.degree) static_cast<T*>(args_.degree)[edge(b, r) * batch_.N + g.row(i)] = degree[i];
     }
   }
 
@@ -397,15 +396,18 @@ void Forward<T>::finish(int64_t b) {
 
 template <typename T>
 void Forward<T>::totals() {
-  T* totals = static_cast<T*>(args_.totals);
+  constexpr double kNotComputed = std::numeric_limits<double>::quiet_NaN();
+  const MeanCounts counts(batch_);
   double entropy = 0;
   for (int64_t b = 0; b < batch_.B; ++b)
     entropy += entropy_[static_cast<size_t>(graphs_.graph(b).first_tile)];
-  totals[0] = static_cast<T>(args_.want_entropy ? entropy : std::numeric_limits<double>::quiet_NaN());
+  *static_cast<T*>(args_.total_entropy) =
+      static_cast<T>(args_.want_entropy ? entropy / counts.entropy : kNotComputed);
   for (int64_t r = 0; r < batch_.R; ++r) {
-    double square = args_.want_link ? 0 : std::numeric_limits<double>::quiet_NaN();
+    double square = 0;
     for (int64_t b = 0; b < batch_.B; ++b) square += link_sq_[static_cast<size_t>(edge(b, r))];
-    totals[1 + r] = static_cast<T>(std::sqrt(square));
+    static_cast<T*>(args_.link_norm)[r] =
+        static_cast<T>(args_.want_link ? std::sqrt(square) / counts.link : kNotComputed);
   }
 }
 

@@ -20,11 +20,13 @@ from hierpool.models import DiffPoolNet
 from hierpool.nn import DiffPool
 from hierpool.train import (
     accuracy_text,
+    add_threads,
     describe,
     make_splits,
     pool_name,
     progress_text,
     seconds_per_epoch,
+    set_threads,
     summarise,
 )
 from hierpool.training import FoldResult, TrainConfig, train_fold
@@ -59,11 +61,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-root", type=Path, help="folder that holds tu/MUTAG/raw (default: the installed copy)"
     )
+    add_threads(parser, 1)
 
 
 def main(args: argparse.Namespace) -> int:
     """Run the command; returns the exit status."""
     start = time.perf_counter()
+    set_threads(args.threads)
     out: Path = args.out
     ours = replace(CONFIG, epochs=args.epochs, folds=args.folds, seed=args.seed)
     theirs = replace(ours, pool="pyg")
@@ -72,7 +76,7 @@ def main(args: argparse.Namespace) -> int:
     print(describe(dataset))
     print(
         f"{len(splits)} folds of {ours.epochs} epochs; the epoch is chosen on a validation fold, the test fold is "
-        "used once.\n"
+        f"used once; {torch.get_num_threads()} thread(s).\n"
     )
     runs = {config.pool: (config, _cross_validate(config, dataset, splits)) for config in (ours, theirs)}
     times = time_pooling(*pooling_inputs(runs["hierpool"][1][0].model, dataset, splits[0], ours.batch_size))

@@ -60,7 +60,8 @@ class SoftPoolRecord(NamedTuple):
     gram: Tensor | None
     vectors: Tensor  # [B, 1 + R, K]: size, then the volume of each edge type
     scalars: Tensor  # [B, 2 + 4R]
-    totals: Tensor  # [1 + R]: total entropy, then the link norm of each edge type
+    total_entropy: Tensor  # []
+    link_norm: Tensor  # [], or [R] with several edge types
 
     def _per_type(self, group: int) -> Tensor:
         if self.adj.dim() == 3:
@@ -98,11 +99,3 @@ class SoftPoolRecord(NamedTuple):
     @property
     def link_sq(self) -> Tensor:
         return self._per_type(_LINK_SQ)
-
-    @property
-    def total_entropy(self) -> Tensor:
-        return self.totals.select(0, 0)
-
-    @property
-    def link_norm(self) -> Tensor:
-        return self.totals.select(0, 1) if self.adj.dim() == 3 else self.totals[1:]

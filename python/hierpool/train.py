@@ -35,7 +35,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overwrite", action="store_true", help="start anew in a folder that holds checkpoints"
     )
+    add_threads(parser, None)
     parser.add_argument("--no-pictures", action="store_true", help="draw nothing")
+
+
+def add_threads(parser: argparse.ArgumentParser, default: int | None) -> None:
+    """Add the option that limits torch's threads."""
+    meaning = "torch decides" if default is None else "%(default)s"
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=default,
+        help=f"CPU threads; small graphs gain nothing from many (default: {meaning})",
+    )
+
+
+def set_threads(threads: int | None) -> None:
+    """Apply the option."""
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        torch.set_num_threads(threads)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -51,6 +71,7 @@ def main(args: argparse.Namespace) -> int:
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Train as the arguments say, write everything, and return what was written to ``metrics.json``."""
     config = TrainConfig.from_arguments(args)
+    set_threads(args.threads)
     out: Path = args.out
     _check_out(out, args.resume, args.overwrite)
     dataset = load_tu(config.dataset, args.data_root)

@@ -21,6 +21,7 @@ struct DenseBatch {
   const int64_t* num_nodes;  // [B] contiguous, or null
   double inverse_temperature;
   bool given;  // the logits are S itself
+  bool mean;   // total_entropy is divided by B N and link_norm by B N^2
 };
 
 struct SoftPoolDenseForward {
@@ -36,19 +37,19 @@ struct SoftPoolDenseForward {
   void* gram;             // [B, K, K] or null   Acc
   void* vectors;          // [B, 1 + R, K]       Acc
   void* scalars;          // [B, 2 + 4R]         Acc
-  void* totals;           // [1 + R]             Acc
+  void* total_entropy;    // []                  Acc
+  void* link_norm;        // [R]                 Acc
   void* m;                // [B, R, N, K] or null  Acc; rows of invalid nodes are not written
-  void* degree;           // [B, R, N] or null     Acc; likewise
   uint8_t* is_symmetric;  // [B, R] or null
 };
 
 struct SoftPoolDenseBackward {
   DenseBatch batch;
   // Saved by the forward, contiguous.
-  const void *s, *gram, *totals, *m, *degree;  // gram may be null
+  const void *s, *gram, *link_norm, *m;  // gram may be null
   const uint8_t* is_symmetric;
   // Upstream gradients, contiguous; null where not given. ds, dx have the dtypes of S and X, the rest is Acc.
-  const void *ds, *dx, *dadj, *dgram, *dvectors, *dscalars, *dtotals;
+  const void *ds, *dx, *dadj, *dgram, *dvectors, *dscalars, *dtotal_entropy, *dlink_norm;
   // Outputs, contiguous; null where not needed. Dtypes of logits, X and A.
   void *dlogits, *dfeatures, *dadjacency;
 };

@@ -17,10 +17,20 @@ class DenseForward(NamedTuple):
     gram: Tensor  # [B, K, K], or [B, 0, 0] if not wanted
     vectors: Tensor  # [B, 1 + R, K]
     scalars: Tensor  # [B, 2 + 4R]
-    totals: Tensor  # [1 + R]
+    total_entropy: Tensor  # []
+    link_norm: Tensor  # [R]
     m: Tensor  # [B, R, N, K]  A S
-    degree: Tensor  # [B, R, N]  A 1
     symmetric: Tensor  # [B, R]  bool
+
+
+class Saved(NamedTuple):
+    """The outputs of the forward that the backward reads."""
+
+    s: Tensor
+    gram: Tensor
+    link_norm: Tensor
+    m: Tensor
+    symmetric: Tensor
 
 
 def accumulation_dtype(*tensors: Tensor) -> torch.dtype:
@@ -33,6 +43,12 @@ def valid_rows(logits: Tensor, mask: Tensor | None, num_nodes: Tensor | None) ->
     if num_nodes is not None:
         return torch.arange(logits.size(1), device=logits.device) < num_nodes[:, None]
     return mask
+
+
+def mean_counts(s: Tensor, mean: bool) -> tuple[int, int]:
+    """What the total entropy and the link norm of a padded batch ``[B, N, K]`` are divided by."""
+    rows = max(s.size(0) * s.size(1), 1) if mean else 1
+    return rows, rows * max(s.size(1), 1) if mean else 1
 
 
 def _select(adj: Tensor, valid: Tensor | None, dtype: torch.dtype) -> Tensor:
@@ -56,6 +72,7 @@ def soft_pool_dense(
     want_gram: bool = True,
     want_link: bool = True,
     want_entropy: bool = True,
+    mean: bool = False,
 ) -> DenseForward:
     r"""Soft pooling of a padded batch, differentiable any number of times by autograd.
 
@@ -74,6 +91,7 @@ def soft_pool_dense(
         want_gram: compute :math:`S^T S`.
         want_link: compute ``link_sq`` and ``link_norm`` (needs ``want_gram``).
         want_entropy: compute the entropies.
+        mean: divide ``total_entropy`` by :math:`B N` and ``link_norm`` by :math:`B N^2`, padding counted.
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
@@ -108,11 +126,12 @@ def soft_pool_dense(
     scalars = torch.cat(
         [rows[:, None], entropy[:, None], cut_degree, adj_sq.to(acc), degree.sum(-1), link_sq.to(acc)], 1
     )
-    totals = torch.cat([entropy.sum(0, keepdim=True), _root(link_sq.sum(0)).to(acc)])
+    entropy_count, link_count = mean_counts(logits, mean)
+    total_entropy = entropy.sum() / entropy_count
+    link_norm = (_root(link_sq.sum(0)) / link_count).to(acc)
     symmetric = (a == a.transpose(-1, -2)).all(-1).all(-1)
-    return DenseForward(
-        s, (p_t @ features).to(x.dtype), adj_pooled, gram, vectors, scalars, totals, m, degree, symmetric
-    )
+    pooled = (p_t @ features).to(x.dtype)
+    return DenseForward(s, pooled, adj_pooled, gram, vectors, scalars, total_entropy, link_norm, m, symmetric)
 
 
 def _assign(logits: Tensor, valid: Tensor | None, temperature: Tensor | None, given: bool) -> Tensor:
@@ -139,7 +158,7 @@ def _root(square: Tensor) -> Tensor:
 
 def soft_pool_dense_backward(
     grads: tuple[Tensor | None, ...],
-    forward: DenseForward,
+    forward: DenseForward | Saved,
     x: Tensor,
     adj: Tensor,
     mask: Tensor | None,
@@ -147,6 +166,7 @@ def soft_pool_dense_backward(
     temperature: Tensor | None,
     *,
     given: bool,
+    mean: bool,
     needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     r"""Gradients to logits (or S), X and A, by the closed formulas rather than by autograd.
@@ -160,12 +180,13 @@ def soft_pool_dense_backward(
     valid rows and 0 elsewhere; :math:`dX = S\,dx`.
 
     Args:
-        grads: upstream gradients of ``(s, x, adj, gram, vectors, scalars, totals)``, ``None`` where not given.
+        grads: upstream gradients of ``(s, x, adj, gram, vectors, scalars, total_entropy, link_norm)``, ``None``
+            where not given.
         forward: the outputs of :func:`soft_pool_dense`.
         needs: which of ``(logits, x, adj)`` need a gradient.
     """
-    ds_out, dx, dadj, dgram, dvectors, dscalars, dtotals = grads
-    acc = forward.scalars.dtype
+    ds_out, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm = grads
+    acc = forward.m.dtype
     channels = adj.size(1)
     p = forward.s.to(acc)
     valid = valid_rows(p, mask, num_nodes)
@@ -177,14 +198,17 @@ def soft_pool_dense_backward(
     dx = zeros(p.size(0), p.size(2), x.size(2)) if dx is None else dx.to(acc)
     dadj = zeros(p.size(0), channels, p.size(2), p.size(2)) if dadj is None else dadj.to(acc)
     dscalars = zeros(p.size(0), 2 + 4 * channels) if dscalars is None else dscalars
-    dtotals = zeros(1 + channels) if dtotals is None else dtotals
+    dtotal_entropy = zeros(()) if dtotal_entropy is None else dtotal_entropy
+    dlink_norm = zeros(channels) if dlink_norm is None else dlink_norm
     dvectors = zeros(p.size(0), 1 + channels, p.size(2)) if dvectors is None else dvectors
     dcut, dadj_sq, dtotal, dlink = dscalars[:, 2:].unflatten(1, (4, channels)).unbind(1)  # [B, R]
-    norm = forward.totals[1:]
     # d sqrt(u) = du / (2 sqrt(u)), and 0 where the norm is 0 (or was not computed)
-    dlink = dlink + torch.where(norm > 0, dtotals[1:] / (2 * norm), zeros(()))
+    entropy_count, link_count = mean_counts(p, mean)
+    norm = forward.link_norm * link_count
+    dlink = dlink + torch.where(norm > 0, dlink_norm / (2 * link_count * norm), zeros(()))
     dlink = torch.where(norm.isnan(), zeros(()), dlink)
-    dentropy = dscalars[:, 1] + dtotals[0]
+    dentropy = dscalars[:, 1] + dtotal_entropy / entropy_count
+    degree = a.sum(-1)
     eye = torch.eye(p.size(2), dtype=acc, device=p.device)
     core = dadj - 2 * dlink[..., None, None] * eye  # [B, R, K, K]
 
@@ -196,8 +220,8 @@ def soft_pool_dense_backward(
             ds = ds + 4 * p @ (dlink.sum(1)[:, None, None] * forward.gram)
         if dgram is not None:
             ds = ds + p @ (dgram + dgram.transpose(1, 2))
-        ds = ds + torch.einsum("brn,brk->bnk", forward.degree, dvectors[:, 1:])
-        ds = ds + 2 * torch.einsum("br,brn->bn", dcut, forward.degree)[..., None] * p
+        ds = ds + torch.einsum("brn,brk->bnk", degree, dvectors[:, 1:])
+        ds = ds + 2 * torch.einsum("br,brn->bn", dcut, degree)[..., None] * p
         ds = ds - dentropy[:, None, None] * torch.where(p > 0, 1 + p.log(), zeros(()))
         ds = ds if ds_out is None else ds + ds_out
         if not given:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from hierpool import reference
-from hierpool.reference.soft_pool_dense import DenseForward
+from hierpool.reference.soft_pool_dense import DenseForward, Saved
 
 
 def forward(
@@ -20,6 +20,7 @@ def forward(
     symmetric: bool | None,
     want_link: bool,
     want_entropy: bool,
+    mean: bool,
 ) -> None:
     """Fill every output of the forward; outputs of size 0 are not wanted."""
     result = reference.soft_pool_dense(
@@ -33,6 +34,7 @@ def forward(
         want_gram=out.gram.size(1) > 0,
         want_link=want_link,
         want_entropy=want_entropy,
+        mean=mean,
     )
     for target, value in zip(out, result, strict=True):
         if target.numel():
@@ -44,13 +46,14 @@ def forward(
 def backward(
     out: tuple[Tensor | None, Tensor | None, Tensor | None],
     grads: tuple[Tensor | None, ...],
-    saved: DenseForward,
+    saved: Saved,
     x: Tensor,
     adj: Tensor,
     mask: Tensor | None,
     num_nodes: Tensor | None,
     temperature: Tensor | None,
     given: bool,
+    mean: bool,
 ) -> None:
     """Fill those of ``(dlogits, dx, dadj)`` that are not ``None``."""
     results = reference.soft_pool_dense_backward(
@@ -62,6 +65,7 @@ def backward(
         num_nodes,
         temperature,
         given=given,
+        mean=mean,
         needs=(out[0] is not None, out[1] is not None, out[2] is not None),
     )
     for target, value in zip(out, results, strict=True):

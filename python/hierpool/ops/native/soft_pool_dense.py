@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.reference.soft_pool_dense import DenseForward
+from hierpool.reference.soft_pool_dense import DenseForward, Saved
 
 
 def _rows(t: Tensor) -> Tensor:
@@ -31,6 +31,7 @@ def forward(
     symmetric: bool | None,
     want_link: bool,
     want_entropy: bool,
+    mean: bool,
 ) -> None:
     """Fill every output of the forward; outputs of size 0 are not wanted."""
     torch.ops.hierpool_native.soft_pool_dense_forward(
@@ -45,19 +46,21 @@ def forward(
         -1 if symmetric is None else int(symmetric),
         want_link,
         want_entropy,
+        mean,
     )
 
 
 def backward(
     out: tuple[Tensor | None, Tensor | None, Tensor | None],
     grads: tuple[Tensor | None, ...],
-    saved: DenseForward,
+    saved: Saved,
     x: Tensor,
     adj: Tensor,
     mask: Tensor | None,
     num_nodes: Tensor | None,
     temperature: Tensor | None,
     given: bool,
+    mean: bool,
 ) -> None:
     """Fill those of ``(dlogits, dx, dadj)`` that are not ``None``."""
     torch.ops.hierpool_native.soft_pool_dense_backward(
@@ -65,9 +68,8 @@ def backward(
         *map(_contiguous, grads),
         saved.s,
         saved.gram,
-        saved.totals,
+        saved.link_norm,
         saved.m,
-        saved.degree,
         saved.symmetric,
         _rows(x),
         _rows(adj),
@@ -75,4 +77,5 @@ def backward(
         _contiguous(num_nodes),
         1.0 if temperature is None else float(temperature),
         given,
+        mean,
     )
