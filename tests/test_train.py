@@ -347,6 +347,14 @@ def test_numbers_reach_tensorboard_where_it_is_installed(
     assert written == [("loss", 0.5, 3), ("link_loss", 0.25, 3), ("closed", 0.0, 0)]
 
 
+@pytest.mark.usefixtures("rings")
+def test_threads_are_set_when_asked_for(tmp_path: Path) -> None:
+    train.main(arguments(tmp_path, "--no-pictures", "--threads=2"))
+    assert torch.get_num_threads() == 2
+    with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
+        train.main(arguments(tmp_path, "--threads=0"))
+
+
 def test_losses_of_weight_zero_are_not_computed() -> None:
     dataset = make_dataset()
     model = training.build_model(make_config(link_weight=0.0, entropy_weight=0.0), dataset)
