@@ -7,8 +7,8 @@
 namespace hierpool::cpu {
 namespace {
 
-constexpr int64_t kColumnTile = 64;  // columns of A per task of M' = A^T S
-constexpr int64_t kAdjTile = 64;     // rows of dA per pass
+constexpr int64_t kColumnTile = 512;  // columns of A per task of M' = A^T S
+constexpr int64_t kAdjTile = 64;      // rows of dA per pass
 
 template <typename T>
 class Backward : DenseProblem<T> {

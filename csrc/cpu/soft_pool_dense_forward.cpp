@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kSegments = 8;  // partial sums over the nodes of a large graph
 constexpr int64_t kSlab = 64;     // rows of S^T per task when they are summed
+constexpr int64_t kTilesPerProduct = 2;
 constexpr int64_t kSymmetryBlock = 32;
 
 // Up to this share of non-zeros, gathering rows of S beats the dense product (measured).
@@ -43,7 +44,7 @@ class Forward : DenseProblem<T> {
     place_views();
     vectors_ = Buffer<T>(graphs_.tiles() * (1 + batch_.R) * batch_.K);
     link_sq_.assign(static_cast<size_t>(batch_.B * batch_.R), 0.0);
-    scratch_size_ = 3 * (batch_.N + 32) + 2 * batch_.K + dense_tile_elements();
+    scratch_size_ = 3 * (batch_.N + 32) + dense_tile_elements();
     scratch_ = Buffer<T>(scratch_size_ * std::max<int64_t>(runtime.threads, 1));
     index_ = Buffer<int32_t>((batch_.N + 32) * std::max<int64_t>(runtime.threads, 1));
   }
@@ -97,7 +98,8 @@ class Forward : DenseProblem<T> {
     assign(b, 0);
     for (int64_t r = 0; r < batch_.R; ++r) {
       scan(b, r, 0, scratch(thread));
-      multiply(b, r, 0, gathers(b, r), thread);
+      multiply(b, r, 0, g.n, gathers(b, r), thread);
+      sum_products(b, r, 0);
     }
     sum(b, 0, g.n, 0, batch_.K, outputs(b));
     finish(b);
@@ -109,8 +111,14 @@ class Forward : DenseProblem<T> {
     run_tasks(runtime_, g.tiles, [&](int64_t tile, int64_t) { assign(b, tile); });
     run_tasks(runtime_, g.tiles * R,
               [&](int64_t i, int64_t thread) { scan(b, i % R, i / R, scratch(thread)); });
-    run_tasks(runtime_, g.tiles * R,
-              [&](int64_t i, int64_t thread) { multiply(b, i % R, i / R, gathers(b, i % R), thread); });
+    // A dense product has to pack S first, which pays for many rows only.
+    const int64_t groups = ceil_div(g.tiles, kTilesPerProduct);
+    run_tasks(runtime_, groups * R, [&](int64_t i, int64_t thread) {
+      const int64_t r = i % R, first = i / R * kTilesPerProduct,
+                    last = std::min(g.tiles, first + kTilesPerProduct);
+      multiply(b, r, g.tile_begin(first), g.tile_end(last - 1), gathers(b, r), thread);
+      for (int64_t tile = first; tile < last; ++tile) sum_products(b, r, tile);
+    });
     // Each segment of the nodes has sums of its own, which are then added in order.
     const int64_t segments = std::min(kSegments, ceil_div(g.tiles, 2));
     const int64_t slabs = ceil_div(K, kSlab);
@@ -214,10 +222,10 @@ class Forward : DenseProblem<T> {
            kGatherBelow * static_cast<double>(g.n) * static_cast<double>(g.n);
   }
 
-  // Rows of M = A S, and the sums that need them or the degrees.
-  void multiply(int64_t b, int64_t r, int64_t tile, bool gather, int64_t thread) {
+  // Rows [begin, end) of M = A S.
+  void multiply(int64_t b, int64_t r, int64_t begin, int64_t end, bool gather, int64_t thread) {
     const Graph& g = graphs_.graph(b);
-    const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = batch_.K;
+    const int64_t K = batch_.K;
     const RowsView<T>& s = p(b);
     const RowsView<T>& product = m(b, r);
     T* buffer = scratch(thread);
@@ -230,24 +238,32 @@ class Forward : DenseProblem<T> {
       }
     } else if (this->adj_in_place(g)) {
       const T* a = static_cast<const T*>(batch_.adj) + this->adj_offset(b, r, begin);
-      this->product(end - begin, K, g.n, a, batch_.adj_stride_n, s.data, s.ld, product.row(begin), product.ld,
-                    false);
+      this->product(end - begin, K, g.n, a, batch_.adj_stride_n, s.data, s.ld, product.row(begin), K, false);
     } else {
-      T* a = buffer + 3 * (batch_.N + 32) + 2 * K;
-      for (int64_t i = begin; i < end; ++i) {
-        const T* row = this->adj_row(b, r, i, buffer, 0, g.n);
-        std::copy_n(row, g.n, a + (i - begin) * g.n);
+      T* a = buffer + 3 * (batch_.N + 32);
+      for (int64_t first = begin; first < end; first += graphs_.largest_tile()) {
+        const int64_t count = std::min(graphs_.largest_tile(), end - first);
+        for (int64_t i = 0; i < count; ++i) {
+          std::copy_n(this->adj_row(b, r, first + i, buffer, 0, g.n), g.n, a + i * g.n);
+        }
+        this->product(count, K, g.n, a, g.n, s.data, s.ld, product.row(first), K, false);
       }
-      this->product(end - begin, K, g.n, a, g.n, s.data, s.ld, product.row(begin), product.ld, false);
     }
+  }
+
+  // The sums over the rows of a tile that need M or the degrees.
+  void sum_products(int64_t b, int64_t r, int64_t tile) {
+    const Graph& g = graphs_.graph(b);
+    const int64_t K = batch_.K;
+    const RowsView<T>& product = m(b, r);
     EdgeSums& sums = edge_sums(b, tile, r);
     T* volume = tile_vectors(b, tile) + (1 + r) * K;
-    const T* degree = degrees(b, r);
-    for (int64_t i = begin; i < end; ++i) {
-      const T* row = s.row(i);
-      const AssignmentSums<T> products = rows_.assignment_sums(volume, degree[i], row, product.row(i), K);
+    for (int64_t i = g.tile_begin(tile); i < g.tile_end(tile); ++i) {
+      const T degree = degrees(b, r)[i];
+      const AssignmentSums<T> products =
+          rows_.assignment_sums(volume, degree, p(b).row(i), product.row(i), K);
       sums.trace += products.trace;
-      sums.cut += static_cast<double>(degree[i]) * products.square;
+      sums.cut += static_cast<double>(degree) * products.square;
       if (args_.m && product.copied) {
         std::copy_n(product.row(i), K, static_cast<T*>(args_.m) + (edge(b, r) * batch_.N + g.row(i)) * K);
       }
@@ -329,15 +345,20 @@ bool Forward<T>::blocks_differ(const char* base, const Graph& g, int64_t i0, int
                                int64_t j1) const {
   const U* a = reinterpret_cast<const U*>(base);
   const int64_t ld = batch_.adj_stride_n;
+  // The mirror image is turned first: rows a power of two apart share few cache lines, and are read once each.
+  U turned[kSymmetryBlock][kSymmetryBlock];
+  for (int64_t j = j0; j < j1; ++j) {
+    const U* mirror = a + g.row(j) * ld;
+    for (int64_t i = i0; i < i1; ++i) turned[i - i0][j - j0] = mirror[g.row(i)];
+  }
   U difference = 0;
-  if (g.rows == nullptr) {
-    for (int64_t i = i0; i < i1; ++i) {
-      for (int64_t j = j0; j < j1; ++j) difference |= a[i * ld + j] ^ a[j * ld + i];
-    }
-  } else {
-    for (int64_t i = i0; i < i1; ++i) {
-      for (int64_t j = j0; j < j1; ++j)
-        difference |= a[g.rows[i] * ld + g.rows[j]] ^ a[g.rows[j] * ld + g.rows[i]];
+  for (int64_t i = i0; i < i1; ++i) {
+    const U* row = a + g.row(i) * ld;
+    const U* other = turned[i - i0];
+    if (g.rows == nullptr) {
+      for (int64_t j = j0; j < j1; ++j) difference |= row[j] ^ other[j - j0];
+    } else {
+      for (int64_t j = j0; j < j1; ++j) difference |= row[g.rows[j]] ^ other[j - j0];
     }
   }
   return difference != 0;
