@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hierpool import backends, losses
+from hierpool.nn.dense_sage import AGGREGATIONS
 from hierpool.nn.readout import READOUTS
 
 
@@ -37,6 +38,7 @@ class TrainConfig:
     embedding_channels: int = _option(64, "width of each stack's last layer")
     layers: int = _option(3, "GraphSAGE layers of each stack")
     head_channels: int = _option(50, "width of the classifier's hidden layer")
+    aggregation: str = _option("mean", "of GraphSAGE layers over neighbours", AGGREGATIONS)
     readout: str = _option("max", "reduction over nodes", READOUTS)
     dropout: float = _option(0.0, "before the classifier's last layer")
     temperature: float = _option(1.0, "of the softmax over clusters")

@@ -97,6 +97,7 @@ def build_model(config: TrainConfig, dataset: GraphDataset) -> DiffPoolNet:
         embedding_channels=config.embedding_channels,
         layers=config.layers,
         head_channels=config.head_channels,
+        aggregation=config.aggregation,
         readout=config.readout,
         dropout=config.dropout,
         pool=config.pool,
@@ -108,6 +109,11 @@ def build_model(config: TrainConfig, dataset: GraphDataset) -> DiffPoolNet:
             "backend": config.backend,
         },
     )
+
+
+def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
+    """Adam as the run wants it."""
+    return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def train_epoch(
@@ -184,9 +190,7 @@ def train_fold(
     seed = config.seed * 1009 + fold
     torch.manual_seed(seed)
     model = build_model(config, dataset)
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True
-    )
+    optimizer = make_optimizer(config, model)
     state = TrainState(model, optimizer)
     identity = config.identity() | {"fold": fold, "fingerprint": dataset.fingerprint}
     file = None if folder is None else Path(folder, "checkpoint.pt")
