@@ -186,6 +186,9 @@ class DenseProblem {
   }
 
  protected:
+  // Whether gathering rows of S for the non-zeros of A alone beats the dense product (measured).
+  static bool gathers(int64_t nonzeros, int64_t entries) { return 4 * nonzeros <= entries; }
+
   // C[m, n] (+)= A B with row-major A[m, lda].
   void product(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c,
                int64_t ldc, bool accumulate) const {

@@ -8,7 +8,8 @@ namespace hierpool::cpu {
 namespace {
 
 constexpr int64_t kColumnTile = 512;  // columns of A per task of M' = A^T S
-constexpr int64_t kAdjTile = 64;      // rows of dA per pass
+constexpr int64_t kBlockStride = kColumnTile + 16;
+constexpr int64_t kAdjTile = 64;  // rows of dA per pass
 
 template <typename T>
 class Backward : DenseProblem<T> {
@@ -39,7 +40,8 @@ class Backward : DenseProblem<T> {
     for (auto* views : {&p_, &x_, &m_, &mt_, &pt_}) views->allocate();
     weights_ = Buffer<T>(B * weights_size());
     scratch_size_ =
-        graphs_.largest_tile() * std::max(K, F) + 3 * (N + 32) + kAdjTile * (graphs_.largest() + K);
+        3 * (N + 32) + std::max(graphs_.largest_tile() * std::max(K, F) + kAdjTile * (graphs_.largest() + K),
+                                kRowTile * kBlockStride);
     scratch_ = Buffer<T>(scratch_size_ * std::max<int64_t>(runtime.threads, 1));
     index_ = Buffer<int32_t>((N + 32) * std::max<int64_t>(runtime.threads, 1));
   }
@@ -215,32 +217,38 @@ int64_t Backward<T>::transposed_columns(int64_t b) const {
   return any ? batch_.R * ceil_div(graphs_.graph(b).n, kColumnTile) : 0;
 }
 
-// Rows of M' = A^T S that belong to one tile of columns of A: its rows are walked once, non-zeros only.
+// Rows of M' = A^T S that belong to one tile of columns of A, which is copied together block by block: rows of A
+// a power of two apart share few cache lines.
 template <typename T>
 void Backward<T>::multiply_transposed(int64_t b, int64_t task, int64_t thread) {
   const int64_t r = task % batch_.R;
   if (!needs_transpose(b, r)) return;
   const Graph& g = graphs_.graph(b);
   const int64_t K = batch_.K, begin = task / batch_.R * kColumnTile, end = std::min(g.n, begin + kColumnTile);
-  const RowsView<T>& mt = mt_[edge(b, r)];
-  if (this->adj_in_place(g)) {
-    int64_t nonzeros = 0;
-    const T* a = static_cast<const T*>(batch_.adj) + this->adj_offset(b, r, 0) + begin;
-    for (int64_t i = 0; i < g.n; ++i)
-      nonzeros += rows_.stats(a + i * batch_.adj_stride_n, end - begin).nonzeros;
-    if (4 * nonzeros > (end - begin) * g.n) {
-      return this->product_of_transposed(end - begin, K, g.n, a, batch_.adj_stride_n, p_[b].data, p_[b].ld,
-                                         mt.row(begin), K, false);
-    }
-  }
+  const RowsView<T>&s = p_[b], &mt = mt_[edge(b, r)];
   std::fill_n(mt.row(begin), (end - begin) * K, T(0));
   T* buffer = scratch(thread);
   T* value = buffer + 2 * (batch_.N + 32);
+  T* block = value + batch_.N + 32;
   int32_t* index = index_.data() + thread * (batch_.N + 32);
-  for (int64_t i = 0; i < g.n; ++i) {
-    const T* row = this->adj_row(b, r, i, buffer, begin, end);
-    const int64_t count = rows_.nonzeros(row, end - begin, index, value);
-    for (int64_t e = 0; e < count; ++e) rows_.axpy(mt.row(begin + index[e]), value[e], p_[b].row(i), K);
+  for (int64_t first = 0; first < g.n; first += kRowTile) {
+    const int64_t count = std::min(kRowTile, g.n - first);
+    int64_t nonzeros = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const T* row = this->adj_row(b, r, first + i, buffer, begin, end);
+      std::copy_n(row, end - begin, block + i * kBlockStride);
+      nonzeros += rows_.stats(row, end - begin).nonzeros;
+    }
+    if (this->gathers(nonzeros, count * (end - begin))) {
+      for (int64_t i = 0; i < count; ++i) {
+        const int64_t entries = rows_.nonzeros(block + i * kBlockStride, end - begin, index, value);
+        for (int64_t e = 0; e < entries; ++e)
+          rows_.axpy(mt.row(begin + index[e]), value[e], s.row(first + i), K);
+      }
+    } else {
+      this->product_of_transposed(end - begin, K, count, block, kBlockStride, s.row(first), s.ld,
+                                  mt.row(begin), K, true);
+    }
   }
 }
 

@@ -16,9 +16,6 @@ constexpr int64_t kSlab = 64;     // rows of S^T per task when they are summed
 constexpr int64_t kTilesPerProduct = 2;
 constexpr int64_t kSymmetryBlock = 32;
 
-// Up to this share of non-zeros, gathering rows of S beats the dense product (measured).
-constexpr double kGatherBelow = 0.25;
-
 struct EdgeSums {
   double adj_sq = 0, total = 0, cut = 0, trace = 0;
   int64_t nonzeros = 0;
@@ -98,7 +95,7 @@ class Forward : DenseProblem<T> {
     assign(b, 0);
     for (int64_t r = 0; r < batch_.R; ++r) {
       scan(b, r, 0, scratch(thread));
-      multiply(b, r, 0, g.n, gathers(b, r), thread);
+      multiply(b, r, 0, g.n, gathers_graph(b, r), thread);
       sum_products(b, r, 0);
     }
     sum(b, 0, g.n, 0, batch_.K, outputs(b));
@@ -116,7 +113,7 @@ class Forward : DenseProblem<T> {
     run_tasks(runtime_, groups * R, [&](int64_t i, int64_t thread) {
       const int64_t r = i % R, first = i / R * kTilesPerProduct,
                     last = std::min(g.tiles, first + kTilesPerProduct);
-      multiply(b, r, g.tile_begin(first), g.tile_end(last - 1), gathers(b, r), thread);
+      multiply(b, r, g.tile_begin(first), g.tile_end(last - 1), gathers_graph(b, r), thread);
       for (int64_t tile = first; tile < last; ++tile) sum_products(b, r, tile);
     });
     // Each segment of the nodes has sums of its own, which are then added in order.
@@ -214,12 +211,11 @@ class Forward : DenseProblem<T> {
   template <typename U>
   bool blocks_differ(const char* a, const Graph& g, int64_t i0, int64_t i1, int64_t j0, int64_t j1) const;
 
-  bool gathers(int64_t b, int64_t r) {
+  bool gathers_graph(int64_t b, int64_t r) {
     const Graph& g = graphs_.graph(b);
     int64_t nonzeros = 0;
     for (int64_t tile = 0; tile < g.tiles; ++tile) nonzeros += edge_sums(b, tile, r).nonzeros;
-    return static_cast<double>(nonzeros) <=
-           kGatherBelow * static_cast<double>(g.n) * static_cast<double>(g.n);
+    return this->gathers(nonzeros, g.n * g.n);
   }
 
   // Rows [begin, end) of M = A S.
