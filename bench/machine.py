@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 PACKAGES = (
-    "hierpool", "torch", "numpy", "torch-geometric", "torch-geometric-pool", "torch-scatter", "scikit-learn", "scipy",
+    "hierpool", "numpy", "torch-geometric", "torch-geometric-pool", "torch-scatter", "scikit-learn", "scipy",
     "grakel",
 )  # fmt: skip
 ISA_FLAG = re.compile(r"^(sse4_2|avx\w*|fma|f16c|amx\w*|asimd\w*|sve\w*|bf16|i8mm)$")
@@ -62,7 +62,7 @@ def git_state(root: Path) -> tuple[str, bool | None]:
 
 def versions() -> dict[str, str]:
     """Versions of the installed packages that a figure depends on."""
-    found = {}
+    found = {"torch": torch.__version__}  # with the build's tag, which package metadata may lack
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)

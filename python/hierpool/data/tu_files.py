@@ -37,9 +37,10 @@ def verify(name: str, files: dict[str, bytes], source: str) -> None:
     def table(kind: str, dtype: type, columns: int | None = None) -> Any:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # numpy warns of empty files, which are refused below
+                warnings.simplefilter("ignore", UserWarning)  # of empty files, which are refused below
+                warnings.simplefilter("error", DeprecationWarning)  # older NumPy reads 0.5 as the integer 0
                 values = np.loadtxt(io.BytesIO(files[kind]), dtype=dtype, delimiter=",", ndmin=2)
-        except ValueError as error:
+        except (ValueError, DeprecationWarning) as error:
             raise fail(kind, f"cannot be read: {error}") from error
         if values.size == 0:
             raise fail(kind, "is empty")
