@@ -53,7 +53,6 @@ test-cpp: $(STAMPS)/tools  ## run the C++ tests, plain and under address and und
 
 bench: $(STAMPS)/bench  ## run the benchmarks and print the table
 	$(BIN)/python -m bench run $(BENCH_ARGS)
-	$(BIN)/python -m bench report --print
 
 check: $(STAMPS)/dev  ## check style and types: ruff, clang-format, mypy
 	$(BIN)/ruff check .

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "cpu/dense_batch.h"
+#include "cpu/symmetry.h"
 
 namespace hierpool::cpu {
 namespace {
@@ -14,7 +15,6 @@ namespace {
 constexpr int64_t kSegments = 8;  // partial sums over the nodes of a large graph
 constexpr int64_t kSlab = 64;     // rows of S^T per task when they are summed
 constexpr int64_t kTilesPerProduct = 2;
-constexpr int64_t kSymmetryBlock = 32;
 
 struct EdgeSums {
   double adj_sq = 0, total = 0, cut = 0, trace = 0;
@@ -208,9 +208,6 @@ class Forward : DenseProblem<T> {
   T* degrees(int64_t b, int64_t r) const { return degree_.data() + edge(b, r) * batch_.N; }
 
   void compare_with_transpose(int64_t b, int64_t r, int64_t tile);
-  template <typename U>
-  bool blocks_differ(const char* a, const Graph& g, int64_t i0, int64_t i1, int64_t j0, int64_t j1) const;
-
   bool gathers_graph(int64_t b, int64_t r) {
     const Graph& g = graphs_.graph(b);
     int64_t nonzeros = 0;
@@ -318,46 +315,16 @@ void Forward<T>::compare_with_transpose(int64_t b, int64_t r, int64_t tile) {
   const Graph& g = graphs_.graph(b);
   std::atomic<bool>& found = asymmetric_[static_cast<size_t>(edge(b, r))];
   const char* a = at(batch_.adj, batch_.adj_type, this->adj_offset(b, r, 0));
-  for (int64_t i0 = g.tile_begin(tile); i0 < g.tile_end(tile); i0 += kSymmetryBlock) {
-    const int64_t i1 = std::min(i0 + kSymmetryBlock, g.tile_end(tile));
-    for (int64_t j0 = 0; j0 < i1; j0 += kSymmetryBlock) {
+  for (int64_t i0 = g.tile_begin(tile); i0 < g.tile_end(tile); i0 += Block::kSize) {
+    const int64_t i1 = std::min(i0 + Block::kSize, g.tile_end(tile));
+    for (int64_t j0 = 0; j0 < i1; j0 += Block::kSize) {
       if (found.load(std::memory_order_relaxed)) return;
-      const int64_t j1 = std::min(j0 + kSymmetryBlock, i1);
-      bool differ = false;
-      switch (element_bytes(batch_.adj_type)) {
-        case 1: differ = blocks_differ<uint8_t>(a, g, i0, i1, j0, j1); break;
-        case 2: differ = blocks_differ<uint16_t>(a, g, i0, i1, j0, j1); break;
-        case 4: differ = blocks_differ<uint32_t>(a, g, i0, i1, j0, j1); break;
-        default: differ = blocks_differ<uint64_t>(a, g, i0, i1, j0, j1);
-      }
+      const int64_t j1 = std::min(j0 + Block::kSize, i1);
+      const Block block{i0, i1, j0, j1};
+      const bool differ = differs_from_mirror(a, batch_.adj_type, batch_.adj_stride_n, g, block);
       if (differ) found.store(true, std::memory_order_relaxed);
     }
   }
-}
-
-template <typename T>
-template <typename U>
-bool Forward<T>::blocks_differ(const char* base, const Graph& g, int64_t i0, int64_t i1, int64_t j0,
-                               int64_t j1) const {
-  const U* a = reinterpret_cast<const U*>(base);
-  const int64_t ld = batch_.adj_stride_n;
-  // The mirror image is turned first: rows a power of two apart share few cache lines, and are read once each.
-  U turned[kSymmetryBlock][kSymmetryBlock];
-  for (int64_t j = j0; j < j1; ++j) {
-    const U* mirror = a + g.row(j) * ld;
-    for (int64_t i = i0; i < i1; ++i) turned[i - i0][j - j0] = mirror[g.row(i)];
-  }
-  U difference = 0;
-  for (int64_t i = i0; i < i1; ++i) {
-    const U* row = a + g.row(i) * ld;
-    const U* other = turned[i - i0];
-    if (g.rows == nullptr) {
-      for (int64_t j = j0; j < j1; ++j) difference |= row[j] ^ other[j - j0];
-    } else {
-      for (int64_t j = j0; j < j1; ++j) difference |= row[g.rows[j]] ^ other[j - j0];
-    }
-  }
-  return difference != 0;
 }
 
 // The vectors and scalars of a graph, from its tiles and its pooled matrices.
