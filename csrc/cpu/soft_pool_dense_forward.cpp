@@ -138,10 +138,12 @@ class Forward : DenseProblem<T> {
       for (int64_t segment = 1; segment < segments; ++segment) {
         const Sums in = target(segment);
         rows_.axpy(out.x + first * batch_.F, T(1), in.x + first * batch_.F, count * batch_.F);
-        for (int64_t r = 0; r < R; ++r) {
-          rows_.axpy(out.adj + (r * K + first) * K, T(1), in.adj + (r * K + first) * K, count * K);
-        }
-        if (out.gram) rows_.axpy(out.gram + first * K, T(1), in.gram + first * K, count * K);
+        const auto add = [&](T* to, const T* from, bool symmetric) {
+          const int64_t width = symmetric ? first + count : K;
+          for (int64_t k = first; k < first + count; ++k) rows_.axpy(to + k * K, T(1), from + k * K, width);
+        };
+        for (int64_t r = 0; r < R; ++r) add(out.adj + r * K * K, in.adj + r * K * K, known_symmetric(b, r));
+        if (out.gram) add(out.gram, in.gram, true);
       }
     });
     finish(b);
@@ -277,19 +279,35 @@ class Forward : DenseProblem<T> {
             args_.gram ? static_cast<T*>(args_.gram) + b * K * K : nullptr};
   }
 
-  // Rows [first, last) of S^T X, S^T M and S^T S over the nodes [begin, end).
+  // Rows [first, last) of S^T X, S^T M and S^T S over the nodes [begin, end). Of matrices that are symmetric, the blocks
+  // above the diagonal are left to finish().
   void sum(int64_t b, int64_t begin, int64_t end, int64_t first, int64_t last, Sums out) {
-    const int64_t K = batch_.K, F = batch_.F, count = last - first, n = end - begin;
-    const T* s = p(b).row(begin);
-    const int64_t ld = p(b).ld;
-    this->product_of_transposed(count, F, n, s + first, ld, x(b).row(begin), x(b).ld, out.x + first * F, F,
-                                false);
+    const int64_t K = batch_.K, F = batch_.F, n = end - begin;
+    const RowsView<T>& s = p(b);
+    this->product_of_transposed(last - first, F, n, s.row(begin) + first, s.ld, x(b).row(begin), x(b).ld,
+                                out.x + first * F, F, false);
+    const auto square = [&](const T* right, int64_t ld, T* target, bool symmetric) {
+      for (int64_t k = first; k < last; k += kSlab) {
+        const int64_t k_end = std::min(k + kSlab, last);
+        this->product_of_transposed(k_end - k, symmetric ? k_end : K, n, s.row(begin) + k, s.ld, right, ld,
+                                    target + k * K, K, false);
+      }
+    };
     for (int64_t r = 0; r < batch_.R; ++r) {
-      this->product_of_transposed(count, K, n, s + first, ld, m(b, r).row(begin), K,
-                                  out.adj + (r * K + first) * K, K, false);
+      square(m(b, r).row(begin), K, out.adj + r * K * K, known_symmetric(b, r));
     }
-    if (out.gram)
-      this->product_of_transposed(count, K, n, s + first, ld, s, ld, out.gram + first * K, K, false);
+    if (out.gram) square(s.row(begin), s.ld, out.gram, true);
+  }
+
+  bool known_symmetric(int64_t b, int64_t r) const {
+    return (args_.symmetric == 1 || args_.is_symmetric) && !asymmetric_[static_cast<size_t>(edge(b, r))];
+  }
+
+  void mirror(T* matrix) const {
+    const int64_t K = batch_.K;
+    for (int64_t k = 0; k < K; ++k) {
+      for (int64_t l = (k / kSlab + 1) * kSlab; l < K; ++l) matrix[k * K + l] = matrix[l * K + k];
+    }
   }
 
   void finish(int64_t b);
@@ -337,6 +355,10 @@ void Forward<T>::finish(int64_t b) {
     rows_.store(at(args_.x_pooled, batch_.x_type, b * K * batch_.F), batch_.x_type, outputs(b).x,
                 K * batch_.F);
   }
+  for (int64_t r = 0; r < R; ++r) {
+    if (known_symmetric(b, r)) mirror(outputs(b).adj + r * K * K);
+  }
+  if (args_.gram) mirror(outputs(b).gram);
   T* vectors = static_cast<T*>(args_.vectors) + b * (1 + R) * K;
   std::fill_n(vectors, (1 + R) * K, T(0));
   double entropy = 0;
