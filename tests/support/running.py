@@ -1,0 +1,118 @@
+"""Backends and instruction sets as test parameters, random upstream gradients, and the comparison with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import hierpool
+from hierpool import SoftPoolRecord, backends
+from tests.support.cases import Inputs
+from tests.support.oracle import Fields, Gradients, Truth, assert_error, eps_of, max_error, truth
+
+BACKENDS = ("reference", "native-scalar", "native-avx2", "native-avx512")
+
+
+def choose(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Put ``name`` of :data:`BACKENDS` in force, or skip with the reason why it cannot be; the backend's name."""
+    if name == "reference":
+        return name
+    if "native" not in backends.available("soft_pool_dense"):
+        with pytest.raises(RuntimeError) as unavailable:
+            backends.select("soft_pool_dense", "cpu", "native")
+        pytest.skip(str(unavailable.value))
+    monkeypatch.setenv("HIERPOOL_CPU_ISA", name.removeprefix("native-"))
+    one = torch.ones(1, 1, 1)
+    try:
+        hierpool.soft_pool(one, one, one, backend="native")
+    except RuntimeError as error:
+        if "does not support" not in str(error):
+            raise
+        pytest.skip(str(error).splitlines()[0])
+    return "native"
+
+
+def random_upstream(record: SoftPoolRecord, seed: int) -> list[Tensor]:
+    """A random gradient for every field, in its dtype."""
+    draw = torch.Generator().manual_seed(seed)
+    return [torch.randn(t.shape, generator=draw).to(t.dtype) for t in record if t is not None]
+
+
+def gradients_of(record: SoftPoolRecord, leaves: Inputs, upstream: Sequence[Tensor | None]) -> Gradients:
+    """Gradients of the fields weighted by ``upstream``; zeros where a leaf has none."""
+    wanted = [(v, u) for v, u in zip(record, upstream, strict=True) if u is not None and v is not None]
+    needed = [t for t in leaves[:3] if t.requires_grad]
+    grads = iter(torch.autograd.grad([v for v, _ in wanted], needed, [u for _, u in wanted]))
+    return Gradients(*(next(grads) if t.requires_grad else torch.zeros(t.shape) for t in leaves[:3]))
+
+
+def run(
+    inputs: Inputs, backend: str, upstream: Sequence[Tensor | None] | None = None, **options: Any
+) -> tuple[SoftPoolRecord, Gradients, Sequence[Tensor | None]]:
+    """Record, gradients, and the upstream gradients that were used."""
+    leaves = inputs.leaves()
+    record = leaves.pool(backend, **options)
+    if upstream is None:
+        upstream = random_upstream(record, 1)
+    return record, gradients_of(record, leaves, upstream), upstream
+
+
+def _square(t: Tensor) -> Tensor:
+    return t.double().square()
+
+
+def _accumulation_eps(inputs: Inputs) -> float:
+    wide = torch.float64 in (inputs.x.dtype, inputs.adj.dtype, inputs.s.dtype)
+    return eps_of(torch.float64 if wide else torch.float32)
+
+
+def assert_fields(record: SoftPoolRecord, exact: Truth, inputs: Inputs, plain: Fields | None) -> None:
+    """Every field under the error rule; ``plain`` are the errors' baselines, the same fields by plain torch."""
+    acc, terms = _accumulation_eps(inputs), max(*inputs.s.shape[1:], inputs.x.size(2))
+    for name, got, value, scale in zip(Fields._fields, record, exact.fields, exact.scales, strict=True):
+        assert got is not None
+        eps, base = acc, None if plain is None else getattr(plain, name)
+        if name == "s":
+            eps, scale = max(acc, eps_of(inputs.s.dtype)), torch.ones(())
+        elif name == "x":
+            eps = max(acc, eps_of(inputs.x.dtype))
+        elif (
+            name == "link_norm"
+        ):  # a root: its error is bounded through its square, and a cancellation's scale
+            channels = exact.scales.scalars.size(1) // 4
+            scale = exact.scales.scalars[:, 2 + 3 * channels :].sum(0)
+            got, value, base = _square(got), _square(value), None if base is None else _square(base)
+        assert_error(name, got, value, scale, eps, terms, 0.0 if base is None else max_error(base, value))
+
+
+def assert_gradients(got: Gradients, exact: Truth, inputs: Inputs, plain: Gradients | None) -> None:
+    """Every gradient under the error rule."""
+    acc, terms = _accumulation_eps(inputs), max(*inputs.s.shape[1:], inputs.x.size(2))
+    for name, grad, value, scale in zip(
+        Gradients._fields, got, exact.gradients, exact.gradient_scales, strict=True
+    ):
+        dtype = getattr(inputs, name).dtype
+        if not dtype.is_floating_point:
+            continue
+        assert grad.dtype == dtype
+        base = 0.0 if plain is None else max_error(getattr(plain, name), value)
+        assert_error(f"gradient of {name}", grad, value, scale, max(acc, eps_of(dtype)), terms, base)
+
+
+def check(
+    inputs: Inputs, backend: str, upstream: Sequence[Tensor | None] | None = None, **options: Any
+) -> None:
+    """Values and gradients of one call against the truth."""
+    record, gradients, upstream = run(inputs, backend, upstream, **options)
+    exact = truth(inputs, record.s, upstream)
+    plain_record: Fields | None = None
+    plain_gradients: Gradients | None = None
+    if backend != "reference":
+        reference, plain_gradients, _ = run(inputs, "reference", upstream, **options)
+        plain_record = Fields(*reference)  # type: ignore[arg-type]
+    assert_fields(record, exact, inputs, plain_record)
+    assert_gradients(gradients, exact, inputs, plain_gradients)
