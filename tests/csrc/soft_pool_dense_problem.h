@@ -2,6 +2,7 @@
 // sees every access beyond it, and the same sums by plain loops in double.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -47,6 +48,7 @@ struct Shape {
   double density;
   Valid valid;
   bool symmetric, given;
+  bool mean = false;
 };
 
 // Inputs, with NaN wherever a padded node is involved; A holds 0 and 1, as T or as bytes.
@@ -96,7 +98,7 @@ struct Inputs {
   }
 
   DenseBatch batch(bool bytes) const {
-    const auto& [B, R, N, K, F, density, valid, symmetric, given] = shape;
+    const auto& [B, R, N, K, F, density, valid, symmetric, given, mean] = shape;
     const void* a = bytes ? static_cast<const void*>(adj_bytes.data()) : adj.data();
     return {B,
             R,
@@ -117,17 +119,18 @@ struct Inputs {
             valid == Valid::mask ? mask.data() : nullptr,
             valid == Valid::count ? num_nodes.data() : nullptr,
             inverse_temperature,
-            given};
+            given,
+            mean};
   }
 };
 
-// The outputs of the forward in one order: s, x, adj, gram, vectors, scalars, totals.
-constexpr int kOutputs = 7;
+// The outputs of the forward in one order: s, x, adj, gram, vectors, scalars, total entropy, link norm.
+constexpr int kOutputs = 8;
 
 template <typename T>
 struct Outputs {
   std::vector<T> values[kOutputs];
-  std::vector<T> m, degree;
+  std::vector<T> m;
   std::vector<uint8_t> is_symmetric;
 
   explicit Outputs(const Shape& s)
@@ -137,16 +140,16 @@ struct Outputs {
                std::vector<T>(s.B * s.K * s.K),
                std::vector<T>(s.B * (1 + s.R) * s.K),
                std::vector<T>(s.B * (2 + 4 * s.R)),
-               std::vector<T>(1 + s.R)},
+               std::vector<T>(1),
+               std::vector<T>(s.R)},
         m(s.B * s.R * s.N * s.K),
-        degree(s.B * s.R * s.N),
         is_symmetric(s.B * s.R) {}
 };
 
 template <typename T>
 Outputs<T> forward(const Inputs<T>& in, const Runtime& runtime, int symmetric, bool bytes = false) {
   Outputs<T> out(in.shape);
-  auto& [s, x, adj, gram, vectors, scalars, totals] = out.values;
+  auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
   const SoftPoolDenseForward args{in.batch(bytes),
                                   in.logits.data(),
                                   in.shape.N * in.shape.K,
@@ -160,9 +163,9 @@ Outputs<T> forward(const Inputs<T>& in, const Runtime& runtime, int symmetric, b
                                   gram.data(),
                                   vectors.data(),
                                   scalars.data(),
-                                  totals.data(),
+                                  total_entropy.data(),
+                                  link_norm.data(),
                                   out.m.data(),
-                                  out.degree.data(),
                                   out.is_symmetric.data()};
   cpu::soft_pool_dense_forward(args, runtime);
   return out;
@@ -171,9 +174,9 @@ Outputs<T> forward(const Inputs<T>& in, const Runtime& runtime, int symmetric, b
 // The record by its definition.
 template <typename T>
 Outputs<double> plain_forward(const Inputs<T>& in) {
-  const auto& [B, R, N, K, F, density, valid, symmetric, given] = in.shape;
+  const auto& [B, R, N, K, F, density, valid, symmetric, given, mean] = in.shape;
   Outputs<double> out(in.shape);
-  auto& [s, x, adj, gram, vectors, scalars, totals] = out.values;
+  auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
   for (int64_t b = 0; b < B; ++b) {
     double* const record = &scalars[b * (2 + 4 * R)];
     std::vector<int64_t> nodes;
@@ -199,7 +202,7 @@ Outputs<double> plain_forward(const Inputs<T>& in) {
         for (int64_t l = 0; l < K; ++l) gram[(b * K + k) * K + l] += S(i, k) * S(i, l);
       }
     }
-    totals[0] += record[1];
+    total_entropy[0] += record[1];
     for (int64_t r = 0; r < R; ++r) {
       for (int64_t i : nodes) {
         double degree = 0, square = 0;
@@ -223,10 +226,13 @@ Outputs<double> plain_forward(const Inputs<T>& in) {
         record[2 + r] += degree * square;
         record[2 + 2 * R + r] += degree;
       }
-      totals[1 + r] += record[2 + 3 * R + r];
+      link_norm[r] += record[2 + 3 * R + r];
     }
   }
-  for (int64_t r = 0; r < R; ++r) totals[1 + r] = std::sqrt(totals[1 + r]);
+  const double rows = static_cast<double>(std::max<int64_t>(B * N, 1));
+  if (mean) total_entropy[0] /= rows;
+  for (double& norm : link_norm)
+    norm = std::sqrt(norm) / (mean ? rows * static_cast<double>(std::max<int64_t>(N, 1)) : 1);
   return out;
 }
 

@@ -17,11 +17,17 @@ namespace {
 
 // Shapes around the vector lengths and around the sizes at which a graph is cut into tiles; B, R, N, K, F.
 const Shape kShapes[] = {
-    {1, 1, 1, 1, 1, 1.0, Valid::all, true, false},     {3, 1, 5, 3, 2, 0.5, Valid::mask, true, false},
-    {2, 1, 17, 16, 7, 0.1, Valid::count, true, false}, {2, 2, 33, 17, 33, 0.6, Valid::mask, false, false},
-    {2, 1, 40, 31, 0, 0.3, Valid::count, false, true}, {4, 1, 9, 2, 3, 0.0, Valid::mask, true, true},
-    {0, 1, 4, 2, 3, 0.5, Valid::all, true, false},     {2, 1, 0, 2, 3, 0.5, Valid::all, true, false},
-    {1, 1, 530, 19, 9, 0.02, Valid::all, true, false}, {2, 2, 540, 33, 5, 0.5, Valid::mask, false, false},
+    {1, 1, 1, 1, 1, 1.0, Valid::all, true, false},
+    {3, 1, 5, 3, 2, 0.5, Valid::mask, true, false, true},
+    {2, 1, 17, 16, 7, 0.1, Valid::count, true, false},
+    {2, 2, 33, 17, 33, 0.6, Valid::mask, false, false, true},
+    {2, 1, 40, 31, 0, 0.3, Valid::count, false, true},
+    {4, 1, 9, 2, 3, 0.0, Valid::mask, true, true},
+    {0, 1, 4, 2, 3, 0.5, Valid::all, true, false, true},
+    {2, 1, 0, 2, 3, 0.5, Valid::all, true, false},
+    {1, 1, 530, 19, 9, 0.02, Valid::all, true, false},
+    {2, 2, 540, 33, 5, 0.5, Valid::mask, false, false},
+    {1, 1, 530, 70, 9, 0.5, Valid::all, true, false},
 };
 
 template <typename T>
@@ -68,12 +74,12 @@ Gradients<T> backward(const Inputs<T>& in, const std::vector<T> (&weights)[kOutp
                       const Runtime& runtime) {
   const Outputs<T> out = forward(in, runtime, -1);
   Gradients<T> grads{in.logits, in.x, in.adj};
-  const SoftPoolDenseBackward args{in.batch(false),         out.values[0].data(), out.values[3].data(),
-                                   out.values[6].data(),    out.m.data(),         out.degree.data(),
-                                   out.is_symmetric.data(), weights[0].data(),    weights[1].data(),
-                                   weights[2].data(),       weights[3].data(),    weights[4].data(),
-                                   weights[5].data(),       weights[6].data(),    grads.logits.data(),
-                                   grads.x.data(),          grads.adj.data()};
+  const SoftPoolDenseBackward args{in.batch(false),      out.values[0].data(), out.values[3].data(),
+                                   out.values[7].data(), out.m.data(),         out.is_symmetric.data(),
+                                   weights[0].data(),    weights[1].data(),    weights[2].data(),
+                                   weights[3].data(),    weights[4].data(),    weights[5].data(),
+                                   weights[6].data(),    weights[7].data(),    grads.logits.data(),
+                                   grads.x.data(),       grads.adj.data()};
   cpu::soft_pool_dense_backward(args, runtime);
   return grads;
 }
