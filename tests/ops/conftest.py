@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 
-from tests.support.running import BACKENDS, choose
+from tests.support.running import BACKENDS, choose, one_thread
 
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Threads of torch wait for each other on busy machines; that they change no bit is a test of its own."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+__all__ = ["backend", "native", "one_thread"]
 
 
 @pytest.fixture(params=BACKENDS)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool import SoftPoolRecord
-from tests.support.cases import GRID, SMALL, Case, find
+from tests.support.cases import GRID, SMALL, Case, find, over
 from tests.support.oracle import Fields
 from tests.support.running import check, random_upstream
 
@@ -17,20 +17,14 @@ SEED = 7
 f64, f32, bf16, f16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 
 
-def over(*cases: Case | str) -> pytest.MarkDecorator:
-    """Parametrize over cases of the grid, with the seed in the name."""
-    chosen = [find(case) if isinstance(case, str) else case for case in cases]
-    return pytest.mark.parametrize("case", chosen, ids=[f"{case.name}-seed{SEED}" for case in chosen])
-
-
 @pytest.mark.parametrize("dtype", [f64, f32], ids=str)
-@over(*GRID)
+@over(SEED, *GRID)
 def test_grid(case: Case, dtype: torch.dtype, backend: str) -> None:
     check(case.make(SEED, dtype), backend)
 
 
 @pytest.mark.parametrize("dtype", [bf16, f16], ids=str)
-@over(*SMALL, "n17-k17-f15", "n513")
+@over(SEED, *SMALL, "n17-k17-f15", "n513")
 def test_low_precision(case: Case, dtype: torch.dtype, backend: str) -> None:
     check(case.make(SEED, dtype), backend)
 
@@ -42,14 +36,14 @@ MIXED = [  # dtypes of logits, X and A
 
 
 @pytest.mark.parametrize("dtypes", MIXED, ids=str)
-@over("directed-holes", "three-types", "n33-k31-f32", "n513-directed-sparse")
+@over(SEED, "directed-holes", "three-types", "n33-k31-f32", "n513-directed-sparse")
 def test_mixed_dtypes(case: Case, dtypes: tuple[torch.dtype, ...], backend: str) -> None:
     check(case.make(SEED, *dtypes), backend)
 
 
 @pytest.mark.parametrize("s", [f32, f64, bf16], ids=str)
 @pytest.mark.parametrize("adj", [torch.bool, torch.int8, torch.uint8], ids=str)
-@over("base", "holes", "three-types", "n513-directed-sparse")
+@over(SEED, "base", "holes", "three-types", "n513-directed-sparse")
 def test_integer_adjacency(case: Case, adj: torch.dtype, s: torch.dtype, backend: str) -> None:
     weights = "ones" if adj is torch.bool else "integers"
     check(replace(case, weights=weights).make(SEED, s, s, adj), backend)
@@ -57,7 +51,7 @@ def test_integer_adjacency(case: Case, adj: torch.dtype, s: torch.dtype, backend
 
 @pytest.mark.parametrize("dtype", [f64, f32], ids=str)
 @pytest.mark.parametrize("field", Fields._fields)
-@over("directed-holes", "three-types", "n513-directed-sparse")
+@over(SEED, "directed-holes", "three-types", "n513-directed-sparse")
 def test_gradient_of_one_field(case: Case, field: str, dtype: torch.dtype, backend: str) -> None:
     inputs = case.make(SEED, dtype)
     record = inputs.pool("reference")

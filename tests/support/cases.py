@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -202,3 +203,9 @@ GRID = [*SMALL, *WIDTHS, *LARGE]
 def find(name: str) -> Case:
     """The case of the grid with this name."""
     return next(case for case in GRID if case.name == name)
+
+
+def over(seed: int, *cases: Case | str) -> pytest.MarkDecorator:
+    """Parametrize a test over ``case``, given or named in the grid, with the seed it is made from in the id."""
+    chosen = [find(case) if isinstance(case, str) else case for case in cases]
+    return pytest.mark.parametrize("case", chosen, ids=[f"{case.name}-seed{seed}" for case in chosen])

@@ -158,7 +158,7 @@ def _majorants(
 
 def max_error(got: Tensor, exact: Tensor) -> float:
     """Largest absolute difference; NaN if there is one."""
-    return float((got.detach().double() - exact).abs().max()) if got.numel() else 0.0
+    return float((got.detach().double() - exact.detach()).abs().max()) if got.numel() else 0.0
 
 
 def assert_error(
@@ -171,7 +171,7 @@ def assert_error(
     assert got.shape == exact.shape, f"{name}: shape {tuple(got.shape)}, expected {tuple(exact.shape)}"
     if not got.numel():
         return
-    error, size = max_error(got, exact), float(scale.abs().max())
+    error, size = max_error(got, exact), float(scale.detach().abs().max())
     factor = rounding(terms)
     allowed = 2 * baseline + factor * eps * size
     assert error <= allowed, (

@@ -41,6 +41,12 @@ def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> int:
     return choices.index(value)
 
 
+def check_flag(name: str, value: Any) -> None:
+    """Raise ``TypeError`` unless ``value`` is a bool or ``None``."""
+    if value is not None and not isinstance(value, bool):
+        raise TypeError(f"{name} must be True, False or None, got {value!r}")
+
+
 def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
     """Check types, shapes and devices of a padded dense batch."""
     check_tensor("x", x, FLOATS)
@@ -103,5 +109,9 @@ def check_values(n: int, num_nodes: Tensor | None, temperature: Tensor | None) -
         low, high = (int(v) for v in torch.aminmax(num_nodes))
         if low < 0 or high > n:
             raise ValueError(f"num_nodes must lie between 0 and N = {n}, got values from {low} to {high}")
-    if temperature is not None and temperature.device.type == "cpu" and not float(temperature) > 0:
-        raise ValueError(f"temperature must be positive, got {float(temperature)}")
+    if (
+        temperature is not None
+        and temperature.device.type == "cpu"
+        and not 0 < float(temperature) < float("inf")
+    ):
+        raise ValueError(f"temperature must be positive and finite, got {float(temperature)}")

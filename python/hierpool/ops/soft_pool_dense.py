@@ -322,6 +322,8 @@ def pool(
     given = _checks.check_choice("assignment", assignment, ("softmax", "given")) == 1
     want_link = _checks.check_choice("link_loss", link_loss, (None, "frobenius")) == 1
     backends.check_name(backend)
+    _checks.check_flag("symmetric", symmetric)
+    _checks.check_flag("gram", gram)
     if gram is None:
         gram = want_link
     elif want_link and not gram:

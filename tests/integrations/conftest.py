@@ -1,0 +1,5 @@
+"""One thread of torch for every test here."""
+
+from tests.support.running import one_thread
+
+__all__ = ["one_thread"]
