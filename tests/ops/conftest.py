@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.running import BACKENDS, choose, one_thread
 
-__all__ = ["backend", "native", "one_thread"]
+__all__ = ["backend", "native", "native_isa", "one_thread"]
 
 
 @pytest.fixture(params=BACKENDS)
@@ -20,3 +20,9 @@ def native(monkeypatch: pytest.MonkeyPatch) -> str:
     name = choose("native-scalar", monkeypatch)
     monkeypatch.delenv("HIERPOOL_CPU_ISA")
     return name
+
+
+@pytest.fixture(params=BACKENDS[1:])
+def native_isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The native backend with one instruction set after the other."""
+    return choose(request.param, monkeypatch)

@@ -12,7 +12,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from hierpool import backends
 from hierpool.ops import _checks
 from hierpool.record import SoftPoolRecord
-from hierpool.reference.soft_pool_dense import DenseForward, Saved, accumulation_dtype
+from hierpool.reference.soft_pool_dense import DenseForward, accumulation_dtype
 
 _LIB = torch.library.Library("hierpool", "FRAGMENT")
 _OP = "hierpool::soft_pool_dense"
@@ -32,33 +32,6 @@ _LIB.define(
 )
 
 
-def _allocate(
-    logits: Tensor, x: Tensor, adj: Tensor, want_gram: bool, save: bool
-) -> tuple[DenseForward, tuple[Tensor, ...]]:
-    """The shape function: uninitialised outputs, as the fillers see them and as the operator returns them."""
-    b, n, k = logits.shape
-    channels = adj.size(1) if adj.dim() == 4 else 1
-    acc = accumulation_dtype(logits, x, adj)
-    empty = logits.new_empty
-    kg = k if want_gram else 0
-    rows = n if save else 0
-    out = DenseForward(
-        s=empty(b, n, k),
-        x=x.new_empty(b, k, x.size(2)),
-        adj=empty((b, channels, k, k), dtype=acc),
-        gram=empty((b, kg, kg), dtype=acc),
-        vectors=empty((b, 1 + channels, k), dtype=acc),
-        scalars=empty((b, 2 + 4 * channels), dtype=acc),
-        total_entropy=empty((), dtype=acc),
-        link_norm=empty((channels,), dtype=acc),
-        m=empty((b, channels, rows, k), dtype=acc),
-        symmetric=empty((b, channels if save else 0), dtype=torch.bool),
-    )
-    if adj.dim() == 4:
-        return out, tuple(out)
-    return out, tuple(out._replace(adj=out.adj.squeeze(1), link_norm=out.link_norm.squeeze(0)))
-
-
 def _forward(
     logits: Tensor,
     x: Tensor,
@@ -66,93 +39,47 @@ def _forward(
     mask: Tensor | None,
     num_nodes: Tensor | None,
     temperature: Tensor | None,
-    given: bool,
-    symmetric: bool | None,
-    want_gram: bool,
-    want_link: bool,
-    want_entropy: bool,
-    mean: bool,
-    save: bool,
-    backend: str,
+    *options: Any,
 ) -> tuple[Tensor, ...]:
     _checks.check_values(logits.size(1), num_nodes, temperature)
-    filler = backends.select("soft_pool_dense", logits.device.type, backend).filler("soft_pool_dense")
-    out, returned = _allocate(logits, x, adj, want_gram, save)
-    stacked = adj if adj.dim() == 4 else adj.unsqueeze(1)
-    filler.forward(
-        out, logits, x, stacked, mask, num_nodes, temperature, given, symmetric, want_link, want_entropy, mean
-    )
-    return returned
+    filler = backends.select("soft_pool_dense", logits.device.type, options[-1]).filler("soft_pool_dense")
+    return filler.forward(logits, x, adj, mask, num_nodes, temperature, *options[:-1])
 
 
-def _allocate_backward(
-    s: Tensor, x: Tensor, adj: Tensor, need_logits: bool, need_x: bool, need_adj: bool
-) -> tuple[Tensor, Tensor, Tensor]:
-    def like(t: Tensor, needed: bool) -> Tensor:
-        return t.new_empty(t.shape) if needed else t.new_empty((0,))
-
-    return like(s, need_logits), like(x, need_x), like(adj, need_adj)
-
-
-def _backward(
-    ds: Tensor | None,
-    dx: Tensor | None,
-    dadj: Tensor | None,
-    dgram: Tensor | None,
-    dvectors: Tensor | None,
-    dscalars: Tensor | None,
-    dtotal_entropy: Tensor | None,
-    dlink_norm: Tensor | None,
-    s: Tensor,
-    gram: Tensor,
-    link_norm: Tensor,
-    m: Tensor,
-    is_symmetric: Tensor,
-    x: Tensor,
-    adj: Tensor,
-    mask: Tensor | None,
-    num_nodes: Tensor | None,
-    temperature: Tensor | None,
-    given: bool,
-    mean: bool,
-    need_logits: bool,
-    need_x: bool,
-    need_adj: bool,
-    backend: str,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
+    s, needs, backend = args[8], args[20:23], args[23]
     filler = backends.select("soft_pool_dense", s.device.type, backend).filler("soft_pool_dense")
-    returned = _allocate_backward(s, x, adj, need_logits, need_x, need_adj)
-    if adj.dim() == 3:
-        adj = adj.unsqueeze(1)
-        dadj = None if dadj is None else dadj.unsqueeze(1)
-    saved = Saved(s, gram, link_norm, m, is_symmetric)
-    filler.backward(
-        (
-            returned[0] if need_logits else None,
-            returned[1] if need_x else None,
-            returned[2].view(adj.shape) if need_adj else None,
-        ),
-        (ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm),
-        saved,
-        x,
-        adj,
-        mask,
-        num_nodes,
-        temperature,
-        given,
-        mean,
-    )
-    return returned
+    return filler.backward(args[:8], *args[8:20], needs)
 
 
 def _forward_fake(logits: Tensor, x: Tensor, adj: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+    """The shapes of the outputs, which every backend returns."""
     want_gram, save = rest[5], rest[9]
-    return _allocate(logits, x, adj, want_gram, save)[1]
+    b, n, k = logits.shape
+    acc = accumulation_dtype(logits, x, adj)
+    channels = adj.shape[1:-2]  # (R,), or () without a dimension of edge types
+    r = channels[0] if channels else 1
+    empty = logits.new_empty
+    gram_size, kept = k if want_gram else 0, n if save else 0
+    return DenseForward(
+        s=empty(b, n, k),
+        x=x.new_empty(b, k, x.size(2)),
+        adj=empty((b, *channels, k, k), dtype=acc),
+        gram=empty((b, gram_size, gram_size), dtype=acc),
+        vectors=empty((b, 1 + r, k), dtype=acc),
+        scalars=empty((b, 2 + 4 * r), dtype=acc),
+        total_entropy=empty((), dtype=acc),
+        link_norm=empty(channels, dtype=acc),
+        m=empty((b, r, kept, k), dtype=acc),
+        symmetric=empty((b, r if save else 0), dtype=torch.bool),
+    )
 
 
 def _backward_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    s, x, adj = args[8], args[13], args[14]
-    return _allocate_backward(s, x, adj, *args[20:23])
+    def like(t: Tensor, needed: bool) -> Tensor:
+        return t.new_empty(t.shape if needed else (0,))
+
+    return like(args[8], args[20]), like(args[13], args[21]), like(args[14], args[22])
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -215,8 +142,9 @@ class _Eager(torch.autograd.Function):
         return output
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # create_graph=True: the operator knows that it has no second derivative
+            return _autograd(ctx, *grads)
         return _gradients(ctx, grads, _backward)
 
 

@@ -149,11 +149,9 @@ def _entropy(p: Tensor) -> Tensor:
 
 
 def _root(square: Tensor) -> Tensor:
-    """Square root whose gradient at 0 is 0."""
-    positive = square > 0
-    return torch.where(
-        positive, torch.where(positive, square, square.new_ones(())).sqrt(), square.new_zeros(())
-    )
+    """Square root whose gradient at 0 is 0; NaN stays NaN."""
+    zero = square == 0
+    return torch.where(zero, square.new_zeros(()), torch.where(zero, square.new_ones(()), square).sqrt())
 
 
 def soft_pool_dense_backward(
