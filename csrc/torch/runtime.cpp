@@ -1,6 +1,6 @@
 #include "torch/runtime.h"
 
-#include <limits>
+#include <algorithm>
 
 // The BLAS that torch carries, if its library exports one; and how to keep it on the calling thread, without which
 // it is not used: its threads would compete with ours, and cut sums differently for every number of threads.
@@ -59,6 +59,24 @@ void parallel(int64_t threads, Runtime::Body body, void* context) {
 }
 
 }  // namespace
+
+Tensor empty(std::initializer_list<int64_t> sizes, torch::headeronly::ScalarType type) {
+  using torch::stable::detail::from;
+  using torch::stable::detail::to;
+  constexpr size_t kMaxDims = 4;
+  STD_TORCH_CHECK(sizes.size() <= kMaxDims, "too many dimensions");
+  int64_t strides[kMaxDims];
+  int64_t stride = 1;
+  for (size_t dim = sizes.size(); dim-- > 0;) {
+    strides[dim] = stride;
+    stride *= std::max<int64_t>(sizes.begin()[dim], 1);
+  }
+  AtenTensorHandle handle = nullptr;
+  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(),
+                                                         strides, to<int32_t>(from(type)),
+                                                         aoti_torch_device_type_cpu(), 0, &handle));
+  return Tensor(handle);
+}
 
 Runtime runtime() {
   Runtime r{parallel, static_cast<int64_t>(torch::stable::get_num_threads()), nullptr, nullptr};

@@ -5,6 +5,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/core/ScalarType.h>
 
+#include <initializer_list>
 #include <optional>
 
 #include "hierpool/runtime.h"
@@ -34,6 +35,9 @@ inline void* pointer(const Tensor& t) {
   STD_TORCH_CHECK(t.is_contiguous(), "expected a contiguous tensor");
   return t.data_ptr();
 }
+
+// An uninitialised contiguous tensor in memory.
+Tensor empty(std::initializer_list<int64_t> sizes, torch::headeronly::ScalarType type);
 
 // Null for a tensor that is absent or has no element.
 inline void* pointer(const std::optional<Tensor>& t) { return t && t->numel() > 0 ? pointer(*t) : nullptr; }

@@ -7,6 +7,7 @@ Schemas, shapes, autograd and argument checks exist once, in :mod:`hierpool.ops`
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
@@ -23,7 +24,10 @@ class Backend(NamedTuple):
 
     def filler(self, op: str) -> ModuleType:
         """The module with ``forward`` and ``backward`` of an operator."""
-        return import_module(f"{self.module}.{op}")
+        return _load(f"{self.module}.{op}")
+
+
+_load = lru_cache(maxsize=None)(import_module)
 
 
 class Verdict(NamedTuple):

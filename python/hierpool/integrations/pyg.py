@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.ops.soft_pool_dense import pool
+from hierpool.ops.soft_pool_dense import pooled_means
 
 
 def _promote(name: str, value: Tensor) -> Tensor:
@@ -58,9 +58,8 @@ def dense_diff_pool(
         mask = mask.reshape(s.size(0), s.size(1))
     if adj.dim() != 3:
         raise ValueError(f"adj must have shape [B, N, N] or [N, N], got {tuple(adj.shape)}")
-    record = pool(x, adj, s, mask, symmetric=symmetric, backend=backend, mean=bool(normalize))
-    ent_loss = record.total_entropy
+    out, out_adj, ent_loss, link_loss = pooled_means(x, adj, s, mask, symmetric, bool(normalize), backend)
     if not normalize:  # PyG's flag is for the link loss alone
         ent_loss = ent_loss / max(s.size(0) * s.size(1), 1)
     dtype = torch.promote_types(x.dtype, s.dtype)
-    return record.x, record.adj.to(s.dtype), record.link_norm.to(dtype), ent_loss.to(dtype)
+    return out, out_adj.to(s.dtype), link_loss.to(dtype), ent_loss.to(dtype)

@@ -82,18 +82,23 @@ def _backward_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     return like(args[8], args[20]), like(args[13], args[21]), like(args[14], args[22])
 
 
-def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    """Put aside what the backward needs."""
     logits, x, adj, mask, num_nodes, temperature, given = inputs[:7]
-    if not inputs[12]:
-        raise RuntimeError("soft_pool_dense was called with save=False and cannot be differentiated")
     s, _, _, gram, _, _, _, link_norm, m, is_symmetric = output
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(m, is_symmetric)
     ctx.save_for_backward(
         s, gram, link_norm, m, is_symmetric, x, adj, mask, num_nodes, temperature,
         logits if temperature is not None and temperature.requires_grad else None,
     )  # fmt: skip
     ctx.given, ctx.mean, ctx.backend = given, inputs[11], inputs[13]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    if not inputs[12]:
+        raise RuntimeError("soft_pool_dense was called with save=False and cannot be differentiated")
+    _keep(ctx, inputs, output)
+    ctx.mark_non_differentiable(*output[8:])
 
 
 def _autograd(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -148,9 +153,34 @@ class _Eager(torch.autograd.Function):
         return _gradients(ctx, grads, _backward)
 
 
-def _call(*args: Any) -> tuple[Tensor, ...]:
-    """The operator, by the shortest way that whoever watches (a compiler, a tracer) still sees."""
-    if torch.compiler.is_compiling() or is_in_torch_dispatch_mode():
+class _EagerPooled(_Eager):
+    """The same with four outputs: each one more costs autograd more than a small graph's arithmetic."""
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any) -> tuple[Tensor, ...]:
+        output = _forward(*args)
+        _keep(ctx, args, output)
+        return _pooled(output)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        dx, dadj, dtotal_entropy, dlink_norm = grads
+        return _Eager.backward(ctx, None, dx, dadj, None, None, None, dtotal_entropy, dlink_norm)
+
+
+def _pooled(output: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Pooled x and adj, total entropy and link norm."""
+    return output[1], output[2], output[6], output[7]
+
+
+def _seen() -> bool:
+    """Whether somebody watches who must see the operator: a compiler, a tracer."""
+    return torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
+
+
+def _call(args: tuple[Any, ...]) -> tuple[Tensor, ...]:
+    """All outputs of the operator, by the shortest way."""
+    if _seen():
         return torch.ops.hierpool.soft_pool_dense(*args)
     return _Eager.apply(*args) if args[12] else _forward(*args)
 
@@ -225,12 +255,27 @@ def soft_pool(
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
-    return pool(
+    args = _arguments(
         x, adj, s, mask, num_nodes, assignment, temperature, symmetric, link_loss, entropy, gram, backend
     )
+    out = _call(args)
+    return SoftPoolRecord(out[0], out[1], out[2], out[3] if args[8] else None, *out[4:8])
 
 
-def pool(
+def pooled_means(
+    x: Tensor, adj: Tensor, s: Tensor, mask: Tensor | None, symmetric: bool | None, mean: bool, backend: str
+) -> tuple[Tensor, ...]:
+    """Pooled x and adj, total entropy and link norm, for drop-ins.
+
+    If ``mean``, the entropy is divided by :math:`B N` and the link norm by :math:`B N^2`.
+    """
+    args = _arguments(x, adj, s, mask, symmetric=symmetric, mean=mean, backend=backend)
+    if args[12] and not _seen():
+        return _EagerPooled.apply(*args)
+    return _pooled(_call(args))
+
+
+def _arguments(
     x: Tensor,
     adj: Tensor,
     s: Tensor,
@@ -244,8 +289,8 @@ def pool(
     gram: bool | None = None,
     backend: str = "auto",
     mean: bool = False,
-) -> SoftPoolRecord:
-    """:func:`soft_pool`, with the totals of the batch divided by its padded size if ``mean``."""
+) -> tuple[Any, ...]:
+    """The arguments of :func:`soft_pool`, checked, as the operator takes them."""
     _checks.check_dense(x, adj, s, mask, num_nodes)
     given = _checks.check_choice("assignment", assignment, ("softmax", "given")) == 1
     want_link = _checks.check_choice("link_loss", link_loss, (None, "frobenius")) == 1
@@ -266,7 +311,6 @@ def pool(
     save = torch.is_grad_enabled() and (
         s.requires_grad or x.requires_grad or adj.requires_grad or (scale is not None and scale.requires_grad)
     )
-    out = _call(
+    return (
         s, x, adj, mask, num_nodes, scale, given, symmetric, gram, want_link, entropy, mean, save, backend
-    )
-    return SoftPoolRecord(out[0], out[1], out[2], out[3] if gram else None, *out[4:8])
+    )  # fmt: skip

@@ -5,11 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from hierpool import reference
-from hierpool.reference.soft_pool_dense import DenseForward, Saved
+from hierpool.reference.soft_pool_dense import Saved
 
 
 def forward(
-    out: DenseForward,
     logits: Tensor,
     x: Tensor,
     adj: Tensor,
@@ -18,35 +17,42 @@ def forward(
     temperature: Tensor | None,
     given: bool,
     symmetric: bool | None,
+    want_gram: bool,
     want_link: bool,
     want_entropy: bool,
     mean: bool,
-) -> None:
-    """Fill every output of the forward; outputs of size 0 are not wanted."""
-    result = reference.soft_pool_dense(
-        logits,
+    save: bool,
+) -> tuple[Tensor, ...]:
+    """The outputs of the operator."""
+    out = reference.soft_pool_dense(
+        logits.clone() if given else logits,  # an operator must not return its input
         x,
-        adj,
+        adj if adj.dim() == 4 else adj.unsqueeze(1),
         mask,
         num_nodes,
         temperature,
         given=given,
-        want_gram=out.gram.size(1) > 0,
+        want_gram=want_gram,
         want_link=want_link,
         want_entropy=want_entropy,
         mean=mean,
     )
-    for target, value in zip(out, result, strict=True):
-        if target.numel():
-            target.copy_(value)
-    if symmetric is not None and out.symmetric.numel():
-        out.symmetric.fill_(symmetric)
+    if adj.dim() == 3:
+        out = out._replace(adj=out.adj.squeeze(1), link_norm=out.link_norm.squeeze(0))
+    if symmetric is not None:
+        out = out._replace(symmetric=out.symmetric.new_full(out.symmetric.shape, symmetric))
+    if not save:
+        out = out._replace(m=out.m[:, :, :0], symmetric=out.symmetric[:, :0])
+    return tuple(t.contiguous() for t in out)
 
 
 def backward(
-    out: tuple[Tensor | None, Tensor | None, Tensor | None],
     grads: tuple[Tensor | None, ...],
-    saved: Saved,
+    s: Tensor,
+    gram: Tensor,
+    link_norm: Tensor,
+    m: Tensor,
+    is_symmetric: Tensor,
     x: Tensor,
     adj: Tensor,
     mask: Tensor | None,
@@ -54,20 +60,28 @@ def backward(
     temperature: Tensor | None,
     given: bool,
     mean: bool,
-) -> None:
-    """Fill those of ``(dlogits, dx, dadj)`` that are not ``None``."""
-    results = reference.soft_pool_dense_backward(
-        grads,
-        saved,
+    needs: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to logits, features and adjacency; of size 0 where they are not needed."""
+    ds, dx, dadj, *rest = grads
+    stacked = adj
+    if adj.dim() == 3:
+        stacked = adj.unsqueeze(1)
+        dadj = None if dadj is None else dadj.unsqueeze(1)
+    dlogits, dfeatures, dadjacency = reference.soft_pool_dense_backward(
+        (ds, dx, dadj, *rest),
+        Saved(s, gram, link_norm, m, is_symmetric),
         x,
-        adj,
+        stacked,
         mask,
         num_nodes,
         temperature,
         given=given,
         mean=mean,
-        needs=(out[0] is not None, out[1] is not None, out[2] is not None),
+        needs=needs,
     )
-    for target, value in zip(out, results, strict=True):
-        if target is not None and value is not None:
-            target.copy_(value)
+
+    def like(t: Tensor, gradient: Tensor | None) -> Tensor:
+        return t.new_empty(0) if gradient is None else gradient.reshape(t.shape).contiguous()
+
+    return like(s, dlogits), like(x, dfeatures), like(adj, dadjacency)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.reference.soft_pool_dense import DenseForward, Saved
-
 
 def _rows(t: Tensor) -> Tensor:
     """``t`` with a contiguous last dimension and rows that do not overlap, copied only if it is not so already."""
+    if t.is_contiguous():
+        return t
     width, rows = t.size(-1), t.size(-2)
     fine = (width <= 1 or t.stride(-1) == 1) and (rows <= 1 or t.stride(-2) >= width)
     return t if fine else t.contiguous()
@@ -20,7 +20,6 @@ def _contiguous(t: Tensor | None) -> Tensor | None:
 
 
 def forward(
-    out: DenseForward,
     logits: Tensor,
     x: Tensor,
     adj: Tensor,
@@ -29,13 +28,14 @@ def forward(
     temperature: Tensor | None,
     given: bool,
     symmetric: bool | None,
+    want_gram: bool,
     want_link: bool,
     want_entropy: bool,
     mean: bool,
-) -> None:
-    """Fill every output of the forward; outputs of size 0 are not wanted."""
-    torch.ops.hierpool_native.soft_pool_dense_forward(
-        *out,
+    save: bool,
+) -> tuple[Tensor, ...]:
+    """The outputs of the operator."""
+    return torch.ops.hierpool_native.soft_pool_dense_forward.default(
         _rows(logits),
         _rows(x),
         _rows(adj),
@@ -44,16 +44,21 @@ def forward(
         1.0 if temperature is None else float(temperature),
         given,
         -1 if symmetric is None else int(symmetric),
+        want_gram,
         want_link,
         want_entropy,
         mean,
+        save,
     )
 
 
 def backward(
-    out: tuple[Tensor | None, Tensor | None, Tensor | None],
     grads: tuple[Tensor | None, ...],
-    saved: Saved,
+    s: Tensor,
+    gram: Tensor,
+    link_norm: Tensor,
+    m: Tensor,
+    is_symmetric: Tensor,
     x: Tensor,
     adj: Tensor,
     mask: Tensor | None,
@@ -61,16 +66,16 @@ def backward(
     temperature: Tensor | None,
     given: bool,
     mean: bool,
-) -> None:
-    """Fill those of ``(dlogits, dx, dadj)`` that are not ``None``."""
-    torch.ops.hierpool_native.soft_pool_dense_backward(
-        *out,
+    needs: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to logits, features and adjacency; of size 0 where they are not needed."""
+    return torch.ops.hierpool_native.soft_pool_dense_backward.default(
         *map(_contiguous, grads),
-        saved.s,
-        saved.gram,
-        saved.link_norm,
-        saved.m,
-        saved.symmetric,
+        s,
+        gram,
+        link_norm,
+        m,
+        is_symmetric,
         _rows(x),
         _rows(adj),
         _contiguous(mask),
@@ -78,4 +83,5 @@ def backward(
         1.0 if temperature is None else float(temperature),
         given,
         mean,
+        *needs,
     )
