@@ -1,7 +1,8 @@
 """Which implementation runs an operator, and why the others do not.
 
-A backend is a *filler*: it is handed inputs that were checked and outputs that were allocated, and fills them.
-Schemas, shapes, autograd and argument checks exist once, in :mod:`hierpool.ops`.
+A backend is a *filler*: a module with ``forward`` and ``backward`` that takes the operator's checked arguments and
+returns its outputs, in the shapes of the fake kernel. Schemas, shapes, autograd and argument checks exist once, in
+:mod:`hierpool.ops`.
 """
 
 from __future__ import annotations
