@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hierpool import SoftPoolRecord
+from hierpool import SoftPoolRecord, dense_diff_pool
 from tests.support.cases import Case, Inputs, find, over
 from tests.support.oracle import rounding
 from tests.support.running import check, gradients_of, random_upstream, run
@@ -245,6 +245,18 @@ def test_second_derivative_is_an_error(field: str, through: str, backend: str) -
     (grad,) = torch.autograd.grad(loss, leaves.s, create_graph=True)
     with pytest.raises(RuntimeError, match="soft_pool_dense has no second derivative"):
         torch.autograd.grad(grad.square().sum(), leaves.s)
+
+
+@pytest.mark.parametrize("asked", ["s", "x", "adj"])
+@pytest.mark.parametrize("output", range(4), ids=["x", "adj", "link_loss", "ent_loss"])
+def test_second_derivative_of_the_drop_in_is_an_error(output: int, asked: str, backend: str) -> None:
+    inputs = find("base").make(SEED)
+    leaf = getattr(inputs, asked).requires_grad_()
+    value = dense_diff_pool(inputs.x, inputs.adj, inputs.s, backend=backend)[output]
+    loss = value.sum() + leaf.pow(3).sum()
+    (grad,) = torch.autograd.grad(loss, leaf, create_graph=True)
+    with pytest.raises(RuntimeError, match="soft_pool_dense has no second derivative"):
+        torch.autograd.grad(grad.square().sum(), leaf)
 
 
 @pytest.mark.parametrize("dtype", [f64, f32, bf16], ids=str)

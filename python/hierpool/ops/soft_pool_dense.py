@@ -7,9 +7,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from hierpool import backends
+from hierpool import backends, reference
 from hierpool.ops import _checks
 from hierpool.record import SoftPoolRecord
 from hierpool.reference.soft_pool_dense import DenseForward, accumulation_dtype
@@ -178,10 +179,49 @@ def _seen() -> bool:
     return torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
 
 
+def _transformed() -> bool:
+    """Whether torch.func or forward-mode AD is at work, which no operator with a formula of its own goes along with."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _plain(
+    logits: Tensor,
+    x: Tensor,
+    adj: Tensor,
+    mask: Tensor | None,
+    num_nodes: Tensor | None,
+    temperature: Tensor | None,
+    given: bool,
+    symmetric: bool | None,
+    want_gram: bool,
+    want_link: bool,
+    want_entropy: bool,
+    mean: bool,
+    save: bool,
+    backend: str,
+) -> tuple[Tensor, ...]:
+    """The operator in differentiable PyTorch."""
+    if backend not in ("auto", "reference"):
+        raise RuntimeError(
+            f"backend {backend!r} cannot run soft_pool_dense under transforms of torch.func or forward-mode AD;"
+            " 'auto' and 'reference' can"
+        )
+    stacked = adj if adj.dim() == 4 else adj.unsqueeze(1)
+    out = reference.soft_pool_dense(
+        logits, x, stacked, mask, num_nodes, temperature,
+        given=given, want_gram=want_gram, want_link=want_link, want_entropy=want_entropy, mean=mean,
+    )  # fmt: skip
+    if adj.dim() == 4:
+        return tuple(out)
+    return tuple(out._replace(adj=out.adj.squeeze(1), link_norm=out.link_norm.squeeze(0)))
+
+
 def _call(args: tuple[Any, ...]) -> tuple[Tensor, ...]:
     """All outputs of the operator, by the shortest way."""
     if _seen():
         return torch.ops.hierpool.soft_pool_dense(*args)
+    if _transformed():
+        return _plain(*args)
     return _Eager.apply(*args) if args[12] else _forward(*args)
 
 
@@ -246,7 +286,8 @@ def soft_pool(
 
     Returns:
         The record. Gradients flow to ``s``, ``x``, ``adj`` and ``temperature``; results do not depend on the number
-        of threads. A second derivative raises; :func:`hierpool.reference.soft_pool_dense` has them.
+        of threads. A second derivative raises; :func:`hierpool.reference.soft_pool_dense` has them. Transforms of
+        ``torch.func`` and forward-mode AD run on that reference.
 
     Raises:
         TypeError: an argument is not a tensor, or its dtype or layout is not supported.
@@ -270,7 +311,7 @@ def pooled_means(
     If ``mean``, the entropy is divided by :math:`B N` and the link norm by :math:`B N^2`.
     """
     args = _arguments(x, adj, s, mask, symmetric=symmetric, mean=mean, backend=backend)
-    if args[12] and not _seen():
+    if args[12] and not _seen() and not _transformed():
         return _EagerPooled.apply(*args)
     return _pooled(_call(args))
 
