@@ -79,14 +79,27 @@ def _accumulation_eps(inputs: Inputs) -> float:
     return eps_of(torch.float64 if wide else torch.float32)
 
 
+def _quantities(record: Sequence[Tensor | None]) -> dict[str, Tensor]:
+    """The fields by name, with the vectors and scalars that share a tensor apart: each has a size of its own."""
+    parts: dict[str, Tensor] = {}
+    for name, field in zip(Fields._fields, record, strict=True):
+        assert field is not None, name
+        if name in ("vectors", "scalars"):
+            parts |= {f"{name}[:, {i}]": column for i, column in enumerate(field.unbind(1))}
+        else:
+            parts[name] = field
+    return parts
+
+
 def assert_fields(
-    record: Sequence[Tensor | None], exact: Truth, inputs: Inputs, plain: Fields | None
+    record: Sequence[Tensor | None], exact: Truth, inputs: Inputs, plain: Sequence[Tensor | None] | None
 ) -> None:
-    """Every field under the error rule; ``plain`` are the errors' baselines, the same fields by plain torch."""
+    """Every quantity under the error rule; ``plain`` is the record by plain torch, whose errors are the baselines."""
     acc, terms = _accumulation_eps(inputs), max(*inputs.s.shape[1:], inputs.x.size(2))
-    for name, got, value, scale in zip(Fields._fields, record, exact.fields, exact.scales, strict=True):
-        assert got is not None
-        eps, base = acc, None if plain is None else getattr(plain, name)
+    values, scales = _quantities(exact.fields), _quantities(exact.scales)
+    baselines = values if plain is None else _quantities(plain)
+    for name, got in _quantities(record).items():
+        eps, value, base, scale = acc, values[name], baselines[name], scales[name]
         if name == "s":
             eps, scale = max(acc, eps_of(inputs.s.dtype)), torch.ones(())
         elif name == "x":
@@ -96,8 +109,8 @@ def assert_fields(
         ):  # a root: its error is bounded through its square, and a cancellation's scale
             channels = exact.scales.scalars.size(1) // 4
             scale = exact.scales.scalars[:, 2 + 3 * channels :].sum(0)
-            got, value, base = _square(got), _square(value), None if base is None else _square(base)
-        assert_error(name, got, value, scale, eps, terms, 0.0 if base is None else max_error(base, value))
+            got, value, base = _square(got), _square(value), _square(base)
+        assert_error(name, got, value, scale, eps, terms, max_error(base, value))
 
 
 def assert_gradients(got: Gradients, exact: Truth, inputs: Inputs, plain: Gradients | None) -> None:
@@ -120,10 +133,9 @@ def check(
     """Values and gradients of one call against the truth."""
     record, gradients, upstream = run(inputs, backend, upstream, **options)
     exact = truth(inputs, record.s, upstream)
-    plain_record: Fields | None = None
+    plain_record: SoftPoolRecord | None = None
     plain_gradients: Gradients | None = None
     if backend != "reference":
-        reference, plain_gradients, _ = run(inputs, "reference", upstream, **options)
-        plain_record = Fields(*reference)  # type: ignore[arg-type]
+        plain_record, plain_gradients, _ = run(inputs, "reference", upstream, **options)
     assert_fields(record, exact, inputs, plain_record)
     assert_gradients(gradients, exact, inputs, plain_gradients)
