@@ -82,7 +82,7 @@ class Backward : DenseProblem<T> {
   // Of link_sq: its own, and through the norm over the batch, whose gradient at 0 is 0.
   T link_gradient(int64_t b, int64_t r) const {
     const double norm = *part(args_.link_norm, r) * counts_.link;
-    if (std::isnan(norm) && args_.gram == nullptr) return 0;  // was not computed
+    if (std::isnan(norm)) return 0;  // was not computed, or has no gradient to speak of
     const T own = scalar_gradient(b, 2 + 3 * batch_.R + r);
     if (args_.dlink_norm == nullptr || !(norm > 0)) return own;
     return own + static_cast<T>(*part(args_.dlink_norm, r) / (2 * norm * counts_.link));

@@ -211,3 +211,8 @@ def test_flag(name: str, value: object) -> None:
     assert_raises(
         TypeError, (f"{name} must be True, False or None", f"got {value!r}"), soft_pool, **{name: value}
     )
+
+
+@pytest.mark.parametrize("value", [None, 1, "yes"])
+def test_entropy_is_a_bool(value):
+    assert_raises(TypeError, ("entropy must be True or False", f"got {value!r}"), soft_pool, entropy=value)

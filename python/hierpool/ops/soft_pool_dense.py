@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 from hierpool import backends, reference
 from hierpool.ops import _checks
 from hierpool.record import SoftPoolRecord
-from hierpool.reference.soft_pool_dense import DenseForward, accumulation_dtype
+from hierpool.reference.soft_pool_dense import DenseForward, accumulation_dtype, valid_rows
 
 _LIB = torch.library.Library("hierpool", "FRAGMENT")
 _OP = "hierpool::soft_pool_dense"
@@ -232,8 +232,17 @@ def _no_second_derivative(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
     )
 
 
+def _forward_defined(*args: Any) -> tuple[Tensor, ...]:
+    """The outputs with every element defined: backends leave the rows of M that belong to padding alone."""
+    output = _forward(*args)
+    valid = valid_rows(args[0], args[3], args[4])
+    if valid is not None and args[12]:
+        output[8].masked_fill_(~valid[:, None, :, None], 0)
+    return output
+
+
 for _key in ("CPU", "CUDA"):
-    _LIB.impl("soft_pool_dense", _forward, _key)
+    _LIB.impl("soft_pool_dense", _forward_defined, _key)
     _LIB.impl("soft_pool_dense_backward", _backward, _key)
 torch.library.register_fake(_OP, _forward_fake, lib=_LIB)
 torch.library.register_fake(_OP_BACKWARD, _backward_fake, lib=_LIB)
@@ -338,6 +347,8 @@ def _arguments(
     backends.check_name(backend)
     _checks.check_flag("symmetric", symmetric)
     _checks.check_flag("gram", gram)
+    if not isinstance(entropy, bool):
+        raise TypeError(f"entropy must be True or False, got {entropy!r}")
     if gram is None:
         gram = want_link
     elif want_link and not gram:
