@@ -54,11 +54,12 @@ test-cpp: $(STAMPS)/tools  ## run the C++ tests, plain and under address and und
 bench: $(STAMPS)/bench  ## run the benchmarks and print the table
 	$(BIN)/python -m bench run $(BENCH_ARGS)
 
-check: $(STAMPS)/dev  ## check style and types: ruff, clang-format, mypy
+check: $(STAMPS)/dev  ## check style, types, and that README.md shows the newest results
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/mypy
+	$(BIN)/python -m bench report --check
 
 format: $(STAMPS)/dev  ## reformat Python and C++ files
 	$(BIN)/ruff check --fix .
