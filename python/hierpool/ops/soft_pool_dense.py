@@ -33,6 +33,11 @@ _LIB.define(
 )
 
 
+# Where things are among the arguments of the operator, and of its backward.
+_WANT_GRAM, _MEAN, _SAVE, _BACKEND = 8, 11, 12, 13
+_GRADS, _S, _X, _ADJ, _NEEDS = slice(8), 8, 13, 14, slice(20, 23)
+
+
 def _forward(
     logits: Tensor,
     x: Tensor,
@@ -48,14 +53,14 @@ def _forward(
 
 
 def _backward(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
-    s, needs, backend = args[8], args[20:23], args[23]
-    filler = backends.select("soft_pool_dense", s.device.type, backend).filler("soft_pool_dense")
-    return filler.backward(args[:8], *args[8:20], needs)
+    filler = backends.select("soft_pool_dense", args[_S].device.type, args[-1]).filler("soft_pool_dense")
+    return filler.backward(args[_GRADS], *args[_S : _NEEDS.start], args[_NEEDS])
 
 
-def _forward_fake(logits: Tensor, x: Tensor, adj: Tensor, *rest: Any) -> tuple[Tensor, ...]:
+def _forward_fake(*args: Any) -> tuple[Tensor, ...]:
     """The shapes of the outputs, which every backend returns."""
-    want_gram, save = rest[5], rest[9]
+    logits, x, adj = args[:3]
+    want_gram, save = args[_WANT_GRAM], args[_SAVE]
     b, n, k = logits.shape
     acc = accumulation_dtype(logits, x, adj)
     channels = adj.shape[1:-2]  # (R,), or () without a dimension of edge types
@@ -80,7 +85,8 @@ def _backward_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor]:
     def like(t: Tensor, needed: bool) -> Tensor:
         return t.new_empty(t.shape if needed else (0,))
 
-    return like(args[8], args[20]), like(args[13], args[21]), like(args[14], args[22])
+    need_logits, need_x, need_adj = args[_NEEDS]
+    return like(args[_S], need_logits), like(args[_X], need_x), like(args[_ADJ], need_adj)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -92,11 +98,11 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
         s, gram, link_norm, m, is_symmetric, x, adj, mask, num_nodes, temperature,
         logits if temperature is not None and temperature.requires_grad else None,
     )  # fmt: skip
-    ctx.given, ctx.mean, ctx.backend = given, inputs[11], inputs[13]
+    ctx.given, ctx.mean, ctx.backend = given, inputs[_MEAN], inputs[_BACKEND]
 
 
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    if not inputs[12]:
+    if not inputs[_SAVE]:
         raise RuntimeError("soft_pool_dense was called with save=False and cannot be differentiated")
     _keep(ctx, inputs, output)
     ctx.mark_non_differentiable(*output[8:])
@@ -113,7 +119,7 @@ def _gradients(
     need_logits, need_x, need_adj = ctx.needs_input_grad[:3]
     need_temperature = ctx.needs_input_grad[5]
     dlogits, dx, dadj = backward(
-        *grads[:8],
+        *grads[_GRADS],
         *saved,
         temperature,
         ctx.given,
@@ -222,7 +228,7 @@ def _call(args: tuple[Any, ...]) -> tuple[Tensor, ...]:
         return torch.ops.hierpool.soft_pool_dense(*args)
     if _transformed():
         return _plain(*args)
-    return _Eager.apply(*args) if args[12] else _forward(*args)
+    return _Eager.apply(*args) if args[_SAVE] else _forward(*args)
 
 
 def _no_second_derivative(ctx: Any, *grads: Tensor | None) -> tuple[None, ...]:
@@ -236,7 +242,7 @@ def _forward_defined(*args: Any) -> tuple[Tensor, ...]:
     """The outputs with every element defined: backends leave the rows of M that belong to padding alone."""
     output = _forward(*args)
     valid = valid_rows(args[0], args[3], args[4])
-    if valid is not None and args[12]:
+    if valid is not None and args[_SAVE]:
         output[8].masked_fill_(~valid[:, None, :, None], 0)
     return output
 
@@ -309,7 +315,7 @@ def soft_pool(
         x, adj, s, mask, num_nodes, assignment, temperature, symmetric, link_loss, entropy, gram, backend
     )
     out = _call(args)
-    return SoftPoolRecord(out[0], out[1], out[2], out[3] if args[8] else None, *out[4:8])
+    return SoftPoolRecord(out[0], out[1], out[2], out[3] if args[_WANT_GRAM] else None, *out[4:8])
 
 
 def pooled_means(
@@ -320,7 +326,7 @@ def pooled_means(
     If ``mean``, the entropy is divided by :math:`B N` and the link norm by :math:`B N^2`.
     """
     args = _arguments(x, adj, s, mask, symmetric=symmetric, mean=mean, backend=backend)
-    if args[12] and not _seen() and not _transformed():
+    if args[_SAVE] and not _seen() and not _transformed():
         return _EagerPooled.apply(*args)
     return _pooled(_call(args))
 
