@@ -142,3 +142,12 @@ def test_bad_choices_are_named() -> None:
         losses.link_prediction(record, normalize="padded")
     with pytest.raises(ValueError, match="normalize must be one of None, 'padded', 'valid', got 'numel'"):
         losses.entropy(record, normalize="numel")
+
+
+@pytest.mark.parametrize("reduction", losses.REDUCTIONS)
+@pytest.mark.parametrize("normalize", [None, "numel", "valid"])
+def test_a_link_loss_that_was_not_computed_is_nan(reduction: str, normalize: str | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, adj, s = (torch.rand(2, 5, width, generator=generator) for width in (3, 5, 4))
+    record = soft_pool(x, adj, s, link_loss=None)
+    assert losses.link_prediction(record, reduction=reduction, normalize=normalize).isnan()

@@ -151,6 +151,6 @@ def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def _root(square: Tensor) -> Tensor:
-    """Square root whose gradient at 0 is 0."""
-    some = square > 0
-    return torch.where(some, torch.where(some, square, 1).sqrt(), 0)
+    """Square root whose gradient at 0 is 0; NaN, where the loss was not computed, stays NaN."""
+    zero = square == 0
+    return torch.where(zero, 0, torch.where(zero, 1, square).sqrt())
