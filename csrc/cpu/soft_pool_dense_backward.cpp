@@ -310,16 +310,8 @@ void Backward<T>::add_small_terms(int64_t b, int64_t i, T* ds, T* buffer) const 
   const int64_t K = batch_.K, R = batch_.R, n = graphs_.graph(b).n, node = graphs_.graph(b).row(i);
   const T* s = p_[b].row(i);
   if (args_.ds) {
-    const char* upstream = at(args_.ds, batch_.s_type, (b * batch_.N + node) * K);
-    if (batch_.s_type == dtype_of<T>()) {
-      rows_.axpy(ds, T(1), reinterpret_cast<const T*>(upstream), K);
-    } else {
-      for (int64_t k = 0; k < K; ++k) {
-        T value;
-        rows_.load(&value, upstream + k * element_bytes(batch_.s_type), batch_.s_type, 1);
-        ds[k] += value;
-      }
-    }
+    rows_.load(buffer, at(args_.ds, batch_.s_type, (b * batch_.N + node) * K), batch_.s_type, K);
+    rows_.axpy(ds, T(1), buffer, K);
   }
   if (args_.dvectors) rows_.axpy(ds, T(1), part(args_.dvectors, b * (1 + R) * K), K);
   for (int64_t r = 0; r < R; ++r) {

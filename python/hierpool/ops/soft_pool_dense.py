@@ -10,8 +10,9 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-from hierpool import backends, reference
+from hierpool import backends
 from hierpool.ops import _checks
+from hierpool.ops.fallback import soft_pool_dense as fallback
 from hierpool.record import SoftPoolRecord
 from hierpool.reference.soft_pool_dense import DenseForward, accumulation_dtype, valid_rows
 
@@ -190,36 +191,14 @@ def _transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def _plain(
-    logits: Tensor,
-    x: Tensor,
-    adj: Tensor,
-    mask: Tensor | None,
-    num_nodes: Tensor | None,
-    temperature: Tensor | None,
-    given: bool,
-    symmetric: bool | None,
-    want_gram: bool,
-    want_link: bool,
-    want_entropy: bool,
-    mean: bool,
-    save: bool,
-    backend: str,
-) -> tuple[Tensor, ...]:
+def _plain(*args: Any) -> tuple[Tensor, ...]:
     """The operator in differentiable PyTorch."""
-    if backend not in ("auto", "reference"):
+    if args[_BACKEND] not in ("auto", "reference"):
         raise RuntimeError(
-            f"backend {backend!r} cannot run soft_pool_dense under transforms of torch.func or forward-mode AD;"
+            f"backend {args[_BACKEND]!r} cannot run soft_pool_dense under transforms of torch.func or forward-mode AD;"
             " 'auto' and 'reference' can"
         )
-    stacked = adj if adj.dim() == 4 else adj.unsqueeze(1)
-    out = reference.soft_pool_dense(
-        logits, x, stacked, mask, num_nodes, temperature,
-        given=given, want_gram=want_gram, want_link=want_link, want_entropy=want_entropy, mean=mean,
-    )  # fmt: skip
-    if adj.dim() == 4:
-        return tuple(out)
-    return tuple(out._replace(adj=out.adj.squeeze(1), link_norm=out.link_norm.squeeze(0)))
+    return fallback.forward(*args[:_BACKEND])
 
 
 def _call(args: tuple[Any, ...]) -> tuple[Tensor, ...]:
