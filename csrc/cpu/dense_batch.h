@@ -9,6 +9,7 @@
 #include <numeric>
 #include <vector>
 
+#include "cpu/buffer.h"
 #include "cpu/row_kernels.h"
 #include "cpu/tasks.h"
 #include "hierpool/soft_pool_dense.h"
@@ -40,23 +41,6 @@ constexpr int64_t blas_from(Isa isa) {
     default: return std::numeric_limits<int64_t>::max();
   }
 }
-
-// Uninitialised memory, aligned to cache lines.
-template <typename T>
-class Buffer {
- public:
-  Buffer() = default;
-  explicit Buffer(int64_t count)
-      : memory_(
-            static_cast<T*>(::operator new(sizeof(T) * std::max<int64_t>(count, 1), std::align_val_t{64}))) {}
-  T* data() const { return memory_.get(); }
-
- private:
-  struct Free {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t{64}); }
-  };
-  std::unique_ptr<T[], Free> memory_;
-};
 
 // One graph: its valid rows are the first n, or those listed where the mask has holes.
 struct Graph {

@@ -22,6 +22,15 @@ struct AssignmentSums {
   T square;  // <s, s>
 };
 
+// Consecutive rows of a sparse matrix; I is int32_t or int64_t.
+template <typename T, typename I>
+struct SparseRows {
+  int64_t count;
+  const I* rowptr;  // [count + 1]: where the entries of a row begin and end in col and value
+  const I* col;
+  const T* value;  // null: all ones
+};
+
 template <typename T>
 struct RowKernels {
   // dst[i] = T(src[i])
@@ -49,6 +58,16 @@ struct RowKernels {
   // out[0..n) = sum_e value[e] * rows[index[e], 0..n)
   void (*gather)(T* out, int64_t n, const T* rows, int64_t ld, const int32_t* index, const T* value,
                  int64_t count);
+  // out[i] = sum_e value[e] rows[col[e]] over the entries of row i, all of n elements.
+  void (*spmm32)(T* out, int64_t ld_out, int64_t n, const T* rows, int64_t ld,
+                 const SparseRows<T, int32_t>& a);
+  void (*spmm64)(T* out, int64_t ld_out, int64_t n, const T* rows, int64_t ld,
+                 const SparseRows<T, int64_t>& a);
+  // out[e] = <left[i], rows[col[e]]> over the entries e of row i; out is indexed as col is.
+  void (*sampled32)(T* out, int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld,
+                    const SparseRows<T, int32_t>& a);
+  void (*sampled64)(T* out, int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld,
+                    const SparseRows<T, int64_t>& a);
   // C[m, n] (+)= A B with A(i, p) = a[i * a_row + p * a_col] and row-major B[k, ldb], C[m, ldc].
   void (*gemm)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
                int64_t ldb, T* c, int64_t ldc, bool accumulate);

@@ -218,6 +218,77 @@ struct Rows {
     }
   }
 
+  // How many entries ahead of their use rows are asked for: rows of a large matrix are not in a cache.
+  static constexpr int64_t kAhead = 16;
+
+  template <typename I>
+  static void prefetch_row(const T* rows, int64_t ld, int64_t n, const SparseRows<T, I>& a, int64_t e) {
+    const char* row = reinterpret_cast<const char*>(rows + static_cast<int64_t>(a.col[e]) * ld);
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    for (int64_t offset = 0; offset < bytes; offset += 64) __builtin_prefetch(row + offset);
+  }
+
+  // A stripe of W vectors of all rows; the last vector has `last` elements.
+  template <int W, bool Weighted, typename I>
+  static void spmm_stripe(T* out, int64_t ld_out, int64_t last, const T* rows, int64_t ld,
+                          const SparseRows<T, I>& a) {
+    const int64_t end = a.rowptr[a.count];
+    int64_t e = a.rowptr[0];
+    for (int64_t i = 0; i < a.count; ++i, out += ld_out) {
+      V acc[W];
+      HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[w] = V::zero();
+      for (const int64_t row_end = a.rowptr[i + 1]; e < row_end; ++e) {
+        if (e + kAhead < end) prefetch_row(rows, ld, (W - 1) * L + last, a, e + kAhead);
+        const T* row = rows + static_cast<int64_t>(a.col[e]) * ld;
+        const V factor = Weighted ? V::set(a.value[e]) : V::zero();
+        HIERPOOL_UNROLL for (int w = 0; w < W; ++w) {
+          const V v = w < W - 1 ? V::load(row + w * L) : V::load(row + w * L, last);
+          acc[w] = Weighted ? V::fma(factor, v, acc[w]) : acc[w] + v;
+        }
+      }
+      HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) acc[w].store(out + w * L);
+      acc[W - 1].store(out + (W - 1) * L, last);
+    }
+  }
+
+  template <int W, typename I>
+  static void spmm_stripe_of(T* out, int64_t ld_out, int64_t last, const T* rows, int64_t ld,
+                             const SparseRows<T, I>& a) {
+    a.value ? spmm_stripe<W, true>(out, ld_out, last, rows, ld, a)
+            : spmm_stripe<W, false>(out, ld_out, last, rows, ld, a);
+  }
+
+  template <typename I>
+  static void spmm(T* out, int64_t ld_out, int64_t n, const T* rows, int64_t ld, const SparseRows<T, I>& a) {
+    for (; n > 8 * L; n -= 8 * L, out += 8 * L, rows += 8 * L) {
+      spmm_stripe_of<8>(out, ld_out, L, rows, ld, a);
+    }
+    const int64_t vectors = (n + L - 1) / L;
+    const int64_t last = n - (vectors - 1) * L;
+    switch (vectors) {
+      case 8: return spmm_stripe_of<8>(out, ld_out, last, rows, ld, a);
+      case 7: return spmm_stripe_of<7>(out, ld_out, last, rows, ld, a);
+      case 6: return spmm_stripe_of<6>(out, ld_out, last, rows, ld, a);
+      case 5: return spmm_stripe_of<5>(out, ld_out, last, rows, ld, a);
+      case 4: return spmm_stripe_of<4>(out, ld_out, last, rows, ld, a);
+      case 3: return spmm_stripe_of<3>(out, ld_out, last, rows, ld, a);
+      case 2: return spmm_stripe_of<2>(out, ld_out, last, rows, ld, a);
+      case 1: return spmm_stripe_of<1>(out, ld_out, last, rows, ld, a);
+    }
+  }
+
+  template <typename I>
+  static void sampled(T* out, int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld,
+                      const SparseRows<T, I>& a) {
+    const int64_t end = a.rowptr[a.count];
+    for (int64_t i = 0; i < a.count; ++i) {
+      for (int64_t e = a.rowptr[i]; e < a.rowptr[i + 1]; ++e) {
+        if (e + kAhead < end) prefetch_row(rows, ld, n, a, e + kAhead);
+        out[e] = dot(left + i * ld_left, rows + static_cast<int64_t>(a.col[e]) * ld, n);
+      }
+    }
+  }
+
   struct Tile {
     const T* a;
     int64_t a_row, a_col;
@@ -324,6 +395,10 @@ struct Rows {
                                         stats,
                                         nonzeros,
                                         gather,
+                                        spmm<int32_t>,
+                                        spmm<int64_t>,
+                                        sampled<int32_t>,
+                                        sampled<int64_t>,
                                         gemm};
 };
 
