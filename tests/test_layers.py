@@ -15,8 +15,8 @@ PACKAGE = ROOT / "python" / "hierpool"
 CSRC = ROOT / "csrc"
 
 # What each part of the package may import of the package, besides itself. The longest matching name counts.
-BASE = {"hierpool._version", "hierpool._extras", "hierpool.record"}
-BACKENDS = BASE | {"hierpool.backends"}
+BASE = {"hierpool._version", "hierpool._extras", "hierpool._tracing", "hierpool.record"}
+BACKENDS = BASE | {"hierpool.backends", "hierpool.graph"}
 OPS = BACKENDS | {"hierpool.ops", "hierpool.losses", "hierpool.reference"}
 NN = OPS | {"hierpool.nn"}
 TRAINING = NN | {"hierpool", "hierpool.models", "hierpool.data", "hierpool.integrations"}
@@ -24,10 +24,12 @@ ALLOWED = {
     "hierpool": OPS | {"hierpool.integrations"},
     "hierpool._version": set(),
     "hierpool._extras": set(),
+    "hierpool._tracing": set(),
     "hierpool.record": set(),
     "hierpool.reference": set(),
     "hierpool._native": {"hierpool._C"},
     "hierpool.backends": {"hierpool._native"},
+    "hierpool.graph": BASE | {"hierpool.backends"},
     "hierpool.ops": BACKENDS | {"hierpool.reference", "hierpool._native"},
     "hierpool.losses": BASE,
     "hierpool.integrations": OPS,

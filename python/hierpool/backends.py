@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
-OPS = ("soft_pool_dense",)
+OPS = ("csr", "soft_pool_dense")
 
 
 class Backend(NamedTuple):

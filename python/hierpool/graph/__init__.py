@@ -1,0 +1,5 @@
+"""Batches of graphs as one sparse matrix, and every form they are made from."""
+
+from hierpool.graph.ragged import RaggedGraph
+
+__all__ = ["RaggedGraph"]
