@@ -46,50 +46,58 @@ class CsrProduct {
     return bounds;
   }
 
-  // out[i - begin] = sum_e value[e] rows[col[e]] for the rows i of [begin, end) that are not hubs.
-  void multiply(T* out, int64_t ld_out, int64_t n, const T* rows, int64_t ld, int64_t begin,
-                int64_t end) const {
-    while (begin < end) {
-      int64_t last = begin;
-      while (last < end && !is_hub(last)) ++last;
-      if (last > begin) spmm(out, ld_out, n, rows, ld, begin, last);
-      out += (last + 1 - begin) * ld_out;
-      begin = last + 1;
-    }
-  }
+  // The products of hub rows, by ascending row.
+  struct Hubs {
+    std::vector<int64_t> rows;
+    Buffer<T> products;  // [rows, n]
+  };
 
-  // The same for the hubs among them; row(i) is where the result of row i goes. To be called by one thread, uses all.
-  template <typename Row>
-  void multiply_hubs(const Runtime& runtime, int64_t n, const T* rows, int64_t ld, int64_t begin, int64_t end,
-                     const Row& row) const {
-    struct Part {
-      int64_t first, last;  // entries
-    };
-    std::vector<Part> parts;
-    std::vector<int64_t> hubs, first_part;
+  // sum_e value[e] rows[col[e]] for the hubs among the rows [begin, end), n elements each, with all threads.
+  Hubs multiply_hubs(const Runtime& runtime, int64_t n, const T* rows, int64_t ld, int64_t begin,
+                     int64_t end) const {
+    Hubs hubs;
+    std::vector<int64_t> first_part{0}, part_of;
     for (int64_t i = begin; i < end; ++i) {
       if (!is_hub(i)) continue;
-      hubs.push_back(i);
-      first_part.push_back(static_cast<int64_t>(parts.size()));
-      for (int64_t e = row_begin(i); e < row_begin(i + 1); e += kTaskEntries) {
-        parts.push_back({e, std::min(e + kTaskEntries, row_begin(i + 1))});
-      }
+      const int64_t parts = (entries(i, i + 1) + kTaskEntries - 1) / kTaskEntries;
+      part_of.insert(part_of.end(), static_cast<size_t>(parts), static_cast<int64_t>(hubs.rows.size()));
+      first_part.push_back(static_cast<int64_t>(part_of.size()));
+      hubs.rows.push_back(i);
     }
-    if (hubs.empty()) return;
-    first_part.push_back(static_cast<int64_t>(parts.size()));
-    const Buffer<T> partial(static_cast<int64_t>(parts.size()) * n);
-    run_tasks(runtime, static_cast<int64_t>(parts.size()), [&](int64_t i, int64_t) {
-      const Part& part = parts[static_cast<size_t>(i)];
-      spmm_part(partial.data() + i * n, n, rows, ld, part.first, part.last);
+    if (hubs.rows.empty()) return hubs;
+    const Buffer<T> partial(static_cast<int64_t>(part_of.size()) * n);
+    run_tasks(runtime, static_cast<int64_t>(part_of.size()), [&](int64_t i, int64_t) {
+      const auto hub = static_cast<size_t>(part_of[static_cast<size_t>(i)]);
+      const int64_t first = row_begin(hubs.rows[hub]) + (i - first_part[hub]) * kTaskEntries;
+      const int64_t last = std::min(first + kTaskEntries, row_begin(hubs.rows[hub] + 1));
+      spmm_part(partial.data() + i * n, n, rows, ld, first, last);
     });
-    run_tasks(runtime, static_cast<int64_t>(hubs.size()), [&](int64_t h, int64_t) {
+    hubs.products = Buffer<T>(static_cast<int64_t>(hubs.rows.size()) * n);
+    run_tasks(runtime, static_cast<int64_t>(hubs.rows.size()), [&](int64_t h, int64_t) {
       const auto hub = static_cast<size_t>(h);
-      T* out = row(hubs[hub]);
+      T* out = hubs.products.data() + h * n;
       std::copy_n(partial.data() + first_part[hub] * n, n, out);
       for (int64_t i = first_part[hub] + 1; i < first_part[hub + 1]; ++i) {
         kernels_.axpy(out, T(1), partial.data() + i * n, n);
       }
     });
+    return hubs;
+  }
+
+  // out[i - begin] = sum_e value[e] rows[col[e]] for the rows [begin, end), n elements each. `hubs` holds those among
+  // them.
+  void multiply(T* out, int64_t ld_out, int64_t n, const T* rows, int64_t ld, int64_t begin, int64_t end,
+                const Hubs& hubs) const {
+    auto hub = std::lower_bound(hubs.rows.begin(), hubs.rows.end(), begin);
+    for (;; ++hub) {
+      const int64_t last = hub == hubs.rows.end() ? end : std::min(*hub, end);
+      if (last > begin) spmm(out, ld_out, n, rows, ld, begin, last);
+      if (last == end) return;
+      out += (last - begin) * ld_out;
+      std::copy_n(hubs.products.data() + (hub - hubs.rows.begin()) * n, n, out);
+      out += ld_out;
+      begin = last + 1;
+    }
   }
 
   // out[e] = <left[i - begin], rows[col[e]]> for the entries e of the rows i of [begin, end).

@@ -2,7 +2,7 @@
 // product and nothing else.
 #pragma once
 
-#include "cpu/dense_batch.h"
+#include "cpu/pool_batch.h"
 
 namespace hierpool::cpu {
 

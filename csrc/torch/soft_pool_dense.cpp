@@ -1,107 +1,47 @@
 // hierpool_native::soft_pool_dense_{forward,backward}. Arguments were checked by hierpool.ops; the shapes returned are
 // those of its fake kernel.
-#include "hierpool/soft_pool_dense.h"
-
 #include <torch/csrc/stable/library.h>
 
-#include <limits>
-#include <tuple>
-#include <utility>
-
-#include "torch/runtime.h"
+#include "torch/soft_pool.h"
 
 namespace hierpool::torch_binding {
 namespace {
 
-using torch::headeronly::ScalarType;
-using OptionalTensor = std::optional<Tensor>;
-
-void check_rows(const Tensor& t, const char* name) {
-  const int64_t last = t.dim() - 1;
-  STD_TORCH_CHECK(t.size(last) <= 1 || t.stride(last) == 1, name, " must have a contiguous last dimension");
-  STD_TORCH_CHECK(t.stride(last - 1) <= std::numeric_limits<int32_t>::max(), name,
-                  " has rows that are too long");
-}
-
-// The leading dimension a BLAS accepts for rows of `width`; that of a single row says nothing.
-int64_t row_stride(const Tensor& t, int64_t width) {
-  const int64_t dim = t.dim() - 2;
-  return t.size(dim) <= 1 ? width : t.stride(dim);
-}
-
-DenseBatch batch(const Tensor& s, const Tensor& x, const Tensor& adj, const OptionalTensor& mask,
-                 const OptionalTensor& num_nodes, double temperature, bool given, bool mean) {
-  check_rows(x, "x");
+DenseAdjacency adjacency_of(const Tensor& adj) {
   check_rows(adj, "adj");
-  DenseBatch b{};
-  b.B = s.size(0), b.N = s.size(1), b.K = s.size(2), b.F = x.size(2);
+  return {dtype(adj), adj.data_ptr(), adj.stride(0), adj.dim() == 4 ? adj.stride(1) : 0,
+          row_stride(adj, adj.size(adj.dim() - 1))};
+}
+
+PoolBatch batch_of(const Tensor& s, const Tensor& x, const Tensor& adj, const OptionalTensor& mask,
+                   const OptionalTensor& num_nodes, double temperature, bool given, bool mean) {
+  PoolBatch b = pool_batch(s, x, temperature, given, mean);
+  b.B = s.size(0), b.N = s.size(1);
+  STD_TORCH_CHECK(b.N < std::numeric_limits<int32_t>::max(), "sizes must be below 2^31");
   b.R = adj.dim() == 4 ? adj.size(1) : 1;
-  STD_TORCH_CHECK(b.N < std::numeric_limits<int32_t>::max() && b.K < std::numeric_limits<int32_t>::max() &&
-                      b.F < std::numeric_limits<int32_t>::max(),
-                  "sizes must be below 2^31");
-  b.s_type = dtype(s), b.x_type = dtype(x), b.adj_type = dtype(adj);
-  b.wide = b.s_type == DType::f64 || b.x_type == DType::f64 || b.adj_type == DType::f64;
-  b.x = x.data_ptr(), b.adj = adj.data_ptr();
-  b.x_stride_b = x.stride(0), b.x_stride_n = row_stride(x, b.F);
-  b.adj_stride_b = adj.stride(0), b.adj_stride_r = adj.dim() == 4 ? adj.stride(1) : 0;
-  b.adj_stride_n = row_stride(adj, b.N);
+  b.wide = b.s_type == DType::f64 || b.x_type == DType::f64 || dtype(adj) == DType::f64;
   b.mask = static_cast<const uint8_t*>(pointer(mask));
   b.num_nodes = static_cast<const int64_t*>(pointer(num_nodes));
-  b.inverse_temperature = 1 / temperature;
-  b.given = given;
-  b.mean = mean;
   return b;
 }
 
-ScalarType accumulation_type(const DenseBatch& b) { return b.wide ? ScalarType::Double : ScalarType::Float; }
-
-using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // symmetric: 1, 0, or -1 for unknown. Returns s, x, adj, gram, vectors, scalars, total_entropy, link_norm, m,
 // is_symmetric.
-Forward soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, OptionalTensor mask,
+Outputs soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, OptionalTensor mask,
                                 OptionalTensor num_nodes, double temperature, bool given, int64_t symmetric,
                                 bool want_gram, bool want_link, bool want_entropy, bool mean, bool save) {
-  check_rows(logits, "logits");
-  SoftPoolDenseForward f{};
-  f.batch = batch(logits, x, adj, mask, num_nodes, temperature, given, mean);
-  const auto [B, R, N, K, F] = std::tuple(f.batch.B, f.batch.R, f.batch.N, f.batch.K, f.batch.F);
-  const ScalarType acc = accumulation_type(f.batch);
-  const bool typed = adj.dim() == 4;  // with a dimension of edge types
-  const int64_t kept = save ? N : 0, gram_size = want_gram ? K : 0;
-  Forward out{empty({B, N, K}, logits.scalar_type()),
-              empty({B, K, F}, x.scalar_type()),
-              typed ? empty({B, R, K, K}, acc) : empty({B, K, K}, acc),
-              empty({B, gram_size, gram_size}, acc),
-              empty({B, 1 + R, K}, acc),
-              empty({B, 2 + 4 * R}, acc),
-              empty({}, acc),
-              typed ? empty({R}, acc) : empty({}, acc),
-              empty({B, R, kept, K}, acc),
-              empty({B, save ? R : 0}, ScalarType::Bool)};
-  f.logits = logits.data_ptr();
-  f.logits_stride_b = logits.stride(0), f.logits_stride_n = row_stride(logits, K);
-  f.symmetric = static_cast<int>(symmetric);
-  f.want_link = want_link, f.want_entropy = want_entropy;
-  const auto& [s, x_pooled, adj_pooled, gram, vectors, scalars, total_entropy, link_norm, m, is_symmetric] =
-      out;
-  f.s = s.data_ptr(), f.x_pooled = x_pooled.data_ptr(), f.adj_pooled = adj_pooled.data_ptr();
-  f.gram = want_gram ? gram.data_ptr() : nullptr;
-  f.vectors = vectors.data_ptr(), f.scalars = scalars.data_ptr();
-  f.total_entropy = total_entropy.data_ptr(), f.link_norm = link_norm.data_ptr();
+  SoftPoolForward f{};
+  f.batch = batch_of(logits, x, adj, mask, num_nodes, temperature, given, mean);
+  Forward out = set_forward(f, logits, x, adj.dim() == 4, symmetric, want_gram, want_link, want_entropy);
+  const int64_t B = f.batch.B, R = f.batch.R;
+  Tensor m = empty({B, R, save ? f.batch.N : 0, f.batch.K}, accumulation_type(f.batch.wide));
+  Tensor is_symmetric = empty({B, save ? R : 0}, ScalarType::Bool);
   f.m = save ? m.data_ptr() : nullptr;
   f.is_symmetric = save ? static_cast<uint8_t*>(is_symmetric.data_ptr()) : nullptr;
-  cpu::soft_pool_dense_forward(f, runtime());
-  return out;
-}
-
-// An output of the shape of `t`, or of one dimension of size 0 where it is not needed; and its data, or null.
-std::pair<Tensor, void*> gradient_of(const Tensor& t, bool needed) {
-  if (!needed) return {empty({0}, t.scalar_type()), nullptr};
-  Tensor out = t.dim() == 4 ? empty({t.size(0), t.size(1), t.size(2), t.size(3)}, t.scalar_type())
-                            : empty({t.size(0), t.size(1), t.size(2)}, t.scalar_type());
-  void* data = out.data_ptr();
-  return {std::move(out), data};
+  cpu::soft_pool_forward(f, adjacency_of(adj), runtime());
+  return std::tuple_cat(std::move(out), std::tuple(std::move(m), std::move(is_symmetric)));
 }
 
 std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
@@ -110,19 +50,16 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
     Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, OptionalTensor mask,
     OptionalTensor num_nodes, double temperature, bool given, bool mean, bool need_logits, bool need_x,
     bool need_adj) {
-  SoftPoolDenseBackward f{};
-  f.batch = batch(s, x, adj, mask, num_nodes, temperature, given, mean);
-  f.s = pointer(s), f.gram = pointer(OptionalTensor(gram)), f.link_norm = pointer(link_norm);
-  f.m = pointer(OptionalTensor(m));
+  SoftPoolBackward f{};
+  f.batch = batch_of(s, x, adj, mask, num_nodes, temperature, given, mean);
+  const Upstream grads{ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm};
+  set_backward(f, grads, s, gram, link_norm, m);
   f.is_symmetric = static_cast<const uint8_t*>(pointer(OptionalTensor(is_symmetric)));
-  f.ds = pointer(ds), f.dx = pointer(dx), f.dadj = pointer(dadj), f.dgram = pointer(dgram);
-  f.dvectors = pointer(dvectors), f.dscalars = pointer(dscalars), f.dtotal_entropy = pointer(dtotal_entropy);
-  f.dlink_norm = pointer(dlink_norm);
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
   auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
   auto [dadjacency, dadjacency_data] = gradient_of(adj, need_adj);
   f.dlogits = dlogits_data, f.dfeatures = dfeatures_data, f.dadjacency = dadjacency_data;
-  cpu::soft_pool_dense_backward(f, runtime());
+  cpu::soft_pool_backward(f, adjacency_of(adj), runtime());
   return {std::move(dlogits), std::move(dfeatures), std::move(dadjacency)};
 }
 

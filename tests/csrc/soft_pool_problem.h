@@ -1,4 +1,4 @@
-// A batch for dense soft pooling in vectors of exactly the size the contract states, so that the address sanitizer
+// A batch for soft pooling, padded or ragged, in vectors of exactly the size the contract states, so that the address sanitizer
 // sees every access beyond it, and the same sums by plain loops in double.
 #pragma once
 
@@ -10,7 +10,7 @@
 #include <thread>
 #include <vector>
 
-#include "hierpool/soft_pool_dense.h"
+#include "hierpool/soft_pool.h"
 
 namespace hierpool::testing {
 
@@ -97,30 +97,75 @@ struct Inputs {
     for (T value : adj) adj_bytes.push_back(value == T(1));
   }
 
-  DenseBatch batch(bool bytes) const {
-    const auto& [B, R, N, K, F, density, valid, symmetric, given, mean] = shape;
+  PoolBatch batch() const {
+    PoolBatch batch{};
+    batch.B = shape.B, batch.R = shape.R, batch.N = shape.N, batch.K = shape.K, batch.F = shape.F;
+    batch.wide = sizeof(T) == 8;
+    batch.s_type = batch.x_type = kTypeOf<T>;
+    batch.x = x.data(), batch.x_stride_b = shape.N * shape.F, batch.x_stride_n = shape.F;
+    if (shape.valid == Valid::mask) batch.mask = mask.data();
+    if (shape.valid == Valid::count) batch.num_nodes = num_nodes.data();
+    batch.inverse_temperature = inverse_temperature;
+    batch.given = shape.given, batch.mean = shape.mean;
+    return batch;
+  }
+
+  DenseAdjacency adjacency(bool bytes) const {
+    const int64_t N = shape.N, R = shape.R;
     const void* a = bytes ? static_cast<const void*>(adj_bytes.data()) : adj.data();
-    return {B,
-            R,
-            N,
-            K,
-            F,
-            sizeof(T) == 8,
-            kTypeOf<T>,
-            kTypeOf<T>,
-            bytes ? DType::u8 : kTypeOf<T>,
-            x.data(),
-            a,
-            N * F,
-            F,
-            R * N * N,
-            N * N,
-            N,
-            valid == Valid::mask ? mask.data() : nullptr,
-            valid == Valid::count ? num_nodes.data() : nullptr,
-            inverse_temperature,
-            given,
-            mean};
+    return {bytes ? DType::u8 : kTypeOf<T>, a, R * N * N, N * N, N};
+  }
+};
+
+// The valid nodes of Inputs with R = 1, one graph after another, and the non-zeros of A in compressed rows.
+template <typename T, typename I>
+struct Ragged {
+  const Inputs<T>& from;
+  std::vector<int64_t> ptr{0}, nodes, entries;  // nodes and entries: where they are in the padded tensors
+  std::vector<I> rowptr{0}, col, rowptr_t{0}, col_t;
+  std::vector<T> logits, x, value, value_t;
+
+  explicit Ragged(const Inputs<T>& in) : from(in) {
+    const auto& [B, R, N, K, F, density, valid, symmetric, given, mean] = in.shape;
+    for (int64_t b = 0; b < B; ++b) {
+      for (int64_t i = b * N; i < (b + 1) * N; ++i) {
+        if (!in.mask[i]) continue;
+        nodes.push_back(i);
+        logits.insert(logits.end(), &in.logits[i * K], &in.logits[i * K] + K);
+        x.insert(x.end(), in.x.data() + i * F, in.x.data() + (i + 1) * F);
+      }
+      ptr.push_back(static_cast<int64_t>(nodes.size()));
+      for (int64_t i = ptr[b]; i < ptr[b + 1]; ++i) {
+        for (int64_t j = ptr[b]; j < ptr[b + 1]; ++j) {
+          const int64_t there = nodes[i] * N + nodes[j] % N, back = nodes[j] * N + nodes[i] % N;
+          if (in.adj[there] != 0)
+            col.push_back(I(j)), value.push_back(in.adj[there]), entries.push_back(there);
+          if (in.adj[back] != 0) col_t.push_back(I(j)), value_t.push_back(in.adj[back]);
+        }
+        rowptr.push_back(I(col.size()));
+        rowptr_t.push_back(I(col_t.size()));
+      }
+    }
+  }
+
+  PoolBatch batch() const {
+    PoolBatch batch = from.batch();
+    batch.N = 0;
+    for (size_t b = 1; b < ptr.size(); ++b) batch.N = std::max(batch.N, ptr[b] - ptr[b - 1]);
+    batch.ptr = ptr.data();
+    batch.mask = nullptr, batch.num_nodes = nullptr;
+    batch.x = x.data(), batch.x_stride_n = from.shape.F;
+    return batch;
+  }
+
+  CsrAdjacency adjacency(bool weighted, bool symmetric) const {
+    const auto rows = static_cast<int64_t>(nodes.size());
+    constexpr bool kWide = sizeof(I) == 8;
+    CsrAdjacency a{{rows, kWide, rowptr.data(), col.data(), weighted ? value.data() : nullptr}, {}};
+    if (!symmetric) {
+      a.transposed = {rows, kWide, rowptr_t.data(), col_t.data(), weighted ? value_t.data() : nullptr};
+    }
+    return a;
   }
 };
 
@@ -150,24 +195,53 @@ template <typename T>
 Outputs<T> forward(const Inputs<T>& in, const Runtime& runtime, int symmetric, bool bytes = false) {
   Outputs<T> out(in.shape);
   auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
-  const SoftPoolDenseForward args{in.batch(bytes),
-                                  in.logits.data(),
-                                  in.shape.N * in.shape.K,
-                                  in.shape.K,
-                                  symmetric,
-                                  true,
-                                  true,
-                                  s.data(),
-                                  x.data(),
-                                  adj.data(),
-                                  gram.data(),
-                                  vectors.data(),
-                                  scalars.data(),
-                                  total_entropy.data(),
-                                  link_norm.data(),
-                                  out.m.data(),
-                                  out.is_symmetric.data()};
-  cpu::soft_pool_dense_forward(args, runtime);
+  const SoftPoolForward args{in.batch(),
+                             in.logits.data(),
+                             in.shape.N * in.shape.K,
+                             in.shape.K,
+                             symmetric,
+                             true,
+                             true,
+                             s.data(),
+                             x.data(),
+                             adj.data(),
+                             gram.data(),
+                             vectors.data(),
+                             scalars.data(),
+                             total_entropy.data(),
+                             link_norm.data(),
+                             out.m.data(),
+                             out.is_symmetric.data()};
+  cpu::soft_pool_forward(args, in.adjacency(bytes), runtime);
+  return out;
+}
+
+// Rows of S and M are those of the valid nodes.
+template <typename T, typename I>
+Outputs<T> forward(const Ragged<T, I>& in, const Runtime& runtime, bool weighted, bool symmetric,
+                   bool keep = true) {
+  Outputs<T> out(in.from.shape);
+  auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
+  s.assign(in.logits.size(), T(0));
+  out.m = s;
+  const SoftPoolForward args{in.batch(),
+                             in.logits.data(),
+                             0,
+                             in.from.shape.K,
+                             symmetric,
+                             true,
+                             true,
+                             s.data(),
+                             x.data(),
+                             adj.data(),
+                             gram.data(),
+                             vectors.data(),
+                             scalars.data(),
+                             total_entropy.data(),
+                             link_norm.data(),
+                             keep ? out.m.data() : nullptr,
+                             nullptr};
+  cpu::soft_pool_forward(args, in.adjacency(weighted, symmetric), runtime);
   return out;
 }
 

@@ -1,14 +1,15 @@
-// Dense soft pooling against plain loops, its gradients against differences, for every instruction set this machine has.
+// Soft pooling, dense and sparse, against plain loops, its gradients against differences, for every instruction set this machine has.
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
 
+#include "cpu/csr_rows.h"
 #include "cpu/isa.h"
 #include "expect.h"
-#include "hierpool/soft_pool_dense.h"
-#include "soft_pool_dense_problem.h"
+#include "hierpool/soft_pool.h"
+#include "soft_pool_problem.h"
 
 using namespace hierpool;
 using namespace hierpool::testing;
@@ -74,13 +75,13 @@ Gradients<T> backward(const Inputs<T>& in, const std::vector<T> (&weights)[kOutp
                       const Runtime& runtime) {
   const Outputs<T> out = forward(in, runtime, -1);
   Gradients<T> grads{in.logits, in.x, in.adj};
-  const SoftPoolDenseBackward args{in.batch(false),      out.values[0].data(), out.values[3].data(),
-                                   out.values[7].data(), out.m.data(),         out.is_symmetric.data(),
-                                   weights[0].data(),    weights[1].data(),    weights[2].data(),
-                                   weights[3].data(),    weights[4].data(),    weights[5].data(),
-                                   weights[6].data(),    weights[7].data(),    grads.logits.data(),
-                                   grads.x.data(),       grads.adj.data()};
-  cpu::soft_pool_dense_backward(args, runtime);
+  const SoftPoolBackward args{in.batch(),           out.values[0].data(), out.values[3].data(),
+                              out.values[7].data(), out.m.data(),         out.is_symmetric.data(),
+                              weights[0].data(),    weights[1].data(),    weights[2].data(),
+                              weights[3].data(),    weights[4].data(),    weights[5].data(),
+                              weights[6].data(),    weights[7].data(),    grads.logits.data(),
+                              grads.x.data(),       grads.adj.data()};
+  cpu::soft_pool_backward(args, in.adjacency(false), runtime);
   return grads;
 }
 
@@ -142,6 +143,91 @@ void test_backward(const Shape& shape) {
   EXPECT(same_bits(one.logits, three.logits) && same_bits(one.x, three.x) && same_bits(one.adj, three.adj));
 }
 
+// The rows of the valid nodes of a tensor [B N, width].
+template <typename T, typename I>
+std::vector<double> rows_of(const Ragged<T, I>& ragged, const std::vector<double>& padded, int64_t width) {
+  std::vector<double> rows;
+  for (int64_t node : ragged.nodes) {
+    rows.insert(rows.end(), padded.data() + node * width, padded.data() + (node + 1) * width);
+  }
+  return rows;
+}
+
+// A ragged batch against the padded one it was made from, whose gradients were compared with differences.
+template <typename T, typename I>
+void test_ragged(Shape shape) {
+  if (shape.R != 1) return;
+  shape.mean = false;  // the largest graph may be smaller than the padding
+  const Inputs<T> in(shape, 5);
+  const Inputs<double> wide(shape, 5);
+  const Ragged<T, I> ragged(in);
+  Outputs<double> expected = plain_forward(wide);
+  expected.values[0] = rows_of(ragged, expected.values[0], shape.K);
+  const double tolerance = sizeof(T) == 8 ? 1e-11 : 3e-5;
+  for (bool symmetric : {false, true}) {
+    if (symmetric && !shape.symmetric) continue;
+    const Outputs<T> out = forward(ragged, runtime(1, false), symmetric, symmetric);
+    for (int i = 0; i < kOutputs; ++i) expect_close(out.values[i], expected.values[i], tolerance);
+    for (bool keep : {false, true}) {
+      const Outputs<T> other = forward(ragged, runtime(3, false), symmetric, symmetric, keep);
+      for (int i = 0; i < kOutputs; ++i) EXPECT(same_bits(out.values[i], other.values[i]));
+    }
+    std::mt19937 random(3);
+    std::uniform_real_distribution<double> unit(-1.0, 1.0);
+    std::vector<double> weights[kOutputs];
+    std::vector<T> of_ragged[kOutputs];
+    const Outputs<double> sizes(shape);
+    for (int i = 0; i < kOutputs; ++i) {
+      for (size_t j = 0; j < sizes.values[i].size(); ++j) weights[i].push_back(unit(random));
+      const std::vector<double> rows = i == 0 ? rows_of(ragged, weights[0], shape.K) : weights[i];
+      of_ragged[i].assign(rows.begin(), rows.end());
+    }
+    const Gradients<double> padded = backward(wide, weights, runtime(1, false));
+    std::vector<double> entries;
+    for (int64_t entry : ragged.entries) entries.push_back(padded.adj[entry]);
+    for (int threads : {1, 3}) {
+      std::vector<T> dlogits(ragged.logits.size()), dx(ragged.x.size()), dvalue(ragged.col.size());
+      const SoftPoolBackward args{ragged.batch(),       out.values[0].data(),
+                                  out.values[3].data(), out.values[7].data(),
+                                  out.m.data(),         nullptr,
+                                  of_ragged[0].data(),  of_ragged[1].data(),
+                                  of_ragged[2].data(),  of_ragged[3].data(),
+                                  of_ragged[4].data(),  of_ragged[5].data(),
+                                  of_ragged[6].data(),  of_ragged[7].data(),
+                                  dlogits.data(),       dx.data(),
+                                  dvalue.data()};
+      cpu::soft_pool_backward(args, ragged.adjacency(symmetric, symmetric), runtime(threads, false));
+      const double bound = sizeof(T) == 8 ? 1e-9 : 1e-3;
+      expect_close(dlogits, rows_of(ragged, padded.logits, shape.K), bound);
+      expect_close(dx, rows_of(ragged, padded.x, shape.F), bound);
+      expect_close(dvalue, entries, bound);
+    }
+  }
+}
+
+// A hub whose row is cut into parts, among rows of one entry: its neighbours' rows are summed all the same.
+void test_hub() {
+  constexpr int64_t kLeaves = (int64_t{1} << 15) * 2 + 5;
+  std::vector<int32_t> rowptr{0}, col;
+  for (int64_t leaf = 1; leaf <= kLeaves; ++leaf) col.push_back(static_cast<int32_t>(leaf));
+  rowptr.push_back(static_cast<int32_t>(col.size()));
+  for (int64_t leaf = 1; leaf <= kLeaves; ++leaf) {
+    col.push_back(0);
+    rowptr.push_back(static_cast<int32_t>(col.size()));
+  }
+  std::vector<double> rows(kLeaves + 1, 1.0), out(kLeaves + 1);
+  rows[0] = 3;
+  const cpu::CsrProduct<double> a({kLeaves + 1, false, rowptr.data(), col.data(), nullptr},
+                                  cpu::row_kernels<double>(cpu::isa_in_force()));
+  const auto hubs = a.multiply_hubs(runtime(3, false), 1, rows.data(), 1, 0, kLeaves + 1);
+  EXPECT(hubs.rows == std::vector<int64_t>{0});
+  a.multiply(out.data(), 1, 1, rows.data(), 1, 0, kLeaves + 1, hubs);
+  EXPECT(out[0] == static_cast<double>(kLeaves));
+  for (int64_t leaf = 1; leaf <= kLeaves; ++leaf) EXPECT(out[leaf] == 3);
+  const std::vector<int64_t> bounds = a.cut(0, kLeaves + 1, 256);
+  EXPECT(bounds[1] == 1 && bounds[2] == 257 && bounds.back() == kLeaves + 1);
+}
+
 // One entry on one side only makes a graph asymmetric, wherever it lies.
 void test_symmetry_is_found_out_exactly() {
   const Shape shape{1, 1, 70, 3, 2, 0.2, Valid::all, true, false};
@@ -170,7 +256,10 @@ int main() {
       test_forward<float>(shape);
       test_forward<double>(shape);
       test_backward(shape);
+      test_ragged<float, int32_t>(shape);
+      test_ragged<double, int64_t>(shape);
     }
+    test_hub();
     test_symmetry_is_found_out_exactly();
   }
   return 0;

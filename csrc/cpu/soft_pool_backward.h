@@ -1,0 +1,340 @@
+// dS = [X | M | M' | S] [dx^T ; dadj^T ; dadj ; dgram + dgram^T] and the terms of the smaller sums, then the
+// backward of softmax, one tile of rows at a time, for any kind of adjacency: neither dS nor anything of size N x N is
+// kept.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+
+#include "cpu/pool_batch.h"
+
+namespace hierpool::cpu {
+
+template <typename T>
+void transpose(T* dst, const T* src, int64_t rows, int64_t columns, int64_t src_ld) {
+  constexpr int64_t kBlock = 16;
+  for (int64_t i0 = 0; i0 < rows; i0 += kBlock) {
+    for (int64_t j = 0; j < columns; ++j) {
+      for (int64_t i = i0; i < std::min(i0 + kBlock, rows); ++i) dst[j * rows + i] = src[i * src_ld + j];
+    }
+  }
+}
+
+// The gradient of A on some rows: s_i core s_j + 2 square A_ij + constant_i.
+template <typename T>
+struct AdjacencyGradient {
+  const T* core;  // [K, K], or null for zero
+  T square;
+  const T* constant;  // of these rows
+};
+
+// Edges walks A and its transpose:
+//   cut(adjacency, first_row, n)                           see Graphs
+//   symmetric(b, r)
+//   prepare(b, needs, s, runtime, thread)                  before anything of a graph: with all threads, or on one.
+//                                                          needs(r): whether transposed_rows will be called
+//   transposed_rows(b, r, begin, end, s, thread)           rows of M' = A^T S
+//   degree(b, r, i, thread)
+//   gradient(b, r, begin, end, gradient, s, thread)        of these rows of A
+//   clear_padding(b, r)                                    of the gradient
+template <typename T, typename Edges>
+class Backward {
+ public:
+  Backward(const SoftPoolBackward& args, const typename Edges::Adjacency& adjacency, const Runtime& runtime)
+      : args_(args),
+        problem_(args.batch, runtime,
+                 [&](int64_t first, int64_t n) { return Edges::cut(adjacency, first, n); }),
+        edges_(adjacency, problem_, args),
+        weights_(batch_.B * weights_size()),
+        link_(batch_.B * batch_.R),
+        row_(std::max(batch_.K, kRowTile), runtime),
+        tile_(graphs_.largest_tile() * std::max(batch_.K, batch_.F), runtime) {
+    const int64_t B = batch_.B, R = batch_.R, K = batch_.K, F = batch_.F;
+    for (int64_t b = 0; b < B; ++b) {
+      const Graph& g = graphs_.graph(b);
+      problem_.place(p_, g, args.s, batch_.s_type, g.first_row * K, K, K);
+      problem_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, F);
+      for (int64_t r = 0; r < R; ++r) {
+        link_.data()[edge(b, r)] = link_gradient(b, r);
+        problem_.place(m_, g, args.m, dtype_of<T>(), problem_.first_row(b, r) * K, K, K);
+      }
+    }
+    for (auto* views : {&p_, &x_, &m_}) views->allocate();
+  }
+
+  void run() {
+    const auto needs = [&](int64_t b) { return [this, b](int64_t r) { return needs_transpose(b, r); }; };
+    const auto cut = [&](int64_t b) {
+      const int64_t tiles = graphs_.graph(b).tiles;
+      prepare(b);
+      run_tasks(problem_.runtime, tiles, [&](int64_t tile, int64_t) { load(b, tile); });
+      edges_.prepare(b, needs(b), p_[b], problem_.runtime, 0);
+      run_tasks(problem_.runtime, tiles,
+                [&](int64_t tile, int64_t thread) { differentiate(b, tile, thread); });
+    };
+    Runtime alone = problem_.runtime;
+    alone.threads = 1;
+    const auto whole = [&](int64_t b, int64_t thread) {
+      prepare(b);
+      load(b, 0);
+      edges_.prepare(b, needs(b), p_[b], alone, thread);
+      differentiate(b, 0, thread);
+    };
+    graphs_.for_each(problem_.runtime, cut, whole);
+  }
+
+ private:
+  int64_t edge(int64_t b, int64_t r) const { return b * batch_.R + r; }
+  int64_t x_offset(int64_t b) const { return problem_.offset(b, batch_.x_stride_b, batch_.x_stride_n); }
+
+  template <typename Out = T>
+  static const Out* part(const void* base, int64_t offset) {
+    return base ? static_cast<const Out*>(base) + offset : nullptr;
+  }
+  T scalar_gradient(int64_t b, int64_t column) const {
+    return args_.dscalars ? *part(args_.dscalars, b * (2 + 4 * batch_.R) + column) : T(0);
+  }
+  T cut_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + r); }
+  T adj_sq_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + batch_.R + r); }
+  T total_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + 2 * batch_.R + r); }
+  T entropy_gradient(int64_t b) const {
+    const T own = scalar_gradient(b, 1);
+    if (args_.dtotal_entropy == nullptr) return own;
+    return own + *part(args_.dtotal_entropy, 0) / static_cast<T>(counts_.entropy);
+  }
+  // Of link_sq: its own, and through the norm over the batch, whose gradient at 0 is 0.
+  T link_gradient(int64_t b, int64_t r) const {
+    const double norm = *part(args_.link_norm, r) * counts_.link;
+    if (std::isnan(norm)) return 0;  // was not computed, or has no gradient to speak of
+    const T own = scalar_gradient(b, 2 + 3 * batch_.R + r);
+    if (args_.dlink_norm == nullptr || !(norm > 0)) return own;
+    return own + static_cast<T>(*part(args_.dlink_norm, r) / (2 * norm * counts_.link));
+  }
+  T link(int64_t b, int64_t r) const { return link_.data()[edge(b, r)]; }
+
+  bool uses_product(int64_t b, int64_t r) const { return args_.dadj || link(b, r) != 0; }
+  bool needs_transpose(int64_t b, int64_t r) const {
+    return args_.dlogits && uses_product(b, r) && !edges_.symmetric(b, r);
+  }
+
+  // The right-hand sides of a graph, one below the other: dx and its transpose for X, then for each edge type that
+  // of M, that of M' and the core of dA, then that of S.
+  struct Weights {
+    T *dx, *x, *edges, *s;
+  };
+  int64_t weights_size() const { return 2 * batch_.F * batch_.K + (3 * batch_.R + 1) * batch_.K * batch_.K; }
+  Weights weights(int64_t b) const {
+    const int64_t FK = batch_.F * batch_.K, KK = batch_.K * batch_.K;
+    T* base = weights_.data() + b * weights_size();
+    return {base, base + FK, base + 2 * FK, base + 2 * FK + 3 * batch_.R * KK};
+  }
+  T* of_m(int64_t b, int64_t r) const { return weights(b).edges + 3 * r * batch_.K * batch_.K; }
+  T* of_mt(int64_t b, int64_t r) const { return of_m(b, r) + batch_.K * batch_.K; }
+  T* of_adj(int64_t b, int64_t r) const { return of_m(b, r) + 2 * batch_.K * batch_.K; }
+
+  void prepare(int64_t b);
+  void load(int64_t b, int64_t tile);
+  void differentiate(int64_t b, int64_t tile, int64_t thread);
+  void logits_tile(int64_t b, int64_t begin, int64_t end, int64_t thread);
+  void add_small_terms(int64_t b, int64_t i, T* ds, int64_t thread);
+  void features_tile(int64_t b, int64_t begin, int64_t end, T* buffer) const;
+  void adjacency_tile(int64_t b, int64_t r, int64_t begin, int64_t end, int64_t thread);
+  void clear_padding(int64_t b);
+
+  const SoftPoolBackward& args_;
+  PoolProblem<T> problem_;
+  const PoolBatch& batch_ = problem_.batch;
+  const Graphs& graphs_ = problem_.graphs;
+  const RowKernels<T>& rows_ = problem_.kernels;
+  Edges edges_;
+  const MeanCounts counts_{batch_};
+  RowsViews<T> p_, x_, m_;  // S, X, M by rows
+  Buffer<T> weights_, link_;
+  Scratch<T> row_, tile_;
+};
+
+template <typename T, typename Edges>
+void Backward<T, Edges>::prepare(int64_t b) {
+  const int64_t K = batch_.K, F = batch_.F, KK = K * K;
+  const Weights w = weights(b);
+  if (args_.dx) {
+    rows_.load(w.dx, at(args_.dx, batch_.x_type, b * K * F), batch_.x_type, K * F);
+    transpose(w.x, w.dx, K, F, F);
+  }
+  std::fill_n(w.s, KK, T(0));
+  for (int64_t r = 0; r < batch_.R; ++r) {
+    if (!uses_product(b, r)) continue;
+    T *core = of_adj(b, r), *of_transposed = of_m(b, r), *plain = of_mt(b, r);
+    if (args_.dadj) {
+      std::copy_n(part(args_.dadj, edge(b, r) * KK), KK, core);
+    } else {
+      std::fill_n(core, KK, T(0));
+    }
+    for (int64_t k = 0; k < K; ++k) core[k * K + k] -= 2 * link(b, r);
+    transpose(of_transposed, core, K, K, K);
+    if (edges_.symmetric(b, r)) {  // M' is M: one product for both
+      rows_.axpy(of_transposed, T(1), core, KK);
+    } else {
+      std::copy_n(core, KK, plain);
+    }
+    if (args_.gram) rows_.axpy(w.s, 4 * link(b, r), part(args_.gram, b * KK), KK);
+  }
+  if (args_.dgram) {
+    const T* dgram = part(args_.dgram, b * KK);
+    rows_.axpy(w.s, T(1), dgram, KK);
+    for (int64_t k = 0; k < K; ++k) {
+      for (int64_t l = 0; l < K; ++l) w.s[k * K + l] += dgram[l * K + k];
+    }
+  }
+}
+
+// Rows of S, X and M where the kernels need a copy.
+template <typename T, typename Edges>
+void Backward<T, Edges>::load(int64_t b, int64_t tile) {
+  const Graph& g = graphs_.graph(b);
+  const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = batch_.K;
+  const auto copy = [&](const RowsView<T>& view, const void* base, DType type, int64_t first, int64_t stride,
+                        int64_t width) {
+    if (!view.copied) return;
+    problem_.load_rows(view.row(begin), at(base, type, first), type, stride, g, begin, end, width);
+  };
+  copy(p_[b], args_.s, batch_.s_type, g.first_row * K, K, K);
+  if (args_.dx && args_.dlogits) {
+    copy(x_[b], batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, batch_.F);
+  }
+  for (int64_t r = 0; r < batch_.R; ++r) {
+    copy(m_[edge(b, r)], args_.m, dtype_of<T>(), problem_.first_row(b, r) * K, K, K);
+  }
+}
+
+// All gradients of the rows of one tile.
+template <typename T, typename Edges>
+void Backward<T, Edges>::differentiate(int64_t b, int64_t tile, int64_t thread) {
+  const Graph& g = graphs_.graph(b);
+  const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile);
+  if (args_.dlogits) logits_tile(b, begin, end, thread);
+  if (args_.dfeatures) features_tile(b, begin, end, tile_.of(thread));
+  if (args_.dadjacency) {
+    for (int64_t r = 0; r < batch_.R; ++r) {
+      for (int64_t i = begin; i < end; i += kRowTile)
+        adjacency_tile(b, r, i, std::min(i + kRowTile, end), thread);
+    }
+  }
+  if (tile == 0) clear_padding(b);
+}
+
+template <typename T, typename Edges>
+void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int64_t thread) {
+  const Graph& g = graphs_.graph(b);
+  const int64_t K = batch_.K, count = end - begin;
+  const Weights w = weights(b);
+  T* ds = tile_.of(thread);
+  bool accumulate = false;
+  const auto add = [&](const T* rows, int64_t ld, int64_t inner, const T* weight) {
+    problem_.product(count, K, inner, rows, ld, weight, K, ds, K, accumulate);
+    accumulate = true;
+  };
+  bool any_link = args_.dgram != nullptr;
+  if (args_.dx) add(x_[b].row(begin), x_[b].ld, batch_.F, w.x);
+  for (int64_t r = 0; r < batch_.R; ++r) {
+    any_link = any_link || link(b, r) != 0;
+    if (!uses_product(b, r)) continue;
+    add(m_[edge(b, r)].row(begin), K, K, of_m(b, r));
+    if (!edges_.symmetric(b, r))
+      add(edges_.transposed_rows(b, r, begin, end, p_[b], thread), K, K, of_mt(b, r));
+  }
+  if (any_link) add(p_[b].row(begin), p_[b].ld, K, w.s);
+  if (!accumulate) std::fill_n(ds, count * K, T(0));
+  const T scale = static_cast<T>(batch_.inverse_temperature);
+  for (int64_t i = begin; i < end; ++i) {
+    T* row = ds + (i - begin) * K;
+    add_small_terms(b, i, row, thread);
+    void* out = at(args_.dlogits, batch_.s_type, (g.first_row + g.row(i)) * K);
+    T* target = batch_.s_type == dtype_of<T>() ? static_cast<T*>(out) : row;
+    if (!batch_.given) {
+      rows_.softmax_backward(target, p_[b].row(i), row, K, scale);
+    } else if (target != row) {
+      std::copy_n(row, K, target);
+    }
+    if (target == row) rows_.store(out, batch_.s_type, row, K);
+  }
+}
+
+// ds_out + dsize + d dvolume + 2 dcut (d * s) - dentropy (1 + log s)
+template <typename T, typename Edges>
+void Backward<T, Edges>::add_small_terms(int64_t b, int64_t i, T* ds, int64_t thread) {
+  const Graph& g = graphs_.graph(b);
+  const int64_t K = batch_.K, R = batch_.R;
+  const T* s = p_[b].row(i);
+  if (args_.ds) {
+    T* buffer = row_.of(thread);
+    rows_.load(buffer, at(args_.ds, batch_.s_type, (g.first_row + g.row(i)) * K), batch_.s_type, K);
+    rows_.axpy(ds, T(1), buffer, K);
+  }
+  if (args_.dvectors) rows_.axpy(ds, T(1), part(args_.dvectors, b * (1 + R) * K), K);
+  for (int64_t r = 0; r < R; ++r) {
+    const T cut = cut_gradient(b, r);
+    if (args_.dvectors == nullptr && cut == 0) continue;
+    // Degrees are not kept from the forward: few losses need them here.
+    const T degree = edges_.degree(b, r, i, thread);
+    if (args_.dvectors) rows_.axpy(ds, degree, part(args_.dvectors, (b * (1 + R) + 1 + r) * K), K);
+    if (cut != 0) rows_.axpy(ds, 2 * cut * degree, s, K);
+  }
+  if (const T entropy = entropy_gradient(b); entropy != 0) rows_.entropy_backward(ds, s, K, entropy);
+}
+
+// dX = S dx
+template <typename T, typename Edges>
+void Backward<T, Edges>::features_tile(int64_t b, int64_t begin, int64_t end, T* buffer) const {
+  const Graph& g = graphs_.graph(b);
+  const int64_t F = batch_.F, count = end - begin;
+  const auto out = [&](int64_t i) {
+    return at(args_.dfeatures, batch_.x_type, (g.first_row + g.row(i)) * F);
+  };
+  if (args_.dx == nullptr) {
+    for (int64_t i = begin; i < end; ++i)
+      std::memset(out(i), 0, static_cast<size_t>(F * element_bytes(batch_.x_type)));
+    return;
+  }
+  const bool in_place = g.rows == nullptr && batch_.x_type == dtype_of<T>();
+  T* target = in_place && count ? reinterpret_cast<T*>(out(begin)) : buffer;
+  problem_.product(count, F, batch_.K, p_[b].row(begin), p_[b].ld, weights(b).dx, F, target, F, false);
+  if (in_place) return;
+  for (int64_t i = begin; i < end; ++i) rows_.store(out(i), batch_.x_type, buffer + (i - begin) * F, F);
+}
+
+// dA = S core S^T + 2 (dadj_sq + dlink_sq) A + 1 (dtotal + dcut |s|^2 + s . dvolume)^T by rows
+template <typename T, typename Edges>
+void Backward<T, Edges>::adjacency_tile(int64_t b, int64_t r, int64_t begin, int64_t end, int64_t thread) {
+  const int64_t K = batch_.K;
+  T* constant = row_.of(thread);
+  for (int64_t i = begin; i < end; ++i) {
+    const T* s = p_[b].row(i);
+    T sum = total_gradient(b, r) + cut_gradient(b, r) * rows_.dot(s, s, K);
+    if (args_.dvectors) sum += rows_.dot(s, part(args_.dvectors, (b * (1 + batch_.R) + 1 + r) * K), K);
+    constant[i - begin] = sum;
+  }
+  const T* core = uses_product(b, r) ? of_adj(b, r) : nullptr;
+  const T square = adj_sq_gradient(b, r) + link(b, r);
+  edges_.gradient(b, r, begin, end, AdjacencyGradient<T>{core, square, constant}, p_[b], thread);
+}
+
+template <typename T, typename Edges>
+void Backward<T, Edges>::clear_padding(int64_t b) {
+  const Graph& g = graphs_.graph(b);
+  const auto clear = [&](void* base, DType type, int64_t width) {
+    if (base == nullptr) return;
+    const int64_t bytes = width * element_bytes(type);
+    problem_.for_padding(g, [&](int64_t first, int64_t last) {
+      std::memset(at(base, type, (g.first_row + first) * width), 0,
+                  static_cast<size_t>((last - first) * bytes));
+    });
+  };
+  clear(args_.dlogits, batch_.s_type, batch_.K);
+  clear(args_.dfeatures, batch_.x_type, batch_.F);
+  if (args_.dadjacency) {
+    for (int64_t r = 0; r < batch_.R; ++r) edges_.clear_padding(b, r);
+  }
+}
+
+}  // namespace hierpool::cpu

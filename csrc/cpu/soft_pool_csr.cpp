@@ -1,0 +1,173 @@
+// Soft pooling of ragged batches, whose adjacency is one sparse block-diagonal matrix.
+#include "cpu/csr_rows.h"
+#include "cpu/soft_pool_backward.h"
+#include "cpu/soft_pool_forward.h"
+
+namespace hierpool::cpu {
+namespace {
+
+template <typename T>
+class CsrEdges {
+ public:
+  using Adjacency = CsrAdjacency;
+
+  static std::vector<int64_t> cut(const CsrAdjacency& adjacency, int64_t first_row, int64_t n) {
+    const CsrProduct<T> a(adjacency.a, row_kernels<T>(isa_in_force()));
+    if (n <= kWholeGraph && a.entries(first_row, first_row + n) <= kTaskEntries) return {};
+    std::vector<int64_t> bounds = a.cut(first_row, first_row + n, kRowTile);
+    for (int64_t& bound : bounds) bound -= first_row;
+    return bounds;
+  }
+
+ protected:
+  CsrEdges(const CsrAdjacency& adjacency, const PoolProblem<T>& problem)
+      : a_(adjacency.a, problem.kernels), problem_(problem), kernels_(problem.kernels), K_(problem.batch.K) {}
+
+  const Graph& graph(int64_t b) const { return problem_.graphs.graph(b); }
+
+  // Number of entries, sum and sum of squares of a row.
+  RowStats<T> stats(int64_t row) const {
+    const int64_t count = a_.entries(row, row + 1);
+    if (a_.values() == nullptr) return {count, static_cast<T>(count), static_cast<T>(count)};
+    return kernels_.stats(a_.values() + a_.row_begin(row), count);
+  }
+
+  // Rows [begin, end) of a graph in the product of `a` with S. Columns count all nodes of the batch.
+  void multiply(const CsrProduct<T>& a, const Graph& g, int64_t begin, int64_t end, const RowsView<T>& s,
+                T* out, const typename CsrProduct<T>::Hubs& hubs) const {
+    a.multiply(out, K_, K_, s.data - g.first_row * s.ld, s.ld, g.first_row + begin, g.first_row + end, hubs);
+  }
+  typename CsrProduct<T>::Hubs hubs(const CsrProduct<T>& a, const Graph& g, const RowsView<T>& s,
+                                    const Runtime& runtime) const {
+    return a.multiply_hubs(runtime, K_, s.data - g.first_row * s.ld, s.ld, g.first_row, g.first_row + g.n);
+  }
+
+  const CsrProduct<T> a_;
+  const PoolProblem<T>& problem_;
+  const RowKernels<T>& kernels_;
+  const int64_t K_;
+};
+
+template <typename T>
+class ForwardEdges : public CsrEdges<T> {
+ public:
+  static constexpr int64_t kTilesPerProduct = 1;
+
+  ForwardEdges(const CsrAdjacency& adjacency, const PoolProblem<T>& problem, const SoftPoolForward& args)
+      : CsrEdges<T>(adjacency, problem), symmetric_(args.symmetric == 1) {}
+
+  int64_t work(int64_t b, int64_t tile) const {
+    constexpr int64_t kEntriesOfRow = 8;  // what the products of a row of S take, in gathered entries
+    const Graph& g = this->graph(b);
+    const int64_t rows = g.tile_end(tile) - g.tile_begin(tile);
+    const int64_t entries =
+        this->a_.entries(g.first_row + g.tile_begin(tile), g.first_row + g.tile_end(tile));
+    return kEntriesOfRow * rows + std::min(entries, kTaskEntries);
+  }
+
+  void scan(int64_t b, int64_t, int64_t tile, T* degree, EdgeSums& sums, int64_t) const {
+    const Graph& g = this->graph(b);
+    for (int64_t i = g.tile_begin(tile); i < g.tile_end(tile); ++i) {
+      const RowStats<T> row = this->stats(g.first_row + i);
+      sums.adj_sq += row.sum_sq;
+      sums.total += row.sum;
+      degree[i] = row.sum;
+    }
+  }
+
+  bool symmetric(int64_t, int64_t) const { return symmetric_; }
+
+  void prepare_products(int64_t b, const RowsView<T>& s) {
+    hubs_ = this->hubs(this->a_, this->graph(b), s, this->problem_.runtime);
+  }
+
+  void multiply(int64_t b, int64_t, int64_t begin, int64_t end, const RowsView<T>& s, T* out, int64_t) const {
+    const Graph& g = this->graph(b);
+    CsrEdges<T>::multiply(this->a_, g, begin, end, s, out, g.bounds ? hubs_ : none_);
+  }
+
+ private:
+  bool symmetric_;
+  typename CsrProduct<T>::Hubs hubs_, none_;  // of the cut graph at hand, and of those that are not cut
+};
+
+template <typename T>
+class BackwardEdges : public CsrEdges<T> {
+ public:
+  BackwardEdges(const CsrAdjacency& adjacency, const PoolProblem<T>& problem, const SoftPoolBackward& args)
+      : CsrEdges<T>(adjacency, problem),
+        transposed_(adjacency.transposed, problem.kernels),
+        symmetric_(adjacency.transposed.rowptr == nullptr),
+        dvalue_(static_cast<T*>(args.dadjacency)),
+        scratch_(problem.graphs.largest_tile() * this->K_, problem.runtime) {}
+
+  bool symmetric(int64_t, int64_t) const { return symmetric_; }
+
+  template <typename Needs>
+  void prepare(int64_t b, const Needs& needs, const RowsView<T>& s, const Runtime& runtime, int64_t) {
+    const Graph& g = this->graph(b);
+    if (g.bounds && needs(0)) hubs_ = this->hubs(transposed_, g, s, runtime);
+  }
+
+  const T* transposed_rows(int64_t b, int64_t, int64_t begin, int64_t end, const RowsView<T>& s,
+                           int64_t thread) const {
+    const Graph& g = this->graph(b);
+    T* out = scratch_.of(thread);
+    this->multiply(transposed_, g, begin, end, s, out, g.bounds ? hubs_ : none_);
+    return out;
+  }
+
+  T degree(int64_t b, int64_t, int64_t i, int64_t) const {
+    return this->stats(this->graph(b).first_row + i).sum;
+  }
+
+  void gradient(int64_t b, int64_t, int64_t begin, int64_t end, const AdjacencyGradient<T>& gradient,
+                const RowsView<T>& s, int64_t thread) const {
+    const Graph& g = this->graph(b);
+    const CsrProduct<T>& a = this->a_;
+    const int64_t first = g.first_row + begin, last = g.first_row + end;
+    if (gradient.core) {
+      T* left = scratch_.of(thread);
+      this->problem_.product(end - begin, this->K_, this->K_, s.row(begin), s.ld, gradient.core, this->K_,
+                             left, this->K_, false);
+      a.sampled(dvalue_, this->K_, left, this->K_, s.data - g.first_row * s.ld, s.ld, first, last);
+    } else {
+      std::fill(dvalue_ + a.row_begin(first), dvalue_ + a.row_begin(last), T(0));
+    }
+    for (int64_t i = first; i < last; ++i) {
+      const T constant = gradient.constant[i - first];
+      for (int64_t e = a.row_begin(i); e < a.row_begin(i + 1); ++e) {
+        dvalue_[e] += constant + 2 * gradient.square * (a.values() ? a.values()[e] : T(1));
+      }
+    }
+  }
+
+  void clear_padding(int64_t, int64_t) const {}
+
+ private:
+  const CsrProduct<T> transposed_;
+  bool symmetric_;
+  T* dvalue_;  // [E]
+  Scratch<T> scratch_;
+  typename CsrProduct<T>::Hubs hubs_, none_;
+};
+
+}  // namespace
+
+void soft_pool_forward(const SoftPoolForward& args, const CsrAdjacency& adjacency, const Runtime& runtime) {
+  if (args.batch.wide) {
+    Forward<double, ForwardEdges<double>>(args, adjacency, runtime).run();
+  } else {
+    Forward<float, ForwardEdges<float>>(args, adjacency, runtime).run();
+  }
+}
+
+void soft_pool_backward(const SoftPoolBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime) {
+  if (args.batch.wide) {
+    Backward<double, BackwardEdges<double>>(args, adjacency, runtime).run();
+  } else {
+    Backward<float, BackwardEdges<float>>(args, adjacency, runtime).run();
+  }
+}
+
+}  // namespace hierpool::cpu

@@ -1,0 +1,377 @@
+// S = m * softmax(L / T), X' = S^T X, A' = S^T A S and the sums beside them, for any kind of adjacency; see the contract.
+//
+// A small graph is one task, start to end, while it is in cache. A large one is cut into row tiles, and goes through
+// three steps with all threads at each: S and its sums; what A alone says; M = A S and its sums. In the first and
+// the last, segments of consecutive tiles have sums of their own, each row is summed while it is in cache, and the
+// segments are added in order.
+#pragma once
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "cpu/pool_batch.h"
+
+namespace hierpool::cpu {
+
+constexpr int64_t kSlab = 64;  // rows of a symmetric K x K matrix that are computed up to the diagonal block
+
+// What the rows of A in a tile add to the scalars.
+struct EdgeSums {
+  double adj_sq = 0, total = 0, cut = 0, trace = 0;
+};
+
+// Edges walks the rows of A:
+//   cut(adjacency, first_row, n)                  see Graphs
+//   kTilesPerProduct                              tiles that go into one product with S
+//   work(b, tile)                                 a measure of the time that a tile takes
+//   scan(b, r, tile, degree, sums, thread)        degrees, |A|^2 and the total of the rows of a tile
+//   prepare_products(b, s)                        before the products of a cut graph, with all threads
+//   multiply(b, r, begin, end, s, out, thread)    rows of M = A S
+//   symmetric(b, r)                               whether A is known to be, once it was scanned
+template <typename T, typename Edges>
+class Forward {
+ public:
+  Forward(const SoftPoolForward& args, const typename Edges::Adjacency& adjacency, const Runtime& runtime)
+      : args_(args),
+        problem_(args.batch, runtime,
+                 [&](int64_t first, int64_t n) { return Edges::cut(adjacency, first, n); }),
+        edges_(adjacency, problem_, args),
+        edge_sums_(static_cast<size_t>(graphs_.tiles() * batch_.R)),
+        entropy_(static_cast<size_t>(graphs_.tiles())),
+        link_sq_(static_cast<size_t>(batch_.B * batch_.R)),
+        vectors_(graphs_.tiles() * (1 + batch_.R) * batch_.K),
+        degree_(batch_.rows() * batch_.R),
+        product_(Edges::kTilesPerProduct * graphs_.largest_tile() * batch_.K, runtime) {
+    for (int64_t b = 0; b < batch_.B; ++b) {
+      const Graph& g = graphs_.graph(b);
+      problem_.place(p_, g, args_.s, batch_.s_type, g.first_row * batch_.K, batch_.K, batch_.K);
+      problem_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, batch_.F);
+    }
+    p_.allocate();
+    x_.allocate();
+    if (batch_.x_type != dtype_of<T>()) x_pooled_ = Buffer<T>(batch_.B * batch_.K * batch_.F);
+  }
+
+  void run() {
+    graphs_.for_each(
+        problem_.runtime, [&](int64_t b) { run_cut(b); },
+        [&](int64_t b, int64_t thread) { run_whole(b, thread); });
+    totals();
+  }
+
+ private:
+  struct Sums {
+    T* x;     // [K, F]
+    T* adj;   // [R, K, K]
+    T* gram;  // [K, K] or null
+  };
+
+  int64_t edge(int64_t b, int64_t r) const { return b * batch_.R + r; }
+  int64_t x_offset(int64_t b) const { return problem_.offset(b, batch_.x_stride_b, batch_.x_stride_n); }
+  const RowsView<T>& p(int64_t b) const { return p_[b]; }
+  const RowsView<T>& x(int64_t b) const { return x_[b]; }
+  T* degrees(int64_t b, int64_t r) const { return degree_.data() + problem_.first_row(b, r); }
+  EdgeSums& edge_sums(int64_t b, int64_t tile, int64_t r) {
+    return edge_sums_[static_cast<size_t>((graphs_.graph(b).first_tile + tile) * batch_.R + r)];
+  }
+  T* tile_vectors(int64_t b, int64_t tile) const {
+    return vectors_.data() + (graphs_.graph(b).first_tile + tile) * (1 + batch_.R) * batch_.K;
+  }
+  Sums outputs(int64_t b) const {
+    const int64_t K = batch_.K;
+    T* pooled = x_pooled_.data() ? x_pooled_.data() : static_cast<T*>(args_.x_pooled);
+    return {pooled + b * K * batch_.F, static_cast<T*>(args_.adj_pooled) + b * batch_.R * K * K,
+            args_.gram ? static_cast<T*>(args_.gram) + b * K * K : nullptr};
+  }
+
+  void run_whole(int64_t b, int64_t thread);
+  void run_cut(int64_t b);
+  void add(int64_t b, const Sums& out, const Sums& in, int64_t first, int64_t last) const;
+  void assign(int64_t b, int64_t tile);
+  void sum_nodes(int64_t b, int64_t tile, const Sums& out, bool accumulate) const;
+  void scan(int64_t b, int64_t r, int64_t tile, int64_t thread);
+  void sum_edges(int64_t b, int64_t r, int64_t first, int64_t last, const Sums& out, bool accumulate,
+                 int64_t thread);
+  void square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, T* out, bool symmetric,
+              bool accumulate) const;
+  void finish(int64_t b);
+  void totals();
+
+  const SoftPoolForward& args_;
+  PoolProblem<T> problem_;
+  const PoolBatch& batch_ = problem_.batch;
+  const Graphs& graphs_ = problem_.graphs;
+  const RowKernels<T>& rows_ = problem_.kernels;
+  Edges edges_;
+  std::vector<EdgeSums> edge_sums_;
+  std::vector<double> entropy_;
+  std::vector<double> link_sq_;
+  Buffer<T> vectors_, degree_;
+  Scratch<T> product_;  // rows of M that are not kept, or kept elsewhere
+  RowsViews<T> p_, x_;
+  Buffer<T> x_pooled_;
+};
+
+template <typename T, typename Edges>
+void Forward<T, Edges>::run_whole(int64_t b, int64_t thread) {
+  const Sums out = outputs(b);
+  assign(b, 0);
+  sum_nodes(b, 0, out, false);
+  for (int64_t r = 0; r < batch_.R; ++r) {
+    scan(b, r, 0, thread);
+    sum_edges(b, r, 0, 1, out, false, thread);
+  }
+  finish(b);
+}
+
+// How many segments: as many as there are tiles, up to a number that serves all threads, as long as their sums are
+// small beside the tensors.
+inline int64_t segment_count(int64_t tiles, int64_t n, int64_t width, int64_t size) {
+  constexpr int64_t kMost = 64, kSmall = int64_t{1} << 21;
+  return std::clamp<int64_t>(std::max(kSmall, n * width / 8) / std::max<int64_t>(size, 1), 1,
+                             std::min(tiles, kMost));
+}
+
+// Segments of about the same work: the first tile of each, and the number of tiles.
+template <typename Work>
+std::vector<int64_t> segment_bounds(int64_t tiles, int64_t segments, const Work& work) {
+  int64_t total = 0;
+  for (int64_t tile = 0; tile < tiles; ++tile) total += work(tile);
+  std::vector<int64_t> bounds{0};
+  int64_t done = 0;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const auto segment = static_cast<int64_t>(bounds.size());
+    const bool due = done * segments >= total * segment || tiles - tile == segments - segment;
+    if (segment < segments && tile > bounds.back() && due) bounds.push_back(tile);
+    done += work(tile);
+  }
+  bounds.push_back(tiles);
+  return bounds;
+}
+
+template <typename T, typename Edges>
+void Forward<T, Edges>::run_cut(int64_t b) {
+  const Graph& g = graphs_.graph(b);
+  const int64_t R = batch_.R, K = batch_.K, size = K * (batch_.F + R * K + (args_.gram ? K : 0));
+  const int64_t segments = segment_count(g.tiles, g.n, K + batch_.F, size);
+  const Buffer<T> partial((segments - 1) * size);
+  const auto target = [&](int64_t segment) {
+    if (segment == 0) return outputs(b);
+    T* base = partial.data() + (segment - 1) * size;
+    return Sums{base, base + K * batch_.F, args_.gram ? base + K * (batch_.F + R * K) : nullptr};
+  };
+  const std::vector<int64_t> bounds =
+      segment_bounds(g.tiles, segments, [&](int64_t tile) { return edges_.work(b, tile); });
+  const auto bound = [&](int64_t segment) { return bounds[static_cast<size_t>(segment)]; };
+  run_tasks(problem_.runtime, segments, [&](int64_t segment, int64_t) {
+    for (int64_t tile = bound(segment); tile < bound(segment + 1); ++tile) {
+      assign(b, tile);
+      sum_nodes(b, tile, target(segment), tile > bound(segment));
+    }
+  });
+  run_tasks(problem_.runtime, g.tiles * R, [&](int64_t i, int64_t thread) { scan(b, i % R, i / R, thread); });
+  edges_.prepare_products(b, p(b));
+  run_tasks(problem_.runtime, segments * R, [&](int64_t i, int64_t thread) {
+    const int64_t r = i % R, segment = i / R, end = bound(segment + 1);
+    for (int64_t tile = bound(segment); tile < end; tile += Edges::kTilesPerProduct) {
+      sum_edges(b, r, tile, std::min(tile + Edges::kTilesPerProduct, end), target(segment),
+                tile > bound(segment), thread);
+    }
+  });
+  run_tasks(problem_.runtime, ceil_div(K, kSlab), [&](int64_t slab, int64_t) {
+    for (int64_t segment = 1; segment < segments; ++segment) {
+      add(b, outputs(b), target(segment), slab * kSlab, std::min(K, (slab + 1) * kSlab));
+    }
+  });
+  finish(b);
+}
+
+// Rows [first, last) of the sums.
+template <typename T, typename Edges>
+void Forward<T, Edges>::add(int64_t b, const Sums& out, const Sums& in, int64_t first, int64_t last) const {
+  const int64_t K = batch_.K, F = batch_.F;
+  rows_.axpy(out.x + first * F, T(1), in.x + first * F, (last - first) * F);
+  const auto add_square = [&](T* to, const T* from, bool symmetric) {
+    const int64_t width = symmetric ? last : K;
+    for (int64_t k = first; k < last; ++k) rows_.axpy(to + k * K, T(1), from + k * K, width);
+  };
+  for (int64_t r = 0; r < batch_.R; ++r) {
+    add_square(out.adj + r * K * K, in.adj + r * K * K, edges_.symmetric(b, r));
+  }
+  if (out.gram) add_square(out.gram, in.gram, true);
+}
+
+// Rows of S with their entropy and column sums, and rows of X where a copy is needed.
+template <typename T, typename Edges>
+void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
+  const Graph& g = graphs_.graph(b);
+  const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = batch_.K;
+  const int64_t first = problem_.offset(b, args_.logits_stride_b, args_.logits_stride_n);
+  const DType type = batch_.s_type;
+  const T scale = static_cast<T>(batch_.inverse_temperature);
+  T* size = tile_vectors(b, tile);
+  std::fill_n(size, (1 + batch_.R) * K, T(0));
+  double entropy = 0;
+  for (int64_t i = begin; i < end; ++i) {
+    const char* logits = at(args_.logits, type, first + g.row(i) * args_.logits_stride_n);
+    void* s = at(args_.s, type, (g.first_row + g.row(i)) * K);
+    T* row = p(b).row(i);
+    const T* source = reinterpret_cast<const T*>(logits);
+    if (type != dtype_of<T>() || batch_.given) {
+      rows_.load(row, logits, type, K);
+      source = row;
+    }
+    T entropy_of_row = 0;
+    if (!batch_.given) entropy_of_row = rows_.softmax(row, source, K, scale);
+    if (p(b).copied) rows_.store(s, type, row, K);
+    if (type != dtype_of<T>()) rows_.load(row, s, type, K);  // every sum sees S as it is returned
+    if (args_.want_entropy) {
+      entropy += batch_.given || type != dtype_of<T>() ? rows_.entropy(row, K) : entropy_of_row;
+    }
+    rows_.axpy(size, T(1), row, K);
+  }
+  entropy_[static_cast<size_t>(g.first_tile + tile)] = entropy;
+  if (x(b).copied) {
+    problem_.load_rows(x(b).row(begin), at(batch_.x, batch_.x_type, x_offset(b)), batch_.x_type,
+                       batch_.x_stride_n, g, begin, end, batch_.F);
+  }
+  if (tile == 0) {
+    const int64_t bytes = K * element_bytes(type);
+    problem_.for_padding(g, [&](int64_t from, int64_t to) {
+      std::memset(at(args_.s, type, (g.first_row + from) * K), 0, static_cast<size_t>((to - from) * bytes));
+    });
+  }
+}
+
+// S^T X and S^T S over the rows of a tile.
+template <typename T, typename Edges>
+void Forward<T, Edges>::sum_nodes(int64_t b, int64_t tile, const Sums& out, bool accumulate) const {
+  const Graph& g = graphs_.graph(b);
+  const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = batch_.K, F = batch_.F;
+  problem_.product_of_transposed(K, F, end - begin, p(b).row(begin), p(b).ld, x(b).row(begin), x(b).ld, out.x,
+                                 F, accumulate);
+  if (out.gram) square(b, begin, end, p(b).row(begin), p(b).ld, out.gram, true, accumulate);
+}
+
+// S^T right over the rows [begin, end) of S and all of `right`, [K, K]. If it is symmetric, the blocks above the
+// diagonal are left to finish().
+template <typename T, typename Edges>
+void Forward<T, Edges>::square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, T* out,
+                               bool symmetric, bool accumulate) const {
+  const int64_t K = batch_.K, step = symmetric ? kSlab : K;
+  for (int64_t k = 0; k < K; k += step) {
+    const int64_t k_end = std::min(k + step, K);
+    problem_.product_of_transposed(k_end - k, symmetric ? k_end : K, end - begin, p(b).row(begin) + k,
+                                   p(b).ld, right, ld, out + k * K, K, accumulate);
+  }
+}
+
+template <typename T, typename Edges>
+void Forward<T, Edges>::scan(int64_t b, int64_t r, int64_t tile, int64_t thread) {
+  edges_.scan(b, r, tile, degrees(b, r), edge_sums(b, tile, r), thread);
+}
+
+// M = A S on the rows of the tiles [first, last), and the sums that need it or the degrees.
+template <typename T, typename Edges>
+void Forward<T, Edges>::sum_edges(int64_t b, int64_t r, int64_t first, int64_t last, const Sums& out,
+                                  bool accumulate, int64_t thread) {
+  const Graph& g = graphs_.graph(b);
+  const int64_t K = batch_.K, begin = g.tile_begin(first), end = g.tile_end(last - 1);
+  T* kept = args_.m ? static_cast<T*>(args_.m) + problem_.first_row(b, r) * K : nullptr;
+  T* m = kept && g.rows == nullptr ? kept + begin * K : product_.of(thread);
+  edges_.multiply(b, r, begin, end, p(b), m, thread);
+  for (int64_t tile = first; tile < last; ++tile) {
+    EdgeSums& sums = edge_sums(b, tile, r);
+    T* volume = tile_vectors(b, tile) + (1 + r) * K;
+    for (int64_t i = g.tile_begin(tile); i < g.tile_end(tile); ++i) {
+      const T degree = degrees(b, r)[i];
+      const T* row = m + (i - begin) * K;
+      const AssignmentSums<T> products = rows_.assignment_sums(volume, degree, p(b).row(i), row, K);
+      sums.trace += products.trace;
+      sums.cut += static_cast<double>(degree) * products.square;
+      if (kept && g.rows) std::copy_n(row, K, kept + g.row(i) * K);
+    }
+  }
+  square(b, begin, end, m, K, out.adj + r * K * K, edges_.symmetric(b, r), accumulate);
+}
+
+template <typename T>
+void mirror(T* matrix, int64_t K) {
+  for (int64_t k = 0; k < K; ++k) {
+    for (int64_t l = (k / kSlab + 1) * kSlab; l < K; ++l) matrix[k * K + l] = matrix[l * K + k];
+  }
+}
+
+// The vectors and scalars of a graph, from its tiles and its pooled matrices.
+template <typename T, typename Edges>
+void Forward<T, Edges>::finish(int64_t b) {
+  const Graph& g = graphs_.graph(b);
+  const int64_t R = batch_.R, K = batch_.K;
+  constexpr double kNotComputed = std::numeric_limits<double>::quiet_NaN();
+  if (x_pooled_.data()) {
+    rows_.store(at(args_.x_pooled, batch_.x_type, b * K * batch_.F), batch_.x_type, outputs(b).x,
+                K * batch_.F);
+  }
+  for (int64_t r = 0; r < R; ++r) {
+    if (edges_.symmetric(b, r)) mirror(outputs(b).adj + r * K * K, K);
+  }
+  if (args_.gram) mirror(outputs(b).gram, K);
+  T* vectors = static_cast<T*>(args_.vectors) + b * (1 + R) * K;
+  std::fill_n(vectors, (1 + R) * K, T(0));
+  double entropy = 0;
+  for (int64_t tile = 0; tile < g.tiles; ++tile) {
+    rows_.axpy(vectors, T(1), tile_vectors(b, tile), (1 + R) * K);
+    entropy += entropy_[static_cast<size_t>(g.first_tile + tile)];
+  }
+  entropy_[static_cast<size_t>(g.first_tile)] = entropy;
+  double gram_sq = 0;
+  if (args_.want_link) {
+    for (int64_t k = 0; k < K; ++k) {
+      const T* row = outputs(b).gram + k * K;
+      gram_sq += rows_.dot(row, row, K);
+    }
+  }
+  T* scalars = static_cast<T*>(args_.scalars) + b * (2 + 4 * R);
+  scalars[0] = static_cast<T>(g.n);
+  scalars[1] = static_cast<T>(args_.want_entropy ? entropy : kNotComputed);
+  for (int64_t r = 0; r < R; ++r) {
+    EdgeSums sums;
+    for (int64_t tile = 0; tile < g.tiles; ++tile) {
+      const EdgeSums& part = edge_sums(b, tile, r);
+      sums.adj_sq += part.adj_sq;
+      sums.total += part.total;
+      sums.cut += part.cut;
+      sums.trace += part.trace;
+    }
+    // A difference of large sums; NaN stays NaN.
+    double link_sq = sums.adj_sq - 2 * sums.trace + gram_sq;
+    if (link_sq < 0) link_sq = 0;
+    if (!args_.want_link) link_sq = kNotComputed;
+    link_sq_[static_cast<size_t>(edge(b, r))] = link_sq;
+    scalars[2 + r] = static_cast<T>(sums.cut);
+    scalars[2 + R + r] = static_cast<T>(sums.adj_sq);
+    scalars[2 + 2 * R + r] = static_cast<T>(sums.total);
+    scalars[2 + 3 * R + r] = static_cast<T>(link_sq);
+    if (args_.is_symmetric) args_.is_symmetric[edge(b, r)] = edges_.symmetric(b, r);
+  }
+}
+
+template <typename T, typename Edges>
+void Forward<T, Edges>::totals() {
+  constexpr double kNotComputed = std::numeric_limits<double>::quiet_NaN();
+  const MeanCounts counts(batch_);
+  double entropy = 0;
+  for (int64_t b = 0; b < batch_.B; ++b)
+    entropy += entropy_[static_cast<size_t>(graphs_.graph(b).first_tile)];
+  *static_cast<T*>(args_.total_entropy) =
+      static_cast<T>(args_.want_entropy ? entropy / counts.entropy : kNotComputed);
+  for (int64_t r = 0; r < batch_.R; ++r) {
+    double square = 0;
+    for (int64_t b = 0; b < batch_.B; ++b) square += link_sq_[static_cast<size_t>(edge(b, r))];
+    static_cast<T*>(args_.link_norm)[r] =
+        static_cast<T>(args_.want_link ? std::sqrt(square) / counts.link : kNotComputed);
+  }
+}
+
+}  // namespace hierpool::cpu

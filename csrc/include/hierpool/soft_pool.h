@@ -1,0 +1,83 @@
+// Contract of soft pooling on the CPU: raw pointers, int64 sizes, strides in elements.
+// Symbols are those of the public documentation: B graphs, R edge types, K clusters, F features, N nodes of a graph.
+// `Acc` is float, or double where any input is f64. Last dimensions are contiguous.
+#pragma once
+
+#include <cstdint>
+
+#include "hierpool/csr.h"
+#include "hierpool/runtime.h"
+
+namespace hierpool {
+
+// A batch is padded, [B, N, ..], or ragged: its rows one graph after another, [ptr[B], ..].
+struct PoolBatch {
+  int64_t B, R, N, K, F;  // N: rows of a padded graph; of a ragged batch, nodes of its largest graph
+  bool wide;              // Acc is double
+  DType s_type, x_type;   // of logits and S; of X
+  const int64_t* ptr;     // [B + 1]: graph b has the rows from ptr[b] to ptr[b + 1]; null: padded
+  const void* x;          // [.., F]
+  int64_t x_stride_b, x_stride_n;
+  const uint8_t* mask;       // [B, N] contiguous, or null
+  const int64_t* num_nodes;  // [B] contiguous, or null
+  double inverse_temperature;
+  bool given;  // the logits are S itself
+  bool mean;   // total_entropy is divided by B N and link_norm by B N^2
+
+  int64_t rows() const { return ptr ? ptr[B] : B * N; }
+};
+
+// [B, R, N, N]
+struct DenseAdjacency {
+  DType type;
+  const void* data;
+  int64_t stride_b, stride_r, stride_n;
+};
+
+// The block-diagonal matrix of a ragged batch, R = 1, and its transpose where that is another matrix and needed.
+struct CsrAdjacency {
+  Csr a, transposed;
+};
+
+struct SoftPoolForward {
+  PoolBatch batch;
+  const void* logits;  // [.., K]
+  int64_t logits_stride_b, logits_stride_n;
+  int symmetric;  // 1 known to be, 0 known not to be, -1 to be found out (dense only)
+  bool want_link, want_entropy;
+  // Outputs, contiguous.
+  void* s;                // [.., K]             dtype of logits
+  void* x_pooled;         // [B, K, F]           dtype of X
+  void* adj_pooled;       // [B, R, K, K]        Acc
+  void* gram;             // [B, K, K] or null   Acc
+  void* vectors;          // [B, 1 + R, K]       Acc
+  void* scalars;          // [B, 2 + 4R]         Acc
+  void* total_entropy;    // []                  Acc
+  void* link_norm;        // [R]                 Acc
+  void* m;                // [B, R, N, K], [ptr[B], K] or null  Acc; rows of invalid nodes are not written
+  uint8_t* is_symmetric;  // [B, R] or null
+};
+
+struct SoftPoolBackward {
+  PoolBatch batch;
+  // Saved by the forward, contiguous.
+  const void *s, *gram, *link_norm, *m;  // gram may be null
+  const uint8_t* is_symmetric;           // [B, R]
+  // Upstream gradients, contiguous; null where not given. ds, dx have the dtypes of S and X, the rest is Acc.
+  const void *ds, *dx, *dadj, *dgram, *dvectors, *dscalars, *dtotal_entropy, *dlink_norm;
+  // Outputs, contiguous; null where not needed. Dtypes of logits, X and A; of a sparse A, its entries in Acc.
+  void *dlogits, *dfeatures, *dadjacency;
+};
+
+namespace cpu {
+
+// The same bits for the same input whatever runtime.threads is.
+void soft_pool_forward(const SoftPoolForward& args, const DenseAdjacency& adjacency, const Runtime& runtime);
+void soft_pool_forward(const SoftPoolForward& args, const CsrAdjacency& adjacency, const Runtime& runtime);
+void soft_pool_backward(const SoftPoolBackward& args, const DenseAdjacency& adjacency,
+                        const Runtime& runtime);
+void soft_pool_backward(const SoftPoolBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime);
+
+}  // namespace cpu
+
+}  // namespace hierpool

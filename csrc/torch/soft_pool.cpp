@@ -1,0 +1,73 @@
+#include "torch/soft_pool.h"
+
+namespace hierpool::torch_binding {
+
+PoolBatch pool_batch(const Tensor& s, const Tensor& x, double temperature, bool given, bool mean) {
+  check_rows(x, "x");
+  PoolBatch b{};
+  b.R = 1;
+  b.K = s.size(s.dim() - 1), b.F = x.size(x.dim() - 1);
+  STD_TORCH_CHECK(b.K < std::numeric_limits<int32_t>::max() && b.F < std::numeric_limits<int32_t>::max(),
+                  "sizes must be below 2^31");
+  b.s_type = dtype(s), b.x_type = dtype(x);
+  b.x = x.data_ptr();
+  b.x_stride_b = x.stride(0), b.x_stride_n = row_stride(x, b.F);
+  b.inverse_temperature = 1 / temperature;
+  b.given = given;
+  b.mean = mean;
+  return b;
+}
+
+Forward set_forward(SoftPoolForward& f, const Tensor& logits, const Tensor& x, bool typed, int64_t symmetric,
+                    bool want_gram, bool want_link, bool want_entropy) {
+  check_rows(logits, "logits");
+  const auto [B, R, N, K, F] = std::tuple(f.batch.B, f.batch.R, f.batch.N, f.batch.K, f.batch.F);
+  const ScalarType acc = accumulation_type(f.batch.wide);
+  const int64_t gram_size = want_gram ? K : 0;
+  Forward out{
+      f.batch.ptr ? empty({logits.size(0), K}, logits.scalar_type()) : empty({B, N, K}, logits.scalar_type()),
+      empty({B, K, F}, x.scalar_type()),
+      typed ? empty({B, R, K, K}, acc) : empty({B, K, K}, acc),
+      empty({B, gram_size, gram_size}, acc),
+      empty({B, 1 + R, K}, acc),
+      empty({B, 2 + 4 * R}, acc),
+      empty({}, acc),
+      typed ? empty({R}, acc) : empty({}, acc)};
+  f.logits = logits.data_ptr();
+  f.logits_stride_b = logits.stride(0), f.logits_stride_n = row_stride(logits, K);
+  f.symmetric = static_cast<int>(symmetric);
+  f.want_link = want_link, f.want_entropy = want_entropy;
+  const auto& [s, x_pooled, adj_pooled, gram, vectors, scalars, total_entropy, link_norm] = out;
+  f.s = s.data_ptr(), f.x_pooled = x_pooled.data_ptr(), f.adj_pooled = adj_pooled.data_ptr();
+  f.gram = want_gram ? gram.data_ptr() : nullptr;
+  f.vectors = vectors.data_ptr(), f.scalars = scalars.data_ptr();
+  f.total_entropy = total_entropy.data_ptr(), f.link_norm = link_norm.data_ptr();
+  return out;
+}
+
+void set_backward(SoftPoolBackward& f, const Upstream& grads, const Tensor& s, const Tensor& gram,
+                  const Tensor& link_norm, const Tensor& m) {
+  f.s = pointer(s), f.gram = pointer(OptionalTensor(gram)), f.link_norm = pointer(link_norm);
+  f.m = pointer(OptionalTensor(m));
+  f.ds = pointer(grads.ds), f.dx = pointer(grads.dx), f.dadj = pointer(grads.dadj),
+  f.dgram = pointer(grads.dgram);
+  f.dvectors = pointer(grads.dvectors), f.dscalars = pointer(grads.dscalars);
+  f.dtotal_entropy = pointer(grads.dtotal_entropy), f.dlink_norm = pointer(grads.dlink_norm);
+}
+
+std::pair<Tensor, void*> gradient_of(const Tensor& t, bool needed) {
+  if (!needed) return {empty({0}, t.scalar_type()), nullptr};
+  const auto make = [&] {
+    switch (t.dim()) {
+      case 1: return empty({t.size(0)}, t.scalar_type());
+      case 2: return empty({t.size(0), t.size(1)}, t.scalar_type());
+      case 3: return empty({t.size(0), t.size(1), t.size(2)}, t.scalar_type());
+      default: return empty({t.size(0), t.size(1), t.size(2), t.size(3)}, t.scalar_type());
+    }
+  };
+  Tensor out = make();
+  void* data = out.data_ptr();
+  return {std::move(out), data};
+}
+
+}  // namespace hierpool::torch_binding

@@ -1,0 +1,52 @@
+// What the bindings of dense and of sparse soft pooling share.
+#pragma once
+
+#include <limits>
+#include <tuple>
+#include <utility>
+
+#include "hierpool/soft_pool.h"
+#include "torch/runtime.h"
+
+namespace hierpool::torch_binding {
+
+using torch::headeronly::ScalarType;
+using OptionalTensor = std::optional<Tensor>;
+
+inline void check_rows(const Tensor& t, const char* name) {
+  const int64_t last = t.dim() - 1;
+  STD_TORCH_CHECK(t.size(last) <= 1 || t.stride(last) == 1, name, " must have a contiguous last dimension");
+  STD_TORCH_CHECK(t.stride(last - 1) <= std::numeric_limits<int32_t>::max(), name,
+                  " has rows that are too long");
+}
+
+// The leading dimension a BLAS accepts for rows of `width`; that of a single row says nothing.
+inline int64_t row_stride(const Tensor& t, int64_t width) {
+  const int64_t dim = t.dim() - 2;
+  return t.size(dim) <= 1 ? width : t.stride(dim);
+}
+
+inline ScalarType accumulation_type(bool wide) { return wide ? ScalarType::Double : ScalarType::Float; }
+
+// The common part of a batch of S and X, whose last dimensions are K and F.
+PoolBatch pool_batch(const Tensor& s, const Tensor& x, double temperature, bool given, bool mean);
+
+using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Allocates s, x, adj, gram, vectors, scalars, total_entropy and link_norm, and sets the arguments but for the batch, M
+// and is_symmetric. `typed`: adj and link_norm have a dimension of edge types.
+Forward set_forward(SoftPoolForward& f, const Tensor& logits, const Tensor& x, bool typed, int64_t symmetric,
+                    bool want_gram, bool want_link, bool want_entropy);
+
+struct Upstream {
+  OptionalTensor ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm;
+};
+
+// Sets the arguments but for the batch, is_symmetric and the outputs.
+void set_backward(SoftPoolBackward& f, const Upstream& grads, const Tensor& s, const Tensor& gram,
+                  const Tensor& link_norm, const Tensor& m);
+
+// An output of the shape of `t`, or of one dimension of size 0 where it is not needed; and its data, or null.
+std::pair<Tensor, void*> gradient_of(const Tensor& t, bool needed);
+
+}  // namespace hierpool::torch_binding

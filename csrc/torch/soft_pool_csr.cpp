@@ -1,0 +1,85 @@
+// hierpool_native::soft_pool_csr_{forward,backward}. Arguments were checked by hierpool.ops; the shapes returned are
+// those of its fake kernel.
+#include <torch/csrc/stable/library.h>
+
+#include <algorithm>
+
+#include "torch/csr.h"
+#include "torch/soft_pool.h"
+
+namespace hierpool::torch_binding {
+namespace {
+
+// `value` is of the accumulation type.
+PoolBatch batch_of(const Tensor& s, const Tensor& x, const OptionalTensor& value, const Tensor& ptr,
+                   double temperature, bool given, bool mean) {
+  PoolBatch b = pool_batch(s, x, temperature, given, mean);
+  b.B = ptr.numel() - 1;
+  b.wide = b.s_type == DType::f64 || b.x_type == DType::f64 || (value && dtype(*value) == DType::f64);
+  b.ptr = static_cast<const int64_t*>(pointer(ptr));
+  for (int64_t g = 0; g < b.B; ++g) b.N = std::max(b.N, b.ptr[g + 1] - b.ptr[g]);
+  STD_TORCH_CHECK(b.ptr[b.B] == s.size(0) && s.size(0) == x.size(0), "s, x and ptr disagree");
+  return b;
+}
+
+using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Returns s, x, adj, gram, vectors, scalars, total_entropy, link_norm, m.
+Outputs soft_pool_csr_forward(Tensor logits, Tensor x, Tensor rowptr, Tensor col, OptionalTensor value,
+                              Tensor ptr, double temperature, bool given, bool symmetric, bool want_gram,
+                              bool want_link, bool want_entropy, bool mean, bool save) {
+  SoftPoolForward f{};
+  f.batch = batch_of(logits, x, value, ptr, temperature, given, mean);
+  Forward out = set_forward(f, logits, x, false, symmetric, want_gram, want_link, want_entropy);
+  Tensor m = empty({save ? logits.size(0) : 0, f.batch.K}, accumulation_type(f.batch.wide));
+  f.m = save ? m.data_ptr() : nullptr;
+  cpu::soft_pool_forward(f, CsrAdjacency{csr(rowptr, col, value, f.batch.wide), {}}, runtime());
+  return std::tuple_cat(std::move(out), std::tuple(std::move(m)));
+}
+
+// The transpose is absent where A is symmetric. Returns gradients to logits, x and the entries of A in the
+// accumulation type.
+std::tuple<Tensor, Tensor, Tensor> soft_pool_csr_backward(
+    OptionalTensor ds, OptionalTensor dx, OptionalTensor dadj, OptionalTensor dgram, OptionalTensor dvectors,
+    OptionalTensor dscalars, OptionalTensor dtotal_entropy, OptionalTensor dlink_norm, Tensor s, Tensor gram,
+    Tensor link_norm, Tensor m, Tensor x, Tensor rowptr, Tensor col, OptionalTensor value, Tensor ptr,
+    OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor value_t, double temperature, bool given,
+    bool mean, bool need_logits, bool need_x, bool need_value) {
+  SoftPoolBackward f{};
+  f.batch = batch_of(s, x, value, ptr, temperature, given, mean);
+  const Upstream grads{ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm};
+  set_backward(f, grads, s, gram, link_norm, m);
+  CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.wide), {}};
+  if (rowptr_t) adjacency.transposed = csr(*rowptr_t, *col_t, value_t, f.batch.wide);
+  auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
+  auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
+  Tensor dvalue = empty({need_value ? col.numel() : 0}, accumulation_type(f.batch.wide));
+  f.dlogits = dlogits_data, f.dfeatures = dfeatures_data;
+  f.dadjacency = need_value ? dvalue.data_ptr() : nullptr;
+  cpu::soft_pool_backward(f, adjacency, runtime());
+  return {std::move(dlogits), std::move(dfeatures), std::move(dvalue)};
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
+  m.def(
+      "soft_pool_csr_forward(Tensor logits, Tensor x, Tensor rowptr, Tensor col, Tensor? value, Tensor ptr,"
+      " float temperature, bool given, bool symmetric, bool want_gram, bool want_link, bool want_entropy,"
+      " bool mean, bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "soft_pool_csr_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
+      " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram, Tensor "
+      "link_norm,"
+      " Tensor m, Tensor x, Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, Tensor? rowptr_t,"
+      " Tensor? col_t, Tensor? value_t, float temperature, bool given, bool mean, bool need_logits, bool "
+      "need_x,"
+      " bool need_value) -> (Tensor, Tensor, Tensor)");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
+  m.impl("soft_pool_csr_forward", TORCH_BOX(&soft_pool_csr_forward));
+  m.impl("soft_pool_csr_backward", TORCH_BOX(&soft_pool_csr_backward));
+}
+
+}  // namespace hierpool::torch_binding
