@@ -111,22 +111,6 @@ def _count_nodes(edge_index: Tensor, num_nodes: Any, batch: Tensor | None, ptr: 
 def _count_graphs(num_graphs: Any, batch: Tensor | None, ptr: Tensor | None) -> int | None:
     if num_graphs is not None:
         num_graphs = check_size("num_graphs", num_graphs)
-        if ptr is not None and ptr.numel() != num_graphs + 1:
-            raise ValueError(
-                f"ptr must have shape [num_graphs + 1] = [{num_graphs + 1}], got {tuple(ptr.shape)}"
-            )
-        if batch is None and ptr is None and num_graphs != 1:
-            raise ValueError(
-                f"num_graphs is {num_graphs}, so batch or ptr must say which nodes belong to which graph"
-            )
-    if ptr is not None:
-        return ptr.numel() - 1
-    return 1 if batch is None else num_graphs
-
-
-def _count_graphs(num_graphs: Any, batch: Tensor | None, ptr: Tensor | None) -> int | None:
-    if num_graphs is not None:
-        num_graphs = check_size("num_graphs", num_graphs)
     if ptr is not None:
         if num_graphs is not None and ptr.numel() != num_graphs + 1:
             raise ValueError(

@@ -60,7 +60,7 @@ class Built(NamedTuple):
     value: Tensor | None  # [E'], the sum of the weights, or of ones; None: all ones
     ptr: Tensor  # [B + 1] int64
     order: Tensor | None  # [N] int64, the caller's number of each node; None: the same
-    slot: Tensor | None  # [E] dtype of col; the entry of each edge, if wanted
+    slot: Tensor | None  # [E] dtype of col, if wanted: the entry of each edge; None: the same
     symmetric: bool
 
 
@@ -70,7 +70,7 @@ def index_dtype(num_nodes: int, num_edges: int) -> torch.dtype:
 
 
 def _filler(device: torch.device) -> ModuleType:
-    return backends.select("csr", device.type, "reference").filler("csr")
+    return backends.select("csr", device.type).filler("csr")
 
 
 def build(edges: Edges, options: Options) -> Built:
@@ -117,6 +117,20 @@ def sum_by_slot(weight: Tensor, slot: Tensor, entries: int) -> Tensor:
     return total.index_add(0, slot, weight.to(wide)).to(weight.dtype)
 
 
+class EntryValues(torch.autograd.Function):
+    """The values that were built of edge weights, which get the gradients of their entries."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, built: Built) -> Tensor:
+        assert built.value is not None
+        ctx.slot = built.slot
+        return built.value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.index_select(0, ctx.slot), None
+
+
 def _build_op(
     row: Tensor, col: Tensor, batch: Tensor | None, ptr: Tensor | None, num_nodes: int, num_graphs: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -124,8 +138,10 @@ def _build_op(
     built = build(edges, Options(compact=False, want_slot=True, symmetric=False))
     if built.order is not None:
         raise ValueError("batch must be sorted under torch.compile, where sizes cannot depend on its values")
-    assert built.slot is not None
-    return built.rowptr, built.col, built.ptr.clone() if built.ptr is ptr else built.ptr, built.slot
+    slot = built.slot
+    if slot is None:
+        slot = torch.arange(built.col.numel(), dtype=built.col.dtype, device=built.col.device)
+    return built.rowptr, built.col, built.ptr.clone() if built.ptr is ptr else built.ptr, slot
 
 
 def _build_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -100,20 +100,11 @@ class RaggedGraph:
         if seen():
             return cls._traced(edges, weight, symmetric is True, is_coalesced)
         learned = weight is not None and weight.requires_grad and torch.is_grad_enabled()
-        known = False if learned else symmetric
-        built = csr.build(
-            edges, csr.Options(True, learned and not is_coalesced, known, is_coalesced, validate)
-        )
-        value, known = built.value, built.symmetric
+        built = csr.build(edges, csr.Options(True, learned, symmetric, is_coalesced, validate))
+        value = built.value
         if learned:
-            assert weight is not None
-            value = weight
-            if built.slot is not None:
-                value = csr.sum_by_slot(weight, built.slot, built.col.numel())
-            known = symmetric
-            if known is None:
-                known = csr.is_symmetric(built.rowptr, built.col, value.detach())
-        return cls(built.rowptr, built.col, value, built.ptr, built.order, bool(known))
+            value = weight if built.slot is None else csr.EntryValues.apply(weight, built)
+        return cls(built.rowptr, built.col, value, built.ptr, built.order, built.symmetric)
 
     @classmethod
     def _traced(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hierpool.graph import problems
 from hierpool.graph.csr import Built, Edges, Options, index_dtype, rows, sum_by_slot
 
 
@@ -13,7 +14,8 @@ def build(edges: Edges, options: Options) -> Built:
     row, col, weight, batch, _, n, num_graphs = edges
     check = options.validate or row.device.type == "cpu"
     if check:
-        _check_range(row, col, n)
+        _check_range("edge_index[0]", row, n)
+        _check_range("edge_index[1]", col, n)
     ptr, order = _graphs(batch, edges.ptr, n, num_graphs, check, row.device)
     if order is not None:
         rank = torch.empty_like(order)
@@ -22,44 +24,38 @@ def build(edges: Edges, options: Options) -> Built:
     if check:
         _check_blocks(row, col, ptr, order)
     dtype = index_dtype(n, row.numel())
-    ordered, cols, perm = row, col, None
-    if not options.coalesced:
-        perm = torch.argsort(row.to(torch.int64) * n + col, stable=True)
-        ordered, cols = row[perm], col[perm]
-    elif check and not _ascends(ordered, cols):
-        raise ValueError(
-            "edge_index was given with is_coalesced=True, but is not sorted by row and column without duplicates"
-        )
-    ordered, cols, slot = _merge(ordered, cols, perm, options.compact)
-    rowptr = torch.searchsorted(ordered.to(torch.int64), torch.arange(n + 1, device=row.device)).to(dtype)
-    value = _values(weight, slot, cols.numel(), merged=cols.numel() < row.numel() or not options.compact)
-    columns = cols.to(dtype, copy=True)
+    value, slot = weight, None
+    if options.coalesced and order is None:
+        if check and not _ascends(row, col):
+            raise problems.not_coalesced()
+    else:
+        edges_in_row_order = torch.argsort(row.to(torch.int64) * n + col, stable=True)
+        row, col, slot = _merge(row, col, edges_in_row_order, options.compact)
+        value = _values(weight, slot, col.numel(), merged=col.numel() < slot.numel())
+        slot = slot.to(dtype) if options.want_slot else None
+    rowptr = torch.searchsorted(row.to(torch.int64), torch.arange(n + 1, device=row.device)).to(dtype)
+    col = col.to(dtype, copy=True)
     symmetric = options.symmetric
     if symmetric is None:
-        symmetric = is_symmetric(rowptr, columns, value)
-    wanted = slot.to(dtype) if options.want_slot else None
-    return Built(rowptr, columns, value, ptr, order, wanted, symmetric)
+        symmetric = is_symmetric(rowptr, col, value)
+    return Built(rowptr, col, value, ptr, order, slot, symmetric)
 
 
-def _check_range(row: Tensor, col: Tensor, n: int) -> None:
-    for name, index in (("edge_index[0]", row), ("edge_index[1]", col)):
-        wrong = (index < 0) | (index >= n)
-        if bool(wrong.any()):
-            e = int(wrong.int().argmax())
-            raise ValueError(f"{name}[{e}] is {int(index[e])}, but there are {n} nodes, numbered from 0")
+def _check_range(name: str, index: Tensor, n: int) -> None:
+    wrong = (index < 0) | (index >= n)
+    if bool(wrong.any()):
+        e = int(wrong.int().argmax())
+        raise problems.out_of_range(name, e, index[e], n)
 
 
 def _check_blocks(row: Tensor, col: Tensor, ptr: Tensor, order: Tensor | None) -> None:
-    if ptr.numel() <= 2 or not row.numel():
+    if ptr.numel() <= 2:
         return
     first, second = (torch.searchsorted(ptr, end.to(torch.int64), right=True) for end in (row, col))
-    if bool((first != second).any()):
-        e = int((first != second).int().argmax())
-        i, j = (int(end[e] if order is None else order[end[e]]) for end in (row, col))
-        raise ValueError(
-            f"edge {e} joins node {i} of graph {int(first[e]) - 1} to node {j} of graph {int(second[e]) - 1};"
-            " the edges of a batch stay within its graphs"
-        )
+    wrong = first != second
+    if bool(wrong.any()):
+        e = int(wrong.int().argmax())
+        raise problems.crossing(int(row[e]), int(col[e]), ptr, order)
 
 
 def _graphs(
@@ -73,27 +69,21 @@ def _graphs(
     """The first node of each graph, and the order of nodes if ``batch`` is not sorted."""
     if ptr is not None:
         if check and (int(ptr[0]) != 0 or int(ptr[-1]) != n or bool((ptr.diff() < 0).any())):
-            raise ValueError(f"ptr must ascend from 0 to the number of nodes, {n}, got {_some(ptr)}")
+            raise problems.pointers("ptr", ptr, "nodes", n)
         return ptr, None
     if batch is None:
         return torch.tensor([0, n], device=device), None
     if num_graphs is None:
         num_graphs = int(batch.max()) + 1 if n else 0
-    if check and n:
-        low, high = (int(v) for v in torch.aminmax(batch))
-        if low < 0 or high >= num_graphs:
-            raise ValueError(
-                f"batch must lie between 0 and num_graphs - 1 = {num_graphs - 1}, got values from {low} to {high}"
-            )
+    if check:
+        wrong = (batch < 0) | (batch >= num_graphs)
+        if bool(wrong.any()):
+            i = int(wrong.int().argmax())
+            raise problems.batch_out_of_range(i, batch[i], num_graphs)
     ordered, order = batch, None
     if bool((batch.diff() < 0).any()):
         ordered, order = torch.sort(batch, stable=True)
     return torch.searchsorted(ordered, torch.arange(num_graphs + 1, device=device)), order
-
-
-def _some(t: Tensor) -> str:
-    values = t[:8].tolist()
-    return f"{values}"[:-1] + (", ...]" if t.numel() > 8 else "]")
 
 
 def _ascends(rows: Tensor, cols: Tensor) -> bool:
@@ -101,22 +91,17 @@ def _ascends(rows: Tensor, cols: Tensor) -> bool:
     return bool(later.all())
 
 
-def _merge(rows: Tensor, cols: Tensor, perm: Tensor | None, compact: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows and columns without duplicates, or with them, and the entry of each edge."""
-    place = torch.arange(rows.numel(), device=rows.device)
-    if perm is None:
-        return rows, cols, place
-    first = torch.ones_like(rows, dtype=torch.bool)
-    first[1:] = (rows[1:] != rows[:-1]) | (cols[1:] != cols[:-1])
+def _merge(row: Tensor, col: Tensor, perm: Tensor, compact: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows and columns in the order of ``perm``, without duplicates if ``compact``, and the entry of each edge."""
+    row, col = row[perm], col[perm]
+    first = torch.ones_like(row, dtype=torch.bool)
+    first[1:] = (row[1:] != row[:-1]) | (col[1:] != col[:-1])
+    entry = first.cumsum(0) - 1
     if compact:
-        entry = first.cumsum(0) - 1
-        rows, cols = rows[first], cols[first]
+        row, col = row[first], col[first]
     else:
-        entry = torch.where(first, place, 0)
-        entry = entry.cummax(0).values if entry.numel() else entry
-    slot = torch.empty_like(perm)
-    slot[perm] = entry
-    return rows, cols, slot
+        entry = first.nonzero().flatten()[entry]
+    return row, col, torch.empty_like(perm).index_copy(0, perm, entry)
 
 
 def _values(weight: Tensor | None, slot: Tensor, entries: int, merged: bool) -> Tensor | None:
@@ -136,26 +121,22 @@ def transpose(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:
-    """Whether the matrix equals its transpose, exactly."""
+    """Whether the matrix equals its transpose, bit for bit."""
     rowptr_t, col_t, source = transpose(rowptr, col)
-    return (
-        torch.equal(rowptr, rowptr_t)
-        and torch.equal(col, col_t)
-        and (value is None or torch.equal(value, value[source]))
-    )
+    if not (torch.equal(rowptr, rowptr_t) and torch.equal(col, col_t)):
+        return False
+    if value is None:
+        return True
+    bits = value.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[value.element_size()])
+    return torch.equal(bits, bits[source])
 
 
 def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool:
     """Whether the columns of every row ascend and differ."""
     n = rowptr.numel() - 1
     if int(rowptr[0]) != 0 or int(rowptr[-1]) != col.numel() or bool((rowptr.diff() < 0).any()):
-        raise ValueError(
-            f"rowptr must ascend from 0 to the number of entries, {col.numel()}, got {_some(rowptr)}"
-        )
-    wrong = (col < 0) | (col >= n)
-    if bool(wrong.any()):
-        e = int(wrong.int().argmax())
-        raise ValueError(f"col[{e}] is {int(col[e])}, but there are {n} nodes, numbered from 0")
+        raise problems.pointers("rowptr", rowptr, "entries", col.numel())
+    _check_range("col", col, n)
     _graphs(None, ptr, n, None, True, col.device)
     row = rows(rowptr, col.numel())
     _check_blocks(row, col, ptr, None)
