@@ -151,3 +151,161 @@ def test_a_link_loss_that_was_not_computed_is_nan(reduction: str, normalize: str
     x, adj, s = (torch.rand(2, 5, width, generator=generator) for width in (3, 5, 4))
     record = soft_pool(x, adj, s, link_loss=None)
     assert losses.link_prediction(record, reduction=reduction, normalize=normalize).isnan()
+
+
+CUT_LOSSES = ("mincut", "orthogonality", "modularity", "collapse")
+
+
+def written_out(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
+    """The losses of cuts from their papers' formulas, one graph at a time and with every matrix written out."""
+    _, adj, logits, mask = batch
+    values: dict[str, list[Tensor]] = {name: [] for name in CUT_LOSSES}
+    for b in range(len(adj)):
+        rows = mask[b] != 0
+        a, s = adj[b][rows][:, rows], logits[b, rows].softmax(-1)
+        n, k = s.shape
+        d = a.sum(1)
+        total, gram, eye = d.sum(), s.t() @ s, torch.eye(k, dtype=s.dtype)
+        values["mincut"].append(-(s.t() @ a @ s).trace() / (s.t() @ d.diag() @ s).trace())
+        values["orthogonality"].append((gram / gram.norm() - eye / math.sqrt(k)).norm())
+        values["modularity"].append(-(s.t() @ (a - torch.outer(d, d) / total) @ s).trace() / total)
+        values["collapse"].append(math.sqrt(k) / n * s.sum(0).norm() - 1)
+    return {name: torch.stack(parts).mean() for name, parts in values.items()}
+
+
+@pytest.mark.parametrize("name", CUT_LOSSES)
+def test_losses_of_cuts_are_their_formulas(name: str) -> None:
+    x, adj, logits, mask = make_batch(seed=3)
+    theirs_in, ours_in = logits.clone().requires_grad_(), logits.clone().requires_grad_()
+    theirs = written_out((x, adj, theirs_in, mask))[name]
+    ours = getattr(losses, name)(soft_pool(x, adj, ours_in, mask=mask))
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-14)
+    theirs.backward()
+    ours.backward()
+    torch.testing.assert_close(ours_in.grad, theirs_in.grad, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("sizes", [(8,), (6, 6, 6)])
+def test_losses_of_cuts_are_those_of_pyg(sizes: tuple[int, ...]) -> None:
+    pyg = pytest.importorskip("torch_geometric.nn", reason="torch_geometric (extra: pyg) is not installed")
+    x, adj, logits, mask = make_batch(
+        seed=4, sizes=sizes
+    )  # of equal sizes, where its collapse loss is the paper's
+    record = soft_pool(x, adj, logits, mask=mask)
+    mincut, orthogonality = pyg.dense_mincut_pool(x, adj, logits, mask)[2:]
+    torch.testing.assert_close(losses.mincut(record), mincut, rtol=1e-12, atol=0)
+    torch.testing.assert_close(losses.orthogonality(record), orthogonality, rtol=1e-12, atol=0)
+    dmon = pyg.DMoNPooling(3, 4).double().eval()
+    s = dmon.mlp(x).detach()
+    record = soft_pool(x, adj, s, mask=mask)
+    modularity, orthogonality, collapse = dmon(x, adj, mask)[3:]
+    for name, value in (
+        ("modularity", modularity),
+        ("orthogonality", orthogonality),
+        ("collapse", collapse),
+    ):
+        torch.testing.assert_close(getattr(losses, name)(record), value, rtol=1e-12, atol=1e-14)
+
+
+def test_losses_of_cuts_are_those_of_tgp() -> None:
+    tgp = pytest.importorskip("tgp.utils.losses", reason="torch-geometric-pool is not installed")
+    x, adj, logits, mask = make_batch(seed=5)
+    record = soft_pool(x, adj, logits, mask=mask)
+    s, valid = record.s, mask != 0
+    expected = {
+        "mincut": tgp.mincut_loss(adj, s, record.adj),
+        "orthogonality": tgp.orthogonality_loss(s),
+        "modularity": tgp.spectral_loss(adj, s, record.adj, valid),
+        "collapse": tgp.cluster_loss(s, valid),
+    }
+    for name, value in expected.items():  # its epsilon beside the degrees is 1e-8
+        torch.testing.assert_close(getattr(losses, name)(record), value, rtol=1e-7, atol=0)
+
+
+def test_losses_of_cuts_add_up_over_edge_types() -> None:
+    x, adj, logits, mask = make_batch()
+    stacked = torch.stack([adj, 3 * adj.square(), adj.transpose(1, 2)], 1)
+    together = soft_pool(x, stacked, logits, mask=mask)
+    for name in ("mincut", "modularity"):
+        loss = getattr(losses, name)
+        parts = [loss(soft_pool(x, stacked[:, r], logits, mask=mask)) for r in range(3)]
+        torch.testing.assert_close(loss(together), sum(parts))
+    for name in ("orthogonality", "collapse"):
+        loss = getattr(losses, name)
+        torch.testing.assert_close(loss(together), loss(soft_pool(x, adj, logits, mask=mask)))
+
+
+def test_perfect_clusters_have_the_best_losses() -> None:
+    clusters, each = 4, 5
+    label = torch.arange(clusters).repeat_interleave(each)
+    adj = (label[:, None] == label).double()[None]
+    logits = torch.where(label[:, None] == torch.arange(clusters), 0.0, -math.inf).double()[None]
+    logits.requires_grad_()
+    record = soft_pool(torch.zeros(1, len(label), 1).double(), adj, logits)
+    values = {name: getattr(losses, name)(record) for name in CUT_LOSSES}
+    assert values["mincut"].item() == -1.0
+    assert values["orthogonality"].item() == pytest.approx(0.0, abs=1e-15)
+    assert values["modularity"].item() == pytest.approx(1 / clusters - 1)
+    assert values["collapse"].item() == pytest.approx(0.0, abs=1e-15)
+    sum(values.values()).backward()
+    assert logits.grad is not None
+    assert logits.grad.isfinite().all()
+    together = torch.zeros_like(logits) - torch.arange(clusters) * 1e3
+    one = soft_pool(torch.zeros(1, len(label), 1).double(), adj, together)
+    assert losses.collapse(one).item() == pytest.approx(math.sqrt(clusters) - 1)
+    assert losses.orthogonality(one).item() == pytest.approx(math.sqrt(2 - 2 / math.sqrt(clusters)))
+
+
+@pytest.mark.parametrize(
+    ("name", "case"),
+    [(name, case) for name in CUT_LOSSES for case in ("no graphs", "no nodes", "no valid nodes")]
+    + [("mincut", "no edges"), ("modularity", "no edges")],
+)
+def test_losses_of_cuts_of_nothing_are_zero(name: str, case: str) -> None:
+    b, n = {"no graphs": (0, 3), "no nodes": (2, 0)}.get(case, (2, 3))
+    mask = torch.zeros(b, n) if case == "no valid nodes" else None
+    logits = torch.eye(3)[:n].expand(b, n, 3).contiguous().requires_grad_()
+    loss = getattr(losses, name)(soft_pool(torch.zeros(b, n, 2), torch.zeros(b, n, n), logits, mask=mask))
+    assert loss.item() == 0.0
+    loss.backward()
+    assert logits.grad is not None
+    assert logits.grad.eq(0).all()
+
+
+def test_orthogonality_needs_the_gram_matrix() -> None:
+    x, adj, logits, mask = make_batch()
+    record = soft_pool(x, adj, logits, mask=mask, link_loss=None)
+    with pytest.raises(ValueError, match="record must have gram, got None; call soft_pool with gram=True"):
+        losses.orthogonality(record)
+    assert losses.modularity(record).isfinite()
+
+
+@pytest.mark.parametrize("reduction", losses.REDUCTIONS)
+def test_ragged_records_are_normalised_as_padded_ones(reduction: str) -> None:
+    x, adj, logits, mask = (t[:, :7] for t in make_batch())  # no more padding than the largest graph needs
+    adj = adj[..., :7]
+    dense = soft_pool(x, adj, logits, mask=mask)
+    ragged = dense._replace(s=dense.s[mask])
+    for normalize in (None, "numel", "valid"):
+        options = {"reduction": reduction, "normalize": normalize}
+        theirs, ours = (losses.link_prediction(record, **options) for record in (dense, ragged))
+        torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
+    for normalize in (None, "padded", "valid"):
+        options = {"reduction": reduction, "normalize": normalize}
+        theirs, ours = (losses.entropy(record, **options) for record in (dense, ragged))
+        torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
+    for name in CUT_LOSSES:
+        torch.testing.assert_close(
+            getattr(losses, name)(ragged), getattr(losses, name)(dense), rtol=0, atol=0
+        )
+
+
+def test_a_ragged_batch_of_no_graphs_has_no_loss() -> None:
+    record = soft_pool(torch.zeros(0, 3, 2), torch.zeros(0, 3, 3), torch.zeros(0, 3, 4))
+    ragged = record._replace(s=record.s.reshape(0, 4))
+    for normalize in (None, "numel", "valid"):
+        for reduction in losses.REDUCTIONS:
+            assert losses.link_prediction(ragged, reduction=reduction, normalize=normalize).item() == 0.0
+    assert losses.entropy(ragged, normalize="padded").item() == 0.0
+    for name in CUT_LOSSES:
+        assert getattr(losses, name)(ragged).item() == 0.0
