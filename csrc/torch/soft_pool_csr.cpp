@@ -25,7 +25,7 @@ PoolBatch batch_of(const Tensor& s, const Tensor& x, const OptionalTensor& value
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Returns s, x, adj, gram, vectors, scalars, total_entropy, link_norm, m.
-Outputs soft_pool_csr_forward(Tensor logits, Tensor x, Tensor rowptr, Tensor col, OptionalTensor value,
+Outputs soft_pool_csr_forward(Tensor logits, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col,
                               Tensor ptr, double temperature, bool given, bool symmetric, bool want_gram,
                               bool want_link, bool want_entropy, bool mean, bool save) {
   SoftPoolForward f{};
@@ -42,7 +42,7 @@ Outputs soft_pool_csr_forward(Tensor logits, Tensor x, Tensor rowptr, Tensor col
 std::tuple<Tensor, Tensor, Tensor> soft_pool_csr_backward(
     OptionalTensor ds, OptionalTensor dx, OptionalTensor dadj, OptionalTensor dgram, OptionalTensor dvectors,
     OptionalTensor dscalars, OptionalTensor dtotal_entropy, OptionalTensor dlink_norm, Tensor s, Tensor gram,
-    Tensor link_norm, Tensor m, Tensor x, Tensor rowptr, Tensor col, OptionalTensor value, Tensor ptr,
+    Tensor link_norm, Tensor m, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col, Tensor ptr,
     OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor value_t, double temperature, bool given,
     bool mean, bool need_logits, bool need_x, bool need_value) {
   SoftPoolBackward f{};
@@ -64,14 +64,14 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_csr_backward(
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
-      "soft_pool_csr_forward(Tensor logits, Tensor x, Tensor rowptr, Tensor col, Tensor? value, Tensor ptr,"
+      "soft_pool_csr_forward(Tensor logits, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr,"
       " float temperature, bool given, bool symmetric, bool want_gram, bool want_link, bool want_entropy,"
       " bool mean, bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "soft_pool_csr_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
       " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram, Tensor "
       "link_norm,"
-      " Tensor m, Tensor x, Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, Tensor? rowptr_t,"
+      " Tensor m, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr, Tensor? rowptr_t,"
       " Tensor? col_t, Tensor? value_t, float temperature, bool given, bool mean, bool need_logits, bool "
       "need_x,"
       " bool need_value) -> (Tensor, Tensor, Tensor)");

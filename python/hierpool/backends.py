@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
-OPS = ("csr", "soft_pool_dense")
+OPS = ("csr", "soft_pool_dense", "soft_pool_csr")
 
 
 class Backend(NamedTuple):

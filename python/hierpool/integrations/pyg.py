@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.ops.soft_pool_dense import pooled_means
+from hierpool.ops.soft_pool import pooled_means
 
 
 def _promote(name: str, value: Tensor) -> Tensor:

@@ -1,5 +1,5 @@
 """Operators: schema, shape function, fake kernel, autograd and public function, one file each."""
 
-from hierpool.ops.soft_pool_dense import soft_pool
+from hierpool.ops.soft_pool import soft_pool
 
 __all__ = ["soft_pool"]

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierpool.graph import RaggedGraph
+
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 ADJ_DTYPES = (*FLOATS, torch.bool, torch.int8, torch.uint8)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
@@ -79,6 +81,22 @@ def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
     for name, value in (("x", x), ("adj", adj), ("mask", mask), ("num_nodes", num_nodes)):
         if value is not None and value.device != s.device:
             raise ValueError(f"{name} must be on the device of s, {s.device}, got {value.device}")
+
+
+def check_ragged(x: Any, graph: RaggedGraph, s: Any) -> None:
+    """Check types, shapes and devices of a ragged batch."""
+    check_tensor("x", x, FLOATS)
+    check_tensor("s", s, FLOATS)
+    n = graph.num_nodes
+    if s.dim() != 2 or s.size(0) != n:
+        raise ValueError(f"s must have shape [N, K] = [{n}, K] to match the graph, got {_shape(s)}")
+    if s.size(1) == 0:
+        raise ValueError(f"s must have at least one cluster in its last dimension, got shape {_shape(s)}")
+    if x.dim() != 2 or x.size(0) != n:
+        raise ValueError(f"x must have shape [N, F] = [{n}, F] to match the graph, got {_shape(x)}")
+    for name, device in (("x", x.device), ("adj", graph.device)):
+        if device != s.device:
+            raise ValueError(f"{name} must be on the device of s, {s.device}, got {device}")
 
 
 def temperature_tensor(temperature: Any, given: bool, s: Tensor) -> Tensor | None:

@@ -1,5 +1,6 @@
 """The operators in plain PyTorch: the oracle of every test and the fallback of every machine."""
 
+from hierpool.reference.soft_pool_csr import soft_pool_csr, soft_pool_csr_backward
 from hierpool.reference.soft_pool_dense import soft_pool_dense, soft_pool_dense_backward
 
-__all__ = ["soft_pool_dense", "soft_pool_dense_backward"]
+__all__ = ["soft_pool_csr", "soft_pool_csr_backward", "soft_pool_dense", "soft_pool_dense_backward"]

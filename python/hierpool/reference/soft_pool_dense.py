@@ -97,7 +97,7 @@ def soft_pool_dense(
     """
     acc = accumulation_dtype(logits, x, adj)
     valid = valid_rows(logits, mask, num_nodes)
-    s = _assign(logits.to(acc), valid, temperature, given).to(logits.dtype)
+    s = assign(logits.to(acc), valid, temperature, given).to(logits.dtype)
     p = s.to(acc)
     a = _select(adj, valid, acc)
     features = x.to(acc)
@@ -113,7 +113,7 @@ def soft_pool_dense(
     vectors = torch.cat([p.sum(1, keepdim=True), volume], 1)
 
     rows = p.new_full((p.size(0),), p.size(1)) if valid is None else valid.sum(-1).to(acc)
-    entropy = _entropy(p) if want_entropy else torch.full_like(rows, torch.nan)
+    entropy = row_entropy(p).sum(-1) if want_entropy else torch.full_like(rows, torch.nan)
     cut_degree = (degree * p.square().sum(-1)[:, None]).sum(-1)
     adj_sq = a.square().sum((-1, -2), dtype=torch.float64)
     if want_link:
@@ -128,13 +128,14 @@ def soft_pool_dense(
     )
     entropy_count, link_count = mean_counts(logits, mean)
     total_entropy = entropy.sum() / entropy_count
-    link_norm = (_root(link_sq.sum(0)) / link_count).to(acc)
+    link_norm = (safe_root(link_sq.sum(0)) / link_count).to(acc)
     symmetric = (a == a.transpose(-1, -2)).all(-1).all(-1)
     pooled = (p_t @ features).to(x.dtype)
     return DenseForward(s, pooled, adj_pooled, gram, vectors, scalars, total_entropy, link_norm, m, symmetric)
 
 
-def _assign(logits: Tensor, valid: Tensor | None, temperature: Tensor | None, given: bool) -> Tensor:
+def assign(logits: Tensor, valid: Tensor | None, temperature: Tensor | None, given: bool) -> Tensor:
+    """S on valid rows, zero elsewhere."""
     if not given:
         if valid is not None:  # NaN or inf in padding must not reach the gradient of softmax
             logits = torch.where(valid[..., None], logits, logits.new_zeros(()))
@@ -143,12 +144,12 @@ def _assign(logits: Tensor, valid: Tensor | None, temperature: Tensor | None, gi
     return logits if valid is None else torch.where(valid[..., None], logits, logits.new_zeros(()))
 
 
-def _entropy(p: Tensor) -> Tensor:
-    """Row entropies summed per graph; 0 log 0 is 0 and has gradient 0."""
-    return -(p * torch.where(p > 0, p, p.new_ones(())).log()).sum((-1, -2))
+def row_entropy(p: Tensor) -> Tensor:
+    """Entropy of each row; 0 log 0 is 0 and has gradient 0."""
+    return -(p * torch.where(p > 0, p, p.new_ones(())).log()).sum(-1)
 
 
-def _root(square: Tensor) -> Tensor:
+def safe_root(square: Tensor) -> Tensor:
     """Square root whose gradient at 0 is 0; NaN stays NaN."""
     zero = square == 0
     return torch.where(zero, square.new_zeros(()), torch.where(zero, square.new_ones(()), square).sqrt())

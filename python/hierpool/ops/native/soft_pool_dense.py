@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 
-def _rows(t: Tensor) -> Tensor:
+def rows(t: Tensor) -> Tensor:
     """``t`` with a contiguous last dimension and rows that do not overlap, copied only if it is not so already."""
     if t.is_contiguous():
         return t
-    width, rows = t.size(-1), t.size(-2)
-    fine = (width <= 1 or t.stride(-1) == 1) and (rows <= 1 or t.stride(-2) >= width)
+    width, count = t.size(-1), t.size(-2)
+    fine = (width <= 1 or t.stride(-1) == 1) and (count <= 1 or t.stride(-2) >= width)
     return t if fine else t.contiguous()
 
 
-def _contiguous(t: Tensor | None) -> Tensor | None:
+def contiguous(t: Tensor | None) -> Tensor | None:
     return None if t is None else t.contiguous()
 
 
@@ -36,11 +36,11 @@ def forward(
 ) -> tuple[Tensor, ...]:
     """The outputs of the operator."""
     return torch.ops.hierpool_native.soft_pool_dense_forward.default(
-        _rows(logits),
-        _rows(x),
-        _rows(adj),
-        _contiguous(mask),
-        _contiguous(num_nodes),
+        rows(logits),
+        rows(x),
+        rows(adj),
+        contiguous(mask),
+        contiguous(num_nodes),
         1.0 if temperature is None else float(temperature),
         given,
         -1 if symmetric is None else int(symmetric),
@@ -70,16 +70,16 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients to logits, features and adjacency; of size 0 where they are not needed."""
     return torch.ops.hierpool_native.soft_pool_dense_backward.default(
-        *map(_contiguous, grads),
+        *map(contiguous, grads),
         s,
         gram,
         link_norm,
         m,
         is_symmetric,
-        _rows(x),
-        _rows(adj),
-        _contiguous(mask),
-        _contiguous(num_nodes),
+        rows(x),
+        rows(adj),
+        contiguous(mask),
+        contiguous(num_nodes),
         1.0 if temperature is None else float(temperature),
         given,
         mean,

@@ -1,0 +1,95 @@
+"""``hierpool::soft_pool_csr`` by the C++ kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hierpool.ops.native.soft_pool_dense import contiguous, rows
+from hierpool.reference.soft_pool_dense import accumulation_dtype
+
+
+def _accumulated(value: Tensor | None, logits: Tensor, x: Tensor) -> Tensor | None:
+    """The entries in the accumulation type."""
+    return None if value is None else value.to(accumulation_dtype(logits, x, value)).contiguous()
+
+
+def forward(
+    logits: Tensor,
+    x: Tensor,
+    value: Tensor | None,
+    rowptr: Tensor,
+    col: Tensor,
+    ptr: Tensor,
+    rowptr_t: Tensor | None,
+    col_t: Tensor | None,
+    value_t: Tensor | None,
+    temperature: Tensor | None,
+    given: bool,
+    symmetric: bool,
+    want_gram: bool,
+    want_link: bool,
+    want_entropy: bool,
+    mean: bool,
+    save: bool,
+) -> tuple[Tensor, ...]:
+    """The outputs of the operator."""
+    return torch.ops.hierpool_native.soft_pool_csr_forward.default(
+        rows(logits),
+        rows(x),
+        _accumulated(value, logits, x),
+        rowptr,
+        col,
+        ptr,
+        1.0 if temperature is None else float(temperature),
+        given,
+        symmetric,
+        want_gram,
+        want_link,
+        want_entropy,
+        mean,
+        save,
+    )
+
+
+def backward(
+    grads: tuple[Tensor | None, ...],
+    s: Tensor,
+    gram: Tensor,
+    link_norm: Tensor,
+    m: Tensor,
+    x: Tensor,
+    value: Tensor | None,
+    rowptr: Tensor,
+    col: Tensor,
+    ptr: Tensor,
+    rowptr_t: Tensor | None,
+    col_t: Tensor | None,
+    value_t: Tensor | None,
+    temperature: Tensor | None,
+    given: bool,
+    mean: bool,
+    needs: tuple[bool, bool, bool],
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients to logits, features and entries; of size 0 where they are not needed."""
+    weight_t = None if value_t is None else value_t.to(m.dtype)
+    dlogits, dx, dvalue = torch.ops.hierpool_native.soft_pool_csr_backward.default(
+        *map(contiguous, grads),
+        s,
+        gram,
+        link_norm,
+        m,
+        rows(x),
+        _accumulated(value, s, x),
+        rowptr,
+        col,
+        ptr,
+        rowptr_t,
+        col_t,
+        weight_t,
+        1.0 if temperature is None else float(temperature),
+        given,
+        mean,
+        *needs,
+    )
+    return dlogits, dx, dvalue.to((s if value is None else value).dtype)
