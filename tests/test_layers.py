@@ -21,7 +21,7 @@ OPS = BACKENDS | {"hierpool.ops", "hierpool.losses", "hierpool.reference"}
 NN = OPS | {"hierpool.nn"}
 TRAINING = NN | {"hierpool", "hierpool.models", "hierpool.data", "hierpool.integrations"}
 ALLOWED = {
-    "hierpool": OPS | {"hierpool.integrations"},
+    "hierpool": OPS | {"hierpool.integrations", "hierpool.functional"},
     "hierpool._version": set(),
     "hierpool._extras": set(),
     "hierpool._tracing": set(),
@@ -32,6 +32,7 @@ ALLOWED = {
     "hierpool.graph": BASE | {"hierpool.backends"},
     "hierpool.ops": BACKENDS | {"hierpool.reference", "hierpool._native"},
     "hierpool.losses": BASE,
+    "hierpool.functional": OPS,
     "hierpool.integrations": OPS,
     "hierpool.nn": OPS,
     "hierpool.models": NN,

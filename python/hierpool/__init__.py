@@ -2,9 +2,18 @@
 
 from hierpool._version import __version__
 from hierpool.backends import explain
+from hierpool.functional import diff_pool
 from hierpool.graph import RaggedGraph
 from hierpool.integrations.pyg import dense_diff_pool
 from hierpool.ops import soft_pool
 from hierpool.record import SoftPoolRecord
 
-__all__ = ["RaggedGraph", "SoftPoolRecord", "__version__", "dense_diff_pool", "explain", "soft_pool"]
+__all__ = [
+    "RaggedGraph",
+    "SoftPoolRecord",
+    "__version__",
+    "dense_diff_pool",
+    "diff_pool",
+    "explain",
+    "soft_pool",
+]

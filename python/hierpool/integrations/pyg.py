@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.ops.soft_pool import pooled_means
+from hierpool.ops.soft_pool import pool_fields
 
 
 def _promote(name: str, value: Tensor) -> Tensor:
@@ -58,7 +58,16 @@ def dense_diff_pool(
         mask = mask.reshape(s.size(0), s.size(1))
     if adj.dim() != 3:
         raise ValueError(f"adj must have shape [B, N, N] or [N, N], got {tuple(adj.shape)}")
-    out, out_adj, ent_loss, link_loss = pooled_means(x, adj, s, mask, symmetric, bool(normalize), backend)
+    out, out_adj, ent_loss, link_loss = pool_fields(
+        ("x", "adj", "total_entropy", "link_norm"),
+        x,
+        adj,
+        s,
+        mask,
+        symmetric=symmetric,
+        mean=bool(normalize),
+        backend=backend,
+    )
     if not normalize:  # PyG's flag is for the link loss alone
         ent_loss = ent_loss / max(s.size(0) * s.size(1), 1)
     dtype = torch.promote_types(x.dtype, s.dtype)

@@ -31,7 +31,6 @@ _GRADIENTS = (
     "Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors, Tensor? dscalars, Tensor? dtotal_entropy,"
     " Tensor? dlink_norm"
 )
-_POOLED = (1, 2, 6, 7)  # pooled x and adj, total entropy and link norm
 
 
 class SoftPoolOperator(Operator):
@@ -49,6 +48,7 @@ class SoftPoolOperator(Operator):
             " bool given, bool mean, bool need_logits, bool need_x, bool need_edges, str backend)"
             " -> (Tensor, Tensor, Tensor)"
         )
+        self._functions: dict[tuple[str, ...], type[torch.autograd.Function]] = {}
         self._x = _FIELDS + 3 + saved.count("Tensor")  # place of x among the backward's arguments
 
     def check_values(self, *args: Any) -> None:
@@ -126,22 +126,22 @@ class SoftPoolOperator(Operator):
             *(None,) * (-1 - _TEMPERATURE),
         )
 
-    def make_functions(self) -> None:
-        """Register, and make the variant with few outputs."""
-        self.register()
-        self.pooled_function = self.make_function(_POOLED)
-
     def record(self, args: tuple[Any, ...]) -> SoftPoolRecord:
         """All fields."""
         out = self(args, args[_SAVE])
         return SoftPoolRecord(out[0], out[1], out[2], out[3] if args[_WANT_GRAM] else None, *out[4:_FIELDS])
 
-    def pooled(self, args: tuple[Any, ...]) -> tuple[Tensor, ...]:
-        """Pooled x and adj, total entropy and link norm alone."""
-        if args[_SAVE] and not seen() and not transformed():
-            return self.pooled_function.apply(*args)
-        out = self(args, args[_SAVE])
-        return tuple(out[i] for i in _POOLED)
+    def fields(self, args: tuple[Any, ...], names: tuple[str, ...]) -> tuple[Tensor, ...]:
+        """Some fields of the record, in the order of the record."""
+        if not args[_SAVE] or seen() or transformed():
+            out = self(args, args[_SAVE])
+            return tuple(out[SoftPoolRecord._fields.index(name)] for name in names)
+        function = self._functions.get(names)
+        if function is None:
+            function = self.make_function(tuple(map(SoftPoolRecord._fields.index, names)))
+            self._functions[names] = function
+        output: tuple[Tensor, ...] = function.apply(*args)
+        return output
 
 
 def options(

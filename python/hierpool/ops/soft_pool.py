@@ -92,22 +92,22 @@ def soft_pool(
     return record if adj.order is None else record._replace(s=adj.in_callers_order(record.s))
 
 
-def pooled_means(
+def pool_fields(
+    names: tuple[str, ...],
     x: Tensor,
     adj: Tensor | RaggedGraph,
     s: Tensor,
     mask: Tensor | None = None,
-    symmetric: bool | None = None,
-    mean: bool = True,
-    backend: str = "auto",
+    **options: Any,
 ) -> tuple[Tensor, ...]:
-    """Pooled x and adj, total entropy and link norm, for drop-ins.
+    """Some fields of the record, by their names in its order: each more costs a small batch time.
 
-    If ``mean``, the entropy is divided by :math:`B N` and the link norm by :math:`B N^2`, :math:`N` the rows of a
-    padded graph, or the nodes of the largest of a ragged batch.
+    Options are those of :func:`soft_pool`, and ``mean``: divide ``total_entropy`` by :math:`B N` and ``link_norm`` by
+    :math:`B N^2`, with :math:`N` the rows of a padded graph, or the nodes of the largest of a ragged batch. Rows of
+    ``s`` stay in the order of a ragged graph's matrix.
     """
-    options: dict[str, Any] = {"backend": backend, "mean": mean}
-    if isinstance(adj, RaggedGraph):
-        return soft_pool_csr.soft_pool_csr.pooled(soft_pool_csr.arguments(x, adj, s, **options))
-    args = soft_pool_dense.arguments(x, adj, s, mask, symmetric=symmetric, **options)
-    return soft_pool_dense.soft_pool_dense.pooled(args)
+    if not isinstance(adj, RaggedGraph):
+        args = soft_pool_dense.arguments(x, adj, s, mask, **options)
+        return soft_pool_dense.soft_pool_dense.fields(args, names)
+    args = soft_pool_csr.arguments(x, adj, s, **options)
+    return soft_pool_csr.soft_pool_csr.fields(args, names)

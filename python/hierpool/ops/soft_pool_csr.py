@@ -50,7 +50,7 @@ class SoftPoolCsr(SoftPoolOperator):
 
 
 soft_pool_csr = SoftPoolCsr()
-soft_pool_csr.make_functions()
+soft_pool_csr.register()
 
 
 def arguments(

@@ -63,7 +63,7 @@ class SoftPoolDense(SoftPoolOperator):
 
 
 soft_pool_dense = SoftPoolDense()
-soft_pool_dense.make_functions()
+soft_pool_dense.register()
 
 
 def arguments(

@@ -1,0 +1,173 @@
+"""Pooling functions in the style of PyTorch Geometric, on sparse graphs."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool.graph import RaggedGraph
+from hierpool.ops.soft_pool import pool_fields
+
+NORMALIZATIONS = ("pyg", "valid", None)
+
+
+class SparsePooled(NamedTuple):
+    """The coarsened graphs as the next sparse layer takes them: cluster ``k`` of graph ``b`` is node ``b K + k``."""
+
+    x: Tensor  # [B K, F]
+    edge_index: Tensor  # int64 [2, B K^2], or fewer with `drop`, sorted by row, then by column
+    edge_weight: Tensor  # one per column of edge_index, in the dtype of adj
+    batch: Tensor  # int64 [B K]: graph of each cluster
+    mask: Tensor  # bool [B K]: whether anything is assigned to the cluster
+
+
+class DiffPoolResult(NamedTuple):
+    """What :func:`diff_pool` returns; it begins as what PyG's ``dense_diff_pool`` returns."""
+
+    x: Tensor  # [B, K, F]
+    adj: Tensor  # [B, K, K]
+    link_loss: Tensor | None  # 0-d, or None if it was not asked for
+    ent_loss: Tensor | None  # 0-d, or None if it was not asked for
+    s: Tensor  # [N, K]
+    sparse: SparsePooled | None = None  # with sparse_output=True
+
+
+def diff_pool(
+    x: Tensor,
+    edge_index: Tensor | RaggedGraph,
+    s: Tensor,
+    edge_weight: Tensor | None = None,
+    batch: Tensor | None = None,
+    *,
+    ptr: Tensor | None = None,
+    batch_size: int | None = None,
+    temperature: float | Tensor = 1.0,
+    link_loss: Literal["frobenius"] | None = "frobenius",
+    entropy: bool = True,
+    normalize: Literal["pyg", "valid"] | None = "pyg",
+    symmetric: bool | None = None,
+    sparse_output: bool = False,
+    drop: float | None = None,
+    backend: str = "auto",
+) -> DiffPoolResult:
+    r"""DiffPool on a batch of sparse graphs: no padding, no ``N x N``, no ``E x K``, memory :math:`O(E + N K)`.
+
+    .. math::
+        S = \mathrm{softmax}(L / T), \quad X' = S^T X, \quad A' = S^T A S, \quad
+        L_{LP} = \frac{1}{c} \Bigl( \sum_b \| A_b - S_b S_b^T \|_F^2 \Bigr)^{1/2}, \quad
+        L_E = \frac{1}{c'} \sum_i H(s_i)
+
+    Args:
+        x: node features, ``[N, F]``, of all graphs of the batch.
+        edge_index: ends of each edge, int64 ``[2, E]``, as PyTorch Geometric has them, both directions of an
+            undirected edge; duplicates are summed. Or a sparse matrix of ``torch.sparse``. Or a
+            :class:`hierpool.RaggedGraph`, which a loader can have made.
+        s: assignment logits :math:`L`, ``[N, K]``.
+        edge_weight: weights of the edges, ``[E]``; ``None``: 1. Gradients flow to them.
+        batch: graph of each node, ``[N]``, sorted or not; ``None``: one graph.
+        ptr: first node of each graph, ``[B + 1]``, instead of ``batch``.
+        batch_size: number of graphs; ``None``: one more than the largest in ``batch``. Needed under
+            ``torch.compile`` with ``batch``.
+        temperature: :math:`T > 0`, a float or a 0-d tensor.
+        link_loss: ``"frobenius"``, or ``None`` to skip it.
+        entropy: whether to compute the entropy loss.
+        normalize: the divisors of the losses. ``"pyg"``: those of ``dense_diff_pool`` on the batch padded to its
+            largest graph, :math:`c = B N_{max}^2`, :math:`c' = B N_{max}`; changing from dense to sparse changes no
+            value. ``"valid"``: :math:`c = \sum_b n_b^2`, :math:`c' = N`. ``None``: 1.
+        symmetric: whether every adjacency equals its transpose; ``None`` finds out, exactly.
+        sparse_output: also return the coarsened graphs as ``edge_index``, weights and ``batch``.
+        drop: with ``sparse_output``, leave out entries of absolute value at most this, which waits for the device;
+            ``None``: all :math:`B K^2` entries are returned.
+        backend: see :func:`hierpool.soft_pool`.
+
+    Returns:
+        ``(x, adj, link_loss, ent_loss, s, sparse)``; ``adj`` has the dtype of ``s``.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+
+    Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
+    """
+    if normalize not in NORMALIZATIONS:
+        raise ValueError(f"normalize must be 'pyg', 'valid' or None, got {normalize!r}")
+    if drop is not None and not sparse_output:
+        raise ValueError(f"drop has a meaning with sparse_output=True only, got drop={drop}")
+    graph = _graph(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
+    assignment, pooled, adj, *vectors, total_entropy, link_norm = pool_fields(
+        _WITH_SIZES if sparse_output else _FIELDS,
+        x,
+        graph,
+        s,
+        temperature=temperature,
+        link_loss=link_loss,
+        entropy=entropy,
+        mean=normalize == "pyg",
+        backend=backend,
+    )
+    if normalize == "valid":
+        link_norm = link_norm / graph.ptr.diff().square().sum().clamp(min=1)
+        total_entropy = total_entropy / max(graph.num_nodes, 1)
+    dtype = torch.promote_types(x.dtype, s.dtype)
+    adj = adj.to(s.dtype)
+    return DiffPoolResult(
+        pooled,
+        adj,
+        link_norm.to(dtype) if link_loss else None,
+        total_entropy.to(dtype) if entropy else None,
+        graph.in_callers_order(assignment),
+        _sparse(pooled, adj, vectors[0].select(1, 0) > 0, drop) if sparse_output else None,
+    )
+
+
+_FIELDS = ("s", "x", "adj", "total_entropy", "link_norm")
+_WITH_SIZES = ("s", "x", "adj", "vectors", "total_entropy", "link_norm")
+
+
+def _graph(
+    x: Tensor,
+    edge_index: Tensor | RaggedGraph,
+    edge_weight: Tensor | None,
+    batch: Tensor | None,
+    ptr: Tensor | None,
+    batch_size: int | None,
+    symmetric: bool | None,
+) -> RaggedGraph:
+    """The graph that the arguments describe."""
+    sparse = isinstance(edge_index, Tensor) and edge_index.layout is not torch.strided
+    if sparse or isinstance(edge_index, RaggedGraph):
+        alone = {"edge_weight": edge_weight, "batch": batch, "batch_size": batch_size}
+        alone |= {} if sparse else {"ptr": ptr, "symmetric": symmetric}
+        for name, value in alone.items():
+            if value is not None:
+                kind = "sparse matrix" if sparse else "RaggedGraph"
+                raise ValueError(f"{name} must be None if edge_index is a {kind}, got {value!r:.40}")
+    if isinstance(edge_index, RaggedGraph):
+        return edge_index
+    if sparse:
+        return RaggedGraph.from_sparse(edge_index, ptr=ptr, symmetric=symmetric)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    return RaggedGraph.from_edge_index(
+        edge_index,
+        x.size(0),
+        edge_weight=edge_weight,
+        batch=batch,
+        ptr=ptr,
+        num_graphs=batch_size,
+        symmetric=symmetric,
+    )
+
+
+def _sparse(x: Tensor, adj: Tensor, mask: Tensor, drop: float | None) -> SparsePooled:
+    """Clusters ``x [B, K, F]``, ``adj [B, K, K]``, ``mask [B, K]`` as nodes of one graph."""
+    b, k = mask.shape
+    node = torch.arange(b * k, device=x.device).view(b, k)
+    ends = torch.stack([node[:, :, None].expand(b, k, k), node[:, None, :].expand(b, k, k)])
+    edge_index, edge_weight = ends.reshape(2, -1), adj.reshape(-1)
+    if drop is not None:
+        kept = edge_weight.abs() > drop
+        edge_index, edge_weight = edge_index[:, kept], edge_weight[kept]
+    graph = torch.arange(b, device=x.device)[:, None].expand(b, k).reshape(-1)
+    return SparsePooled(x.flatten(0, 1), edge_index, edge_weight, graph, mask.flatten())
