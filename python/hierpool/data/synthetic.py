@@ -1,0 +1,212 @@
+"""Large random graphs, for tests and benchmarks: planted communities and skewed degrees.
+
+Undirected (both directions are stored), without weights, self-loops or duplicates, with an exact number of edges, and
+the same for the same seed. Memory at the peak is about 80 bytes for every undirected edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool.graph import RaggedGraph
+
+_CHUNK = 1 << 16  # draws at a time, which stay in a cache
+_LEAST = 256  # draws in a round, so that the last missing pairs of a dense graph are found
+_ROUNDS = 100
+Draw = Callable[[int], tuple[Tensor, Tensor]]
+
+
+class PlantedGraph(NamedTuple):
+    """A graph and the communities it was made from."""
+
+    graph: RaggedGraph
+    labels: Tensor  # [N] int64
+
+
+def stochastic_block_model(
+    num_nodes: int,
+    communities: int,
+    *,
+    mean_degree: float,
+    mixing: float,
+    seed: int = 0,
+    shuffle: bool = True,
+) -> PlantedGraph:
+    r"""A planted partition: communities of equal size, and a given share of the edges between them.
+
+    Of the :math:`m = N \cdot` ``mean_degree`` :math:`/ 2` undirected edges, ``mixing`` :math:`\cdot m` are drawn among
+    all pairs of nodes in different communities and the others among all pairs in the same one, each pair at most once.
+
+    Args:
+        num_nodes: N.
+        communities: number of them; their sizes differ by at most one.
+        mean_degree: neighbours of a node on average.
+        mixing: share of the edges that join different communities, 0 to 1.
+        seed: of the draws.
+        shuffle: number the nodes at random; otherwise community by community.
+
+    Returns:
+        The graph, and the community of every node.
+
+    Raises:
+        ValueError: an argument is out of range, or there are too few pairs for so many edges.
+
+    Source: Condon and Karp, "Algorithms for graph partitioning on the planted partition model", Random Structures &
+    Algorithms 18, 2001.
+    """
+    _check_nodes(num_nodes)
+    if not 1 <= communities <= num_nodes:
+        raise ValueError(f"communities must lie between 1 and num_nodes = {num_nodes}, got {communities}")
+    if not 0 <= mixing <= 1:
+        raise ValueError(f"mixing must lie between 0 and 1, got {mixing}")
+    label = torch.arange(num_nodes) * communities // num_nodes
+    size = label.bincount(minlength=communities)
+    first = size.cumsum(0) - size
+    edges = _count_edges(num_nodes, mean_degree)
+    between = round(edges * mixing)
+    pairs_inside = int((size * (size - 1)).sum()) // 2
+    _check_room("inside communities", edges - between, pairs_inside)
+    _check_room("between communities", between, num_nodes * (num_nodes - 1) // 2 - pairs_inside)
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw_inside(count: int) -> tuple[Tensor, Tensor]:
+        i = torch.randint(num_nodes, (count,), generator=generator)
+        community = label[i]
+        # Wide numbers modulo the size: its remainders differ in frequency by less than N / 2^62.
+        j = first[community] + torch.randint(1 << 62, (count,), generator=generator) % size[community]
+        return i, j
+
+    def draw_between(count: int) -> tuple[Tensor, Tensor]:
+        i, j = torch.randint(num_nodes, (2, count), generator=generator)
+        different = label[i] != label[j]
+        return i[different], j[different]
+
+    keys = torch.cat(
+        [
+            _distinct(draw_inside, edges - between, num_nodes, generator),
+            _distinct(draw_between, between, num_nodes, generator),
+        ]
+    )
+    graph, order = _graph(keys, num_nodes, generator if shuffle else None)
+    return PlantedGraph(
+        graph, label if order is None else torch.empty_like(label).index_copy(0, order, label)
+    )
+
+
+def rmat(
+    scale: int,
+    *,
+    mean_degree: float,
+    probabilities: tuple[float, float, float, float] = (0.57, 0.19, 0.19, 0.05),
+    seed: int = 0,
+    shuffle: bool = True,
+) -> RaggedGraph:
+    r"""An R-MAT graph: :math:`2^{scale}` nodes, and degrees as skewed as those of social networks.
+
+    An edge is a cell of the adjacency matrix, found by choosing ``scale`` times one of its four quarters. The
+    number of edges, :math:`2^{scale} \cdot` ``mean_degree`` :math:`/ 2`, is exact: self-loops and pairs that were drawn
+    before are drawn again, so many nodes are left without an edge.
+
+    Args:
+        scale: binary logarithm of the number of nodes.
+        mean_degree: neighbours of a node on average.
+        probabilities: of the upper left, upper right, lower left and lower right quarter; they sum to 1. Those of
+            the Graph 500 benchmark are the default.
+        seed: of the draws.
+        shuffle: number the nodes at random; otherwise the first ones have the most edges.
+
+    Raises:
+        ValueError: an argument is out of range, or so many different edges could not be found.
+
+    Source: Chakrabarti, Zhan, Faloutsos, "R-MAT: a recursive model for graph mining", SDM 2004.
+    """
+    if not 0 <= scale <= 31:
+        raise ValueError(f"scale must lie between 0 and 31, got {scale}")
+    if min(probabilities) < 0 or abs(sum(probabilities) - 1) > 1e-9:
+        raise ValueError(f"probabilities must not be negative and sum to 1, got {probabilities}")
+    nodes = 1 << scale
+    edges = _count_edges(nodes, mean_degree)
+    _check_room("in the graph", edges, nodes * (nodes - 1) // 2)
+    generator = torch.Generator().manual_seed(seed)
+    upper_left, upper_right, lower_left, _ = probabilities
+    upper = upper_left + upper_right
+
+    def draw(count: int) -> tuple[Tensor, Tensor]:
+        i, j = torch.zeros(2, count, dtype=torch.int64)
+        for _ in range(scale):
+            u = torch.rand(count, generator=generator)
+            lower = u >= upper
+            right = ((u >= upper_left) & ~lower) | (u >= upper + lower_left)
+            i.mul_(2).add_(lower)
+            j.mul_(2).add_(right)
+        return i, j
+
+    keys = _distinct(draw, edges, nodes, generator)
+    return _graph(keys, nodes, generator if shuffle else None)[0]
+
+
+def _check_nodes(num_nodes: int) -> None:
+    if not 1 <= num_nodes < 1 << 31:
+        raise ValueError(f"num_nodes must lie between 1 and 2^31 - 1, got {num_nodes}")
+
+
+def _count_edges(num_nodes: int, mean_degree: float) -> int:
+    if not 0 <= mean_degree < float("inf"):
+        raise ValueError(f"mean_degree must be finite and not negative, got {mean_degree}")
+    return round(num_nodes * mean_degree / 2)
+
+
+def _check_room(where: str, edges: int, pairs: int) -> None:
+    if edges > pairs:
+        raise ValueError(
+            f"mean_degree asks for {edges} edges {where}, where there are {pairs} pairs of nodes"
+        )
+
+
+def _distinct(draw: Draw, count: int, num_nodes: int, generator: torch.Generator) -> Tensor:
+    """``count`` different undirected edges without self-loops, as keys ``smaller * N + larger``."""
+    found: list[Tensor] = []  # each ascending
+    missing = count
+    for _ in range(_ROUNDS):
+        if missing == 0:
+            return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
+        wanted = max(missing, _LEAST)
+        new = torch.cat(
+            [
+                _keys(*draw(min(_CHUNK, wanted - start)), num_nodes=num_nodes)
+                for start in range(0, wanted, _CHUNK)
+            ]
+        ).unique()
+        for old in found:
+            place = torch.searchsorted(old, new).clamp(max=old.numel() - 1)
+            new = new[old[place] != new]
+        if new.numel() > missing:
+            new = new[torch.randperm(new.numel(), generator=generator)[:missing]].sort().values
+        if new.numel():
+            found.append(new)
+            missing -= new.numel()
+    raise ValueError(
+        f"mean_degree asks for {count} different edges, of which {count - missing} were found; ask for fewer"
+    )
+
+
+def _keys(i: Tensor, j: Tensor, *, num_nodes: int) -> Tensor:
+    return (torch.minimum(i, j) * num_nodes + torch.maximum(i, j))[i != j]
+
+
+def _graph(
+    keys: Tensor, num_nodes: int, generator: torch.Generator | None
+) -> tuple[RaggedGraph, Tensor | None]:
+    """The graph with these edges, and the new number of every node if a generator is to renumber them."""
+    ends = torch.stack([keys // num_nodes, keys % num_nodes])
+    order = None
+    if generator is not None:
+        order = torch.randperm(num_nodes, generator=generator)
+        ends = order[ends]
+    ends = ends.to(torch.int32)
+    both = torch.cat([ends, ends.flip(0)], 1)
+    return RaggedGraph.from_edge_index(both, num_nodes, symmetric=True), order
