@@ -110,6 +110,20 @@ class CsrProduct {
     }
   }
 
+  // The same for the entries [first, last) of one row, whose row on the left is `left`.
+  void sampled_part(T* out, int64_t n, const T* left, const T* rows, int64_t ld, int64_t first,
+                    int64_t last) const {
+    if (a_.wide_index) {
+      const int64_t bounds[2] = {first, last};
+      kernels_.sampled64(out, n, left, n, rows, ld,
+                         {1, bounds, static_cast<const int64_t*>(a_.col), nullptr});
+    } else {
+      const int32_t bounds[2] = {static_cast<int32_t>(first), static_cast<int32_t>(last)};
+      kernels_.sampled32(out, n, left, n, rows, ld,
+                         {1, bounds, static_cast<const int32_t*>(a_.col), nullptr});
+    }
+  }
+
  private:
   template <typename I>
   SparseRows<T, I> part(int64_t begin, int64_t end) const {

@@ -5,7 +5,7 @@ from hierpool.backends import explain
 from hierpool.functional import diff_pool
 from hierpool.graph import RaggedGraph
 from hierpool.integrations.pyg import dense_diff_pool
-from hierpool.ops import soft_pool
+from hierpool.ops import soft_pool, spmm
 from hierpool.record import SoftPoolRecord
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "diff_pool",
     "explain",
     "soft_pool",
+    "spmm",
 ]

@@ -1,5 +1,6 @@
 """Operators: schema, shape function, fake kernel, autograd and public function, one file each."""
 
 from hierpool.ops.soft_pool import soft_pool
+from hierpool.ops.spmm import spmm
 
-__all__ = ["soft_pool"]
+__all__ = ["soft_pool", "spmm"]

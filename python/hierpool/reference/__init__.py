@@ -2,5 +2,6 @@
 
 from hierpool.reference.soft_pool_csr import soft_pool_csr, soft_pool_csr_backward
 from hierpool.reference.soft_pool_dense import soft_pool_dense, soft_pool_dense_backward
+from hierpool.reference.spmm import spmm
 
-__all__ = ["soft_pool_csr", "soft_pool_csr_backward", "soft_pool_dense", "soft_pool_dense_backward"]
+__all__ = ["soft_pool_csr", "soft_pool_csr_backward", "soft_pool_dense", "soft_pool_dense_backward", "spmm"]

@@ -1,0 +1,81 @@
+#include "hierpool/spmm.h"
+
+#include "cpu/csr_rows.h"
+#include "cpu/isa.h"
+
+namespace hierpool::cpu {
+namespace {
+
+constexpr int64_t kMaxRows = 4096;  // of one task
+
+template <typename T>
+void spmm(const Spmm& product, const DenseRows& x, T* out, const Runtime& runtime) {
+  const CsrProduct<T> a(product.a, row_kernels<T>(isa_in_force()));
+  const int64_t n = product.n;
+  const auto* rows = static_cast<const T*>(x.data);
+  const auto hubs = a.multiply_hubs(runtime, n, rows, x.stride, 0, product.a.rows);
+  const std::vector<int64_t> bounds = a.cut(0, product.a.rows, kMaxRows);
+  run_tasks(runtime, static_cast<int64_t>(bounds.size()) - 1, [&](int64_t task, int64_t) {
+    const int64_t begin = bounds[static_cast<size_t>(task)], end = bounds[static_cast<size_t>(task) + 1];
+    a.multiply(out + begin * n, n, n, rows, x.stride, begin, end, hubs);
+  });
+}
+
+// Some rows, or some of the entries of one.
+struct Part {
+  int64_t row, last_row;
+  int64_t entry, last_entry;
+};
+
+template <typename T>
+std::vector<Part> parts_of(const CsrProduct<T>& a, int64_t rows) {
+  std::vector<Part> parts;
+  const std::vector<int64_t> bounds = a.cut(0, rows, kMaxRows);
+  for (size_t i = 0; i + 1 < bounds.size(); ++i) {
+    const int64_t first = a.row_begin(bounds[i]), last = a.row_begin(bounds[i + 1]);
+    const int64_t step = a.is_hub(bounds[i]) ? kTaskEntries : last - first;
+    for (int64_t e = first; e < last; e += step) {
+      parts.push_back({bounds[i], bounds[i + 1], e, std::min(last, e + step)});
+    }
+  }
+  return parts;
+}
+
+template <typename T>
+void sampled_product(const Spmm& product, const DenseRows& left, const DenseRows& right, T* out,
+                     const Runtime& runtime) {
+  const CsrProduct<T> a(product.a, row_kernels<T>(isa_in_force()));
+  const auto* l = static_cast<const T*>(left.data);
+  const auto* r = static_cast<const T*>(right.data);
+  const std::vector<Part> parts = parts_of(a, product.a.rows);
+  run_tasks(runtime, static_cast<int64_t>(parts.size()), [&](int64_t task, int64_t) {
+    const Part& part = parts[static_cast<size_t>(task)];
+    const T* first = l + part.row * left.stride;
+    if (a.is_hub(part.row)) {
+      a.sampled_part(out, product.n, first, r, right.stride, part.entry, part.last_entry);
+    } else {
+      a.sampled(out, product.n, first, left.stride, r, right.stride, part.row, part.last_row);
+    }
+  });
+}
+
+}  // namespace
+
+void spmm(const Spmm& product, const DenseRows& x, void* out, const Runtime& runtime) {
+  if (product.wide) {
+    spmm(product, x, static_cast<double*>(out), runtime);
+  } else {
+    spmm(product, x, static_cast<float*>(out), runtime);
+  }
+}
+
+void sampled_product(const Spmm& product, const DenseRows& left, const DenseRows& right, void* out,
+                     const Runtime& runtime) {
+  if (product.wide) {
+    sampled_product(product, left, right, static_cast<double*>(out), runtime);
+  } else {
+    sampled_product(product, left, right, static_cast<float*>(out), runtime);
+  }
+}
+
+}  // namespace hierpool::cpu

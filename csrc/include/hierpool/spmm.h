@@ -1,0 +1,35 @@
+// Contract of products with a sparse matrix on the CPU. T is double where `wide`, else float.
+#pragma once
+
+#include <cstdint>
+
+#include "hierpool/csr.h"
+#include "hierpool/runtime.h"
+
+namespace hierpool {
+
+// Rows of a dense matrix, which are contiguous and do not overlap.
+struct DenseRows {
+  const void* data;  // [rows, n]
+  int64_t stride;
+};
+
+struct Spmm {
+  Csr a;  // values of type T
+  bool wide;
+  int64_t n;  // elements of a dense row
+};
+
+namespace cpu {
+
+// The same bits for the same input whatever runtime.threads is.
+
+// out[rows, n] = A x
+void spmm(const Spmm& product, const DenseRows& x, void* out, const Runtime& runtime);
+
+// out[e] = <left[i], right[j]> for every entry e = (i, j) of A, whose values are not read
+void sampled_product(const Spmm& product, const DenseRows& left, const DenseRows& right, void* out,
+                     const Runtime& runtime);
+
+}  // namespace cpu
+}  // namespace hierpool

@@ -1,0 +1,41 @@
+"""Products with a sparse matrix in plain PyTorch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hierpool.reference.soft_pool_dense import accumulation_dtype
+
+
+def entry_rows(rowptr: Tensor, col: Tensor) -> Tensor:
+    """The row of each entry, ``[E]``."""
+    nodes = torch.arange(rowptr.numel() - 1, dtype=col.dtype, device=col.device)
+    return torch.repeat_interleave(nodes, rowptr.diff(), output_size=col.numel())
+
+
+def spmm(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor, transpose: bool = False) -> Tensor:
+    r""":math:`A X`, or :math:`A^T X`, differentiable any number of times by autograd.
+
+    Sums are taken in float32, or float64 if an input is, and rounded to the dtype of ``x``.
+
+    Args:
+        rowptr: first entry of each row of :math:`A`, ``[N + 1]``.
+        col: column of each entry, ``[E]``.
+        value: the entries, ``[E]``; ``None``: 1.
+        x: :math:`X`, ``[N, F]``.
+        transpose: multiply by :math:`A^T`.
+    """
+    acc = accumulation_dtype(x, *(() if value is None else (value,)))
+    row = entry_rows(rowptr, col)
+    source, target = (row, col) if transpose else (col, row)
+    terms = x.to(acc)[source]  # [E, F]
+    if value is not None:
+        terms = terms * value.to(acc)[:, None]
+    out = torch.zeros(x.shape, dtype=acc, device=x.device).index_add(0, target, terms)
+    return out.to(x.dtype)
+
+
+def sampled_product(rowptr: Tensor, col: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """The inner product of row i of ``left`` with row j of ``right`` for every entry (i, j), ``[E]``."""
+    return (left[entry_rows(rowptr, col)] * right[col]).sum(1)
