@@ -51,6 +51,13 @@ struct RowKernels {
   void (*axpy)(T* y, T alpha, const T* x, int64_t n);
   // volume += degree * s, and the products of a row s of S with the row m of A S.
   AssignmentSums<T> (*assignment_sums)(T* volume, T degree, const T* s, const T* m, int64_t n);
+  // Binary cross-entropy of the entries w of a matrix and q = min(p, 1), p = <s_i, s_j>:
+  // sum -(w log(q + eps) + (1 - w) log(1 - q + eps)); NaN where p + eps is not positive
+  T (*bce)(const T* p, const T* w, int64_t n, T eps);
+  // dst = scale times its derivative with respect to p; dst may be p
+  void (*bce_gradient)(T* dst, const T* p, const T* w, int64_t n, T eps, T scale);
+  // dst = scale (log(1 - q + eps) - log(q + eps)), its derivative with respect to w; dst may be p
+  void (*bce_log_odds)(T* dst, const T* p, int64_t n, T eps, T scale);
   // Number of non-zeros, sum and sum of squares.
   RowStats<T> (*stats)(const T* row, int64_t n);
   // Indices and values of the non-zeros, in order; both buffers hold n + 16 elements. Returns their number.

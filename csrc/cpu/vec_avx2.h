@@ -72,6 +72,7 @@ struct Vec<float> {
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_ps(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_ps(a.v, b.v)}; }
+  static Vec divide(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_ps(a.v, b.v, c.v)}; }
   static Vec max(Vec a, Vec b) { return {_mm256_max_ps(a.v, b.v)}; }
   static Vec select(int64_t count, Vec a, Vec b) {
@@ -104,7 +105,6 @@ struct Vec<float> {
 
   // For the polynomials of vec_math.h.
   static Vec round(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  static Vec divide(Vec a, Vec b) { return {_mm256_div_ps(a.v, b.v)}; }
   static Vec scale(Vec a, Vec exponent) {  // in two steps, so that results below 2^-126 are reached
     const __m256i n = _mm256_cvtps_epi32(exponent.v);
     const __m256i half = _mm256_srai_epi32(n, 1);
@@ -162,6 +162,7 @@ struct Vec<double> {
   friend Vec operator+(Vec a, Vec b) { return {_mm256_add_pd(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm256_sub_pd(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm256_mul_pd(a.v, b.v)}; }
+  static Vec divide(Vec a, Vec b) { return {_mm256_div_pd(a.v, b.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
   static Vec max(Vec a, Vec b) { return {_mm256_max_pd(a.v, b.v)}; }
   friend Vec exp(Vec a) { return map(a, ::exp); }

@@ -69,6 +69,7 @@ struct Vec<float> {
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_ps(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_ps(a.v, b.v)}; }
+  static Vec divide(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
   static Vec max(Vec a, Vec b) { return {_mm512_max_ps(a.v, b.v)}; }
   static Vec select(int64_t count, Vec a, Vec b) { return {_mm512_mask_mov_ps(b.v, lanes(count), a.v)}; }
@@ -92,7 +93,6 @@ struct Vec<float> {
   static Vec round(Vec a) {
     return {_mm512_roundscale_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
   }
-  static Vec divide(Vec a, Vec b) { return {_mm512_div_ps(a.v, b.v)}; }
   static Vec scale(Vec a, Vec exponent) { return {_mm512_scalef_ps(a.v, exponent.v)}; }
   static void split(Vec a, Vec& mantissa, Vec& exponent) {  // mantissa in [0.75, 1.5)
     const __mmask16 tiny = _mm512_cmp_ps_mask(a.v, _mm512_set1_ps(0x1p-126f), _CMP_LT_OQ);
@@ -141,6 +141,7 @@ struct Vec<double> {
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_pd(a.v, b.v)}; }
   friend Vec operator-(Vec a, Vec b) { return {_mm512_sub_pd(a.v, b.v)}; }
   friend Vec operator*(Vec a, Vec b) { return {_mm512_mul_pd(a.v, b.v)}; }
+  static Vec divide(Vec a, Vec b) { return {_mm512_div_pd(a.v, b.v)}; }
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
   static Vec max(Vec a, Vec b) { return {_mm512_max_pd(a.v, b.v)}; }
   friend Vec exp(Vec a) { return map(a, ::exp); }

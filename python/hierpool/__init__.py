@@ -5,7 +5,7 @@ from hierpool.backends import explain
 from hierpool.functional import diff_pool
 from hierpool.graph import RaggedGraph
 from hierpool.integrations.pyg import dense_diff_pool
-from hierpool.ops import soft_pool, spmm
+from hierpool.ops import link_bce, soft_pool, spmm
 from hierpool.record import SoftPoolRecord
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "dense_diff_pool",
     "diff_pool",
     "explain",
+    "link_bce",
     "soft_pool",
     "spmm",
 ]

@@ -54,11 +54,8 @@ def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
     check_tensor("x", x, FLOATS)
     check_tensor("adj", adj, ADJ_DTYPES)
     check_tensor("s", s, FLOATS)
-    if s.dim() != 3:
-        raise ValueError(f"s must have shape [B, N, K], got {_shape(s)}")
-    b, n, k = s.shape
-    if k == 0:
-        raise ValueError(f"s must have at least one cluster in its last dimension, got shape {_shape(s)}")
+    _check_assignment(s)
+    b, n, _ = s.shape
     if x.dim() != 3 or x.size(0) != b or x.size(1) != n:
         raise ValueError(f"x must have shape [B, N, F] = [{b}, {n}, F] to match s, got {_shape(x)}")
     if adj.dim() not in (3, 4) or adj.size(0) != b or adj.size(-1) != n or adj.size(-2) != n:
@@ -67,6 +64,41 @@ def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
         )
     if adj.dim() == 4 and adj.size(1) == 0:
         raise ValueError(f"adj must have at least one edge type in dimension 1, got shape {_shape(adj)}")
+    _check_nodes(mask, num_nodes, b, n)
+    _check_devices(s, x=x, adj=adj, mask=mask, num_nodes=num_nodes)
+
+
+def check_link(s: Any, adj: Any, mask: Any, num_nodes: Any) -> None:
+    """Check types, shapes and devices of an assignment and the padded adjacency it is compared with."""
+    check_tensor("s", s, FLOATS)
+    check_tensor("adj", adj, ADJ_DTYPES)
+    _check_assignment(s)
+    b, n, _ = s.shape
+    if adj.dim() != 3 or adj.size(0) != b or adj.size(1) != n or adj.size(2) != n:
+        raise ValueError(f"adj must have shape [B, N, N] = [{b}, {n}, {n}] to match s, got {_shape(adj)}")
+    _check_nodes(mask, num_nodes, b, n)
+    _check_devices(s, adj=adj, mask=mask, num_nodes=num_nodes)
+
+
+def check_link_ragged(s: Any, graph: RaggedGraph, **absent: Any) -> None:
+    """Check type, shape and device of an assignment of a ragged graph's nodes, and what only padded batches have."""
+    check_tensor("s", s, FLOATS)
+    _check_ragged_assignment(s, graph)
+    for name, value in absent.items():
+        if value is not None:
+            raise ValueError(
+                f"{name} must be None with a RaggedGraph, which knows its nodes and symmetry, got {value!r:.40}"
+            )
+
+
+def _check_assignment(s: Tensor) -> None:
+    if s.dim() != 3:
+        raise ValueError(f"s must have shape [B, N, K], got {_shape(s)}")
+    if s.size(2) == 0:
+        raise ValueError(f"s must have at least one cluster in its last dimension, got shape {_shape(s)}")
+
+
+def _check_nodes(mask: Any, num_nodes: Any, b: int, n: int) -> None:
     if mask is not None and num_nodes is not None:
         raise ValueError("mask and num_nodes say the same thing twice; give one of them")
     if mask is not None:
@@ -78,7 +110,10 @@ def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
         check_tensor("num_nodes", num_nodes, _INTEGERS)
         if num_nodes.dim() != 1 or num_nodes.size(0) != b:
             raise ValueError(f"num_nodes must have shape [B] = [{b}], got {_shape(num_nodes)}")
-    for name, value in (("x", x), ("adj", adj), ("mask", mask), ("num_nodes", num_nodes)):
+
+
+def _check_devices(s: Tensor, **others: Any) -> None:
+    for name, value in others.items():
         if value is not None and value.device != s.device:
             raise ValueError(f"{name} must be on the device of s, {s.device}, got {value.device}")
 
@@ -87,16 +122,20 @@ def check_ragged(x: Any, graph: RaggedGraph, s: Any) -> None:
     """Check types, shapes and devices of a ragged batch."""
     check_tensor("x", x, FLOATS)
     check_tensor("s", s, FLOATS)
+    _check_ragged_assignment(s, graph)
+    n = graph.num_nodes
+    if x.dim() != 2 or x.size(0) != n:
+        raise ValueError(f"x must have shape [N, F] = [{n}, F] to match the graph, got {_shape(x)}")
+    _check_devices(s, x=x)
+
+
+def _check_ragged_assignment(s: Tensor, graph: RaggedGraph) -> None:
     n = graph.num_nodes
     if s.dim() != 2 or s.size(0) != n:
         raise ValueError(f"s must have shape [N, K] = [{n}, K] to match the graph, got {_shape(s)}")
     if s.size(1) == 0:
         raise ValueError(f"s must have at least one cluster in its last dimension, got shape {_shape(s)}")
-    if x.dim() != 2 or x.size(0) != n:
-        raise ValueError(f"x must have shape [N, F] = [{n}, F] to match the graph, got {_shape(x)}")
-    for name, device in (("x", x.device), ("adj", graph.device)):
-        if device != s.device:
-            raise ValueError(f"{name} must be on the device of s, {s.device}, got {device}")
+    _check_devices(s, adj=graph)
 
 
 def temperature_tensor(temperature: Any, given: bool, s: Tensor) -> Tensor | None:

@@ -1,7 +1,23 @@
 """The operators in plain PyTorch: the oracle of every test and the fallback of every machine."""
 
+from hierpool.reference.link_bce import (
+    link_bce,
+    link_bce_backward,
+    link_bce_csr,
+    link_bce_csr_backward,
+)
 from hierpool.reference.soft_pool_csr import soft_pool_csr, soft_pool_csr_backward
 from hierpool.reference.soft_pool_dense import soft_pool_dense, soft_pool_dense_backward
 from hierpool.reference.spmm import spmm
 
-__all__ = ["soft_pool_csr", "soft_pool_csr_backward", "soft_pool_dense", "soft_pool_dense_backward", "spmm"]
+__all__ = [
+    "link_bce",
+    "link_bce_backward",
+    "link_bce_csr",
+    "link_bce_csr_backward",
+    "soft_pool_csr",
+    "soft_pool_csr_backward",
+    "soft_pool_dense",
+    "soft_pool_dense_backward",
+    "spmm",
+]

@@ -1,0 +1,150 @@
+"""The binary cross-entropy link loss in plain PyTorch, with the N x N matrix that the kernels avoid."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool.reference.soft_pool_dense import accumulation_dtype, valid_rows
+
+
+class _Pairs(NamedTuple):
+    """What both layouts of a batch come down to: [B, N, N] padded, or [1, N, N] for all nodes of a ragged one."""
+
+    s: Tensor  # [.., N, K], 0 on rows that are not valid
+    adj: Tensor  # [.., N, N]
+    valid: Tensor  # [.., N, N], bool: both nodes are valid, and of one graph
+    sizes: Tensor  # [B]: valid nodes
+    padded: Tensor | int  # nodes of a padded graph
+
+
+def link_bce(
+    s: Tensor,
+    adj: Tensor,
+    mask: Tensor | None = None,
+    num_nodes: Tensor | None = None,
+    *,
+    eps: float = 1e-7,
+    normalize: str | None = "valid",
+) -> Tensor:
+    """The loss of :func:`hierpool.link_bce` for a padded batch, differentiable any number of times by autograd.
+
+    Args:
+        s: :math:`S` ``[B, N, K]``.
+        adj: :math:`A` ``[B, N, N]``.
+        mask: bool ``[B, N]``. Exclusive with ``num_nodes``.
+        num_nodes: int64 ``[B]``.
+        eps: added inside the logarithms.
+        normalize: ``"valid"``, ``"numel"`` or ``None``.
+    """
+    return _loss(_padded(s, adj, mask, num_nodes), eps, normalize)
+
+
+def link_bce_csr(
+    s: Tensor,
+    rowptr: Tensor,
+    col: Tensor,
+    value: Tensor | None,
+    ptr: Tensor,
+    *,
+    eps: float = 1e-7,
+    normalize: str | None = "valid",
+) -> Tensor:
+    """The same for a ragged batch: ``s`` ``[N, K]``, entries ``value`` ``[E]`` (``None``: 1), graphs from ``ptr``."""
+    return _loss(_ragged(s, rowptr, col, value, ptr), eps, normalize)
+
+
+def link_bce_backward(
+    dloss: Tensor,
+    s: Tensor,
+    adj: Tensor,
+    mask: Tensor | None = None,
+    num_nodes: Tensor | None = None,
+    *,
+    eps: float = 1e-7,
+    normalize: str | None = "valid",
+) -> tuple[Tensor, Tensor]:
+    """Gradients to ``s`` and ``adj`` by their formulas."""
+    ds, da = _gradients(dloss, _padded(s, adj, mask, num_nodes), eps, normalize)
+    return ds.to(s.dtype), da.to(adj.dtype)
+
+
+def link_bce_csr_backward(
+    dloss: Tensor,
+    s: Tensor,
+    rowptr: Tensor,
+    col: Tensor,
+    value: Tensor | None,
+    ptr: Tensor,
+    *,
+    eps: float = 1e-7,
+    normalize: str | None = "valid",
+) -> tuple[Tensor, Tensor]:
+    """Gradients to ``s`` and to the stored entries."""
+    ds, da = _gradients(dloss, _ragged(s, rowptr, col, value, ptr), eps, normalize)
+    entries = da[0, _row_of_entry(rowptr, col), col]
+    return ds[0].to(s.dtype), entries if value is None else entries.to(value.dtype)
+
+
+def _padded(s: Tensor, adj: Tensor, mask: Tensor | None, num_nodes: Tensor | None) -> _Pairs:
+    acc = accumulation_dtype(s, adj)
+    b, n, _ = s.shape
+    valid = valid_rows(s, mask, num_nodes)
+    if valid is None:
+        valid = torch.ones(b, n, dtype=torch.bool, device=s.device)
+    both = valid[:, :, None] & valid[:, None, :]
+    zero = torch.zeros((), dtype=acc, device=s.device)
+    rows = torch.where(valid[..., None], s.to(acc), zero)
+    return _Pairs(rows, torch.where(both, adj.to(acc), zero), both, valid.sum(1), n)
+
+
+def _row_of_entry(rowptr: Tensor, col: Tensor) -> Tensor:
+    nodes = torch.arange(rowptr.numel() - 1, device=col.device)
+    return torch.repeat_interleave(nodes, rowptr.diff(), output_size=col.numel())
+
+
+def _ragged(s: Tensor, rowptr: Tensor, col: Tensor, value: Tensor | None, ptr: Tensor) -> _Pairs:
+    acc = accumulation_dtype(s) if value is None else accumulation_dtype(s, value)
+    n, sizes = s.size(0), ptr.diff()
+    entries = torch.ones(col.numel(), dtype=acc, device=s.device) if value is None else value.to(acc)
+    place = _row_of_entry(rowptr, col) * n + col
+    adj = torch.zeros(n * n, dtype=acc, device=s.device).index_add(0, place, entries).view(1, n, n)
+    graph = torch.repeat_interleave(torch.arange(sizes.numel(), device=s.device), sizes, output_size=n)
+    same = (graph[:, None] == graph[None, :])[None]
+    return _Pairs(s.to(acc)[None], adj, same, sizes, sizes.max() if sizes.numel() else 0)
+
+
+def _divisor(pairs: _Pairs, normalize: str | None) -> Tensor:
+    """What the sum is divided by; 1 in place of 0, where the sum is 0."""
+    if normalize is None:
+        return torch.ones((), dtype=torch.float64, device=pairs.s.device)
+    if normalize == "valid":
+        count = pairs.sizes.double().square().sum()
+    else:
+        count = torch.as_tensor(pairs.padded, device=pairs.s.device).double().square() * pairs.sizes.numel()
+    return torch.where(count > 0, count, 1)
+
+
+def _probability(pairs: _Pairs) -> tuple[Tensor, Tensor]:
+    p = pairs.s @ pairs.s.mT
+    return p, torch.minimum(p, p.new_ones(()))
+
+
+def _loss(pairs: _Pairs, eps: float, normalize: str | None) -> Tensor:
+    _, q = _probability(pairs)
+    terms = -pairs.adj * (q + eps).log() - (1 - pairs.adj) * (1 - q + eps).log()
+    terms = torch.where(pairs.valid, terms, terms.new_zeros(()))
+    return (terms.sum(dtype=torch.float64) / _divisor(pairs, normalize)).to(terms.dtype)
+
+
+def _gradients(dloss: Tensor, pairs: _Pairs, eps: float, normalize: str | None) -> tuple[Tensor, Tensor]:
+    p, q = _probability(pairs)
+    scale = (dloss.double() / _divisor(pairs, normalize)).to(p.dtype)
+    slope = torch.where(p < 1, 1.0, torch.where(p > 1, 0.0, 0.5))  # of torch.minimum
+    dp = slope * ((1 - pairs.adj) / (1 - q + eps) - pairs.adj / (q + eps))
+    zero = p.new_zeros(())
+    dp = torch.where(pairs.valid, scale * dp, zero)
+    da = torch.where(pairs.valid, scale * ((1 - q + eps).log() - (q + eps).log()), zero)
+    return (dp + dp.mT) @ pairs.s, da
