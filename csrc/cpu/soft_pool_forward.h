@@ -14,7 +14,8 @@
 
 namespace hierpool::cpu {
 
-constexpr int64_t kSlab = 64;  // rows of a symmetric K x K matrix that are computed up to the diagonal block
+// Rows of a symmetric K x K matrix that are computed up to the diagonal block.
+constexpr int64_t slab_rows(int64_t K) { return K <= 64 ? 16 : 64; }
 
 // What the rows of A in a tile add to the scalars.
 struct EdgeSums {
@@ -179,9 +180,10 @@ void Forward<T, Edges>::run_cut(int64_t b) {
                 tile > bound(segment), thread);
     }
   });
-  run_tasks(problem_.runtime, ceil_div(K, kSlab), [&](int64_t slab, int64_t) {
+  const int64_t rows = slab_rows(K);
+  run_tasks(problem_.runtime, ceil_div(K, rows), [&](int64_t slab, int64_t) {
     for (int64_t segment = 1; segment < segments; ++segment) {
-      add(b, outputs(b), target(segment), slab * kSlab, std::min(K, (slab + 1) * kSlab));
+      add(b, outputs(b), target(segment), slab * rows, std::min(K, (slab + 1) * rows));
     }
   });
   finish(b);
@@ -259,7 +261,7 @@ void Forward<T, Edges>::sum_nodes(int64_t b, int64_t tile, const Sums& out, bool
 template <typename T, typename Edges>
 void Forward<T, Edges>::square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, T* out,
                                bool symmetric, bool accumulate) const {
-  const int64_t K = batch_.K, step = symmetric ? kSlab : K;
+  const int64_t K = batch_.K, step = symmetric ? slab_rows(K) : K;
   for (int64_t k = 0; k < K; k += step) {
     const int64_t k_end = std::min(k + step, K);
     problem_.product_of_transposed(k_end - k, symmetric ? k_end : K, end - begin, p(b).row(begin) + k,
@@ -298,8 +300,9 @@ void Forward<T, Edges>::sum_edges(int64_t b, int64_t r, int64_t first, int64_t l
 
 template <typename T>
 void mirror(T* matrix, int64_t K) {
+  const int64_t rows = slab_rows(K);
   for (int64_t k = 0; k < K; ++k) {
-    for (int64_t l = (k / kSlab + 1) * kSlab; l < K; ++l) matrix[k * K + l] = matrix[l * K + k];
+    for (int64_t l = (k / rows + 1) * rows; l < K; ++l) matrix[k * K + l] = matrix[l * K + k];
   }
 }
 
