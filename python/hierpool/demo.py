@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hierpool._extras import require
-from hierpool.data import BatchLoader, GraphDataset, Split, collate, load_tu
+from hierpool.data import GraphDataset, Split, collate, load_tu
 from hierpool.integrations.pyg import dense_diff_pool
 from hierpool.models import DiffPoolNet
 from hierpool.nn import DiffPool
@@ -30,7 +30,7 @@ from hierpool.train import (
 )
 from hierpool.training import FoldResult, TrainConfig, build_model, train_fold
 from hierpool.training.files import write_json
-from hierpool.training.loop import make_optimizer, train_epoch
+from hierpool.training.loop import make_loader, make_optimizer, train_epoch
 
 # Chosen by validation accuracy. Sums over neighbours, as in the paper's own code, tell atoms by their valence, which
 # means do not; a full weight of the entropy soon leaves one or two clusters in use.
@@ -182,7 +182,7 @@ def time_epochs(
     for config in (ours, theirs):
         torch.manual_seed(config.seed)
         model = build_model(config, dataset)
-        loader = BatchLoader(dataset.select(split.train), config.batch_size, seed=config.seed)
+        loader = make_loader(config, dataset, split.train, config.seed)
         runs.append((model, make_optimizer(config, model), loader, config))
     pairs = []
     for epoch in range(rounds + 1):

@@ -1,20 +1,32 @@
-"""Graphs from files and generators: loading, splitting, padding into batches."""
+"""Graphs from files and generators: loading, splitting, batching."""
 
-from hierpool.data.graphs import BatchLoader, DenseBatch, Graph, GraphDataset, collate
+from hierpool.data.graphs import (
+    Batch,
+    BatchLoader,
+    DenseBatch,
+    Graph,
+    GraphDataset,
+    RaggedBatch,
+    collate,
+    collate_ragged,
+)
 from hierpool.data.splits import Split, cross_validation, holdout
 from hierpool.data.synthetic import PlantedGraph, rmat, stochastic_block_model
 from hierpool.data.tu import load_tu
 from hierpool.data.tu_files import DatasetError
 
 __all__ = [
+    "Batch",
     "BatchLoader",
     "DatasetError",
     "DenseBatch",
     "Graph",
     "GraphDataset",
     "PlantedGraph",
+    "RaggedBatch",
     "Split",
     "collate",
+    "collate_ragged",
     "cross_validation",
     "holdout",
     "load_tu",

@@ -1,21 +1,30 @@
-"""Graphs in memory, and batches of them padded to one size."""
+"""Graphs in memory, and batches of them: ragged with sparse adjacency, or padded to one size with dense adjacency."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from hierpool.graph import RaggedGraph
 
-class Graph(NamedTuple):
+
+@dataclass(frozen=True, eq=False)
+class Graph:
     """One labelled graph."""
 
     x: Tensor  # [n, F] float32
     edge_index: Tensor  # [2, E] int64, both directions of an undirected edge, each once
     y: int
+
+    @cached_property
+    def adj(self) -> RaggedGraph:
+        """The adjacency matrix in compressed rows, made when it is first asked for."""
+        return RaggedGraph.from_edge_index(self.edge_index, self.x.size(0))
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,51 @@ class DenseBatch(NamedTuple):
         """The batch on another device."""
         return DenseBatch(*(t.to(device) for t in self))
 
+    @property
+    def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What a network takes: ``x``, ``adj``, ``mask``."""
+        return self.x, self.adj, self.mask
+
+
+class RaggedBatch(NamedTuple):
+    """Graphs one after the other, without padding."""
+
+    x: Tensor  # [N, F] float32, the nodes of all graphs
+    graph: RaggedGraph
+    y: Tensor  # [B] int64
+
+    def to(self, device: torch.device | str) -> RaggedBatch:
+        """The batch on another device."""
+        return RaggedBatch(self.x.to(device), self.graph.to(device), self.y.to(device))
+
+    @property
+    def inputs(self) -> tuple[Tensor, RaggedGraph]:
+        """What a network takes: ``x`` and ``graph``."""
+        return self.x, self.graph
+
+
+Batch = DenseBatch | RaggedBatch
+
+
+def collate_ragged(graphs: Sequence[Graph]) -> RaggedBatch:
+    """Concatenate graphs into one ragged batch. A ``collate_fn`` for :class:`torch.utils.data.DataLoader`, too.
+
+    Every graph's rows are compressed once, however many batches it is put into.
+
+    Args:
+        graphs: at least one, with the same number of features.
+
+    Raises:
+        ValueError: no graphs.
+    """
+    if not graphs:
+        raise ValueError("graphs must hold at least one graph, got none")
+    return RaggedBatch(
+        torch.cat([graph.x for graph in graphs]),
+        RaggedGraph.collate([graph.adj for graph in graphs]),
+        torch.tensor([graph.y for graph in graphs]),
+    )
+
 
 def collate(graphs: Sequence[Graph], *, pad_to: int | None = None) -> DenseBatch:
     """Pad graphs into one dense batch.
@@ -111,12 +165,15 @@ class BatchLoader:
         graphs: at least one.
         batch_size: graphs per batch; the last one may be smaller.
         seed: of the order; ``None``: the order of the list.
+        dense: pad the batches, with dense adjacency, in place of ragged ones.
 
     Raises:
         ValueError: no graphs, or a batch size below 1.
     """
 
-    def __init__(self, graphs: Sequence[Graph], batch_size: int, *, seed: int | None = None) -> None:
+    def __init__(
+        self, graphs: Sequence[Graph], batch_size: int, *, seed: int | None = None, dense: bool = False
+    ) -> None:
         if not graphs:
             raise ValueError("graphs must hold at least one graph, got none")
         if batch_size < 1:
@@ -124,11 +181,12 @@ class BatchLoader:
         self.graphs = list(graphs)
         self.batch_size = batch_size
         self.seed = seed
+        self._collate: Callable[[Sequence[Graph]], Batch] = collate if dense else collate_ragged
 
     def __len__(self) -> int:
         return -(-len(self.graphs) // self.batch_size)
 
-    def epoch(self, number: int) -> Iterator[DenseBatch]:
+    def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch."""
         order = list(range(len(self.graphs)))
         if self.seed is not None:
@@ -136,4 +194,4 @@ class BatchLoader:
             generator = torch.Generator().manual_seed((self.seed << 32) ^ number)
             order = torch.randperm(len(order), generator=generator).tolist()
         for start in range(0, len(order), self.batch_size):
-            yield collate([self.graphs[i] for i in order[start : start + self.batch_size]])
+            yield self._collate([self.graphs[i] for i in order[start : start + self.batch_size]])

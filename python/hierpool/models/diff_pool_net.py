@@ -8,10 +8,11 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from hierpool.nn.dense_sage import DenseSAGEStack
+from hierpool.graph import RaggedGraph
 from hierpool.nn.diff_pool import DiffPool, DiffPoolOutput, PoolFunction, cluster_count
 from hierpool.nn.masking import select_valid
 from hierpool.nn.readout import READOUTS, readout
+from hierpool.nn.sage import SAGEStack, embed
 
 
 class DiffPoolNetOutput(NamedTuple):
@@ -26,14 +27,14 @@ class DiffPoolNetOutput(NamedTuple):
 class Assignment(nn.Module):
     """The network that assigns nodes to clusters: a GraphSAGE stack and a linear map of its concatenation."""
 
-    def __init__(self, stack: DenseSAGEStack, k: int) -> None:
+    def __init__(self, stack: SAGEStack, k: int) -> None:
         super().__init__()
         self.stack = stack
         self.linear = nn.Linear(stack.out_channels, k)
 
-    def forward(self, x: Tensor, adj: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Logits ``[B, N, K]`` of ``x [B, N, F]``, ``adj [B, N, N]``, ``mask [B, N]``, zero in padding before."""
-        return self.linear(self.stack.propagate(x, adj, mask))
+    def forward(self, x: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None = None) -> Tensor:
+        """Logits ``[B, N, K]`` of ``x [B, N, F]``, ``adj [B, N, N]``, ``mask [B, N]``; ``[N, K]`` of a ragged batch."""
+        return self.linear(self.stack(x, adj, mask))
 
 
 class DiffPoolNet(nn.Module):
@@ -42,10 +43,13 @@ class DiffPoolNet(nn.Module):
     Level by level, :math:`Z = \mathrm{embed}(X, A)` and :math:`L = \mathrm{assign}(X, A)` come from two separate
     GraphSAGE stacks, :class:`hierpool.nn.DiffPool` turns :math:`(Z, A, L)` into the next, smaller :math:`(X, A)`,
     and a last embedding follows the last pooling. A readout of every level's :math:`Z` is concatenated and
-    classified by a perceptron with one hidden layer.
+    classified by a perceptron with one hidden layer. Where the two stacks of a level see the same features, they share
+    the product with the adjacency.
 
-    Padding is read nowhere: a graph's result depends neither on how far its batch is padded nor, in evaluation,
-    on the other graphs in it, nor on the order of its nodes, unless a quirk below is switched on.
+    The first level takes a padded batch with dense adjacency, or a ragged batch with a sparse one; the levels after it
+    are dense and small. Both ways are the same function of the same parameters, up to rounding. Padding is read
+    nowhere: a graph's result depends neither on how far its batch is padded nor, in evaluation, on the other graphs in
+    it, nor on the order of its nodes, unless a quirk below is switched on.
 
     Args:
         in_channels: features of a node.
@@ -70,7 +74,8 @@ class DiffPoolNet(nn.Module):
             ``entropy``, ``convention``, ``symmetric``, ``backend``).
         pool: see :class:`hierpool.nn.DiffPool`.
 
-    The original code is ``aggregation="sum", root=False, norm="slot", readout_padding=True``.
+    The original code is ``aggregation="sum", root=False, norm="slot", readout_padding=True``; the last two are about
+    padding and need a padded batch.
 
     Raises:
         ValueError: an argument out of its range.
@@ -108,8 +113,8 @@ class DiffPoolNet(nn.Module):
         self.readout_padding = readout_padding
         self.clusters = _clusters(k, ratio, max_nodes, levels)
 
-        def stack(fan_in: int, fan_out: int) -> DenseSAGEStack:
-            return DenseSAGEStack(
+        def stack(fan_in: int, fan_out: int) -> SAGEStack:
+            return SAGEStack(
                 fan_in,
                 hidden_channels,
                 fan_out,
@@ -138,31 +143,39 @@ class DiffPoolNet(nn.Module):
             nn.Linear(head_channels, num_classes),
         )
 
-    def forward(self, x: Tensor, adj: Tensor, mask: Tensor | None = None) -> DiffPoolNetOutput:
-        """Classify a padded batch.
+    def forward(
+        self, x: Any, adj: Tensor | RaggedGraph | None = None, mask: Tensor | None = None
+    ) -> DiffPoolNetOutput:
+        """Classify a batch of graphs, padded or ragged.
 
         Args:
-            x: node features ``[B, N, in_channels]``.
-            adj: adjacency ``[B, N, N]``, any dtype.
+            x: node features ``[B, N, in_channels]``, or ``[N, in_channels]`` with a ragged graph; or, alone, a
+                ``Data`` or ``Batch`` of PyTorch Geometric (anything with ``x`` and ``edge_index``, and if there are
+                any, ``edge_weight``, and ``batch`` or ``ptr``).
+            adj: adjacency ``[B, N, N]``, any dtype, or a ragged graph.
             mask: valid nodes ``[B, N]`` (non-zero is valid); ``None``: all are. Padding may hold anything.
 
         Returns:
             Class logits, the losses summed over levels, and what each level's pooling returned.
 
         Raises:
-            ValueError: shapes that disagree.
+            TypeError: ``x`` alone is no batch of PyTorch Geometric.
+            ValueError: shapes that disagree, or a ragged batch where padding has a part.
         """
+        if adj is None:
+            adj, x = RaggedGraph.from_pyg(x), x.x
         x, adj, valid = select_valid(x, adj, mask)
         summaries: list[Tensor] = []
         levels: list[DiffPoolOutput] = []
         for embedding, pool in zip(self.embeddings, self.pools, strict=False):
-            z = cast(DenseSAGEStack, embedding).propagate(x, adj, valid)
-            summaries.append(self._summary(z, valid))
-            level: DiffPoolOutput = pool(z, adj, valid, assign_x=x)
+            assignment = cast(Assignment, cast(DiffPool, pool).assignment)
+            z, seen = embed((cast(SAGEStack, embedding), assignment.stack), x, adj, valid)
+            summaries.append(self._summary(z, adj, valid))
+            level: DiffPoolOutput = pool(z, adj, valid, logits=assignment.linear(seen))
             levels.append(level)
             x, adj, valid = level.x, level.adj, None
-        z = cast(DenseSAGEStack, self.embeddings[-1]).propagate(x, adj, None)
-        summaries.append(self._summary(z, None))
+        (z,) = embed((cast(SAGEStack, self.embeddings[-1]),), x, adj, None)
+        summaries.append(self._summary(z, adj, None))
         return DiffPoolNetOutput(
             self.head(torch.cat(summaries, -1)),
             _total([level.link_loss for level in levels]),
@@ -170,8 +183,12 @@ class DiffPoolNet(nn.Module):
             tuple(levels),
         )
 
-    def _summary(self, z: Tensor, valid: Tensor | None) -> Tensor:
-        return readout(z, None if self.readout_padding else valid, self.readout)
+    def _summary(self, z: Tensor, adj: Tensor | RaggedGraph, valid: Tensor | None) -> Tensor:
+        if not isinstance(adj, RaggedGraph):
+            return readout(z, None if self.readout_padding else valid, self.readout)
+        if self.readout_padding:
+            raise ValueError("readout_padding=True reads padding, which a ragged batch does not have")
+        return readout(z, None, self.readout, graph=adj)
 
 
 def _clusters(

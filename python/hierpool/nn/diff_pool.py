@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from hierpool import losses
 from hierpool._extras import require
+from hierpool.graph import RaggedGraph
 from hierpool.ops import soft_pool
 from hierpool.record import SoftPoolRecord
 
@@ -28,7 +29,9 @@ class DiffPoolOutput(NamedTuple):
 class LinearAssignment(nn.Linear):
     """Logits as a linear map of a node's features, whatever its neighbours."""
 
-    def forward(self, x: Tensor, adj: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, adj: Tensor | RaggedGraph | None = None, mask: Tensor | None = None
+    ) -> Tensor:
         return super().forward(x)
 
 
@@ -46,8 +49,8 @@ class DiffPool(nn.Module):
         k: number of clusters. Give this or ``ratio``.
         ratio: number of clusters as a part of ``max_nodes``, rounded down, at least 1.
         max_nodes: nodes of the largest graph; needed with ``ratio``.
-        assignment: module called as ``assignment(x, adj, mask)`` that returns logits ``[B, N, K]``.
-            ``None``: a linear map of the features.
+        assignment: module called as ``assignment(x, adj, mask)`` that returns logits ``[B, N, K]``, or ``[N, K]``
+            for a ragged batch. ``None``: a linear map of the features.
         temperature: :math:`T`, positive.
         link_loss: ``"frobenius"``, or ``None`` to skip the computation.
         entropy: whether to compute the entropy loss.
@@ -57,7 +60,7 @@ class DiffPool(nn.Module):
         backend: backend of :func:`hierpool.soft_pool`.
         pool: ``"hierpool"``, ``"pyg"`` (PyTorch Geometric's ``dense_diff_pool``), or a function with its signature
             ``(x, adj, s, mask) -> (x, adj, link_loss, entropy_loss)``. The last two serve comparisons: they
-            compute the losses in their own way, so ``convention`` must be ``"pyg"``.
+            compute the losses in their own way, so ``convention`` must be ``"pyg"``, and take padded batches alone.
 
     Raises:
         ValueError: an argument out of its range.
@@ -102,27 +105,43 @@ class DiffPool(nn.Module):
         self._foreign = _foreign_pool(pool)
 
     def forward(
-        self, x: Tensor, adj: Tensor, mask: Tensor | None = None, *, assign_x: Tensor | None = None
+        self,
+        x: Tensor,
+        adj: Tensor | RaggedGraph,
+        mask: Tensor | None = None,
+        *,
+        assign_x: Tensor | None = None,
+        logits: Tensor | None = None,
     ) -> DiffPoolOutput:
-        """Pool a padded batch.
+        """Pool a batch of graphs.
 
         Args:
-            x: features that are pooled ``[B, N, F]``: the paper's embedding :math:`Z`.
-            adj: ``[B, N, N]``.
+            x: features that are pooled ``[B, N, F]``, or ``[N, F]`` with a ragged graph: the paper's embedding
+                :math:`Z`.
+            adj: ``[B, N, N]``, or a ragged graph.
             mask: valid nodes ``[B, N]`` (non-zero is valid); ``None``: all are.
             assign_x: features that the assignment sees ``[B, N, in_channels]``; ``None``: ``x``.
+            logits: the assignment's result, from a caller who has it already.
 
         Returns:
-            The coarsened batch, all of whose ``K`` rows are valid, and the losses.
+            The coarsened batch, dense and all of whose ``K`` rows are valid, and the losses.
+
+        Raises:
+            ValueError: shapes that disagree, ``assign_x`` beside ``logits``, or a ragged graph for a ``pool`` that
+                takes none.
         """
-        seen = x if assign_x is None else assign_x
-        logits = self.assignment(seen, adj, mask)
-        if logits.shape != (*x.shape[:2], self.k):
+        if logits is None:
+            logits = self.assignment(x if assign_x is None else assign_x, adj, mask)
+        elif assign_x is not None:
+            raise ValueError("assign_x is what logits are computed from; give one of them")
+        if logits.shape != (*x.shape[:-1], self.k):
             raise ValueError(
-                f"assignment must return {[*x.shape[:2], self.k]} (graphs, nodes, clusters), "
+                f"assignment must return {[*x.shape[:-1], self.k]} (nodes, clusters), "
                 f"but returned {list(logits.shape)}"
             )
         if self._foreign is not None:
+            if isinstance(adj, RaggedGraph):
+                raise ValueError("adj must be dense for another library's pool, got a ragged graph")
             return self._pool_foreign(self._foreign, x, adj, logits, mask)
         record = soft_pool(
             x,

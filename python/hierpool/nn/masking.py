@@ -1,9 +1,11 @@
-"""Selecting the valid rows of a padded batch."""
+"""Selecting the valid rows of a padded batch, and checking a ragged one."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
+
+from hierpool.graph import RaggedGraph
 
 
 def valid_rows(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
@@ -19,20 +21,24 @@ def valid_rows(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
     return mask if mask.dtype == torch.bool else mask != 0
 
 
-def select_valid(x: Tensor, adj: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+def select_valid(
+    x: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None
+) -> tuple[Tensor, Tensor | RaggedGraph, Tensor | None]:
     """A batch whose padding is exactly zero, whatever it held before (NaN and inf included).
 
     Args:
-        x: node features ``[B, N, F]``, floating point.
-        adj: adjacency ``[B, N, N]``, any dtype.
+        x: node features ``[B, N, F]``, floating point; ``[N, F]`` with a ragged graph.
+        adj: adjacency ``[B, N, N]``, any dtype, or a ragged graph.
         mask: valid nodes ``[B, N]`` (non-zero is valid), or ``None`` if all are.
 
     Returns:
         ``x``, ``adj`` in the dtype of ``x``, and the mask as bool.
 
     Raises:
-        ValueError: shapes that disagree.
+        ValueError: shapes that disagree, or a mask beside a ragged graph.
     """
+    if isinstance(adj, RaggedGraph):
+        return x, _ragged(x, adj, mask), None
     if x.dim() != 3:
         raise ValueError(f"x must have shape [graphs, nodes, features], got {list(x.shape)}")
     graphs, nodes = x.shape[:2]
@@ -47,3 +53,14 @@ def select_valid(x: Tensor, adj: Tensor, mask: Tensor | None) -> tuple[Tensor, T
         torch.where(valid[:, :, None] & valid[:, None, :], adj, 0),
         valid,
     )
+
+
+def _ragged(x: Tensor, graph: RaggedGraph, mask: Tensor | None) -> RaggedGraph:
+    """The graph, checked against its features, with weights in their dtype."""
+    if mask is not None:
+        raise ValueError("mask must not be given with a ragged graph, which has no padding")
+    if x.dim() != 2 or x.size(0) != graph.num_nodes:
+        raise ValueError(
+            f"x must have shape [{graph.num_nodes}, features] (nodes of all graphs), got {list(x.shape)}"
+        )
+    return graph if graph.value is None else graph.to(dtype=x.dtype)

@@ -12,7 +12,6 @@ from hierpool.training.files import write_atomic
 
 FORMAT = 1
 
-
 class CheckpointError(ValueError):
     """A checkpoint is corrupt or belongs to another run."""
 
@@ -33,12 +32,15 @@ def save(path: str | Path, identity: dict[str, Any], state: dict[str, Any]) -> N
     write_atomic(path, buffer.getvalue())
 
 
-def load(path: str | Path, identity: dict[str, Any]) -> dict[str, Any]:
+def load(
+    path: str | Path, identity: dict[str, Any], earlier: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Load the state that :func:`save` saved.
 
     Args:
         path: of the file.
         identity: of the run that wants it.
+        earlier: what older checkpoints, which do not say it, stand for.
 
     Raises:
         CheckpointError: corrupt, of another format, or of another run; the message says in what they differ.
@@ -47,7 +49,7 @@ def load(path: str | Path, identity: dict[str, Any]) -> dict[str, Any]:
     content = Path(path).read_bytes()
     try:
         whole = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        found, there, state = whole["format"], whole["identity"], whole["state"]
+        found, there, state = whole["format"], {**(earlier or {}), **whole["identity"]}, whole["state"]
     except Exception as error:  # torch.load raises half a dozen types on damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a whole checkpoint of this program: {reason}") from error

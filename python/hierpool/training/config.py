@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from hierpool import backends, losses
-from hierpool.nn.dense_sage import AGGREGATIONS
 from hierpool.nn.readout import READOUTS
+from hierpool.nn.sage import AGGREGATIONS
 
 
 def _option(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -45,7 +45,10 @@ class TrainConfig:
     link_weight: float = _option(1.0, "weight of the link loss; 0 skips its computation")
     entropy_weight: float = _option(1.0, "weight of the entropy loss; 0 skips its computation")
     convention: str = _option("pyg", "normalisation of these two losses", tuple(losses.CONVENTIONS))
-    pool: str = _option("hierpool", "whose pooling operator", ("hierpool", "pyg"))
+    dense: bool = _option(
+        False, "pad batches, with dense adjacency, instead of keeping the first level sparse"
+    )
+    pool: str = _option("hierpool", "whose pooling operator; pyg's is always dense", ("hierpool", "pyg"))
     backend: str = _option("auto", "of hierpool's operator", backends.NAMES)
 
     def __post_init__(self) -> None:
@@ -59,9 +62,14 @@ class TrainConfig:
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
 
+    @property
+    def pads(self) -> bool:
+        """Whether batches are padded: asked for, or because the pooling operator is dense."""
+        return self.dense or self.pool != "hierpool"
+
     def identity(self) -> dict[str, Any]:
         """What a checkpoint must agree on; more epochs may be asked for later."""
-        values = asdict(self)
+        values = asdict(self) | {"dense": self.pads}
         del values["epochs"]
         return values
 
@@ -69,8 +77,12 @@ class TrainConfig:
     def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
         """Add an option per field."""
         for item in fields(cls):
+            option = f"--{item.name.replace('_', '-')}"
+            if isinstance(item.default, bool):
+                parser.add_argument(option, action="store_true", help=item.metadata["help"])
+                continue
             parser.add_argument(
-                f"--{item.name.replace('_', '-')}",
+                option,
                 type=type(item.default),
                 default=item.default,
                 choices=item.metadata["choices"],

@@ -116,6 +116,13 @@ def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimiz
     return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
+def make_loader(
+    config: TrainConfig, dataset: GraphDataset, indices: Tensor, seed: int | None = None
+) -> BatchLoader:
+    """Batches of the graphs at ``indices`` as the run wants them; in their order without a seed."""
+    return BatchLoader(dataset.select(indices), config.batch_size, seed=seed, dense=config.pads)
+
+
 def train_epoch(
     model: DiffPoolNet, optimizer: torch.optim.Optimizer, loader: BatchLoader, epoch: int, config: TrainConfig
 ) -> Row:
@@ -130,7 +137,7 @@ def train_epoch(
     sums = torch.zeros(4, dtype=torch.float64)
     zero = torch.zeros(())
     for batch in loader.epoch(epoch):
-        out = model(batch.x, batch.adj, batch.mask)
+        out = model(*batch.inputs)
         task = F.cross_entropy(out.logits, batch.y)
         link = zero if out.link_loss is None else out.link_loss
         entropy = zero if out.entropy_loss is None else out.entropy_loss
@@ -152,7 +159,7 @@ def evaluate(model: DiffPoolNet, loader: BatchLoader) -> tuple[float, float]:
     model.eval()
     correct, loss = 0, 0.0
     for batch in loader.epoch(0):
-        logits = model(batch.x, batch.adj, batch.mask).logits
+        logits = model(*batch.inputs).logits
         correct += int((logits.argmax(-1) == batch.y).sum())
         loss += float(F.cross_entropy(logits, batch.y, reduction="sum"))
     return correct / len(loader.graphs), loss / len(loader.graphs)
@@ -195,9 +202,10 @@ def train_fold(
     identity = config.identity() | {"fold": fold, "fingerprint": dataset.fingerprint}
     file = None if folder is None else Path(folder, "checkpoint.pt")
     if resume and file is not None and file.exists():
-        state.load_state_dict(checkpoint.load(file, identity))
-    train = BatchLoader(dataset.select(split.train), config.batch_size, seed=seed)
-    validation = BatchLoader(dataset.select(split.validation), config.batch_size)
+        # Before there were ragged batches, every run was dense.
+        state.load_state_dict(checkpoint.load(file, identity, {"dense": True}))
+    train = make_loader(config, dataset, split.train, seed)
+    validation = make_loader(config, dataset, split.validation)
     for epoch in range(len(state.history) + 1, config.epochs + 1):
         row = train_epoch(model, optimizer, train, epoch, config)
         state.average(config.average)
@@ -208,7 +216,7 @@ def train_fold(
             write_csv(file.with_name("log.csv"), state.history)
         if on_epoch is not None:
             on_epoch(row)
-    return _test(state, BatchLoader(dataset.select(split.test), config.batch_size))
+    return _test(state, make_loader(config, dataset, split.test))
 
 
 def _test(state: TrainState, loader: BatchLoader) -> FoldResult:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hierpool.nn import DenseSAGEConv, DenseSAGEStack
+from hierpool.nn import SAGEConv, SAGEStack
 
 
 def make_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -21,7 +21,7 @@ def make_batch() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_same_as_pyg(normalize: bool) -> None:
     pyg = pytest.importorskip("torch_geometric.nn", reason="torch_geometric (extra: pyg) is not installed")
     x, adj, mask = make_batch()
-    ours = DenseSAGEConv(4, 5, normalize=normalize)
+    ours = SAGEConv(4, 5, normalize=normalize)
     theirs = pyg.DenseSAGEConv(4, 5, normalize=normalize)
     theirs.load_state_dict(ours.state_dict())
     torch.testing.assert_close(ours(x, adj, mask), theirs(x, adj, mask))
@@ -30,7 +30,7 @@ def test_same_as_pyg(normalize: bool) -> None:
 
 def test_sum_without_root_is_the_plain_product() -> None:
     x, adj, _ = make_batch()
-    conv = DenseSAGEConv(4, 5, aggregation="sum", root=False)
+    conv = SAGEConv(4, 5, aggregation="sum", root=False)
     assert conv.lin_root is None
     torch.testing.assert_close(conv(x, adj), conv.lin_rel(adj @ x))
 
@@ -41,7 +41,7 @@ def test_padding_is_not_read(norm: str | None, poison: float) -> None:
     x, adj, mask = make_batch()
     bad_x = torch.where(mask[..., None], x, poison)
     bad_adj = torch.where(mask[:, None] & mask[..., None], adj, poison)
-    for layer in (DenseSAGEConv(4, 5), DenseSAGEStack(4, 5, 3, norm=norm)):
+    for layer in (SAGEConv(4, 5), SAGEStack(4, 5, 3, norm=norm)):
         expected = layer(x, adj, mask)
         got = layer(bad_x, bad_adj, mask)
         assert torch.equal(got, expected)
@@ -53,7 +53,7 @@ def test_padding_is_not_read(norm: str | None, poison: float) -> None:
 
 def test_stack_concatenates_every_layer() -> None:
     x, adj, mask = make_batch()
-    stack = DenseSAGEStack(4, 5, 3, layers=3)
+    stack = SAGEStack(4, 5, 3, layers=3)
     assert stack.out_channels == 13
     y = stack(x, adj, mask)
     assert y.shape == (3, 6, 13)
@@ -64,16 +64,16 @@ def test_stack_concatenates_every_layer() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: DenseSAGEConv(4, 5, aggregation="max"), "aggregation must be one of"),
-        (lambda: DenseSAGEStack(4, 5, 3, layers=0), "layers must be at least 1, got 0"),
-        (lambda: DenseSAGEStack(4, 5, 3, norm="layer"), "norm must be one of"),
-        (lambda: DenseSAGEConv(4, 5)(torch.ones(2, 4), torch.ones(2, 2)), "x must have shape"),
+        (lambda: SAGEConv(4, 5, aggregation="max"), "aggregation must be one of"),
+        (lambda: SAGEStack(4, 5, 3, layers=0), "layers must be at least 1, got 0"),
+        (lambda: SAGEStack(4, 5, 3, norm="layer"), "norm must be one of"),
+        (lambda: SAGEConv(4, 5)(torch.ones(2, 4), torch.ones(2, 2)), "x must have shape"),
         (
-            lambda: DenseSAGEConv(4, 5)(torch.ones(1, 2, 4), torch.ones(1, 2, 3)),
+            lambda: SAGEConv(4, 5)(torch.ones(1, 2, 4), torch.ones(1, 2, 3)),
             r"adj must have shape \[1, 2, 2\]",
         ),
         (
-            lambda: DenseSAGEConv(4, 5)(torch.ones(1, 2, 4), torch.ones(1, 2, 2), torch.ones(2)),
+            lambda: SAGEConv(4, 5)(torch.ones(1, 2, 4), torch.ones(1, 2, 2), torch.ones(2)),
             r"mask must have shape \[1, 2\]",
         ),
     ],
