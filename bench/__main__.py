@@ -1,4 +1,4 @@
-"""Command line: ``python -m bench run`` measures, ``python -m bench report`` writes the table and the plots."""
+"""Command line: ``python -m bench run`` times operators, ``step`` training steps; ``report`` writes table and plots."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from bench import report, results, run
+from bench import report, results, run, step
 from bench.measure import Effort
 from bench.registry import BASELINE, MODES, PROVIDERS, WORKLOADS, select
 
@@ -42,6 +42,11 @@ def parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="only check that README.md holds the newest results"
     )
     two.add_argument("--print", action="store_true", dest="print_only", help="only print")
+    step.add_arguments(
+        commands.add_parser(
+            "step", help="time whole training steps against PyG's layers, into bench/step_results"
+        )
+    )
     return top
 
 
@@ -80,6 +85,8 @@ def main(argv: list[str] | None = None) -> int:
             folder, failed = run.execute(plan(args))
             print(report.terminal_table(results.read(folder)))
             return 1 if failed else 0
+        if args.command == "step":
+            return step.command(args, run.ROOT)
         return report.command(args.folder, check=args.check, print_only=args.print_only)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
