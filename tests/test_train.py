@@ -150,6 +150,20 @@ def test_pyg_in_place_of_ours_trains_to_the_same_numbers() -> None:
         assert a == pytest.approx(b, rel=1e-3)
 
 
+def test_dense_and_sparse_train_to_the_same_numbers() -> None:
+    dataset = make_dataset()
+    split = holdout(dataset.labels, 0)
+    sparse, dense = (
+        train_fold(make_config(dense=dense, epochs=2), dataset, split) for dense in (False, True)
+    )
+    for a, b in zip(without_times(sparse.history), without_times(dense.history), strict=True):
+        assert a == pytest.approx(b, rel=1e-3)
+    # One set of parameters: what was trained sparse is read by the dense network, and classifies alike.
+    loader = loop.make_loader(make_config(dense=True), dataset, split.test)
+    accuracy, loss = loop.evaluate(sparse.model, loader)
+    assert (accuracy, loss) == pytest.approx((sparse.test_accuracy, sparse.test_loss), rel=1e-4)
+
+
 def saved(folder: Path) -> tuple[GraphDataset, Split, Path]:
     dataset = make_dataset()
     split = holdout(dataset.labels, 0)
@@ -163,6 +177,7 @@ def saved(folder: Path) -> tuple[GraphDataset, Split, Path]:
         ({"hidden_channels": 5}, "belongs to another run: hidden_channels 4 there, 5 here"),
         ({"dataset": "MUTAG"}, "belongs to another run: dataset 'RINGS' there, 'MUTAG' here"),
         ({"seed": 3, "pool": "pyg"}, "pool 'hierpool' there, 'pyg' here; seed 0 there, 3 here"),
+        ({"dense": True}, "belongs to another run: dense False there, True here"),
     ],
 )
 def test_checkpoint_of_another_run_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -174,6 +189,21 @@ def test_checkpoint_of_another_run_is_refused(tmp_path: Path, change: dict[str, 
     with pytest.raises(CheckpointError, match=message):
         train_fold(config, dataset, split, folder=tmp_path, resume=True)
     assert file.read_bytes() == before
+
+
+def test_checkpoint_from_before_there_were_ragged_batches_is_of_a_dense_run(tmp_path: Path) -> None:
+    dataset = make_dataset()
+    split = holdout(dataset.labels, 0)
+    config = make_config(epochs=1, dense=True)
+    train_fold(config, dataset, split, folder=tmp_path)
+    file = tmp_path / "checkpoint.pt"
+    whole = torch.load(file, weights_only=True)
+    del whole["identity"]["dense"]
+    torch.save(whole, file)
+    with pytest.raises(CheckpointError, match="belongs to another run: dense True there, False here"):
+        train_fold(make_config(epochs=2), dataset, split, folder=tmp_path, resume=True)
+    resumed = train_fold(make_config(epochs=2, dense=True), dataset, split, folder=tmp_path, resume=True)
+    assert same_weights(resumed.model, train_fold(make_config(epochs=2, dense=True), dataset, split).model)
 
 
 def test_checkpoint_of_other_data_is_refused(tmp_path: Path) -> None:
@@ -289,6 +319,33 @@ def test_command_writes_everything(tmp_path: Path, folds: int, capsys: pytest.Ca
     printed = capsys.readouterr().out
     assert "majority class 50.0%" in printed
     assert str(out / "clusters.png") in printed
+
+
+@pytest.mark.usefixtures("rings")
+@pytest.mark.parametrize(
+    ("option", "form"), [((), "sparse"), (("--dense",), "dense"), (("--pool=pyg",), "dense")]
+)
+def test_command_says_how_the_first_level_is_stored(
+    tmp_path: Path,
+    option: tuple[str, ...],
+    form: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "--pool=pyg" in option:
+        pytest.importorskip("torch_geometric", reason="torch_geometric (extra: train) is not installed")
+    seen = set()
+    real = loop.BatchLoader.epoch
+
+    def epoch(self: Any, number: int) -> Iterator[Any]:
+        for batch in real(self, number):
+            seen.add(type(batch).__name__)
+            yield batch
+
+    monkeypatch.setattr(loop.BatchLoader, "epoch", epoch)
+    train.main(arguments(tmp_path, "--no-pictures", *option))
+    assert f"{form} first level" in capsys.readouterr().out
+    assert seen == {"RaggedBatch" if form == "sparse" else "DenseBatch"}
 
 
 @pytest.mark.usefixtures("rings")

@@ -111,10 +111,12 @@ def describe(dataset: GraphDataset) -> str:
 
 
 def pool_name(config: TrainConfig) -> str:
-    """Which operator pools, and by which backend."""
+    """Which operator pools, by which backend, and how the first level is stored."""
     if config.pool != "hierpool":
-        return "PyTorch Geometric's dense_diff_pool"
-    return f"hierpool's operator ({backends.select('soft_pool_dense', 'cpu', config.backend).name} backend)"
+        return "PyTorch Geometric's dense_diff_pool (dense first level)"
+    op, form = ("soft_pool_dense", "dense") if config.pads else ("soft_pool_csr", "sparse")
+    backend = backends.select(op, "cpu", config.backend).name
+    return f"hierpool's operator ({backend} backend, {form} first level)"
 
 
 def accuracy_text(results: list[FoldResult]) -> str:

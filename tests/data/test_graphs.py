@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hierpool.data import BatchLoader, Graph, collate
+from hierpool.data import BatchLoader, DenseBatch, Graph, RaggedBatch, collate, collate_ragged
 
 
 def make_graphs(sizes: list[int]) -> list[Graph]:
@@ -33,6 +33,47 @@ def test_collate_refuses() -> None:
         collate([])
     with pytest.raises(ValueError, match="pad_to must be at least the nodes of the largest graph, 3, got 2"):
         collate(make_graphs([3, 1]), pad_to=2)
+
+
+def test_collate_ragged_is_the_padded_batch_without_its_padding() -> None:
+    graphs = make_graphs([3, 1, 4])
+    dense, ragged = collate(graphs), collate_ragged(graphs)
+    assert torch.equal(ragged.x, dense.x[dense.mask])
+    assert torch.equal(ragged.graph.to_dense(), dense.adj)
+    assert torch.equal(ragged.y, dense.y)
+    assert ragged.graph.is_symmetric
+    assert ragged.graph.value is None
+    assert graphs[0].adj is graphs[0].adj  # made once
+    assert torch.equal(collate_ragged(graphs[1:2]).graph.ptr, torch.tensor([0, 1]))
+    assert [type(t) for t in ragged.to("cpu")] == [type(t) for t in ragged]
+    with pytest.raises(ValueError, match="graphs must hold at least one graph"):
+        collate_ragged([])
+
+
+def test_loader_yields_either_form() -> None:
+    graphs = make_graphs([3, 1, 4])
+    for dense, form in ((True, DenseBatch), (False, RaggedBatch)):
+        (batch,) = BatchLoader(graphs, 4, dense=dense).epoch(0)
+        assert isinstance(batch, form)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchs_loader_takes_ragged_batches(workers: int) -> None:
+    graphs = make_graphs([3, 1, 4, 2])
+    loader = torch.utils.data.DataLoader(
+        graphs,
+        2,
+        collate_fn=collate_ragged,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,
+    )
+    batches = list(loader)
+    expected = [collate_ragged(graphs[:2]), collate_ragged(graphs[2:])]
+    for batch, other in zip(batches, expected, strict=True):
+        assert torch.equal(batch.x, other.x)
+        assert torch.equal(batch.graph.col, other.graph.col)
+        assert torch.equal(batch.graph.ptr, other.graph.ptr)
+        assert batch.graph.is_symmetric
 
 
 def test_every_graph_once_an_epoch_in_an_order_of_its_own() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -104,26 +105,32 @@ def concatenate(graphs: Sequence[RaggedGraph]) -> tuple[Tensor, Tensor, Tensor |
     if len(dtypes) > 1:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
         raise ValueError(f"graphs must have values of one dtype, got {names}")
-    nodes = sum(graph.num_nodes for graph in graphs)
-    entries = sum(graph.num_edges for graph in graphs)
-    dtype = index_dtype(nodes, entries)
-    rowptr, col, ptr, order, value = [first.rowptr.new_zeros(1, dtype=dtype)], [], [first.ptr[:1]], [], []
-    node = entry = 0
+    nodes, entries = [graph.num_nodes for graph in graphs], [graph.num_edges for graph in graphs]
+    dtype = index_dtype(sum(nodes), sum(entries))
+
+    def moved(parts: Sequence[Tensor], by: Sequence[int], to: torch.dtype) -> Tensor:
+        """The parts after one another, each increased by the sum of ``by`` over the graphs before it."""
+        before = torch.tensor([0, *accumulate(by[:-1])], dtype=to, device=first.device)
+        sizes = torch.tensor([part.numel() for part in parts], device=first.device)
+        whole = torch.cat(list(parts))
+        return whole.to(to) + before.repeat_interleave(sizes, output_size=whole.numel())
+
+    rowptr = moved([graph.rowptr[1:] for graph in graphs], entries, dtype)
+    col = moved([graph.col for graph in graphs], nodes, dtype)
+    ptr = moved([graph.ptr[1:] for graph in graphs], nodes, torch.int64)
+    order, value = [], []
+    shuffled = any(graph.order is not None for graph in graphs)
     for graph in graphs:
-        rowptr.append(graph.rowptr[1:].to(dtype) + entry)
-        col.append(graph.col.to(dtype) + node)
-        ptr.append(graph.ptr[1:] + node)
-        if any(g.order is not None for g in graphs):
+        if shuffled:
             own = torch.arange(graph.num_nodes, device=graph.device) if graph.order is None else graph.order
-            order.append(own + node)
+            order.append(own)
         if dtypes:
             ones = torch.ones(graph.num_edges, dtype=next(iter(dtypes)), device=graph.device)
             value.append(ones if graph.value is None else graph.value)
-        node, entry = node + graph.num_nodes, entry + graph.num_edges
     return (
-        torch.cat(rowptr),
-        torch.cat(col),
+        torch.cat([rowptr.new_zeros(1), rowptr]),
+        col,
         torch.cat(value) if value else None,
-        torch.cat(ptr),
-        torch.cat(order) if order else None,
+        torch.cat([ptr.new_zeros(1), ptr]),
+        moved(order, nodes, torch.int64) if order else None,
     )

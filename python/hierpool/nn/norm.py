@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -134,43 +132,3 @@ class SlotBatchNorm(nn.Module):
             )
         var, mean = torch.var_mean(x, dim=(0, 2), correction=0, keepdim=True)
         return (x - mean) * torch.rsqrt(var + self.eps)
-
-
-class _L2Normalize(torch.autograd.Function):
-    """Rows by their length, with the gradient in one formula: torch's chain of a norm, a clamp and a division costs
-    five times as much."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor) -> Tensor:
-        return x / _length(x)[1]
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs, output)
-        ctx.save_for_forward(*inputs, output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Tensor:
-        x, y = ctx.saved_tensors
-        norm, length = _length(x)
-        along = (grad * y).sum(-1, keepdim=True)
-        return torch.addcmul(grad, y, torch.where(norm > _SHORTEST, along, 0), value=-1) / length
-
-    jvp = backward  # the matrix of derivatives is symmetric
-
-
-_SHORTEST = 1e-12
-
-
-def _length(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Euclidean length of each row, and what it is divided by."""
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return norm, norm.clamp(min=_SHORTEST)
-
-
-def l2_normalize(x: Tensor) -> Tensor:
-    """Rows of ``x [..., F]`` divided by their Euclidean length; rows shorter than 1e-12 are divided by 1e-12."""
-    y: Tensor = _L2Normalize.apply(x)
-    return y

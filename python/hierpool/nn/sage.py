@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
+from hierpool.nn.by_hand import combine
 from hierpool.nn.masking import select_valid
-from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm, l2_normalize
+from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
 from hierpool.ops import spmm
 
 AGGREGATIONS = ("mean", "sum")
@@ -102,7 +103,9 @@ class SAGEConv(nn.Module):
         return y if valid is None else torch.where(valid[..., None], y, 0)
 
 
-def propagate(convs: Sequence[SAGEConv], x: Tensor, aggregate: Aggregate) -> list[Tensor]:
+def propagate(
+    convs: Sequence[SAGEConv], x: Tensor, aggregate: Aggregate, *, relu: bool = False
+) -> tuple[Tensor, ...]:
     """Several layers of one kind on the same batch, whose padding is already zero.
 
     They share the product with the adjacency, and their weights side by side make one product with the features.
@@ -111,29 +114,32 @@ def propagate(convs: Sequence[SAGEConv], x: Tensor, aggregate: Aggregate) -> lis
         convs: layers that differ in their weights and widths alone.
         x: their common input, ``[..., in_channels]``.
         aggregate: see :func:`aggregator`.
+        relu: whether ReLU follows.
 
     Returns:
         Each layer's result; padded rows are finite, not zero.
     """
-    relations = [conv.lin_rel for conv in convs]
-    weight, bias = _side_by_side(relations)
+    relation, bias = _side_by_side([conv.lin_rel for conv in convs])
+    root, root_bias = _side_by_side([conv.lin_root for conv in convs if conv.lin_root is not None])
+    widths = tuple(conv.lin_rel.out_features for conv in convs)
     # Without a gradient to x, backward needs no product with the adjacency where it is applied to x itself.
-    if x.size(-1) * (2 if x.requires_grad else 1) <= 2 * weight.size(0):
-        y = F.linear(aggregate(x), weight, bias)
-    else:
-        y = aggregate(F.linear(x, weight))
-        y = y if bias is None else y + bias
-    roots = [conv.lin_root for conv in convs if conv.lin_root is not None]
-    if roots:
-        y = y + F.linear(x, *_side_by_side(roots))
-    parts = y.split([linear.out_features for linear in relations], -1) if len(convs) > 1 else (y,)
-    return [l2_normalize(part) if conv.normalize else part for conv, part in zip(convs, parts, strict=True)]
+    first = x.size(-1) * (2 if x.requires_grad else 1) <= 2 * sum(widths)
+    return combine(
+        aggregate(x) if first else aggregate(F.linear(x, relation)),  # type: ignore[arg-type]
+        None if root is None else x,
+        relation if first else None,
+        root,
+        bias if root is None else root_bias,
+        widths,
+        convs[0].normalize,
+        relu,
+    )
 
 
-def _side_by_side(linears: Sequence[nn.Linear]) -> tuple[Tensor, Tensor | None]:
+def _side_by_side(linears: Sequence[nn.Linear]) -> tuple[Tensor | None, Tensor | None]:
     """Weight and bias of one linear map whose result is the results of all, concatenated."""
-    if len(linears) == 1:
-        return linears[0].weight, linears[0].bias
+    if len(linears) < 2:
+        return (linears[0].weight, linears[0].bias) if linears else (None, None)
     weights: list[Tensor] = [linear.weight for linear in linears]
     biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
     return torch.cat(weights), torch.cat(biases) if biases else None
@@ -208,13 +214,14 @@ def embed(
     Their first layers, whose inputs are the same, share the product with the adjacency (:func:`propagate`).
 
     Args:
-        stacks: of one aggregation, with or without root alike.
+        stacks: of one aggregation and number of layers, with or without root alike.
         x: ``[B, N, F]``, or ``[N, F]`` with a ragged graph.
         adj: ``[B, N, N]`` in the dtype of ``x``, or a ragged graph.
         valid: bool ``[B, N]``, or ``None`` if every row is valid.
     """
     aggregate = aggregator(adj, stacks[0].aggregation, x.dtype)
-    firsts = propagate([cast(SAGEConv, stack.convs[0]) for stack in stacks], x, aggregate)
+    inner = len(stacks[0].convs) > 1
+    firsts = propagate([cast(SAGEConv, stack.convs[0]) for stack in stacks], x, aggregate, relu=inner)
     return [
         _embed_from_second(stack, first, aggregate, valid)
         for stack, first in zip(stacks, firsts, strict=True)
@@ -222,16 +229,15 @@ def embed(
 
 
 def _embed_from_second(stack: SAGEStack, x: Tensor, aggregate: Aggregate, valid: Tensor | None) -> Tensor:
-    """The rest of a stack after its first layer, whose result is ``x``."""
+    """The rest of a stack after its first layer, whose result, and ReLU, is ``x``."""
     # Columns of padding are zero in the adjacency, so what a layer leaves in padded rows stays there.
     outputs = []
     for i, conv in enumerate(stack.convs):
+        inner = i + 1 < len(stack.convs)
         if i > 0:
-            (x,) = propagate((cast(SAGEConv, conv),), x, aggregate)
-        if i + 1 < len(stack.convs):
-            x = x.relu()
-            if stack.norms:
-                x = stack.norms[i](x, valid)
+            (x,) = propagate((cast(SAGEConv, conv),), x, aggregate, relu=inner)
+        if inner and stack.norms:
+            x = stack.norms[i](x, valid)
         outputs.append(x)
     y = torch.cat(outputs, -1)
     return y if valid is None else torch.where(valid[..., None], y, 0)

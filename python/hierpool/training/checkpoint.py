@@ -12,6 +12,7 @@ from hierpool.training.files import write_atomic
 
 FORMAT = 1
 
+
 class CheckpointError(ValueError):
     """A checkpoint is corrupt or belongs to another run."""
 
@@ -32,9 +33,7 @@ def save(path: str | Path, identity: dict[str, Any], state: dict[str, Any]) -> N
     write_atomic(path, buffer.getvalue())
 
 
-def load(
-    path: str | Path, identity: dict[str, Any], earlier: dict[str, Any] | None = None
-) -> dict[str, Any]:
+def load(path: str | Path, identity: dict[str, Any], earlier: dict[str, Any] | None = None) -> dict[str, Any]:
     """Load the state that :func:`save` saved.
 
     Args:
