@@ -417,3 +417,9 @@ def test_losses_of_weight_zero_are_not_computed() -> None:
     model = training.build_model(make_config(link_weight=0.0, entropy_weight=0.0), dataset)
     assert model.pools[0].link_loss is None
     assert model.pools[0].entropy is False
+
+
+def test_cross_entropy_link_loss() -> None:
+    config = make_config(link_loss="bce", convention="original", entropy_weight=0.0)
+    model = training.build_model(config, make_dataset())
+    assert (model.pools[0].link_loss, model.pools[0].convention) == ("bce", "original")

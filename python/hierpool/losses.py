@@ -26,7 +26,11 @@ tgp batched, ``normalize_loss=True``        ``"global"``, ``"numel"``           
 tgp unbatched, ``normalize_loss=True``      ``"global"``, ``"valid"``           ``"global"``, ``"valid"``
 Spektral                                    ``"mean_graph"``, ``None``          ``"global"``, ``"padded"``
 DGL example, second level on                ``"mean_graph"``, ``"valid"``       ``"mean_graph"``, ``None``
+original code, 2020                         cross-entropy, ``"valid"``          none
 ==========================================  ==================================  =============================
+
+The cross-entropy of the original code needs all pairs of nodes, and is an operator of its own:
+:func:`hierpool.link_bce`.
 
 The record's entropy has no epsilon inside the logarithm; the libraries' differ from it by less than
 ``K * eps`` per node (``eps`` 1e-15 in PyG, 1e-8 in tgp, 1e-7 in Spektral).
@@ -71,6 +75,7 @@ CONVENTIONS = {
     "pyg": _convention("global", "numel", "padded"),
     "tgp": _convention("global", "numel", "valid"),
     "tgp_unbatched": _convention("global", "valid", "valid"),
+    "original": _convention("global", "valid", "valid"),
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hierpool import losses, soft_pool
+from hierpool import RaggedGraph, dense_diff_pool, link_bce, losses, soft_pool
 from hierpool.nn import DiffPool
 
 
@@ -38,6 +38,22 @@ def test_is_the_operator_and_its_losses(convention: str) -> None:
     torch.testing.assert_close(out.adj, record.adj)
     torch.testing.assert_close(out.link_loss, losses.link_prediction(record, **chosen.link))
     torch.testing.assert_close(out.entropy_loss, losses.entropy(record, **chosen.entropy))
+
+
+@pytest.mark.parametrize("convention", ["original", "pyg"])
+def test_cross_entropy_of_the_original_code(convention: str) -> None:
+    x, adj, mask = make_batch()
+    layer = DiffPool(4, 3, link_loss="bce", entropy=False, convention=convention)
+    out = layer(x, adj.clamp(max=1), mask)
+    s = layer.assignment(x).softmax(-1)
+    divisor = {"original": "valid", "pyg": "numel"}[convention]
+    expected = link_bce(s, adj.clamp(max=1), mask=mask, normalize=divisor)
+    torch.testing.assert_close(out.link_loss, expected)
+    assert out.entropy_loss is None
+    graph = RaggedGraph.from_dense(adj.clamp(max=1), mask=mask)
+    torch.testing.assert_close(layer(x[mask], graph).link_loss, expected)
+    grads = [torch.autograd.grad(loss, layer.assignment.weight)[0] for loss in (out.link_loss, expected)]
+    torch.testing.assert_close(*grads)
 
 
 def test_assignment_sees_its_own_features() -> None:
@@ -92,7 +108,9 @@ def test_can_be_copied_and_printed() -> None:
         ({"ratio": 1.5, "max_nodes": 4}, r"ratio must be in \(0, 1\], got 1.5"),
         ({"ratio": 0.5}, "max_nodes must be at least 1"),
         ({"k": 2, "temperature": 0.0}, "temperature must be positive, got 0.0"),
-        ({"k": 2, "link_loss": "l2"}, "link_loss must be 'frobenius' or None, got 'l2'"),
+        ({"k": 2, "link_loss": "l2"}, "link_loss must be 'frobenius', 'bce' or None, got 'l2'"),
+        ({"k": 2, "link_loss": "bce", "convention": "paper"}, "with link_loss='bce', got 'paper'"),
+        ({"k": 2, "link_loss": "bce", "pool": dense_diff_pool}, "link_loss must be 'frobenius' or None with"),
         ({"k": 2, "convention": "mine"}, "convention must be one of .* got 'mine'"),
         ({"k": 2, "pool": "dgl"}, "pool must be 'hierpool', 'pyg' or a function, got 'dgl'"),
         ({"k": 2, "pool": "pyg", "convention": "paper"}, "convention must be 'pyg'"),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hierpool import losses
 from hierpool._extras import require
 from hierpool.graph import RaggedGraph
-from hierpool.ops import soft_pool
+from hierpool.ops import link_bce, soft_pool
 from hierpool.record import SoftPoolRecord
 
 PoolFunction = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
@@ -52,10 +52,13 @@ class DiffPool(nn.Module):
         assignment: module called as ``assignment(x, adj, mask)`` that returns logits ``[B, N, K]``, or ``[N, K]``
             for a ragged batch. ``None``: a linear map of the features.
         temperature: :math:`T`, positive.
-        link_loss: ``"frobenius"``, or ``None`` to skip the computation.
+        link_loss: ``"frobenius"``; ``"bce"``, the cross-entropy of the original code (:func:`hierpool.link_bce`), which
+            takes time quadratic in the nodes of a graph and is meant for entries in [0, 1]; or ``None`` to skip the
+            computation.
         entropy: whether to compute the entropy loss.
-        convention: normalisation of the losses: ``"paper"``, ``"pyg"``, ``"tgp"`` or ``"tgp_unbatched"``,
-            see :mod:`hierpool.losses`.
+        convention: normalisation of the losses: ``"paper"``, ``"pyg"``, ``"tgp"``, ``"tgp_unbatched"``
+            or ``"original"``, see :mod:`hierpool.losses`. The cross-entropy is one sum over the batch, which
+            ``"paper"``, a mean over graphs, has no divisor for.
         symmetric: promise that every adjacency is symmetric, or that not; ``None``: found out.
         backend: backend of :func:`hierpool.soft_pool`.
         pool: ``"hierpool"``, ``"pyg"`` (PyTorch Geometric's ``dense_diff_pool``), or a function with its signature
@@ -77,7 +80,7 @@ class DiffPool(nn.Module):
         max_nodes: int | None = None,
         assignment: nn.Module | None = None,
         temperature: float = 1.0,
-        link_loss: Literal["frobenius"] | None = "frobenius",
+        link_loss: Literal["frobenius", "bce"] | None = "frobenius",
         entropy: bool = True,
         convention: str = "pyg",
         symmetric: bool | None = None,
@@ -88,11 +91,18 @@ class DiffPool(nn.Module):
         self.k = cluster_count(k, ratio, max_nodes)
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
-        if link_loss not in ("frobenius", None):
-            raise ValueError(f"link_loss must be 'frobenius' or None, got {link_loss!r}")
+        if link_loss not in ("frobenius", "bce", None):
+            raise ValueError(f"link_loss must be 'frobenius', 'bce' or None, got {link_loss!r}")
         if convention not in losses.CONVENTIONS:
             known = ", ".join(map(repr, losses.CONVENTIONS))
             raise ValueError(f"convention must be one of {known}, got {convention!r}")
+        if link_loss == "bce" and losses.CONVENTIONS[convention].link["reduction"] != "global":
+            raise ValueError(
+                "convention must be one whose link loss is a sum over the batch with link_loss='bce',"
+                f" got {convention!r}"
+            )
+        if link_loss == "bce" and pool != "hierpool":
+            raise ValueError(f"link_loss must be 'frobenius' or None with pool={pool!r}, got 'bce'")
         if pool != "hierpool" and convention != "pyg":
             raise ValueError(f"convention must be 'pyg' with pool={pool!r}, got {convention!r}")
         self.assignment = LinearAssignment(in_channels, self.k) if assignment is None else assignment
@@ -150,7 +160,7 @@ class DiffPool(nn.Module):
             mask=mask,
             temperature=self.temperature,
             symmetric=self.symmetric,
-            link_loss=self.link_loss,
+            link_loss="frobenius" if self.link_loss == "frobenius" else None,
             entropy=self.entropy,
             backend=self.backend,
         )
@@ -158,9 +168,26 @@ class DiffPool(nn.Module):
         return DiffPoolOutput(
             record.x,
             record.adj.to(x.dtype),
-            losses.link_prediction(record, **chosen.link) if self.link_loss else None,
+            self._link_loss(record, adj, mask),
             losses.entropy(record, **chosen.entropy) if self.entropy else None,
             record,
+        )
+
+    def _link_loss(
+        self, record: SoftPoolRecord, adj: Tensor | RaggedGraph, mask: Tensor | None
+    ) -> Tensor | None:
+        if self.link_loss is None:
+            return None
+        chosen = losses.CONVENTIONS[self.convention].link
+        if self.link_loss == "frobenius":
+            return losses.link_prediction(record, **chosen)
+        return link_bce(
+            record.s,
+            adj,
+            mask=mask,
+            normalize=chosen["normalize"],
+            symmetric=self.symmetric,
+            backend=self.backend,
         )
 
     def _pool_foreign(

@@ -42,6 +42,7 @@ class TrainConfig:
     readout: str = _option("max", "reduction over nodes", READOUTS)
     dropout: float = _option(0.0, "before the classifier's last layer")
     temperature: float = _option(1.0, "of the softmax over clusters")
+    link_loss: str = _option("frobenius", "link loss of every level", ("frobenius", "bce"))
     link_weight: float = _option(1.0, "weight of the link loss; 0 skips its computation")
     entropy_weight: float = _option(1.0, "weight of the entropy loss; 0 skips its computation")
     convention: str = _option("pyg", "normalisation of these two losses", tuple(losses.CONVENTIONS))

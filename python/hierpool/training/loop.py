@@ -103,7 +103,7 @@ def build_model(config: TrainConfig, dataset: GraphDataset) -> DiffPoolNet:
         pool=config.pool,
         pool_options={
             "temperature": config.temperature,
-            "link_loss": "frobenius" if config.link_weight else None,
+            "link_loss": config.link_loss if config.link_weight else None,
             "entropy": config.entropy_weight > 0,
             "convention": config.convention,
             "backend": config.backend,
