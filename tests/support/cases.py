@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import pytest
 import torch
@@ -31,6 +31,11 @@ class Inputs(NamedTuple):
         if self.num_nodes is not None:
             return torch.arange(n)[None] < self.num_nodes[:, None]
         return torch.ones(b, n, dtype=torch.bool) if self.mask is None else self.mask != 0
+
+    @property
+    def terms(self) -> int:
+        """The longest sum over nodes, clusters or features."""
+        return max(*self.s.shape[1:], self.x.size(2))
 
     def double(self) -> Inputs:
         """The same values in float64, contiguous."""
@@ -60,7 +65,9 @@ class Case:
 
     valid: ``all``, ``mask`` (the first rows), ``holes``, ``num_nodes`` or ``none`` (fully masked). weights: ``ones``,
     ``uniform``, ``signed`` or ``integers``. layout: ``contiguous``, ``transposed``, ``strided`` (last dimension too),
-    ``sliced`` (rows of a wider tensor) or ``expanded`` (one graph repeated with stride 0).
+    ``sliced`` (rows of a wider tensor) or ``expanded`` (one graph repeated with stride 0). sizes: ``num_nodes``, if
+    they are not to be drawn. connected: nodes from this number on have no edges. edgeless: number of a graph without
+    any.
     """
 
     name: str
@@ -76,6 +83,9 @@ class Case:
     layout: str = "contiguous"
     given: bool = False
     temperature: float = 1.0
+    sizes: tuple[int, ...] = ()
+    connected: int | None = None
+    edgeless: int | None = None
 
     def make(
         self,
@@ -110,6 +120,11 @@ class Case:
             "integers": torch.randint(0, 4, shape, generator=draw, dtype=torch.float64),
         }[self.weights]
         adj = weights * (torch.rand(shape, generator=draw) < self.density)
+        if self.connected is not None:
+            adj[..., self.connected :, :] = 0
+            adj[..., self.connected :] = 0
+        if self.edgeless is not None:
+            adj[self.edgeless] = 0
         if self.directed:
             return adj
         upper = adj.triu()
@@ -119,6 +134,7 @@ class Case:
         counts = torch.randint(0, self.n + 1, (self.b,), generator=draw)
         if self.b > 1:  # one graph is full and one is empty, whatever was drawn
             counts[0], counts[1] = self.n, 0
+        counts = torch.tensor(self.sizes) if self.sizes else counts
         mask = None
         if self.valid == "mask":
             mask = torch.arange(self.n) < counts[:, None]
@@ -205,7 +221,22 @@ def find(name: str) -> Case:
     return next(case for case in GRID if case.name == name)
 
 
-def over(seed: int, *cases: Case | str) -> pytest.MarkDecorator:
+class Recipe(Protocol):
+    """A case of this grid or another."""
+
+    @property
+    def name(self) -> str: ...
+
+    def make(
+        self,
+        seed: int,
+        s: torch.dtype = torch.float64,
+        x: torch.dtype | None = None,
+        adj: torch.dtype | None = None,
+    ) -> Any: ...
+
+
+def over(seed: int, *cases: Recipe | str) -> pytest.MarkDecorator:
     """Parametrize a test over ``case``, given or named in the grid, with the seed it is made from in the id."""
     chosen = [find(case) if isinstance(case, str) else case for case in cases]
     return pytest.mark.parametrize("case", chosen, ids=[f"{case.name}-seed{seed}" for case in chosen])

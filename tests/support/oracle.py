@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from tests.support.cases import Inputs
+from tests.support.sparse import Ragged
 
 
 def rounding(terms: int) -> float:
@@ -116,12 +117,16 @@ class Truth(NamedTuple):
     gradient_scales: Gradients
 
 
-def truth(inputs: Inputs, rounded_s: Tensor, upstream: Sequence[Tensor | None]) -> Truth:
+def truth(inputs: Inputs | Ragged, rounded_s: Tensor, upstream: Sequence[Tensor | None]) -> Truth:
     """The truth for the values of ``inputs``, and for the gradients ``upstream`` of the fields.
 
-    S is an output that every other field is defined on: they are those of ``rounded_s``, the S that was returned,
-    which is itself to be compared with ``fields.s``, the exact one. Gradients pass the rounding unchanged.
+    That of a ragged batch is the valid part of its padded form's. S is an output that every other field is defined on:
+    they are those of ``rounded_s``, the S that was returned, which is itself to be compared with ``fields.s``, the
+    exact one. Gradients pass the rounding unchanged.
     """
+    if isinstance(inputs, Ragged):
+        ds = None if upstream[0] is None else inputs.pad(upstream[0])
+        return _valid_part(truth(inputs.padded, inputs.pad(rounded_s), [ds, *upstream[1:]]), inputs)
     exact = inputs.double().leaves()
     valid = exact.valid[..., None]
     clean = torch.where(valid, exact.s, 0)
@@ -133,6 +138,16 @@ def truth(inputs: Inputs, rounded_s: Tensor, upstream: Sequence[Tensor | None]) 
     scales, gradient_scales = _majorants(exact, p.detach(), values, upstream)
     exact_s = torch.where(valid, p, 0)
     return Truth(_detach(values._replace(s=exact_s)), scales, gradients, gradient_scales)
+
+
+def _valid_part(whole: Truth, ragged: Ragged) -> Truth:
+    """Values of nodes and of stored entries alone."""
+    values, scales = (part._replace(s=ragged.nodes(part.s)) for part in (whole.fields, whole.scales))
+    gradients, gradient_scales = (
+        Gradients(ragged.nodes(part.x), ragged.entries(part.adj), ragged.nodes(part.s))
+        for part in (whole.gradients, whole.gradient_scales)
+    )
+    return Truth(values, scales, gradients, gradient_scales)
 
 
 def _detach(values: Fields) -> Fields:

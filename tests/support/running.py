@@ -13,6 +13,7 @@ import hierpool
 from hierpool import SoftPoolRecord, backends
 from tests.support.cases import Inputs
 from tests.support.oracle import Fields, Gradients, Truth, assert_error, eps_of, max_error, truth
+from tests.support.sparse import Ragged
 
 BACKENDS = ("reference", "native-scalar", "native-avx2", "native-avx512")
 
@@ -51,16 +52,27 @@ def random_upstream(record: SoftPoolRecord, seed: int) -> list[Tensor]:
     return [torch.randn(t.shape, generator=draw).to(t.dtype) for t in record if t is not None]
 
 
-def gradients_of(record: SoftPoolRecord, leaves: Inputs, upstream: Sequence[Tensor | None]) -> Gradients:
+def gradients_of(
+    record: SoftPoolRecord, leaves: Inputs | Ragged, upstream: Sequence[Tensor | None]
+) -> Gradients:
     """Gradients of the fields weighted by ``upstream``; zeros where a leaf has none."""
     wanted = [(v, u) for v, u in zip(record, upstream, strict=True) if u is not None and v is not None]
-    needed = [t for t in leaves[:3] if t.requires_grad]
+    needed = [t for t in leaves[:3] if t is not None and t.requires_grad]
     grads = iter(torch.autograd.grad([v for v, _ in wanted], needed, [u for _, u in wanted]))
-    return Gradients(*(next(grads) if t.requires_grad else torch.zeros(t.shape) for t in leaves[:3]))
+
+    def gradient(t: Tensor | None) -> Tensor:
+        if t is None:
+            return torch.zeros(0)
+        return next(grads) if t.requires_grad else torch.zeros(t.shape)
+
+    return Gradients(*map(gradient, leaves[:3]))
 
 
 def run(
-    inputs: Inputs, backend: str, upstream: Sequence[Tensor | None] | None = None, **options: Any
+    inputs: Inputs | Ragged,
+    backend: str,
+    upstream: Sequence[Tensor | None] | None = None,
+    **options: Any,
 ) -> tuple[SoftPoolRecord, Gradients, Sequence[Tensor | None]]:
     """Record, gradients, and the upstream gradients that were used."""
     leaves = inputs.leaves()
@@ -74,8 +86,8 @@ def _square(t: Tensor) -> Tensor:
     return t.double().square()
 
 
-def _accumulation_eps(inputs: Inputs) -> float:
-    wide = torch.float64 in (inputs.x.dtype, inputs.adj.dtype, inputs.s.dtype)
+def _accumulation_eps(inputs: Inputs | Ragged) -> float:
+    wide = any(t is not None and t.dtype == torch.float64 for t in inputs[:3])
     return eps_of(torch.float64 if wide else torch.float32)
 
 
@@ -92,10 +104,13 @@ def _quantities(record: Sequence[Tensor | None]) -> dict[str, Tensor]:
 
 
 def assert_fields(
-    record: Sequence[Tensor | None], exact: Truth, inputs: Inputs, plain: Sequence[Tensor | None] | None
+    record: Sequence[Tensor | None],
+    exact: Truth,
+    inputs: Inputs | Ragged,
+    plain: Sequence[Tensor | None] | None,
 ) -> None:
     """Every quantity under the error rule; ``plain`` is the record by plain torch, whose errors are the baselines."""
-    acc, terms = _accumulation_eps(inputs), max(*inputs.s.shape[1:], inputs.x.size(2))
+    acc, terms = _accumulation_eps(inputs), inputs.terms
     values, scales = _quantities(exact.fields), _quantities(exact.scales)
     baselines = values if plain is None else _quantities(plain)
     for name, got in _quantities(record).items():
@@ -113,22 +128,25 @@ def assert_fields(
         assert_error(name, got, value, scale, eps, terms, max_error(base, value))
 
 
-def assert_gradients(got: Gradients, exact: Truth, inputs: Inputs, plain: Gradients | None) -> None:
+def assert_gradients(got: Gradients, exact: Truth, inputs: Inputs | Ragged, plain: Gradients | None) -> None:
     """Every gradient under the error rule."""
-    acc, terms = _accumulation_eps(inputs), max(*inputs.s.shape[1:], inputs.x.size(2))
-    for name, grad, value, scale in zip(
-        Gradients._fields, got, exact.gradients, exact.gradient_scales, strict=True
+    acc, terms = _accumulation_eps(inputs), inputs.terms
+    for name, leaf, grad, value, scale in zip(
+        Gradients._fields, inputs[:3], got, exact.gradients, exact.gradient_scales, strict=True
     ):
-        dtype = getattr(inputs, name).dtype
-        if not dtype.is_floating_point:
+        if leaf is None or not leaf.is_floating_point():
             continue
+        dtype = leaf.dtype
         assert grad.dtype == dtype
         base = 0.0 if plain is None else max_error(getattr(plain, name), value)
         assert_error(f"gradient of {name}", grad, value, scale, max(acc, eps_of(dtype)), terms, base)
 
 
 def check(
-    inputs: Inputs, backend: str, upstream: Sequence[Tensor | None] | None = None, **options: Any
+    inputs: Inputs | Ragged,
+    backend: str,
+    upstream: Sequence[Tensor | None] | None = None,
+    **options: Any,
 ) -> None:
     """Values and gradients of one call against the truth."""
     record, gradients, upstream = run(inputs, backend, upstream, **options)

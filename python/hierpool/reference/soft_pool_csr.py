@@ -54,7 +54,7 @@ class Structure(NamedTuple):
         sizes = self.sizes.tolist()
         parts = zip(left.split(sizes), right.split(sizes), strict=True)
         blocks = [one.t() @ other for one, other in parts]
-        return torch.stack(blocks) if blocks else left.new_zeros(0, left.size(1), right.size(1))
+        return torch.stack(blocks) if blocks else (left.t() @ right)[None][:0]
 
     def times(self, rows: Tensor, blocks: Tensor) -> Tensor:
         """``rows_b blocks_b`` of each graph, ``[N, F]``, for ``rows [N, K]`` and ``blocks [B, K, F]``."""

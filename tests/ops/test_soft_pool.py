@@ -9,23 +9,24 @@ import torch
 from torch import Tensor
 
 from hierpool import SoftPoolRecord
-from tests.support.cases import GRID, SMALL, Case, find, over
+from tests.support.cases import GRID, SMALL, Case, Recipe, find, over
 from tests.support.oracle import Fields
 from tests.support.running import check, random_upstream
+from tests.support.sparse import RAGGED_GRID, RAGGED_SMALL, WIDE, ragged
 
 SEED = 7
 f64, f32, bf16, f16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 
 
 @pytest.mark.parametrize("dtype", [f64, f32], ids=str)
-@over(SEED, *GRID)
-def test_grid(case: Case, dtype: torch.dtype, backend: str) -> None:
+@over(SEED, *GRID, *RAGGED_GRID)
+def test_grid(case: Recipe, dtype: torch.dtype, backend: str) -> None:
     check(case.make(SEED, dtype), backend)
 
 
 @pytest.mark.parametrize("dtype", [bf16, f16], ids=str)
-@over(SEED, *SMALL, "n17-k17-f15", "n513")
-def test_low_precision(case: Case, dtype: torch.dtype, backend: str) -> None:
+@over(SEED, *SMALL, "n17-k17-f15", "n513", *RAGGED_SMALL, *ragged("n513", "complete-n182"))
+def test_low_precision(case: Recipe, dtype: torch.dtype, backend: str) -> None:
     check(case.make(SEED, dtype), backend)
 
 
@@ -36,9 +37,21 @@ MIXED = [  # dtypes of logits, X and A
 
 
 @pytest.mark.parametrize("dtypes", MIXED, ids=str)
-@over(SEED, "directed-holes", "three-types", "n33-k31-f32", "n513-directed-sparse")
-def test_mixed_dtypes(case: Case, dtypes: tuple[torch.dtype, ...], backend: str) -> None:
+@over(
+    SEED,
+    "directed-holes",
+    "three-types",
+    "n33-k31-f32",
+    "n513-directed-sparse",
+    *ragged("directed-holes", "n33-k31-f32", "n513-directed-sparse"),
+)
+def test_mixed_dtypes(case: Recipe, dtypes: tuple[torch.dtype, ...], backend: str) -> None:
     check(case.make(SEED, *dtypes), backend)
+
+
+@over(SEED, WIDE)
+def test_more_clusters_than_partial_sums_have_room_for(case: Recipe, backend: str) -> None:
+    check(case.make(SEED, f32), backend)
 
 
 @pytest.mark.parametrize("s", [f32, f64, bf16], ids=str)
@@ -51,8 +64,14 @@ def test_integer_adjacency(case: Case, adj: torch.dtype, s: torch.dtype, backend
 
 @pytest.mark.parametrize("dtype", [f64, f32], ids=str)
 @pytest.mark.parametrize("field", Fields._fields)
-@over(SEED, "directed-holes", "three-types", "n513-directed-sparse")
-def test_gradient_of_one_field(case: Case, field: str, dtype: torch.dtype, backend: str) -> None:
+@over(
+    SEED,
+    "directed-holes",
+    "three-types",
+    "n513-directed-sparse",
+    *ragged("directed-holes", "tails", "n513-directed-sparse-unweighted"),
+)
+def test_gradient_of_one_field(case: Recipe, field: str, dtype: torch.dtype, backend: str) -> None:
     inputs = case.make(SEED, dtype)
     record = inputs.pool("reference")
     upstream: list[Tensor | None] = [
@@ -64,15 +83,17 @@ def test_gradient_of_one_field(case: Case, field: str, dtype: torch.dtype, backe
 @pytest.mark.parametrize(
     "group", range(5), ids=["entropy", "cut_degree", "adj_sq", "total_degree", "link_sq"]
 )
-def test_gradient_of_one_scalar(group: int, backend: str) -> None:
-    inputs = find("directed").make(SEED)
+@over(SEED, "directed", *ragged("directed"))
+def test_gradient_of_one_scalar(case: Recipe, group: int, backend: str) -> None:
+    inputs = case.make(SEED)
     scalars = torch.zeros(2, 6, dtype=f64)
     scalars[:, 1 + group] = torch.tensor([0.7, -1.3])
     check(inputs, backend, [None] * 5 + [scalars, None, None])
 
 
-def test_gradient_of_the_number_of_nodes_is_zero(backend: str) -> None:
-    inputs = find("directed").make(SEED).leaves()
+@over(SEED, "directed", *ragged("directed"))
+def test_gradient_of_the_number_of_nodes_is_zero(case: Recipe, backend: str) -> None:
+    inputs = case.make(SEED).leaves()
     grads = torch.autograd.grad(inputs.pool(backend).num_nodes.sum(), inputs[:3])
     assert all(not grad.any() for grad in grads)
 
