@@ -16,7 +16,7 @@ DenseRows dense_rows(const Tensor& t, bool wide) {
   STD_TORCH_CHECK(t.scalar_type() == (wide ? ScalarType::Double : ScalarType::Float),
                   "dense rows must have the accumulation type");
   const int64_t n = t.size(1);
-  STD_TORCH_CHECK(n <= 1 || t.stride(1) == 1, "dense rows must be contiguous");
+  STD_TORCH_CHECK(n <= 1 || t.stride(1) == 1 || t.numel() == 0, "dense rows must be contiguous");
   return {t.data_ptr(), t.size(0) <= 1 ? n : t.stride(0)};
 }
 

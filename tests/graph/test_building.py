@@ -185,7 +185,7 @@ edge_cases = strategies.builds(
 
 @hypothesis.given(edge_cases, strategies.integers(0, 2**30))
 @hypothesis.settings(
-    max_examples=250,
+    max_examples=150,
     deadline=None,
     suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
 )

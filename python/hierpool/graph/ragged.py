@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool._tracing import seen
-from hierpool.graph import checks, csr, sources
+from hierpool.graph import checks, csr, forms
 
 
 class RaggedGraph:
@@ -190,20 +190,8 @@ class RaggedGraph:
             ValueError: it is not square, an edge joins two graphs, or ``ptr`` does not fit.
         """
         if not isinstance(matrix, Tensor):
-            return cls.from_csr(*sources.scipy_rows(matrix), ptr, symmetric=symmetric)
-        sources.check_square(matrix)
-        if matrix.layout is torch.sparse_csr:
-            rowptr, col, value = matrix.crow_indices(), matrix.col_indices(), matrix.values()
-            return cls.from_csr(rowptr, col, value, ptr, symmetric=symmetric)
-        matrix = matrix.to_sparse_coo().coalesce()
-        return cls.from_edge_index(
-            matrix.indices(),
-            matrix.size(0),
-            edge_weight=matrix.values(),
-            ptr=ptr,
-            symmetric=symmetric,
-            is_coalesced=True,
-        )
+            return cls.from_csr(*forms.scipy_rows(matrix), ptr, symmetric=symmetric)
+        return cls.from_csr(*forms.torch_rows(matrix), ptr, symmetric=symmetric)
 
     @classmethod
     def from_dense(
@@ -228,7 +216,7 @@ class RaggedGraph:
             ValueError: shapes, devices or values disagree; the message names the argument.
         """
         checks.check_flag("symmetric", symmetric, True, False, None)
-        rowptr, col, value, ptr = sources.dense_rows(adj, mask, num_nodes)
+        rowptr, col, value, ptr = forms.dense_rows(adj, mask, num_nodes)
         if symmetric is None:
             symmetric = csr.is_symmetric(rowptr, col, None if value is None else value.detach())
         return cls(rowptr, col, value, ptr, None, symmetric)
@@ -248,7 +236,7 @@ class RaggedGraph:
             ValueError: as :meth:`from_edge_index`.
         """
         if isinstance(data, Tensor):
-            n = sources.edge_index_nodes(data)
+            n = forms.edge_index_nodes(data)
             return cls.from_edge_index(data, n, symmetric=symmetric, validate=validate)
         edge_index = getattr(data, "edge_index", None)
         if edge_index is None:
@@ -283,7 +271,7 @@ class RaggedGraph:
             raise ValueError("graphs must have at least one element")
         if len(graphs) == 1:
             return graphs[0]
-        return cls(*sources.concatenate(graphs), all(graph.is_symmetric for graph in graphs))
+        return cls(*forms.concatenate(graphs), all(graph.is_symmetric for graph in graphs))
 
     # -------------------------------------------------------------------------------------------------- properties
 
@@ -305,7 +293,7 @@ class RaggedGraph:
     @property
     def batch(self) -> Tensor:
         """Graph of each node, int64 ``[N]``, in the caller's order of nodes."""
-        return self.in_callers_order(self._graph_of_node())
+        return self.in_callers_order(self.graph_of_node())
 
     @property
     def degree(self) -> Tensor:
@@ -314,7 +302,8 @@ class RaggedGraph:
             return self.in_callers_order(self.rowptr.diff().to(torch.float32))
         return self.in_callers_order(csr.sum_by_slot(self.value, self.row, self.num_nodes))
 
-    def _graph_of_node(self) -> Tensor:
+    def graph_of_node(self) -> Tensor:
+        """Graph of each node, int64 ``[N]``, in the order of the matrix."""
         graphs = torch.arange(self.num_graphs, device=self.device)
         return torch.repeat_interleave(graphs, self.ptr.diff(), output_size=self.num_nodes)
 
@@ -382,16 +371,7 @@ class RaggedGraph:
         Raises:
             ValueError: a graph has more nodes than ``max_num_nodes``.
         """
-        sizes = self.ptr.diff()
-        largest = int(sizes.max()) if self.num_graphs else 0
-        m = largest if max_num_nodes is None else checks.check_size("max_num_nodes", max_num_nodes)
-        if m < largest:
-            raise ValueError(f"max_num_nodes is {m}, but the largest graph has {largest} nodes")
-        row, col, graph = self.row.to(torch.int64), self.col.to(torch.int64), self._graph_of_node()
-        first = self.ptr[:-1][graph]  # [N]
-        place = (graph[row] * m + row - first[row]) * m + col - first[row]
-        value = torch.ones(self.num_edges, device=self.device) if self.value is None else self.value
-        return value.new_zeros(self.num_graphs * m * m).index_add(0, place, value).view(-1, m, m)
+        return forms.padded(self, max_num_nodes)
 
     def _map(self, change: Any) -> RaggedGraph:
         """The graph with every tensor changed by a function of it and whether it holds weights."""

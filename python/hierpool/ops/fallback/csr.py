@@ -14,8 +14,7 @@ def build(edges: Edges, options: Options) -> Built:
     row, col, weight, batch, _, n, num_graphs = edges
     check = options.validate or row.device.type == "cpu"
     if check:
-        _check_range("edge_index[0]", row, n)
-        _check_range("edge_index[1]", col, n)
+        _check_range(n, **{"edge_index[0]": row, "edge_index[1]": col})
     ptr, order = _graphs(batch, edges.ptr, n, num_graphs, check, row.device)
     if order is not None:
         rank = torch.empty_like(order)
@@ -41,11 +40,13 @@ def build(edges: Edges, options: Options) -> Built:
     return Built(rowptr, col, value, ptr, order, slot, symmetric)
 
 
-def _check_range(name: str, index: Tensor, n: int) -> None:
-    wrong = (index < 0) | (index >= n)
+def _check_range(n: int, **ends: Tensor) -> None:
+    """The ends of edges by their names, each ``[E]``; the first edge with a wrong one is named."""
+    wrong = torch.stack([(end < 0) | (end >= n) for end in ends.values()], 1)  # [E, ends]
     if bool(wrong.any()):
-        e = int(wrong.int().argmax())
-        raise problems.out_of_range(name, e, index[e], n)
+        e, which = divmod(int(wrong.flatten().int().argmax()), len(ends))
+        name = list(ends)[which]
+        raise problems.out_of_range(name, e, ends[name][e], n)
 
 
 def _check_blocks(row: Tensor, col: Tensor, ptr: Tensor, order: Tensor | None) -> None:
@@ -136,7 +137,7 @@ def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool:
     n = rowptr.numel() - 1
     if int(rowptr[0]) != 0 or int(rowptr[-1]) != col.numel() or bool((rowptr.diff() < 0).any()):
         raise problems.pointers("rowptr", rowptr, "entries", col.numel())
-    _check_range("col", col, n)
+    _check_range(n, col=col)
     _graphs(None, ptr, n, None, True, col.device)
     row = rows(rowptr, col.numel())
     _check_blocks(row, col, ptr, None)

@@ -1,4 +1,4 @@
-"""Other forms of graphs, as the arrays of compressed rows."""
+"""Other forms of graphs, from and to the arrays of compressed rows."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from hierpool._tracing import seen
 from hierpool.graph import checks
 from hierpool.graph.csr import index_dtype
 
@@ -18,12 +19,18 @@ if TYPE_CHECKING:
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
 
 
-def check_square(matrix: Tensor) -> None:
-    """Raise unless ``matrix`` is a square sparse matrix."""
+def torch_rows(matrix: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Row pointers, columns and values of a sparse matrix of torch, which are its own if it is in that format."""
     if matrix.layout not in _SPARSE:
         raise TypeError(f"matrix must be sparse (COO, CSR or CSC), got layout {matrix.layout}")
     if matrix.dim() != 2 or matrix.size(0) != matrix.size(1) or matrix.dense_dim() != 0:
         raise ValueError(f"matrix must have shape [N, N] and scalar entries, got {tuple(matrix.shape)}")
+    if matrix.layout is torch.sparse_csr:
+        return matrix.crow_indices(), matrix.col_indices(), matrix.values()
+    matrix = matrix.to_sparse_coo().coalesce()
+    row, col = matrix.indices()
+    nodes = torch.arange(matrix.size(0) + 1, device=row.device)
+    return torch.searchsorted(row, nodes), col, matrix.values()
 
 
 def scipy_rows(matrix: Any) -> tuple[Tensor, Tensor, Tensor]:
@@ -85,6 +92,26 @@ def _valid(adj: Tensor, mask: Any, num_nodes: Any, single: bool) -> Tensor | Non
             raise ValueError(f"num_nodes must lie between 0 and N = {n}, got {num_nodes.tolist()}")
         return torch.arange(n, device=adj.device) < num_nodes[:, None]
     return None
+
+
+def padded(graph: RaggedGraph, max_num_nodes: int | None) -> Tensor:
+    """:meth:`RaggedGraph.to_dense`."""
+    sizes = graph.ptr.diff()
+    if max_num_nodes is None:
+        m = int(sizes.max()) if graph.num_graphs else 0
+    else:
+        m = checks.check_size("max_num_nodes", max_num_nodes)
+        if seen():
+            torch._assert_async((sizes <= m).all(), "max_num_nodes is less than the nodes of a graph")
+        elif graph.num_graphs and m < (largest := int(sizes.max())):
+            raise ValueError(f"max_num_nodes is {m}, but the largest graph has {largest} nodes")
+    row, col, graph_of = graph.row.to(torch.int64), graph.col.to(torch.int64), graph.graph_of_node()
+    first = graph.ptr[:-1][graph_of]  # [N]
+    place = (graph_of[row] * m + row - first[row]) * m + col - first[row]
+    value = graph.value
+    if value is None:
+        value = torch.ones(graph.num_edges, device=graph.device)
+    return value.new_zeros(graph.num_graphs * m * m).index_add(0, place, value).view(graph.num_graphs, m, m)
 
 
 def edge_index_nodes(edge_index: Tensor) -> int | None:
