@@ -1,8 +1,8 @@
 """Which implementation runs an operator, and why the others do not.
 
 A backend is a *filler*: a module with ``forward`` and ``backward`` that takes the operator's checked arguments and
-returns its outputs, in the shapes of the fake kernel. Schemas, shapes, autograd and argument checks exist once, in
-:mod:`hierpool.ops`.
+returns its outputs, in the shapes of the fake kernel; that of ``csr`` has the building blocks that
+:mod:`hierpool.graph.csr` asks for. Schemas, shapes, autograd and argument checks exist once, in :mod:`hierpool.ops`.
 """
 
 from __future__ import annotations

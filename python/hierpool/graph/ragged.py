@@ -79,7 +79,7 @@ class RaggedGraph:
             num_nodes: number of nodes; ``None``: what ``batch`` or ``ptr`` says, else one more than the largest
                 number in ``edge_index``.
             edge_weight: ``[E]``, floating, or bool or integers, which become float32. ``value`` is differentiable
-                in it.
+                in it, and may share its memory.
             batch: graph of each node, ``[num_nodes]``, sorted or not.
             ptr: first node of each graph, ``[B + 1]``, instead of ``batch``.
             num_graphs: number of graphs, PyG's ``batch_size``; ``None``: one more than the largest in ``batch``.
