@@ -37,8 +37,10 @@ struct RowKernels {
   void (*load)(T* dst, const void* src, DType type, int64_t n);
   // dst[i] = src[i] rounded to nearest even in `type`
   void (*store)(void* dst, DType type, const T* src, int64_t n);
-  // dst = softmax(src * inverse_temperature); dst may be src. Returns its entropy.
-  T (*softmax)(T* dst, const T* src, int64_t n, T inverse_temperature);
+  // dst = softmax(src * inverse_temperature) on each of `count` rows of n elements; dst may be src. Returns the sum of
+  // their entropies.
+  double (*softmax)(T* dst, int64_t ld_dst, const T* src, int64_t ld_src, int64_t n, int64_t count,
+                    T inverse_temperature);
   // dst = inverse_temperature * p * (dp - <p, dp>); dst may be dp
   void (*softmax_backward)(T* dst, const T* p, const T* dp, int64_t n, T inverse_temperature);
   // -sum p log p, with 0 log 0 = 0
@@ -47,6 +49,8 @@ struct RowKernels {
   void (*entropy_backward)(T* dp, const T* p, int64_t n, T scale);
   // <a, b>
   T (*dot)(const T* a, const T* b, int64_t n);
+  // dst[columns, rows] = src[rows, ld]^T
+  void (*transpose)(T* dst, const T* src, int64_t ld, int64_t rows, int64_t columns);
   // y += alpha x
   void (*axpy)(T* y, T alpha, const T* x, int64_t n);
   // volume += degree * s, and the products of a row s of S with the row m of A S.

@@ -53,7 +53,8 @@ struct Rows {
     }
   }
 
-  static T softmax(T* dst, const T* src, int64_t n, T inverse_temperature) {
+  // dst = exp((src - max) inverse_temperature). Returns the sum of dst, and that of dst log dst.
+  static T exponentials(T* dst, const T* src, int64_t n, T inverse_temperature, T& weighted_sum) {
     const V scale = V::set(inverse_temperature);
     const V lowest = V::set(-__builtin_huge_val());
     const auto load = [&](int64_t i) {
@@ -71,17 +72,49 @@ struct Rows {
       weighted = V::fma(e, z, weighted);
       i + L <= n ? e.store(dst + i) : e.store(dst + i, n - i);
     }
-    const T sum = total.sum();
-    const V inverse = V::set(T(1) / sum);
-    for (int64_t i = 0; i < n; i += L) {
-      if (i + L <= n) {
-        (V::load(dst + i) * inverse).store(dst + i);
-      } else {
-        (V::load(dst + i, n - i) * inverse).store(dst + i, n - i);
+    weighted_sum = weighted.sum();
+    return total.sum();
+  }
+
+  static void scale_row(T* row, int64_t n, T factor) {
+    const V scale = V::set(factor);
+    int64_t i = 0;
+    for (; i + L <= n; i += L) (V::load(row + i) * scale).store(row + i);
+    if (i < n) (V::load(row + i, n - i) * scale).store(row + i, n - i);
+  }
+
+  // Rows go together by so many as there are lanes: one division and one logarithm serve them all.
+  static double softmax(T* dst, int64_t ld_dst, const T* src, int64_t ld_src, int64_t n, int64_t count,
+                        T inverse_temperature) {
+    double entropy = 0;
+    for (int64_t first = 0; first < count; first += L, dst += L * ld_dst, src += L * ld_src) {
+      const int64_t rows = count - first < L ? count - first : L;
+      T sum[L], weighted[L], inverse[L];
+      for (int64_t r = 0; r < L; ++r) sum[r] = 1, weighted[r] = 0;
+      for (int64_t r = 0; r < rows; ++r) {
+        sum[r] = exponentials(dst + r * ld_dst, src + r * ld_src, n, inverse_temperature, weighted[r]);
+      }
+      V::divide(V::set(T(1)), V::load(sum)).store(inverse);
+      for (int64_t r = 0; r < rows; ++r) scale_row(dst + r * ld_dst, n, inverse[r]);
+      // With p = e / sum: -sum p log p = log sum - (sum e z) / sum
+      entropy += (log(V::load(sum)) - V::load(weighted) * V::load(inverse)).sum();
+    }
+    return entropy;
+  }
+
+  static void transpose(T* dst, const T* src, int64_t ld, int64_t rows, int64_t columns) {
+    for (int64_t i = 0; i < rows; i += L) {
+      const int64_t height = rows - i < L ? rows - i : L;
+      for (int64_t j = 0; j < columns; j += L) {
+        const int64_t width = columns - j < L ? columns - j : L;
+        V block[L];
+        for (int64_t r = 0; r < L; ++r) {
+          block[r] = r < height ? V::load(src + (i + r) * ld + j, width) : V::zero();
+        }
+        V::transpose(block);
+        for (int64_t c = 0; c < width; ++c) block[c].store(dst + (j + c) * rows + i, height);
       }
     }
-    // With p = e / sum: -sum p log p = log sum - (sum e z) / sum
-    return log(V::set(sum)).largest() - weighted.sum() / sum;
   }
 
   static void softmax_backward(T* dst, const T* p, const T* dp, int64_t n, T inverse_temperature) {
@@ -390,6 +423,7 @@ struct Rows {
                                         entropy,
                                         entropy_backward,
                                         dot,
+                                        transpose,
                                         axpy,
                                         assignment_sums,
                                         BceRows<T>::bce,

@@ -10,16 +10,6 @@
 
 namespace hierpool::cpu {
 
-template <typename T>
-void transpose(T* dst, const T* src, int64_t rows, int64_t columns, int64_t src_ld) {
-  constexpr int64_t kBlock = 16;
-  for (int64_t i0 = 0; i0 < rows; i0 += kBlock) {
-    for (int64_t j = 0; j < columns; ++j) {
-      for (int64_t i = i0; i < std::min(i0 + kBlock, rows); ++i) dst[j * rows + i] = src[i * src_ld + j];
-    }
-  }
-}
-
 // The gradient of A on some rows: s_i core s_j + 2 square A_ij + constant_i.
 template <typename T>
 struct AdjacencyGradient {
@@ -159,7 +149,7 @@ void Backward<T, Edges>::prepare(int64_t b) {
   const Weights w = weights(b);
   if (args_.dx) {
     rows_.load(w.dx, at(args_.dx, batch_.x_type, b * K * F), batch_.x_type, K * F);
-    transpose(w.x, w.dx, K, F, F);
+    rows_.transpose(w.x, w.dx, F, K, F);
   }
   std::fill_n(w.s, KK, T(0));
   for (int64_t r = 0; r < batch_.R; ++r) {
@@ -171,7 +161,7 @@ void Backward<T, Edges>::prepare(int64_t b) {
       std::fill_n(core, KK, T(0));
     }
     for (int64_t k = 0; k < K; ++k) core[k * K + k] -= 2 * link(b, r);
-    transpose(of_transposed, core, K, K, K);
+    rows_.transpose(of_transposed, core, K, K, K);
     if (edges_.symmetric(b, r)) {  // M' is M: one product for both
       rows_.axpy(of_transposed, T(1), core, KK);
     } else {

@@ -15,7 +15,7 @@
 namespace hierpool::cpu {
 
 // Rows of a symmetric K x K matrix that are computed up to the diagonal block.
-constexpr int64_t slab_rows(int64_t K) { return K <= 64 ? 16 : 64; }
+constexpr int64_t slab_rows(int64_t K) { return K <= 256 ? 16 : 64; }
 
 // What the rows of A in a tile add to the scalars.
 struct EdgeSums {
@@ -215,22 +215,25 @@ void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
   T* size = tile_vectors(b, tile);
   std::fill_n(size, (1 + batch_.R) * K, T(0));
   double entropy = 0;
+  const bool same_type = type == dtype_of<T>();
+  const auto logits = [&](int64_t i) {
+    return at(args_.logits, type, first + g.row(i) * args_.logits_stride_n);
+  };
+  const T* source = reinterpret_cast<const T*>(logits(begin));
+  int64_t ld = args_.logits_stride_n;
+  if (!same_type || batch_.given || g.rows) {
+    for (int64_t i = begin; i < end; ++i) rows_.load(p(b).row(i), logits(i), type, K);
+    source = p(b).row(begin), ld = p(b).ld;
+  }
+  if (!batch_.given) entropy = rows_.softmax(p(b).row(begin), p(b).ld, source, ld, K, end - begin, scale);
+  const bool measure = args_.want_entropy && (batch_.given || !same_type);
+  if (measure) entropy = 0;
   for (int64_t i = begin; i < end; ++i) {
-    const char* logits = at(args_.logits, type, first + g.row(i) * args_.logits_stride_n);
     void* s = at(args_.s, type, (g.first_row + g.row(i)) * K);
     T* row = p(b).row(i);
-    const T* source = reinterpret_cast<const T*>(logits);
-    if (type != dtype_of<T>() || batch_.given) {
-      rows_.load(row, logits, type, K);
-      source = row;
-    }
-    T entropy_of_row = 0;
-    if (!batch_.given) entropy_of_row = rows_.softmax(row, source, K, scale);
     if (p(b).copied) rows_.store(s, type, row, K);
-    if (type != dtype_of<T>()) rows_.load(row, s, type, K);  // every sum sees S as it is returned
-    if (args_.want_entropy) {
-      entropy += batch_.given || type != dtype_of<T>() ? rows_.entropy(row, K) : entropy_of_row;
-    }
+    if (!same_type) rows_.load(row, s, type, K);  // every sum sees S as it is returned
+    if (measure) entropy += rows_.entropy(row, K);
     rows_.axpy(size, T(1), row, K);
   }
   entropy_[static_cast<size_t>(g.first_tile + tile)] = entropy;

@@ -13,6 +13,16 @@ namespace hierpool::cpu::avx2 {
 template <typename T>
 struct Vec;
 
+template <typename V, int n>
+static inline void transpose_in_memory(V (&block)[n]) {
+  typename V::Element lanes[n][n], turned[n][n];
+  for (int i = 0; i < n; ++i) block[i].store(lanes[i]);
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < n; ++j) turned[j][i] = lanes[i][j];
+  }
+  for (int i = 0; i < n; ++i) block[i] = V::load(turned[i]);
+}
+
 // Lane i of a load or store is on where i < count.
 alignas(32) static const int32_t kLaneMasks[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
@@ -81,6 +91,7 @@ struct Vec<float> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(test.v, _mm256_setzero_ps(), _CMP_GT_OQ))};
   }
+  static void transpose(Vec (&block)[kLanes]) { transpose_in_memory(block); }
   float sum() const {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -173,6 +184,7 @@ struct Vec<double> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm256_blendv_pd(b.v, a.v, _mm256_cmp_pd(test.v, _mm256_setzero_pd(), _CMP_GT_OQ))};
   }
+  static void transpose(Vec (&block)[kLanes]) { transpose_in_memory(block); }
   double sum() const {
     const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));

@@ -13,6 +13,16 @@ namespace hierpool::cpu::avx512 {
 template <typename T>
 struct Vec;
 
+template <typename V, int n>
+static inline void transpose_in_memory(V (&block)[n]) {
+  typename V::Element lanes[n][n], turned[n][n];
+  for (int i = 0; i < n; ++i) block[i].store(lanes[i]);
+  for (int i = 0; i < n; ++i) {
+    for (int j = 0; j < n; ++j) turned[j][i] = lanes[i][j];
+  }
+  for (int i = 0; i < n; ++i) block[i] = V::load(turned[i]);
+}
+
 template <>
 struct Vec<float> {
   using Element = float;
@@ -76,6 +86,27 @@ struct Vec<float> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(test.v, _mm512_setzero_ps(), _CMP_GT_OQ), a.v)};
   }
+  static void transpose(Vec (&block)[kLanes]) {
+    __m512 quads[16];  // quads[4 g + c]: of rows 4 g to 4 g + 3, the columns c, c + 4, c + 8, c + 12
+    for (int g = 0; g < 16; g += 4) {
+      const __m512d low = pairs<0>(block[g], block[g + 1]), high = pairs<1>(block[g], block[g + 1]);
+      const __m512d low2 = pairs<0>(block[g + 2], block[g + 3]), high2 = pairs<1>(block[g + 2], block[g + 3]);
+      quads[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
+      quads[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
+      quads[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
+      quads[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
+    }
+    for (int c = 0; c < 4; ++c) {
+      const __m512 even = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0x88);
+      const __m512 odd = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0xdd);
+      const __m512 even2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0x88);
+      const __m512 odd2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0xdd);
+      block[c].v = _mm512_shuffle_f32x4(even, even2, 0x88);
+      block[4 + c].v = _mm512_shuffle_f32x4(odd, odd2, 0x88);
+      block[8 + c].v = _mm512_shuffle_f32x4(even, even2, 0xdd);
+      block[12 + c].v = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
+    }
+  }
   float sum() const { return _mm512_reduce_add_ps(v); }
   float largest() const { return _mm512_reduce_max_ps(v); }
   uint32_t nonzero() const { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ); }
@@ -87,6 +118,11 @@ struct Vec<float> {
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i index = _mm512_add_epi32(_mm512_set1_epi32(first), iota);
     _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), index));
+  }
+
+  template <int high>
+  static __m512d pairs(Vec a, Vec b) {
+    return _mm512_castps_pd(high ? _mm512_unpackhi_ps(a.v, b.v) : _mm512_unpacklo_ps(a.v, b.v));
   }
 
   // For the polynomials of vec_math.h.
@@ -150,6 +186,7 @@ struct Vec<double> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm512_mask_mov_pd(b.v, _mm512_cmp_pd_mask(test.v, _mm512_setzero_pd(), _CMP_GT_OQ), a.v)};
   }
+  static void transpose(Vec (&block)[kLanes]) { transpose_in_memory(block); }
   double sum() const { return _mm512_reduce_add_pd(v); }
   double largest() const { return _mm512_reduce_max_pd(v); }
   uint32_t nonzero() const { return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ); }

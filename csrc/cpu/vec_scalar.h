@@ -43,6 +43,7 @@ struct Vec {
   friend Vec log(Vec a) { return {std::log(a.v)}; }
   static Vec select(int64_t count, Vec a, Vec b) { return count > 0 ? a : b; }  // a in the first lanes
   static Vec where_positive(Vec test, Vec a, Vec b) { return test.v > T(0) ? a : b; }
+  static void transpose(Vec (&)[kLanes]) {}  // of a square block, one vector a row
   T sum() const { return v; }
   T largest() const { return v; }
   // One bit per lane that is not zero (NaN is not).
