@@ -301,11 +301,11 @@ void Forward<T, Edges>::sum_edges(int64_t b, int64_t r, int64_t first, int64_t l
   square(b, begin, end, m, K, out.adj + r * K * K, edges_.symmetric(b, r), accumulate);
 }
 
+// Also inside the blocks on the diagonal: pooling a symmetric graph gives an exactly symmetric one.
 template <typename T>
 void mirror(T* matrix, int64_t K) {
-  const int64_t rows = slab_rows(K);
   for (int64_t k = 0; k < K; ++k) {
-    for (int64_t l = (k / rows + 1) * rows; l < K; ++l) matrix[k * K + l] = matrix[l * K + k];
+    for (int64_t l = k + 1; l < K; ++l) matrix[k * K + l] = matrix[l * K + k];
   }
 }
 

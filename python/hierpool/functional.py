@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hierpool.graph import RaggedGraph
+from hierpool.ops._checks import check_choice
+from hierpool.ops.link_bce import link_bce
 from hierpool.ops.soft_pool import pool_fields
 
 NORMALIZATIONS = ("pyg", "valid", None)
@@ -44,7 +46,7 @@ def diff_pool(
     ptr: Tensor | None = None,
     batch_size: int | None = None,
     temperature: float | Tensor = 1.0,
-    link_loss: Literal["frobenius"] | None = "frobenius",
+    link_loss: Literal["frobenius", "bce"] | None = "frobenius",
     entropy: bool = True,
     normalize: Literal["pyg", "valid"] | None = "pyg",
     symmetric: bool | None = None,
@@ -71,7 +73,8 @@ def diff_pool(
         batch_size: number of graphs; ``None``: one more than the largest in ``batch``. Needed under
             ``torch.compile`` with ``batch``.
         temperature: :math:`T > 0`, a float or a 0-d tensor.
-        link_loss: ``"frobenius"``, or ``None`` to skip it.
+        link_loss: ``"frobenius"``; ``"bce"``, the cross-entropy of the original code (see :func:`hierpool.link_bce`),
+            whose divisor is :math:`B N_{max}^2` or :math:`\sum_b n_b^2` as well; or ``None`` to skip it.
         entropy: whether to compute the entropy loss.
         normalize: the divisors of the losses. ``"pyg"``: those of ``dense_diff_pool`` on the batch padded to its
             largest graph, :math:`c = B N_{max}^2`, :math:`c' = B N_{max}`; changing from dense to sparse changes no
@@ -90,8 +93,8 @@ def diff_pool(
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
-    if normalize not in NORMALIZATIONS:
-        raise ValueError(f"normalize must be 'pyg', 'valid' or None, got {normalize!r}")
+    check_choice("normalize", normalize, NORMALIZATIONS)
+    check_choice("link_loss", link_loss, (None, "frobenius", "bce"))
     if drop is not None and not sparse_output:
         raise ValueError(f"drop has a meaning with sparse_output=True only, got drop={drop}")
     graph = _graph(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
@@ -101,7 +104,7 @@ def diff_pool(
         graph,
         s,
         temperature=temperature,
-        link_loss=link_loss,
+        link_loss="frobenius" if link_loss == "frobenius" else None,
         entropy=entropy,
         mean=normalize == "pyg",
         backend=backend,
@@ -109,6 +112,10 @@ def diff_pool(
     if normalize == "valid":
         link_norm = link_norm / graph.ptr.diff().square().sum().clamp(min=1)
         total_entropy = total_entropy / max(graph.num_nodes, 1)
+    assignment = graph.in_callers_order(assignment)
+    if link_loss == "bce":
+        divisor: Any = "numel" if normalize == "pyg" else normalize
+        link_norm = link_bce(assignment, graph, normalize=divisor, backend=backend)
     dtype = torch.promote_types(x.dtype, s.dtype)
     adj = adj.to(s.dtype)
     return DiffPoolResult(
@@ -116,7 +123,7 @@ def diff_pool(
         adj,
         link_norm.to(dtype) if link_loss else None,
         total_entropy.to(dtype) if entropy else None,
-        graph.in_callers_order(assignment),
+        assignment,
         _sparse(pooled, adj, vectors[0].select(1, 0) > 0, drop) if sparse_output else None,
     )
 
