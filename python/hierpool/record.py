@@ -46,6 +46,8 @@ class SoftPoolRecord(NamedTuple):
     ``total_entropy`` :math:`\sum_b` ``entropy``                             ``[]``
     ================  =====================================================  ==============
 
+    Of a ragged batch (:class:`hierpool.RaggedGraph`), ``s`` is ``[N, K]``, the rows of all nodes.
+
     With several edge types (``adj`` given as ``[B, R, N, N]``), ``adj`` is ``[B, R, K, K]``, ``volume`` is
     ``[B, R, K]``, every scalar that involves :math:`A` is ``[B, R]`` and ``link_norm`` is ``[R]``.
 
@@ -54,8 +56,8 @@ class SoftPoolRecord(NamedTuple):
     The named scalars are views of the packed tensors, made on access.
     """
 
-    s: Tensor
-    x: Tensor
+    s: Tensor  # [B, N, K], or [N, K]
+    x: Tensor  # [B, K, F]
     adj: Tensor
     gram: Tensor | None
     vectors: Tensor  # [B, 1 + R, K]: size, then the volume of each edge type
