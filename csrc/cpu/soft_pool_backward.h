@@ -26,6 +26,7 @@ struct AdjacencyGradient {
 //   transposed_rows(b, r, begin, end, s, thread)           rows of M' = A^T S
 //   degree(b, r, i, thread)
 //   gradient(b, r, begin, end, gradient, s, thread)        of these rows of A
+//   finish(b, s, runtime)                                  after all tiles of a cut graph, with all threads
 //   clear_padding(b, r)                                    of the gradient
 template <typename T, typename Edges>
 class Backward {
@@ -61,6 +62,7 @@ class Backward {
       edges_.prepare(b, needs(b), p_[b], problem_.runtime, 0);
       run_tasks(problem_.runtime, tiles,
                 [&](int64_t tile, int64_t thread) { differentiate(b, tile, thread); });
+      edges_.finish(b, p_[b], problem_.runtime);
     };
     Runtime alone = problem_.runtime;
     alone.threads = 1;

@@ -107,6 +107,11 @@ class BackwardEdges : public CsrEdges<T> {
   void prepare(int64_t b, const Needs& needs, const RowsView<T>& s, const Runtime& runtime, int64_t) {
     const Graph& g = this->graph(b);
     if (g.bounds && needs(0)) hubs_ = this->hubs(transposed_, g, s, runtime);
+    hub_gradients_.clear();
+    if (g.bounds == nullptr || dvalue_ == nullptr) return;
+    for (int64_t i = g.first_row; i < g.first_row + g.n; ++i) {
+      if (this->a_.is_hub(i)) hub_gradients_.push_back({i, {}, T(0), T(0)});
+    }
   }
 
   const T* transposed_rows(int64_t b, int64_t, int64_t begin, int64_t end, const RowsView<T>& s,
@@ -122,34 +127,66 @@ class BackwardEdges : public CsrEdges<T> {
   }
 
   void gradient(int64_t b, int64_t, int64_t begin, int64_t end, const AdjacencyGradient<T>& gradient,
-                const RowsView<T>& s, int64_t thread) const {
+                const RowsView<T>& s, int64_t thread) {
     const Graph& g = this->graph(b);
     const CsrProduct<T>& a = this->a_;
-    const int64_t first = g.first_row + begin, last = g.first_row + end;
+    const int64_t first = g.first_row + begin, last = g.first_row + end, K = this->K_;
+    T* left = scratch_.of(thread);
     if (gradient.core) {
-      T* left = scratch_.of(thread);
-      this->problem_.product(end - begin, this->K_, this->K_, s.row(begin), s.ld, gradient.core, this->K_,
-                             left, this->K_, false);
-      a.sampled(dvalue_, this->K_, left, this->K_, s.data - g.first_row * s.ld, s.ld, first, last);
-    } else {
-      std::fill(dvalue_ + a.row_begin(first), dvalue_ + a.row_begin(last), T(0));
+      this->problem_.product(end - begin, K, K, s.row(begin), s.ld, gradient.core, K, left, K, false);
     }
+    if (a.is_hub(first)) {  // a tile of its own, left to finish()
+      HubGradient& hub = *std::find_if(hub_gradients_.begin(), hub_gradients_.end(),
+                                       [&](const HubGradient& h) { return h.row == first; });
+      if (gradient.core) hub.left.assign(left, left + K);
+      hub.constant = gradient.constant[0], hub.square = gradient.square;
+      return;
+    }
+    if (gradient.core) a.sampled(dvalue_, K, left, K, s.data - g.first_row * s.ld, s.ld, first, last);
     for (int64_t i = first; i < last; ++i) {
-      const T constant = gradient.constant[i - first];
-      for (int64_t e = a.row_begin(i); e < a.row_begin(i + 1); ++e) {
-        dvalue_[e] += constant + 2 * gradient.square * (a.values() ? a.values()[e] : T(1));
-      }
+      add_constants(a.row_begin(i), a.row_begin(i + 1), gradient.constant[i - first], gradient.square,
+                    gradient.core == nullptr);
+    }
+  }
+
+  // Entries of hub rows, shared by all threads.
+  void finish(int64_t b, const RowsView<T>& s, const Runtime& runtime) {
+    const T* rows = s.data - this->graph(b).first_row * s.ld;
+    for (const HubGradient& hub : hub_gradients_) {
+      const int64_t begin = this->a_.row_begin(hub.row), end = this->a_.row_begin(hub.row + 1);
+      run_tasks(runtime, ceil_div(end - begin, kTaskEntries), [&](int64_t part, int64_t) {
+        const int64_t first = begin + part * kTaskEntries, last = std::min(first + kTaskEntries, end);
+        if (!hub.left.empty()) {
+          this->a_.sampled_part(dvalue_, this->K_, hub.left.data(), rows, s.ld, first, last);
+        }
+        add_constants(first, last, hub.constant, hub.square, hub.left.empty());
+      });
     }
   }
 
   void clear_padding(int64_t, int64_t) const {}
 
  private:
+  struct HubGradient {
+    int64_t row;
+    std::vector<T> left;  // [K], or empty for zero
+    T constant, square;
+  };
+
+  void add_constants(int64_t first, int64_t last, T constant, T square, bool overwrite) const {
+    const T* value = this->a_.values();
+    for (int64_t e = first; e < last; ++e) {
+      const T term = constant + 2 * square * (value ? value[e] : T(1));
+      dvalue_[e] = overwrite ? term : dvalue_[e] + term;
+    }
+  }
+
   const CsrProduct<T> transposed_;
   bool symmetric_;
   T* dvalue_;  // [E]
   Scratch<T> scratch_;
   typename CsrProduct<T>::Hubs hubs_, none_;
+  std::vector<HubGradient> hub_gradients_;  // of the cut graph at hand, by ascending row
 };
 
 }  // namespace

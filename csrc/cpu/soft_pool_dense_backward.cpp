@@ -72,6 +72,8 @@ class DenseEdges : public DenseRows<T> {
     }
   }
 
+  void finish(int64_t, const RowsView<T>&, const Runtime&) const {}
+
   void clear_padding(int64_t b, int64_t r) const {
     const int64_t N = batch_.N, bytes = N * element_bytes(this->adjacency_.type);
     problem_.for_padding(this->graph(b), [&](int64_t first, int64_t last) {
