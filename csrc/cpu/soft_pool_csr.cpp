@@ -136,8 +136,8 @@ class BackwardEdges : public CsrEdges<T> {
       this->problem_.product(end - begin, K, K, s.row(begin), s.ld, gradient.core, K, left, K, false);
     }
     if (a.is_hub(first)) {  // a tile of its own, left to finish()
-      HubGradient& hub = *std::find_if(hub_gradients_.begin(), hub_gradients_.end(),
-                                       [&](const HubGradient& h) { return h.row == first; });
+      HubGradient& hub = *std::lower_bound(hub_gradients_.begin(), hub_gradients_.end(), first,
+                                           [](const HubGradient& h, int64_t row) { return h.row < row; });
       if (gradient.core) hub.left.assign(left, left + K);
       hub.constant = gradient.constant[0], hub.square = gradient.square;
       return;
