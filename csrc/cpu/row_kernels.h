@@ -53,6 +53,10 @@ struct RowKernels {
   void (*transpose)(T* dst, const T* src, int64_t ld, int64_t rows, int64_t columns);
   // y += alpha x
   void (*axpy)(T* y, T alpha, const T* x, int64_t n);
+  // h becomes y = h / length, out = y or, with relu, max(0, y). Returns length = max(|h|, shortest).
+  T (*unit)(T* h, T* out, int64_t n, T shortest, bool relu);
+  // dh = (g - <g, y> y) / length with g = dout or, with relu, dout where y > 0; without <g, y> unless project.
+  void (*unit_backward)(T* dh, const T* dout, const T* y, int64_t n, T length, bool project, bool relu);
   // volume += degree * s, and the products of a row s of S with the row m of A S.
   AssignmentSums<T> (*assignment_sums)(T* volume, T degree, const T* s, const T* m, int64_t n);
   // Binary cross-entropy of the entries w of a matrix and q = min(p, 1), p = <s_i, s_j>:

@@ -175,6 +175,40 @@ struct Rows {
     if (i < n) V::fma(factor, V::load(x + i, n - i), V::load(y + i, n - i)).store(y + i, n - i);
   }
 
+  static T unit(T* h, T* out, int64_t n, T shortest, bool relu) {
+    const T norm = static_cast<T>(__builtin_sqrt(static_cast<double>(dot(h, h, n))));
+    const T length = norm < shortest ? shortest : norm;  // NaN stays
+    const V inverse = V::set(T(1) / length);
+    const auto step = [&](int64_t i, V v, auto store) {
+      const V y = v * inverse;
+      store(h + i, y);
+      store(out + i, relu ? V::max(V::zero(), y) : y);
+    };
+    int64_t i = 0;
+    for (; i + L <= n; i += L) step(i, V::load(h + i), [](T* p, V v) { v.store(p); });
+    if (i < n) step(i, V::load(h + i, n - i), [&](T* p, V v) { v.store(p, n - i); });
+    return length;
+  }
+
+  static void unit_backward(T* dh, const T* dout, const T* y, int64_t n, T length, bool project, bool relu) {
+    const auto load = [&](const T* p, int64_t i) {
+      return i + L <= n ? V::load(p + i) : V::load(p + i, n - i);
+    };
+    const auto gradient = [&](int64_t i) {
+      return relu ? V::where_positive(load(y, i), load(dout, i), V::zero()) : load(dout, i);
+    };
+    V along = V::zero();
+    if (project) {
+      for (int64_t i = 0; i < n; i += L) along = V::fma(gradient(i), load(y, i), along);
+    }
+    const V inverse = V::set(T(1) / length);
+    const V back = V::set(-along.sum());
+    for (int64_t i = 0; i < n; i += L) {
+      const V result = V::fma(back, load(y, i), gradient(i)) * inverse;
+      i + L <= n ? result.store(dh + i) : result.store(dh + i, n - i);
+    }
+  }
+
   static AssignmentSums<T> assignment_sums(T* volume, T degree, const T* s, const T* m, int64_t n) {
     const V factor = V::set(degree);
     V trace = V::zero();
@@ -425,6 +459,8 @@ struct Rows {
                                         dot,
                                         transpose,
                                         axpy,
+                                        unit,
+                                        unit_backward,
                                         assignment_sums,
                                         BceRows<T>::bce,
                                         BceRows<T>::bce_gradient,

@@ -13,7 +13,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
-OPS = ("csr", "link_bce", "soft_pool_dense", "soft_pool_csr", "spmm")
+OPS = ("csr", "link_bce", "soft_pool_dense", "soft_pool_csr", "spmm", "unit_rows")
 
 
 class Backend(NamedTuple):

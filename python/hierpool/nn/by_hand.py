@@ -14,10 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hierpool import backends
 from hierpool._tracing import seen
 from hierpool.ops._operator import transformed
-
-_SHORTEST = 1e-12
 
 
 def _composes(device_type: str) -> bool:
@@ -93,7 +92,7 @@ def _combine_plain(
         y = y + bias
     parts = y.split(widths, -1)
     if normalize:
-        parts = tuple(F.normalize(part, dim=-1, eps=_SHORTEST) for part in parts)
+        parts = tuple(F.normalize(part, dim=-1, eps=1e-12) for part in parts)
     return tuple(part.relu() for part in parts) if relu else tuple(parts)
 
 
@@ -121,17 +120,18 @@ class _Combine(torch.autograd.Function):
         if root is not None:
             assert x is not None
             y.addmm_(x, root.t())
-        parts = y.split(widths, 1)
-        lengths = []
-        if normalize:
-            for part in parts:
-                lengths.append(torch.linalg.vector_norm(part, dim=1, keepdim=True).clamp_(min=_SHORTEST))
-                part.div_(lengths[-1])
+        filler = backends.select("unit_rows", y.device.type).filler("unit_rows")
+        outs, lengths = [], []
+        for part in y.split(widths, 1):
+            if normalize:
+                out, length = filler.forward(part, relu)
+                lengths.append(length)
+            else:
+                out = part.relu() if relu else part.clone()
+            outs.append(out)
         ctx.save_for_backward(heard, x, relation, root, bias, y, *lengths)
-        ctx.widths, ctx.relu = widths, relu
-        if relu:
-            return tuple(part.relu() for part in parts)
-        return tuple(part.clone() for part in parts)
+        ctx.widths, ctx.relu, ctx.filler = widths, relu, filler
+        return tuple(outs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -140,7 +140,13 @@ class _Combine(torch.autograd.Function):
         if torch.is_grad_enabled():
             inputs = (heard, x, relation, root, bias, ctx.widths, bool(lengths), ctx.relu)
             return _again(_combine_plain, inputs, needs, grads)
-        dy = _before_activation(y, grads, ctx.widths, lengths, ctx.relu)
+        dy = torch.empty_like(y)
+        parts = zip(y.split(ctx.widths, 1), dy.split(ctx.widths, 1), grads, strict=True)
+        for i, (rows, into, grad) in enumerate(parts):
+            if lengths:
+                ctx.filler.backward(grad, rows, lengths[i], ctx.relu, into)
+            else:
+                into.copy_(torch.ops.aten.threshold_backward(grad, rows, 0) if ctx.relu else grad)
         dheard = dy if relation is None else dy @ relation if needs[0] else None
         return (
             dheard,
@@ -150,22 +156,6 @@ class _Combine(torch.autograd.Function):
             dy.sum(0) if needs[4] else None,
             *(None,) * 3,
         )
-
-
-def _before_activation(
-    y: Tensor, grads: tuple[Tensor, ...], widths: tuple[int, ...], lengths: list[Tensor], relu: bool
-) -> Tensor:
-    """The gradient to the rows before they were normalised, from those to the parts; ``y`` is before ReLU."""
-    dy = torch.empty_like(y)
-    for i, (rows, into, grad) in enumerate(zip(y.split(widths, 1), dy.split(widths, 1), grads, strict=True)):
-        if relu:
-            grad = torch.ops.aten.threshold_backward(grad, rows, 0)
-        if not lengths:
-            into.copy_(grad)
-            continue
-        along = torch.where(lengths[i] > _SHORTEST, (grad * rows).sum(1, keepdim=True), 0)
-        torch.addcmul(grad, rows, along, value=-1, out=into).div_(lengths[i])
-    return dy
 
 
 # -------------------------------------------------------------------------------------------------- maxima over groups

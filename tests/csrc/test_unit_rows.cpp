@@ -1,0 +1,87 @@
+// Rows of length 1 and their gradients against plain loops, on every instruction set.
+#include <cmath>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "expect.h"
+#include "hierpool/unit_rows.h"
+
+using namespace hierpool;
+
+namespace {
+
+Runtime one_thread() {
+  return {[](int64_t threads, Runtime::Body body, void* context) { body(0, threads, context); }, 1, nullptr,
+          nullptr};
+}
+
+// A reproducible number in (-1, 1).
+double noise(uint64_t& state) {
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return static_cast<double>(static_cast<int64_t>(state >> 11)) / 4503599627370496.0 - 1.0;
+}
+
+template <typename T>
+void check(int64_t rows, int64_t n, bool relu) {
+  constexpr bool wide = sizeof(T) == 8;
+  const double tolerance = wide ? 1e-13 : 2e-5;
+  const int64_t stride = n + 3, dout_stride = n + 1;
+  uint64_t state = 1;
+  std::vector<T> h(static_cast<size_t>(rows * stride)), dout(static_cast<size_t>(rows * dout_stride));
+  for (T& v : h) v = static_cast<T>(noise(state));
+  for (T& v : dout) v = static_cast<T>(noise(state));
+  if (rows > 2) {
+    for (int64_t k = 0; k < n; ++k) {
+      h[static_cast<size_t>(stride + k)] = 0;
+      h[static_cast<size_t>(2 * stride + k)] *= static_cast<T>(1e-14);
+    }
+  }
+  const std::vector<T> before = h;
+  std::vector<T> length(static_cast<size_t>(rows)), out(static_cast<size_t>(rows * n)), dh(h.size(), T(7));
+  const UnitRows shape{rows, n, wide, relu};
+  cpu::unit_rows(shape, h.data(), stride, length.data(), out.data(), one_thread());
+  cpu::unit_rows_backward(shape, dout.data(), dout_stride, h.data(), length.data(), dh.data(), stride,
+                          one_thread());
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* x = before.data() + i * stride;
+    const T* y = h.data() + i * stride;
+    const T* g = dout.data() + i * dout_stride;
+    double square = 0, along = 0;
+    for (int64_t k = 0; k < n; ++k) square += static_cast<double>(x[k]) * x[k];
+    const double norm = std::sqrt(square), expected_length = norm > 1e-12 ? norm : 1e-12;
+    EXPECT(std::abs(length[static_cast<size_t>(i)] / expected_length - 1) < tolerance);
+    const auto passed = [&](int64_t k) { return relu && !(x[k] > 0) ? 0.0 : static_cast<double>(g[k]); };
+    for (int64_t k = 0; k < n && norm > 1e-12; ++k) along += passed(k) * x[k] / norm;
+    for (int64_t k = 0; k < n; ++k) {
+      const double unit = x[k] / expected_length;
+      EXPECT(std::abs(y[k] - unit) < tolerance);
+      EXPECT(std::abs(out[static_cast<size_t>(i * n + k)] - (relu && unit < 0 ? 0 : unit)) < tolerance);
+      const double gradient = (passed(k) - along * unit) / expected_length;
+      EXPECT(std::abs(dh[static_cast<size_t>(i * stride + k)] - gradient) <
+             tolerance * (1 + n) / expected_length);
+    }
+    for (int64_t k = n; k < stride; ++k) {  // nothing beyond a row is touched
+      EXPECT(y[k] == x[k]);
+      EXPECT(dh[static_cast<size_t>(i * stride + k)] == T(7));
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  for (cpu::Isa isa : cpu::supported_isas()) {
+    setenv("HIERPOOL_CPU_ISA", std::string(cpu::isa_name(isa)).c_str(), 1);
+    for (int64_t n : {1, 7, 16, 31, 64, 100}) {
+      for (bool relu : {false, true}) {
+        check<float>(5, n, relu);
+        check<double>(700, n, relu);
+      }
+    }
+    check<float>(0, 4, true);
+    check<float>(3, 0, true);
+  }
+  return 0;
+}
