@@ -10,8 +10,10 @@ from pathlib import Path
 import torch
 
 from bench import report, results, run, step
+from bench.kinds import KINDS, Workload
 from bench.measure import Effort
-from bench.registry import BASELINE, MODES, PROVIDERS, WORKLOADS, select
+from bench.registry import MODES, PROVIDERS, STUDIES, WORKLOADS, select
+from bench.studies import Study
 
 
 def parser() -> argparse.ArgumentParser:
@@ -19,7 +21,10 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", required=True)
     one = commands.add_parser("run", help="verify and time, into a new folder under bench/results")
     one.add_argument(
-        "--workloads", nargs="+", metavar="NAME", help=f"from: {', '.join(WORKLOADS)} (default: all)"
+        "--workloads",
+        nargs="+",
+        metavar="NAME",
+        help=f"workloads and studies, from: {', '.join([*WORKLOADS, *STUDIES])} (default: all)",
     )
     one.add_argument(
         "--providers", nargs="+", metavar="NAME", help=f"from: {', '.join(PROVIDERS)} (default: all)"
@@ -66,8 +71,10 @@ def plan(args: argparse.Namespace) -> run.Plan:
         torch.set_num_threads(args.threads)
     if not args.budget_s > 0:
         raise ValueError(f"--budget-s must be positive, got {args.budget_s}")
+    chosen = select({**WORKLOADS, **STUDIES}, args.workloads, "workload")
     return run.Plan(
-        workloads=select(WORKLOADS, args.workloads, "workload"),
+        workloads=[entry for entry in chosen if isinstance(entry, Workload)],
+        studies=[entry for entry in chosen if isinstance(entry, Study)],
         providers=select(PROVIDERS, args.providers, "provider"),
         modes=args.modes,
         data_root=data_root(args.data_root),
@@ -81,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         if args.command == "run":
-            PROVIDERS[BASELINE].load()
+            PROVIDERS[KINDS["dense"].baseline].load()
             folder, failed = run.execute(plan(args))
             print(report.terminal_table(results.read(folder)))
             return 1 if failed else 0

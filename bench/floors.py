@@ -7,9 +7,11 @@ Per graph of n nodes with E non-zeros, K clusters, F features (a multiply-add is
     backward  flops  2 n K F [dX] + 2 n K (F + 2K) [dS]
               bytes  S, X, M read, dL and dX written
     directed  A^T S adds 2 E K and 2 n K K flops and one more reading of A to the backward
+    linear    a layer of P weights that makes the logits adds 2 n P flops to the forward, 4 n P to the backward
 
-A is read in dense storage (n n elements) whatever its share of zeros; padding is neither read nor written. The bound
-is the larger of bytes / copy bandwidth and flops / GEMM rate; a batch that fits in cache can pass the first one.
+A is read as it is stored: dense (n n elements) whatever its share of zeros, or in compressed rows (E + n + 1 numbers
+of 4 bytes); padding is neither read nor written, and making the rows of ``edge_index`` is not counted. The bound is
+the larger of bytes / copy bandwidth and flops / GEMM rate; a batch that fits in cache can pass the first one.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.workloads import Batch
+from bench.sparse import AnyBatch
 
 
 @dataclass(frozen=True)
@@ -42,13 +44,13 @@ class Rates:
     gemm_gflops: float
 
 
-def work(batch: Batch) -> dict[str, Work]:
+def work(batch: AnyBatch) -> dict[str, Work]:
     """Least work of each mode."""
-    k, f = batch.logits.shape[-1], batch.x.shape[-1]
+    k, f = batch.clusters, batch.x.shape[-1]
     size = batch.x.element_size()
-    nodes, squares, entries = sum(batch.sizes), sum(n * n for n in batch.sizes), batch.entries
+    nodes, entries, parameters = sum(batch.sizes), batch.entries, batch.parameters
     forward = Work(
-        bytes=size * (squares + nodes * (k + f) + 2 * nodes * k),
+        bytes=batch.adjacency_bytes + size * (nodes * (k + f) + 2 * nodes * k),
         flops=2 * entries * k + 2 * nodes * k * (f + 1.5 * k),
     )
     backward = Work(
@@ -56,7 +58,9 @@ def work(batch: Batch) -> dict[str, Work]:
         flops=2 * nodes * k * f + 2 * nodes * k * (f + 2 * k),
     )
     if not batch.symmetric:
-        backward += Work(bytes=size * squares, flops=2 * entries * k + 2 * nodes * k * k)
+        backward += Work(bytes=batch.adjacency_bytes, flops=2 * entries * k + 2 * nodes * k * k)
+    forward += Work(bytes=size * parameters, flops=2 * nodes * parameters)
+    backward += Work(bytes=2 * size * parameters, flops=4 * nodes * parameters)
     return {"forward": forward, "backward": backward, "both": forward + backward}
 
 

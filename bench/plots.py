@@ -1,13 +1,15 @@
-"""SVG plots of a run: speed-up over PyG eager, time against the floor, peak memory. matplotlib is imported to draw."""
+"""SVG plots of a run: speed-ups, time against the floor, peak memory, growth. matplotlib is imported to draw."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from bench.goals import goal_for
-from bench.registry import BASELINE, title_of
+from bench.goals import goals_for
+from bench.kinds import KINDS
+from bench.registry import title_of
 from bench.results import Results
 
 if TYPE_CHECKING:
@@ -21,12 +23,17 @@ COLOURS = {
     "hierpool": "#0b57d0",
     "hierpool-detected": "#3f83f8",
     "hierpool-directed": "#174ea6",
+    "pyg-converted": "#9aa0a6",
+    "tgp-unbatched": "#c58b2b",
+    "torch-sparse": "#5f6368",
+    "hierpool-edges": "#0b57d0",
+    "hierpool-graph": "#8ab4f8",
 }
 
 
 def both_rows(run: Results) -> list[dict]:
-    """Measured rows of mode "both"."""
-    return [row for row in run.rows if row["status"] == "measured" and row["mode"] == "both"]
+    """Measured rows of padded batches in mode "both"."""
+    return [row for row in run.timings("dense") if row["mode"] == "both"]
 
 
 def memory_rows(run: Results) -> list[dict]:
@@ -36,7 +43,18 @@ def memory_rows(run: Results) -> list[dict]:
 
 def candidate_rows(run: Results) -> list[dict]:
     """Rows of mode "both" other than the baseline's own."""
-    return [row for row in both_rows(run) if row["provider"] != BASELINE]
+    return [row for row in both_rows(run) if row["provider"] != KINDS["dense"].baseline]
+
+
+def sparse_rows(run: Results) -> list[dict]:
+    """The same of sparse batches."""
+    rows = run.timings("sparse", "sparse-linear")
+    return [r for r in rows if r["mode"] == "both" and r["provider"] != KINDS[r["kind"]].baseline]
+
+
+def linearity_rows(run: Results) -> list[dict]:
+    """The study of growth: one row a size, and the exponent."""
+    return run.figures("linearity")
 
 
 Value = Callable[[dict], float]
@@ -79,11 +97,11 @@ def draw_speedup(ax: Axes, rows: list[dict]) -> None:
     for y, row in grouped(ax, rows, lambda row: row["speedup"]["p50"], lambda row: 1.0):
         s = row["speedup"]
         ax.plot([s["p20"], s["p80"]], [y, y], color="black", linewidth=1)
-        goal = goal_for(row["workload"], row["provider"])
-        if goal:
-            ax.plot(goal.ratio, y, marker="D", color="#d93025", markersize=4)
+        for goal in goals_for(row["workload"], row["provider"]):
+            if goal.quantity == "speed-up":
+                ax.plot(goal.bound, y, marker="D", color="#d93025", markersize=4)
     ax.axvline(1.0, color="black", linewidth=0.8)
-    ax.set_xlabel("times as fast as PyG eager, forward + backward (line: 20 to 80 %, diamond: goal)")
+    ax.set_xlabel("times as fast, forward + backward (line: 20 to 80 %, diamond: goal)")
 
 
 def draw_floor(ax: Axes, rows: list[dict]) -> None:
@@ -100,16 +118,53 @@ def draw_memory(ax: Axes, rows: list[dict]) -> None:
     ax.set_xlabel("MB beyond the inputs at the peak of forward + backward")
 
 
+def draw_linearity(ax: Axes, rows: list[dict]) -> None:
+    """Median time of a step over the entries of A, with its 20th to 80th percentile and the fitted power."""
+    points = [row for row in rows if row["quantity"] == "seconds"]
+    power = next(row["value"] for row in rows if row["quantity"] == "exponent")
+    entries, times = ([row[key] for row in points] for key in ("entries", "value"))
+    ends = [min(entries), max(entries)]
+    # least squares on logarithms passes through the means of the logarithms
+    factor = math.exp(
+        sum(math.log(t) - power * math.log(e) for e, t in zip(entries, times, strict=True)) / len(points)
+    )
+    ax.plot(
+        ends, [factor * e**power for e in ends], color="#9aa0a6", label=f"least squares: E to the {power:.3f}"
+    )
+    ax.vlines(
+        entries, [row["low"] for row in points], [row["high"] for row in points], color="black", linewidth=1
+    )
+    ax.plot(entries, times, "o", color=COLOURS["hierpool"], label="hierpool")
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.grid(color="#dddddd")
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.set_xlabel("entries E of A, N = E / 10, K = F = 64")
+    ax.set_ylabel("s, forward + backward")
+
+
+class Plot(NamedTuple):
+    """A picture: its file and title, the rows it shows and how they are drawn, a line each unless it has a height."""
+
+    file: str
+    title: str
+    choose: Callable[[Results], list[dict]]
+    paint: Callable[[Axes, list[dict]], None]
+    height: float | None = None
+
+
 PLOTS = (
-    ("bench-speedup.svg", "Speed-up over PyG eager", candidate_rows, draw_speedup),
-    ("bench-floor.svg", "Time against the floor", both_rows, draw_floor),
-    ("bench-memory.svg", "Peak memory", memory_rows, draw_memory),
+    Plot("bench-speedup.svg", "Speed-up over PyG eager", candidate_rows, draw_speedup),
+    Plot("bench-floor.svg", "Time against the floor", both_rows, draw_floor),
+    Plot("bench-memory.svg", "Peak memory", memory_rows, draw_memory),
+    Plot("bench-sparse.svg", "Speed-up on sparse batches", sparse_rows, draw_speedup),
+    Plot("bench-linearity.svg", "Time against the size of the graph", linearity_rows, draw_linearity, 3.6),
 )
 
 
 def available(run: Results) -> list[tuple[str, str]]:
     """File name and title of each plot that the run has rows for."""
-    return [(file, title) for file, title, choose, _ in PLOTS if choose(run)]
+    return [(plot.file, plot.title) for plot in PLOTS if plot.choose(run)]
 
 
 def draw(run: Results, folder: Path) -> list[Path]:
@@ -122,11 +177,12 @@ def draw(run: Results, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context({"svg.hashsalt": "hierpool", "svg.fonttype": "none", "font.size": 9}):
-        for file, title, choose, paint in PLOTS:
+        for file, title, choose, paint, height in PLOTS:
             rows = choose(run)
             if not rows:
                 continue
-            figure = Figure(figsize=(8, 1.2 + 0.16 * len(rows) + 0.12 * len({r["workload"] for r in rows})))
+            lines = 1.2 + 0.16 * len(rows) + 0.12 * len({row["workload"] for row in rows})
+            figure = Figure(figsize=(8, height or lines))
             ax = figure.subplots()
             paint(ax, rows)
             ax.set_title(title, loc="left")

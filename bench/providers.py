@@ -1,22 +1,24 @@
 """The implementations that are timed, behind one signature.
 
-A pool takes a `Batch` and returns pooled x, pooled adj, link loss and entropy loss with the values of PyG's
-``dense_diff_pool(..., normalize=True)``. Packages are imported when a provider is loaded, not before.
+A pool takes a `Batch`, or a `SparseBatch` (`sparse_providers`), and returns pooled x, pooled adj, link loss and
+entropy loss with the values of PyG's ``dense_diff_pool(..., normalize=True)``. Packages are imported when a provider is
+loaded, not before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from bench.workloads import Batch, Workload
+from bench.kinds import Workload
+from bench.workloads import Batch
 
 Outputs: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
-Pool: TypeAlias = Callable[[Batch], Outputs]
+Pool: TypeAlias = Callable[[Any], Outputs]  # of a Batch or a SparseBatch
 
 
 class ProviderUnavailable(RuntimeError):
@@ -27,9 +29,9 @@ class ProviderUnavailable(RuntimeError):
 class Provider:
     """One implementation.
 
-    ``counted`` says what the figure includes. ``fp32_norm`` marks a link loss taken as one float32 norm of B N N
-    entries, whose drift `bench.verify` allows for. ``symmetry`` limits the provider to workloads whose adjacency is
-    symmetric (True) or is not (False).
+    ``counted`` says what the figure includes; ``kinds`` of workloads it runs on. ``fp32_norm`` marks a link loss taken
+    as one float32 norm of B N N entries, whose drift `bench.verify` allows for. ``symmetry`` limits the provider to
+    workloads whose adjacency is symmetric (True) or is not (False).
     """
 
     name: str
@@ -38,9 +40,10 @@ class Provider:
     load: Callable[[], Pool]
     fp32_norm: bool = False
     symmetry: bool | None = None
+    kinds: tuple[str, ...] = ("dense",)
 
     def applies(self, workload: Workload) -> bool:
-        return self.symmetry is None or self.symmetry == workload.symmetric
+        return workload.kind in self.kinds and self.symmetry in (None, workload.symmetric)
 
 
 def load_pyg() -> Pool:

@@ -1,72 +1,18 @@
-"""Tables of a run: the full one for the terminal, a short one between two markers of README.md."""
+"""The report of a run: a table of all rows for the terminal, short ones between two markers of README.md."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from bench import plots, results
-from bench.goals import GOALS, goal_for
-from bench.registry import BASELINE, WORKLOADS, title_of
+from bench import plots, results, tables
+from bench.goals import GOALS, value_of
+from bench.kinds import KINDS
+from bench.registry import STUDIES, WORKLOADS, title_of
 from bench.results import NOT_ASKED, Results
+from bench.tables import milliseconds, number, of_floor, outcome, peak_mb, speedup, verdict, workload_cell
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
-VARIANTS = {"hierpool": "given", "hierpool-detected": "detected", "hierpool-directed": "none: directed"}
-LEGEND = (
-    "Milliseconds for forward + backward in float32: softmax, pooled features and adjacency, both losses, gradients "
-    "to logits and features. The ratio to PyG eager is the median over alternating pairs (20th to 80th percentile); "
-    "the floor is the least time by bytes or flops at this machine's measured rates; peak MB is PyG eager / hierpool, "
-    "beyond the inputs."
-)
-PEERS = ("pyg", "pyg-compiled", "tgp", "hierpool-reference")
-
-
-# ---- cells ---------------------------------------------------------------------------------------------------------
-
-
-def number(value: float) -> str:
-    """Three significant digits, never in exponent form."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def workload_cell(row: dict) -> str:
-    """The title, with the padding where there is any."""
-    sizes = row.get("sizes")
-    if not sizes or sizes["nodes"] == sizes["graphs"] * sizes["padded_nodes"]:
-        return row["title"]
-    real = sizes["nodes"] / (sizes["graphs"] * sizes["padded_nodes"])
-    return f"{row['title']} (N {sizes['padded_nodes']}, K {sizes['clusters']}, {real:.0%} of rows real)"
-
-
-def milliseconds(row: dict | None) -> str:
-    return number(row["candidate_ms"]["p50"]) if row else "-"
-
-
-def speedup(row: dict | None) -> str:
-    if row is None:
-        return "-"
-    s = row["speedup"]
-    return f"{number(s['p50'])}x ({number(s['p20'])} to {number(s['p80'])})"
-
-
-def of_floor(row: dict | None) -> str:
-    if row is None:
-        return "-"
-    fraction = row["floor"]["fraction"]
-    return f"{fraction:.0%}" if fraction >= 0.1 else f"{fraction:.1%}"
-
-
-def peak_mb(row: dict | None) -> str:
-    peak = row.get("peak", {}).get("bytes") if row else None
-    return "-" if peak is None else number(peak / 1e6)
-
-
-def verdict(row: dict | None) -> str:
-    """The row's goal and whether the median meets it."""
-    goal = goal_for(row["workload"], row["provider"]) if row and row["mode"] == "both" else None
-    if row is None or goal is None:
-        return ""
-    return f"{number(goal.ratio)}x {'met' if row['speedup']['p50'] >= goal.ratio else 'not met'}"
 
 
 # ---- lines around the tables ---------------------------------------------------------------------------------------
@@ -86,9 +32,7 @@ def heading(run: Results) -> str:
 
 def noise(run: Results) -> str:
     """The widest 20 to 80 % range of PyG eager timed against itself: what the machine adds to every ratio."""
-    spreads = [
-        row["speedup"] for row in run.rows if row["status"] == "measured" and row["provider"] == BASELINE
-    ]
+    spreads = [row["speedup"] for row in run.timings("dense") if row["provider"] == KINDS["dense"].baseline]
     if not spreads:
         return "noise not measured"
     low, high = min(s["p20"] for s in spreads), max(s["p80"] for s in spreads)
@@ -98,17 +42,21 @@ def noise(run: Results) -> str:
 def gaps(run: Results) -> list[str]:
     """What is missing from the table and why: skipped, not measured, refused and failed, each reason once."""
     seen: dict[tuple[str, str], list[str]] = {}
+    kinds: dict[str, str] = {}
     for row in run.rows:
         if row["status"] == "measured":
             continue
         provider = row.get("provider")
         who = row["title"] if provider is None else title_of(provider)
-        where = seen.setdefault((f"{who}: {row['status']}", row["reason"]), [])
+        head = f"{who}: {row['status']}"
+        kinds[head] = row.get("kind", "dense")
+        where = seen.setdefault((head, row["reason"]), [])
         if provider is not None:
             where.append(row["title"])
-    ran = {row["workload"] for row in run.rows if row["status"] != "skipped"}
     lines = []
     for (head, reason), where in seen.items():
+        same_kind = (row for row in run.rows if row.get("kind", "dense") == kinds[head])
+        ran = {row["workload"] for row in same_kind if row["status"] != "skipped"}
         partial = f" on {', '.join(where)}" if 0 < len(where) < len(ran) else ""
         lines.append(f"{head}{partial} ({reason})")
     for row in run.rows:
@@ -122,9 +70,18 @@ def goal_lines(run: Results) -> list[str]:
     """Every goal: met, not met by how much, or not measured."""
     lines = []
     for goal in GOALS:
-        row = run.row(goal.workload, goal.provider, "both")
-        what = f"{WORKLOADS[goal.workload].title}, {title_of(goal.provider)}"
-        lines.append(f"{what}: {verdict(row)} at {speedup(row)}" if row else f"{what}: not measured")
+        if goal.provider is None:
+            what = f"{STUDIES[goal.workload].title}, {goal.quantity}"
+            row = next((r for r in run.figures(goal.workload) if r["quantity"] == goal.quantity), None)
+        else:
+            what = f"{WORKLOADS[goal.workload].title}, {title_of(goal.provider)}"
+            row = run.row(goal.workload, goal.provider, "both")
+        value = value_of(row, goal.quantity) if row else None
+        if row is None or value is None:
+            lines.append(f"{what}: not measured" if row is None else f"{what}: {goal.quantity} not measured")
+            continue
+        at = speedup(row) if goal.quantity == "speed-up" else f"{number(value)} {goal.unit}".rstrip()
+        lines.append(f"{what}: {outcome(goal, value)} at {at}")
     return lines
 
 
@@ -133,15 +90,18 @@ def goal_lines(run: Results) -> list[str]:
 
 def terminal_table(run: Results) -> str:
     """Every measured row, aligned, with goals, gaps and notes below."""
-    ratio = "over PyG eager (20 to 80 %)"
+    ratio = "over the baseline (20 to 80 %)"
     cells = [("workload", "provider", "mode", "ms", ratio, "of floor", "peak MB", "goal")]
-    for row in run.rows:
-        if row["status"] == "measured":
-            who = (workload_cell(row), title_of(row["provider"]), row["mode"])
-            cells.append((*who, milliseconds(row), speedup(row), of_floor(row), peak_mb(row), verdict(row)))
+    for row in run.timings(*KINDS):
+        who = (workload_cell(row), title_of(row["provider"]), row["mode"])
+        cells.append((*who, milliseconds(row), speedup(row), of_floor(row), peak_mb(row), verdict(row)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     table = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-    parts = [heading(run), "", *table, "", "Goals"]
+    parts = [heading(run), "", *table]
+    if run.figures():
+        parts += ["", "Studies"]
+        parts += [f"  {tables.figure_title(row)}: {tables.figure_cell(row)}" for row in run.figures()]
+    parts += ["", "Goals"]
     parts += [f"  {line}" for line in goal_lines(run)]
     missing = gaps(run)
     if missing:
@@ -151,59 +111,13 @@ def terminal_table(run: Results) -> str:
     return "\n".join(parts)
 
 
-def markdown_rows(run: Results) -> list[str]:
-    """One line for each workload and way of telling the operator about symmetry."""
-    lines = []
-    for name in dict.fromkeys(row["workload"] for row in run.rows):
-        peers = [run.row(name, provider, "both") for provider in PEERS]
-        ours = [(how, run.row(name, provider, "both")) for provider, how in VARIANTS.items()]
-        ours = [(how, row) for how, row in ours if row] or [("-", None)]
-        known = [row for row in (*peers, *(row for _, row in ours)) if row]
-        if not known:
-            continue
-        title = workload_cell(known[0])
-        for how, row in ours:
-            memory = f"{peak_mb(peers[0])} / {peak_mb(row)}"
-            times = [milliseconds(peer) for peer in peers]
-            if row:  # PyG eager as it ran in the same pairs
-                times[0] = number(row["peer_ms"]["p50"])
-            cells = [
-                title,
-                *times,
-                how,
-                f"**{milliseconds(row)}**",
-                speedup(row),
-                verdict(row),
-                of_floor(row),
-                memory,
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-    return lines
-
-
 def markdown_block(run: Results) -> str:
     """The part of README.md between the markers, markers excluded."""
-    head = [title_of(peer) for peer in PEERS]
-    columns = [
-        "workload",
-        *head,
-        "symmetry of A",
-        "hierpool",
-        "over PyG eager",
-        "goal",
-        "of the floor",
-        "peak MB",
-    ]
-    lines = [
-        LEGEND,
-        "",
-        f"{heading(run)}.",
-        "",
-        f"| {' | '.join(columns)} |",
-        f"|{'---|' * len(columns)}",
-        *markdown_rows(run),
-        "",
-    ]
+    lines = [tables.LEGEND, "", f"{heading(run)}.", ""]
+    dense, sparse, large = tables.dense_table(run), tables.sparse_table(run), tables.large_table(run)
+    lines += [*dense, ""] if dense else []
+    lines += [tables.SPARSE_LEGEND, "", *sparse, ""] if sparse else []
+    lines += [tables.LARGE_LEGEND, "", *large, ""] if large else []
     missing = gaps(run)
     if missing:
         lines += ["Not in the table: " + "; ".join(missing) + ".", ""]

@@ -30,6 +30,22 @@ class Results:
                 return row if row["status"] == "measured" else None
         return None
 
+    def timings(self, *kinds: str) -> list[dict]:
+        """Measured rows of providers on these kinds of workloads, in every mode."""
+        return [
+            row
+            for row in self.rows
+            if row["status"] == "measured" and "speedup" in row and row.get("kind", "dense") in kinds
+        ]
+
+    def figures(self, study: str | None = None) -> list[dict]:
+        """Measured rows of a study, or of all."""
+        return [
+            row
+            for row in self.rows
+            if row["status"] == "measured" and "quantity" in row and study in (None, row["workload"])
+        ]
+
 
 def create_folder(parent: Path, metadata: dict, now: datetime | None = None) -> Path:
     """Make the folder of a new run and write its metadata; an existing folder is never written to."""

@@ -6,22 +6,24 @@ import pytest
 import torch
 from pytest_benchmark.fixture import BenchmarkFixture
 
+from bench.kinds import KINDS
 from bench.measure import step
 from bench.providers import ProviderUnavailable
 from bench.registry import MODES, PROVIDERS, WORKLOADS
+from bench.sparse import AnyBatch
 from bench.verify import Evaluation, truth_of, verify
-from bench.workloads import Batch, WorkloadUnavailable
+from bench.workloads import WorkloadUnavailable
 
 CASES = [
     (workload, provider)
-    for workload in ("mutag", "dnd-like")
+    for workload in ("mutag", "dnd-like", "dnd-like-edges", "dnd-like-linear")
     for provider in PROVIDERS
     if provider != "pyg-compiled" and PROVIDERS[provider].applies(WORKLOADS[workload])
 ]
 
 
 @pytest.fixture(scope="module")
-def prepared() -> dict[str, tuple[Batch, Evaluation]]:
+def prepared() -> dict[str, tuple[AnyBatch, Evaluation]]:
     return {}
 
 
@@ -29,7 +31,7 @@ def prepared() -> dict[str, tuple[Batch, Evaluation]]:
 @pytest.mark.parametrize(("workload", "provider"), CASES)
 def test_soft_pool(
     benchmark: BenchmarkFixture,
-    prepared: dict[str, tuple[Batch, Evaluation]],
+    prepared: dict[str, tuple[AnyBatch, Evaluation]],
     workload: str,
     provider: str,
     mode: str,
@@ -37,7 +39,8 @@ def test_soft_pool(
     try:
         if workload not in prepared:
             batch = WORKLOADS[workload].build(0, None)
-            prepared[workload] = batch, truth_of(batch)
+            kind = KINDS[WORKLOADS[workload].kind]
+            prepared[workload] = batch, truth_of(batch, PROVIDERS[kind.truth].load)
         pool = PROVIDERS[provider].load()
     except (WorkloadUnavailable, ProviderUnavailable) as error:
         pytest.skip(str(error))

@@ -1,4 +1,4 @@
-"""Correct first: a provider is compared with PyG evaluated in float64, and a wrong one is never timed.
+"""Correct first: a provider is compared with a peer evaluated in float64, and a wrong one is never timed.
 
 Values of the four outputs, and gradients to x and logits from each output by itself and from all together, are each
 judged in the max norm against the largest element of the truth. The combined gradients are those that are timed.
@@ -11,13 +11,14 @@ ours are not.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from bench.providers import Outputs, Pool, Provider, load_pyg
-from bench.workloads import Batch
+from bench.sparse import AnyBatch
 
 OUTPUTS = ("x", "adj", "link", "entropy")
 VALUE_TOLERANCE = 1e-5
@@ -31,10 +32,10 @@ def norm_drift(entries: int) -> float:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Outputs, and gradients to (x, logits) by the output they come from; "all" is their sum."""
+    """Outputs, and gradients to the leaves by the output they come from; "all" is their sum."""
 
     outputs: Outputs
-    gradients: dict[str, tuple[Tensor, Tensor]]
+    gradients: dict[str, tuple[Tensor, ...]]
 
 
 @dataclass
@@ -62,39 +63,40 @@ class Verdict:
             self.failures.append(f"{name}: relative error {relative:.1e}, tolerance {limit:.1e}")
 
 
-def evaluate(pool: Pool, batch: Batch) -> Evaluation:
-    """Run ``pool`` once for the values and once for each gradient."""
-    gradients: dict[str, tuple[Tensor, Tensor]] = {}
+def evaluate(pool: Pool, batch: AnyBatch, separate: bool = True) -> Evaluation:
+    """Run ``pool`` for the values and for each gradient; only for the combined ones unless ``separate``."""
+    gradients: dict[str, tuple[Tensor, ...]] = {}
     for i, name in enumerate((*OUTPUTS, "all")):
+        if not separate and name not in ("link", "all"):
+            continue
         outputs = pool(batch)
         chosen = slice(None) if name == "all" else slice(i, i + 1)
-        grads = torch.autograd.grad(
+        gradients[name] = torch.autograd.grad(
             outputs[chosen], batch.leaves, batch.grads[chosen], materialize_grads=True
         )
-        gradients[name] = (grads[0], grads[1])
     x, adj, link, entropy = (t.detach() for t in outputs)
     return Evaluation((x, adj, link, entropy), gradients)
 
 
-def truth_of(batch: Batch) -> Evaluation:
-    """PyG's function in float64."""
-    return evaluate(load_pyg(), batch.double())
+def truth_of(batch: AnyBatch, load: Callable[[], Pool] = load_pyg, separate: bool = True) -> Evaluation:
+    """A peer's function in float64."""
+    return evaluate(load(), batch.double(), separate)
 
 
-def verify(provider: Provider, pool: Pool, batch: Batch, truth: Evaluation) -> Verdict:
+def verify(provider: Provider, pool: Pool, batch: AnyBatch, truth: Evaluation) -> Verdict:
     """Compare ``pool`` with the truth, with the tolerances of the provider."""
-    drift = norm_drift(batch.adj.numel()) if provider.fp32_norm else 0.0
-    got = evaluate(pool, batch)
+    drift = norm_drift(batch.padded_entries) if provider.fp32_norm else 0.0
+    got = evaluate(pool, batch, separate=set(truth.gradients) > {"link", "all"})
     verdict = Verdict()
     for name, value, expected in zip(OUTPUTS, got.outputs, truth.outputs, strict=True):
         tolerance = VALUE_TOLERANCE + (drift if name == "link" else 0.0)
         verdict.judge(name, value, expected, tolerance * float(expected.abs().max()))
-    for name, (dx, dlogits) in got.gradients.items():
+    for name, grads in got.gradients.items():
         for leaf, value, expected, link in zip(
-            ("dx", "dlogits"), (dx, dlogits), truth.gradients[name], truth.gradients["link"], strict=True
+            batch.leaf_names, grads, truth.gradients[name], truth.gradients["link"], strict=True
         ):
             allowed = GRADIENT_TOLERANCE * float(expected.abs().max())
             if name in ("link", "all"):
                 allowed += drift * float(link.abs().max())
-            verdict.judge(f"{leaf} from {name}", value, expected, allowed)
+            verdict.judge(f"d{leaf} from {name}", value, expected, allowed)
     return verdict

@@ -1,7 +1,7 @@
-"""The inputs that are timed: real batches, synthetic batches and one large graph, all seeded.
+"""Padded batches with a dense adjacency: real ones, synthetic ones and one large graph, all seeded, in float32.
 
-Every workload is a padded dense batch in float32. Adjacency and sizes are the data; features and assignment logits are
-drawn from a normal distribution, as they would come out of a network's embedding and assignment layers.
+Adjacency and sizes are the data; features and assignment logits are drawn from a normal distribution, as they would
+come out of a network's embedding and assignment layers.
 """
 
 from __future__ import annotations
@@ -41,9 +41,32 @@ class Batch:
     grads: tuple[Tensor, Tensor, Tensor, Tensor]
 
     @property
-    def leaves(self) -> tuple[Tensor, Tensor]:
+    def leaves(self) -> tuple[Tensor, ...]:
         """The tensors whose gradients are part of the work."""
         return self.x, self.logits
+
+    @property
+    def leaf_names(self) -> tuple[str, ...]:
+        return "x", "logits"
+
+    @property
+    def clusters(self) -> int:
+        return self.logits.size(-1)
+
+    @property
+    def parameters(self) -> int:
+        """Elements of layers that are part of the work: none."""
+        return 0
+
+    @property
+    def padded_entries(self) -> int:
+        """B N N: what PyG divides the link loss by."""
+        return self.adj.numel()
+
+    @property
+    def adjacency_bytes(self) -> int:
+        """Of the real part of A."""
+        return self.adj.element_size() * sum(n * n for n in self.sizes)
 
     def double(self) -> Batch:
         """The same batch in float64, with its own leaves."""
@@ -56,40 +79,39 @@ class Batch:
         """Sizes that identify the work, for the result rows."""
         b, n, f = self.x.shape
         return {
-            "graphs": b, "padded_nodes": n, "features": f, "clusters": self.logits.shape[-1],
+            "graphs": b, "padded_nodes": n, "features": f, "clusters": self.clusters,
             "nodes": sum(self.sizes), "entries": self.entries, "symmetric": self.symmetric,
         }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Workload:
-    """A named batch. ``build(seed, data_root)`` makes it, or raises `WorkloadUnavailable`."""
+def draw(
+    nodes: tuple[int, ...], graphs: int, largest: int, features: int, clusters: int, seed: int
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """Features ``[*nodes, F]``, logits ``[*nodes, K]``, and upstream gradients of the four outputs.
 
-    name: str
-    title: str
-    build: Callable[[int, Path | None], Batch]
-    symmetric: bool = True
+    The gradients undo the losses' division by ``B N N`` and ``B N``, so that each of the four outputs moves the
+    gradients visibly.
+    """
+    gen = torch.Generator().manual_seed(seed)
+    x = torch.randn(*nodes, features, generator=gen)
+    logits = torch.randn(*nodes, clusters, generator=gen)
+    grads = (
+        torch.randn(graphs, clusters, features, generator=gen),
+        torch.randn(graphs, clusters, clusters, generator=gen),
+        torch.tensor(float(graphs * largest * largest)),
+        torch.tensor(float(graphs * largest)),
+    )
+    return x, logits, grads
 
 
 def make_batch(
     adj: Tensor, sizes: tuple[int, ...], features: int, clusters: int, symmetric: bool, seed: int
 ) -> Batch:
-    """Complete an adjacency ``[B, N, N]`` with features, logits, mask and upstream gradients.
-
-    The upstream gradients undo the losses' division by ``B N N`` and ``B N``, so that each of the four outputs moves
-    the gradients visibly.
-    """
+    """Complete an adjacency ``[B, N, N]`` with features, logits, mask and upstream gradients."""
     b, n, _ = adj.shape
-    gen = torch.Generator().manual_seed(seed)
     mask = torch.arange(n) < torch.tensor(sizes).unsqueeze(1)  # [B, N]
-    x = torch.randn(b, n, features, generator=gen) * mask.unsqueeze(-1)
-    logits = torch.randn(b, n, clusters, generator=gen)
-    grads = (
-        torch.randn(b, clusters, features, generator=gen),
-        torch.randn(b, clusters, clusters, generator=gen),
-        torch.tensor(float(adj.numel())),
-        torch.tensor(float(b * n)),
-    )
+    x, logits, grads = draw((b, n), b, n, features, clusters, seed)
+    x = x * mask.unsqueeze(-1)
     padded = min(sizes) < n
     return Batch(
         x.requires_grad_(), adj, logits.requires_grad_(), mask if padded else None,

@@ -12,9 +12,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # bench is run from the repository root, not installed
 
 from bench import __main__ as cli  # noqa: E402
-from bench import floors, goals, measure, memory, plots, registry, report, results, run, verify  # noqa: E402
+from bench import floors, goals, measure, memory, plots, registry, results, run, tables, verify  # noqa: E402
+from bench.kinds import KINDS, Workload  # noqa: E402
 from bench.providers import Provider, ProviderUnavailable, load_pyg  # noqa: E402
-from bench.workloads import Workload, WorkloadUnavailable, dnd_like, make_batch, one_graph, read_tu  # noqa: E402
+from bench.workloads import WorkloadUnavailable, dnd_like, make_batch, one_graph, read_tu  # noqa: E402
 
 
 def small_batch(symmetric: bool = True):
@@ -36,12 +37,21 @@ def test_registry_holds_every_workload_and_provider():
     assert {"mutag", "enzymes", "proteins", "imdb-binary", "dnd-like"} < set(registry.WORKLOADS)
     assert {"dense-4096", "dense-4096-directed", "sparse-4096"} < set(registry.WORKLOADS)
     assert {"pyg", "pyg-compiled", "tgp", "hierpool", "hierpool-reference"} < set(registry.PROVIDERS)
-    assert registry.BASELINE in registry.PROVIDERS
-    for table in (registry.WORKLOADS, registry.PROVIDERS):
+    for name, kind in KINDS.items():
+        assert name in registry.PROVIDERS[kind.baseline].kinds
+        assert kind.truth in registry.PROVIDERS
+    assert {workload.kind for workload in registry.WORKLOADS.values()} == set(KINDS)
+    assert not set(registry.WORKLOADS) & set(registry.STUDIES)
+    for table in (registry.WORKLOADS, registry.PROVIDERS, registry.STUDIES):
         assert len({entry.title for entry in table.values()}) == len(table)
     for goal in goals.GOALS:
-        assert registry.PROVIDERS[goal.provider].applies(registry.WORKLOADS[goal.workload])
-    assert set(report.PEERS) | set(report.VARIANTS) == set(registry.PROVIDERS) == set(plots.COLOURS)
+        if goal.provider is None:
+            assert goal.workload in registry.STUDIES
+        else:
+            assert registry.PROVIDERS[goal.provider].applies(registry.WORKLOADS[goal.workload])
+    in_tables = {*tables.PEERS, *tables.VARIANTS, *tables.GRAPHS}
+    assert in_tables | {kind.baseline for kind in KINDS.values()} == set(registry.PROVIDERS)
+    assert set(plots.COLOURS) == set(registry.PROVIDERS)
 
 
 def test_symmetric_workloads_are_symmetric_and_directed_ones_are_not():

@@ -128,6 +128,78 @@ def test_report_round_trip(synthetic, tmp_path):
     assert synthetic.name in report.mismatch(found, tmp_path)
 
 
+def sparse_rows():
+    """Sparse batches, a large graph and studies, as a run writes them."""
+    linear = {"kind": "sparse-linear"}
+    large = {
+        "kind": "large",
+        "sizes": {"graphs": 1, "nodes": 1000, "entries": 9000, "clusters": 64, "padded_nodes": 1000},
+    }
+    sizes = {"graphs": 2, "padded_nodes": 50, "nodes": 30, "entries": 70, "clusters": 12}
+
+    def study(name, quantity, value, unit, **more):
+        title = registry.STUDIES[name].title
+        return {
+            "status": "measured", "kind": "study", "workload": name, "title": title, "quantity": quantity,
+            "value": value, "unit": unit, **more,
+        }  # fmt: skip
+
+    edges = {"kind": "sparse", "sizes": sizes}
+    return [
+        row_of("enzymes-edges", "pyg-converted", 6.0, 1.0, 50_000_000) | edges,
+        row_of("enzymes-edges", "hierpool-edges", 0.4, 15.0, 4_000_000) | edges,
+        row_of("enzymes-edges", "hierpool-graph", 0.3, 20.0, 3_000_000) | edges,
+        row_of("enzymes-linear", "hierpool-edges", 1.0, 8.0) | edges | linear,
+        row_of("million", "hierpool-graph", 900.0, 3.0, 4 * 64_000 * 5) | large,
+        row_of("million", "hierpool-graph", 400.0, 3.0) | large | {"mode": "forward"},
+        study("million-graph", "undirected", 0.8, "s", low=0.7, high=0.9, nodes=1000, entries=9000),
+        study("linearity", "seconds", 0.01, "s", low=0.009, high=0.011, nodes=100, entries=1000),
+        study("linearity", "seconds", 0.1, "s", low=0.09, high=0.11, nodes=1000, entries=10000),
+        study("linearity", "exponent", 1.0, ""),
+        study("threads", "star", 1.8, "x", low=1.7, high=1.9, threads=2, busy=1.95, seconds=0.5),
+    ]
+
+
+def test_report_of_sparse_batches_and_large_graphs(synthetic, tmp_path):
+    pytest.importorskip("matplotlib")
+    lines = (synthetic / "rows.jsonl").read_text().splitlines(keepends=True)
+    added = [json.dumps(row) + "\n" for row in sparse_rows()]
+    (synthetic / "rows.jsonl").write_text("".join([*lines[:-1], *added, lines[-1]]))
+    found = results.read(synthetic)
+    written = report.write(found, tmp_path)
+    readme = (tmp_path / "README.md").read_text()
+    assert report.mismatch(found, tmp_path) is None
+    assert readme.count("| ENZYMES x 32 (N 50") == 1
+    batch = "| ENZYMES x 32 (30 nodes, 70 entries, K 12) |"
+    assert (
+        f"{batch} PyG + conversions | 6 | in every step | **0.4** | 15x (13.5 to 16.5) | 12x met |" in readme
+    )
+    assert "| 50 / 4 |" in readme
+    assert f"{batch} PyG + conversions | 6 | by the loader | **0.3** | 20x (18 to 22) |  |" in readme
+    assert f"{batch} tgp batched=False, linear layer counted | 8 | in every step | **1** |" in readme
+    assert "10x not met" in readme
+    million = registry.WORKLOADS["million"].title
+    assert f"| {million}: forward + backward | 0.9 s (0.81 to 0.99) | at most 1.5 s met |" in readme
+    assert f"| {million}: forward | 0.4 s (0.36 to 0.44) |  |" in readme
+    assert (
+        f"| {million}: peak memory beyond the graph | 5 N K floats | at most 4.25 N K floats not met |"
+        in readme
+    )
+    assert (
+        f"| {million}: the same algebra in torch.sparse | 2.7 s (2.43 to 2.97): 3x (2.7 to 3.3) as long |"
+        in readme
+    )
+    assert ": undirected | 0.8 s (0.7 to 0.9) | at most 0.75 s not met |" in readme
+    assert ": exponent | 1 | at most 1.15 met |" in readme
+    assert ": star | 1.8x (1.7 to 1.9) as fast as one thread; 1.95 of 2 processors busy; 0.5 s |" in readme
+    assert ": seconds" not in readme
+    assert {"bench-sparse.svg", "bench-linearity.svg"} < {path.name for path in written}
+    text = report.terminal_table(found)
+    assert "seconds, E 1000: 0.01 s (0.009 to 0.011)" in text
+    assert f"{million}, hierpool from a graph: at most 4.25 N K floats not met at 5 N K floats" in text
+    assert "undirected: at most 0.75 s not met at 0.8 s" in text
+
+
 def test_terminal_table_lists_goals_and_gaps(synthetic):
     text = report.terminal_table(results.read(synthetic))
     assert "ENZYMES x 32, hierpool: 10x met at 16x (14.4 to 17.6)" in text
