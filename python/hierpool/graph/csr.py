@@ -16,7 +16,7 @@ from hierpool import backends
 
 _LIB = torch.library.Library("hierpool", "FRAGMENT")
 _LIB.define(
-    "csr_build(Tensor row, Tensor col, Tensor? batch, Tensor? ptr, int num_nodes, int num_graphs)"
+    "csr_build(Tensor row, Tensor col, Tensor? batch, Tensor? ptr, SymInt num_nodes, SymInt num_graphs)"
     " -> (Tensor rowptr, Tensor col, Tensor ptr, Tensor slot)"
 )
 _LIB.define("csr_transpose(Tensor rowptr, Tensor col) -> (Tensor rowptr, Tensor col, Tensor source)")
@@ -66,7 +66,8 @@ class Built(NamedTuple):
 
 def index_dtype(num_nodes: int, num_edges: int) -> torch.dtype:
     """int32 where node numbers and entry numbers fit in it, else int64."""
-    return torch.int32 if max(num_nodes, num_edges) < 2**31 else torch.int64
+    # Under a compiler a comparison of the two would be a guard.
+    return torch.int32 if num_nodes < 2**31 and num_edges < 2**31 else torch.int64
 
 
 def _filler(device: torch.device) -> ModuleType:

@@ -7,8 +7,10 @@ from typing import Any
 from torch import Tensor
 
 from hierpool import reference
+from hierpool.ops.fallback import without_autocast
 
 
+@without_autocast
 def forward(
     s: Tensor,
     adj: Tensor | None,
@@ -31,6 +33,7 @@ def forward(
     return reference.link_bce_csr(s, rowptr, col, adj, ptr, **options)
 
 
+@without_autocast
 def backward(
     dloss: Tensor,
     s: Tensor,

@@ -5,9 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from hierpool import reference
+from hierpool.ops.fallback import without_autocast
 from hierpool.reference.soft_pool_dense import Saved
 
 
+@without_autocast
 def forward(
     logits: Tensor,
     x: Tensor,
@@ -46,6 +48,7 @@ def forward(
     return tuple(t.contiguous() for t in out)
 
 
+@without_autocast
 def backward(
     grads: tuple[Tensor | None, ...],
     s: Tensor,
