@@ -2,8 +2,9 @@
 
 ``python -m bench step``. Every side trains a network of its own on the same graphs in the same order: it makes a batch,
 runs forward, backward, gradient clipping and Adam. Steps alternate in one process; a ratio is the median over pairs of
-steps on the same graphs. PyG loads in two ways, by padding every batch (``to_dense_batch``, ``to_dense_adj``) and from
-graphs that are padded beforehand (``DenseDataLoader``); the faster of the two is the one to compare with.
+steps on the same graphs (how much padding there is to save varies from batch to batch), beside it the ratio of all time.
+PyG loads in two ways, by padding every batch (``to_dense_batch``, ``to_dense_adj``) and from graphs that are padded
+beforehand (``DenseDataLoader``); the faster of the two is the one to compare with.
 """
 
 from __future__ import annotations
@@ -169,6 +170,7 @@ class Row:
     ms: Percentiles
     peer_ms: Percentiles
     speedup: Percentiles
+    overall: float  # all of the other side's time over all of this side's
     pairs: int
     parts_ms: dict[str, float]  # medians
 
@@ -185,6 +187,7 @@ def compare(side: str, peer: str, config: TrainConfig, dataset: GraphDataset, st
         Percentiles.of([1e3 * mine for _, mine in samples]),
         Percentiles.of([1e3 * other for other, _ in samples]),
         Percentiles.of([other / mine for other, mine in samples]),
+        sum(other for other, _ in samples) / sum(mine for _, mine in samples),
         steps,
         {name: median(values) for name, values in ours.parts.items()},
     )
@@ -192,12 +195,13 @@ def compare(side: str, peer: str, config: TrainConfig, dataset: GraphDataset, st
 
 def table(rows: list[Row], peer: str) -> str:
     """The rows as text."""
-    head = ("", "ms per step", *PARTS, f"against {SIDES[peer]}")
+    head = ("", "ms per step", *PARTS, f"against {SIDES[peer]}", "all steps")
     lines = [head]
     for row in rows:
         s = row.speedup
         times = [f"{row.parts_ms[name]:.2f}" for name in PARTS]
-        lines.append((row.title, f"{row.ms.p50:.1f}", *times, f"{s.p50:.2f}x ({s.p20:.2f} to {s.p80:.2f})"))
+        ratio = f"{s.p50:.2f}x ({s.p20:.2f} to {s.p80:.2f})"
+        lines.append((row.title, f"{row.ms.p50:.1f}", *times, ratio, f"{row.overall:.2f}x"))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines

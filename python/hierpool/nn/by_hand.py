@@ -151,11 +151,18 @@ class _Combine(torch.autograd.Function):
         return (
             dheard,
             dy @ root if needs[1] else None,
-            dy.t() @ heard if needs[2] else None,
-            dy.t() @ x if needs[3] else None,
+            _transposed_product(dy, heard) if needs[2] else None,
+            _transposed_product(dy, x) if needs[3] else None,
             dy.sum(0) if needs[4] else None,
             *(None,) * 3,
         )
+
+
+def _transposed_product(a: Tensor, b: Tensor) -> Tensor:
+    r""":math:`A^T B`, by the product whose rows are whole vectors if there is one: BLAS takes half the time for it."""
+    if b.size(1) % 16 and not a.size(1) % 16:
+        return (b.t() @ a).t()
+    return a.t() @ b
 
 
 # -------------------------------------------------------------------------------------------------- maxima over groups
