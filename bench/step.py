@@ -2,7 +2,7 @@
 
 ``python -m bench step``. Every side trains a network of its own on the same graphs in the same order: it makes a batch,
 runs forward, backward, gradient clipping and Adam. Steps alternate in one process; a ratio is the median over pairs of
-steps on the same graphs (how much padding there is to save varies from batch to batch), beside it the ratio of all time.
+steps on the same graphs (how much padding there is to save varies from batch to batch), and beside it that of all time.
 PyG loads in two ways, by padding every batch (``to_dense_batch``, ``to_dense_adj``) and from graphs that are padded
 beforehand (``DenseDataLoader``); the faster of the two is the one to compare with.
 """
