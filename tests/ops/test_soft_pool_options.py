@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hierpool import SoftPoolRecord, dense_diff_pool
-from tests.support.cases import Case, Inputs, find, over
+from tests.support.cases import Case, Inputs, Recipe, find, over
 from tests.support.oracle import rounding
 from tests.support.running import check, gradients_of, random_upstream, run
+from tests.support.sparse import ragged
 
 SEED = 3
 f64, f32, bf16 = torch.float64, torch.float32, torch.bfloat16
+RAGGED = ragged("directed-holes", "tails-shuffled", "n513-directed-sparse-unweighted")
 M, SYMMETRIC = 8, 9  # outputs of the operator that the record leaves out
 
 
@@ -38,8 +40,8 @@ def assert_equal(one: SoftPoolRecord, other: SoftPoolRecord, *fields: str) -> No
 KEPT = ("s", "x", "adj", "vectors", "num_nodes", "cut_degree", "adj_sq", "total_degree")
 
 
-@over(SEED, "directed-holes", "three-types", "n513-directed-sparse")
-def test_without_the_link_loss(case: Case, backend: str) -> None:
+@over(SEED, "directed-holes", "three-types", "n513-directed-sparse", *RAGGED)
+def test_without_the_link_loss(case: Recipe, backend: str) -> None:
     inputs = case.make(SEED, f32)
     whole, part = inputs.pool(backend), inputs.pool(backend, link_loss=None)
     assert part.gram is None
@@ -51,8 +53,8 @@ def test_without_the_link_loss(case: Case, backend: str) -> None:
     assert with_gram.link_sq.isnan().all()
 
 
-@over(SEED, "directed-holes", "three-types", "n513-directed-sparse")
-def test_without_the_entropy(case: Case, backend: str) -> None:
+@over(SEED, "directed-holes", "three-types", "n513-directed-sparse", *RAGGED)
+def test_without_the_entropy(case: Recipe, backend: str) -> None:
     inputs = case.make(SEED, f32)
     whole, part = inputs.pool(backend), inputs.pool(backend, entropy=False)
     assert part.entropy.isnan().all()
@@ -63,14 +65,14 @@ def test_without_the_entropy(case: Case, backend: str) -> None:
 @pytest.mark.parametrize(
     "options", [{"link_loss": None}, {"link_loss": None, "gram": True}, {"entropy": False}], ids=str
 )
-@over(SEED, "directed-holes", "three-types", "n513")
-def test_gradients_of_what_is_left(case: Case, options: dict[str, Any], backend: str) -> None:
+@over(SEED, "directed-holes", "three-types", "n513", *RAGGED)
+def test_gradients_of_what_is_left(case: Recipe, options: dict[str, Any], backend: str) -> None:
     """The same as with everything computed and no gradient from the fields that were skipped."""
     inputs = case.make(SEED)
     upstream: list[Tensor | None] = list(random_upstream(inputs.pool(backend), SEED))
-    channels = case.r or 1
     scalars = upstream[5]
     assert scalars is not None
+    channels = scalars.size(1) // 4
     if "entropy" in options:
         upstream[6] = None
         scalars[:, 1] = 0
@@ -85,8 +87,14 @@ def test_gradients_of_what_is_left(case: Case, options: dict[str, Any], backend:
 
 
 @pytest.mark.parametrize("asked", [("x",), ("adj",), ("s",), ("x", "s"), ("adj", "s")], ids="-".join)
-@over(SEED, "directed-holes", "three-types", "n513-directed-sparse")
-def test_only_the_asked_gradients(case: Case, asked: tuple[str, ...], backend: str) -> None:
+@over(
+    SEED,
+    "directed-holes",
+    "three-types",
+    "n513-directed-sparse",
+    *ragged("directed-holes", "tails-shuffled", "n513-directed-sparse"),
+)
+def test_only_the_asked_gradients(case: Recipe, asked: tuple[str, ...], backend: str) -> None:
     inputs = case.make(SEED, f32)
     _, expected, upstream = run(inputs, backend)
     leaves = inputs._replace(**{name: getattr(inputs, name).detach().requires_grad_() for name in asked})
@@ -145,8 +153,8 @@ def test_a_given_flag_is_kept(given: bool, backend: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["float", "float32", "float64"])
-@over(SEED, "directed-holes", "n33-k31-f32")
-def test_temperature(case: Case, kind: str, backend: str) -> None:
+@over(SEED, "directed-holes", "n33-k31-f32", *ragged("directed-holes-shuffled"))
+def test_temperature(case: Recipe, kind: str, backend: str) -> None:
     inputs = case.make(SEED)._replace(temperature=0.375)  # exact in float32
     expected = inputs.pool(backend)
     temperature = 0.375 if kind == "float" else torch.tensor(0.375, dtype=getattr(torch, kind))
@@ -155,8 +163,8 @@ def test_temperature(case: Case, kind: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [f64, f32], ids=str)
-@over(SEED, "directed", "directed-holes", "three-types", "n513")
-def test_gradient_of_the_temperature(case: Case, dtype: torch.dtype, backend: str) -> None:
+@over(SEED, "directed", "directed-holes", "three-types", "n513", *ragged("tails-shuffled", "n513"))
+def test_gradient_of_the_temperature(case: Recipe, dtype: torch.dtype, backend: str) -> None:
     inputs = case.make(SEED)
     exact, rough = (torch.tensor(0.375, dtype=d, requires_grad=True) for d in (f64, dtype))
     weights = random_upstream(inputs.pool("reference", temperature=0.375), SEED)
@@ -173,7 +181,7 @@ def test_gradient_of_the_temperature(case: Case, dtype: torch.dtype, backend: st
     assert got.dtype == dtype
     # Terms of both signs cancel in the sum over all logits: 100 of the whole grid's relative rounding.
     torch.testing.assert_close(
-        got.double(), expected.double(), rtol=100 * rounding(case.n) * torch.finfo(dtype).eps, atol=0
+        got.double(), expected.double(), rtol=100 * rounding(inputs.terms) * torch.finfo(dtype).eps, atol=0
     )
 
 
@@ -204,8 +212,8 @@ def test_nothing_is_saved_without_a_gradient(backend: str) -> None:
 
 
 def test_values_do_not_depend_on_what_is_saved(backend: str) -> None:
-    for name in ("directed-holes", "three-types", "n513-directed-sparse"):
-        inputs = find(name).make(SEED, f32)
+    for case in (*map(find, ("directed-holes", "three-types", "n513-directed-sparse")), *RAGGED):
+        inputs = case.make(SEED, f32)
         for one, other in zip(inputs.pool(backend), inputs.leaves().pool(backend), strict=True):
             assert one is not None
             assert torch.equal(one, other)  # type: ignore[arg-type]
@@ -236,14 +244,15 @@ def test_saved_are_two_matrices_of_the_size_of_s(case: Case, backend: str) -> No
 
 @pytest.mark.parametrize("through", ["dispatcher", "eager"])
 @pytest.mark.parametrize("field", ["link_norm", "x", "adj", "total_entropy"])
-def test_second_derivative_is_an_error(field: str, through: str, backend: str) -> None:
+@over(SEED, "base", *ragged("base", "tails-shuffled"))
+def test_second_derivative_is_an_error(case: Recipe, field: str, through: str, backend: str) -> None:
     """Also where the upstream gradient is a constant, and where the sum has another, differentiable part."""
-    leaves = find("base").make(SEED).leaves()
+    leaves = case.make(SEED).leaves()
     with Recorder() if through == "dispatcher" else nullcontext():
         record = leaves.pool(backend)
     loss = getattr(record, field).sum() + leaves.s.pow(3).sum()
     (grad,) = torch.autograd.grad(loss, leaves.s, create_graph=True)
-    with pytest.raises(RuntimeError, match="soft_pool_dense has no second derivative"):
+    with pytest.raises(RuntimeError, match=r"soft_pool_(dense|csr) has no second derivative"):
         torch.autograd.grad(grad.square().sum(), leaves.s)
 
 
@@ -260,8 +269,14 @@ def test_second_derivative_of_the_drop_in_is_an_error(output: int, asked: str, b
 
 
 @pytest.mark.parametrize("dtype", [f64, f32, bf16], ids=str)
-@over(SEED, "holes", "num_nodes", "three-types-holes", "n513", "n1100", "n700-num_nodes", "n900-holes")
-def test_threads_change_no_bit(case: Case, dtype: torch.dtype, native_isa: str) -> None:
+@over(
+    SEED,
+    *("holes", "num_nodes", "three-types-holes", "n513", "n1100", "n700-num_nodes", "n900-holes"),
+    *ragged(
+        "many", "tails-shuffled", "complete-n182", "n513", "n513-directed-sparse-unweighted", "n700-num_nodes"
+    ),
+)
+def test_threads_change_no_bit(case: Recipe, dtype: torch.dtype, native_isa: str) -> None:
     inputs = case.make(SEED, dtype)
     expected, expected_grads, upstream = run(inputs, native_isa)
     for threads in (1, 2, 3):

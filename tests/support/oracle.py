@@ -126,7 +126,8 @@ def truth(inputs: Inputs | Ragged, rounded_s: Tensor, upstream: Sequence[Tensor 
     """
     if isinstance(inputs, Ragged):
         ds = None if upstream[0] is None else inputs.pad(upstream[0])
-        return _valid_part(truth(inputs.padded, inputs.pad(rounded_s), [ds, *upstream[1:]]), inputs)
+        padded = inputs.padded._replace(given=inputs.given, temperature=inputs.temperature)
+        return _valid_part(truth(padded, inputs.pad(rounded_s), [ds, *upstream[1:]]), inputs)
     exact = inputs.double().leaves()
     valid = exact.valid[..., None]
     clean = torch.where(valid, exact.s, 0)

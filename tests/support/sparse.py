@@ -60,6 +60,11 @@ class Ragged(NamedTuple):
         return cls(x, graph.value, s, graph, padded, place, padded.given, padded.temperature)
 
     @property
+    def valid(self) -> Tensor:
+        """Every node, bool ``[N]``."""
+        return torch.ones(self.place.numel(), dtype=torch.bool)
+
+    @property
     def terms(self) -> int:
         """The longest sum over nodes, clusters or features."""
         return self.padded.terms
