@@ -40,6 +40,9 @@ ALLOWED = {
     "hierpool.data": BASE | {"hierpool.graph"},
     "hierpool.training": TRAINING,
     "hierpool.train": TRAINING | {"hierpool.training", "hierpool.plots"},
+    "hierpool.clustering": TRAINING | {"hierpool.training", "hierpool.metrics", "hierpool.plots"},
+    "hierpool.cluster": TRAINING
+    | {"hierpool.training", "hierpool.train", "hierpool.clustering", "hierpool.metrics"},
     "hierpool.plots": TRAINING | {"hierpool.training"},
     "hierpool.demo": TRAINING | {"hierpool.training", "hierpool.train", "hierpool.plots"},
     "hierpool.info": BACKENDS | {"hierpool._native"},

@@ -1,4 +1,4 @@
-"""Command line: ``python -m hierpool {info,train,demo}``.
+"""Command line: ``python -m hierpool {info,train,cluster,demo}``.
 
 A subcommand is a module with ``add_arguments(parser)`` and ``main(args) -> int``, imported only when it is asked for.
 """
@@ -25,6 +25,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "info": Command("hierpool.info", "what is installed, and which backend runs each operator and why"),
     "train": Command("hierpool.train", "train a hierarchical network on a graph classification data set"),
+    "cluster": Command("hierpool.cluster", "cluster the nodes of one large graph, without labels"),
     "demo": Command("hierpool.demo", "train on MUTAG with the fused operator and with PyG's, and compare"),
 }
 # What bad input, a missing file, a missing extra or a backend that cannot run raise; anything else is a bug.

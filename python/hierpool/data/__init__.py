@@ -1,5 +1,6 @@
 """Graphs from files and generators: loading, splitting, batching."""
 
+from hierpool.data.edge_lists import EdgeList, read_edge_list
 from hierpool.data.graphs import (
     Batch,
     BatchLoader,
@@ -10,6 +11,7 @@ from hierpool.data.graphs import (
     collate,
     collate_ragged,
 )
+from hierpool.data.large_graphs import LargeGraph, load_large, undirected
 from hierpool.data.splits import Split, cross_validation, holdout
 from hierpool.data.synthetic import PlantedGraph, rmat, stochastic_block_model
 from hierpool.data.tu import load_tu
@@ -20,8 +22,10 @@ __all__ = [
     "BatchLoader",
     "DatasetError",
     "DenseBatch",
+    "EdgeList",
     "Graph",
     "GraphDataset",
+    "LargeGraph",
     "PlantedGraph",
     "RaggedBatch",
     "Split",
@@ -29,7 +33,10 @@ __all__ = [
     "collate_ragged",
     "cross_validation",
     "holdout",
+    "load_large",
     "load_tu",
+    "read_edge_list",
     "rmat",
     "stochastic_block_model",
+    "undirected",
 ]
