@@ -1,0 +1,155 @@
+// Products with sparse rows against plain loops, around the vector lengths and every number of vectors of a stripe, for
+// every instruction set this machine has. Arrays have exactly the size of the contract, so that the address sanitizer
+// sees every access beyond them.
+#include <cmath>
+#include <cstdlib>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "cpu/row_kernels.h"
+#include "expect.h"
+
+using namespace hierpool::cpu;
+
+namespace {
+
+// Rows with no entry, one, and more than are asked for ahead; none at all.
+const std::vector<std::vector<int64_t>> kCounts{{},   {0},         {0, 0, 0},      {1}, {0, 3, 0, 17, 1, 0},
+                                                {16}, {40, 0, 15}, {2, 2, 2, 2, 2}};
+
+template <typename T, typename I>
+struct Problem {
+  int64_t rows, n, ld;
+  std::vector<I> rowptr, col;
+  std::vector<T> value, dense, left;
+
+  // The entries before `skipped` belong to rows that are not asked for.
+  Problem(const std::vector<int64_t>& counts, int64_t n, int64_t slack, int64_t skipped, uint32_t seed)
+      : rows(static_cast<int64_t>(counts.size())), n(n), ld(n + slack), rowptr{static_cast<I>(skipped)} {
+    constexpr int64_t kColumns = 7;
+    std::mt19937 random(seed);
+    std::uniform_real_distribution<double> unit(-1.0, 1.0);
+    for (int64_t count : counts) rowptr.push_back(static_cast<I>(rowptr.back() + count));
+    for (int64_t e = 0; e < rowptr.back(); ++e) {
+      // The last column is used, and used last: what is asked for ahead of it must end there.
+      col.push_back(static_cast<I>(e + 1 == rowptr.back() ? kColumns - 1 : random() % kColumns));
+      value.push_back(static_cast<T>(unit(random)));
+    }
+    // The last row ends with its n elements, without the slack.
+    dense.resize(static_cast<size_t>((kColumns - 1) * ld + n));
+    left.resize(static_cast<size_t>(rows == 0 ? 0 : (rows - 1) * ld + n));
+    for (T& x : dense) x = static_cast<T>(unit(random));
+    for (T& x : left) x = static_cast<T>(unit(random));
+  }
+
+  SparseRows<T, I> sparse(bool weighted) const {
+    return {rows, rowptr.data(), col.data(), weighted ? value.data() : nullptr};
+  }
+  int64_t first() const { return rowptr.front(); }
+  int64_t last() const { return rowptr.back(); }
+};
+
+template <typename T>
+void spmm(const RowKernels<T>& kernels, T* out, int64_t ld, const Problem<T, int32_t>& p, bool weighted) {
+  kernels.spmm32(out, ld, p.n, p.dense.data(), p.ld, p.sparse(weighted));
+}
+template <typename T>
+void spmm(const RowKernels<T>& kernels, T* out, int64_t ld, const Problem<T, int64_t>& p, bool weighted) {
+  kernels.spmm64(out, ld, p.n, p.dense.data(), p.ld, p.sparse(weighted));
+}
+template <typename T>
+void sampled(const RowKernels<T>& kernels, T* out, const Problem<T, int32_t>& p) {
+  kernels.sampled32(out, p.n, p.left.data(), p.ld, p.dense.data(), p.ld, p.sparse(false));
+}
+template <typename T>
+void sampled(const RowKernels<T>& kernels, T* out, const Problem<T, int64_t>& p) {
+  kernels.sampled64(out, p.n, p.left.data(), p.ld, p.dense.data(), p.ld, p.sparse(false));
+}
+
+template <typename T, typename I>
+void test_spmm(const RowKernels<T>& kernels, const Problem<T, I>& p, bool weighted, double tolerance) {
+  const T untouched = T(7);
+  const int64_t ld = p.n + 1;
+  std::vector<T> out(static_cast<size_t>(p.rows == 0 ? 0 : (p.rows - 1) * ld + p.n), untouched);
+  spmm(kernels, out.data(), ld, p, weighted);
+  for (int64_t i = 0; i < p.rows; ++i) {
+    const int64_t begin = p.rowptr[static_cast<size_t>(i)], end = p.rowptr[static_cast<size_t>(i + 1)];
+    for (int64_t j = 0; j < p.n; ++j) {
+      double sum = 0;
+      for (int64_t e = begin; e < end; ++e) {
+        const auto entry = static_cast<size_t>(e);
+        const double factor = weighted ? static_cast<double>(p.value[entry]) : 1.0;
+        sum += factor * static_cast<double>(p.dense[static_cast<size_t>(p.col[entry] * p.ld + j)]);
+      }
+      const double got = static_cast<double>(out[static_cast<size_t>(i * ld + j)]);
+      EXPECT(std::abs(got - sum) <= tolerance * static_cast<double>(end - begin));
+    }
+    if (i + 1 < p.rows) EXPECT(out[static_cast<size_t>(i * ld + p.n)] == untouched);
+  }
+}
+
+template <typename T, typename I>
+void test_sampled(const RowKernels<T>& kernels, const Problem<T, I>& p, double tolerance) {
+  const T untouched = T(7);
+  std::vector<T> out(static_cast<size_t>(p.last()), untouched);
+  sampled(kernels, out.data(), p);
+  for (int64_t e = 0; e < p.first(); ++e) EXPECT(out[static_cast<size_t>(e)] == untouched);
+  for (int64_t i = 0; i < p.rows; ++i) {
+    for (int64_t e = p.rowptr[static_cast<size_t>(i)]; e < p.rowptr[static_cast<size_t>(i + 1)]; ++e) {
+      double sum = 0;
+      for (int64_t j = 0; j < p.n; ++j) {
+        sum += static_cast<double>(p.left[static_cast<size_t>(i * p.ld + j)]) *
+               static_cast<double>(p.dense[static_cast<size_t>(p.col[static_cast<size_t>(e)] * p.ld + j)]);
+      }
+      const double got = static_cast<double>(out[static_cast<size_t>(e)]);
+      EXPECT(std::abs(got - sum) <= tolerance * static_cast<double>(p.n + 1));
+    }
+  }
+}
+
+template <typename T, typename I>
+void test_all(const RowKernels<T>& kernels) {
+  const double tolerance = sizeof(T) == 8 ? 1e-15 : 5e-7;
+  constexpr int64_t kLanes = 64 / sizeof(T);  // of the longest vector
+  for (int64_t n = 1; n <= 8 * kLanes + kLanes + 1; ++n) {
+    // All shapes at a few widths, at the others the one that has everything.
+    const bool all = n <= 3 || n % kLanes <= 1 || n % kLanes == kLanes - 1;
+    for (size_t shape = 0; shape < kCounts.size(); ++shape) {
+      if (!all && shape != 4) continue;
+      const Problem<T, I> p(kCounts[shape], n, n % 3, n % 2 == 0 ? 0 : 5, static_cast<uint32_t>(n));
+      for (bool weighted : {false, true}) test_spmm(kernels, p, weighted, tolerance);
+      test_sampled(kernels, p, tolerance);
+    }
+  }
+}
+
+// No sum may depend on where it is written or on the rows beside it.
+template <typename T>
+void test_rows_one_by_one(const RowKernels<T>& kernels) {
+  const Problem<T, int32_t> p({3, 0, 20, 1, 7}, 37, 2, 0, 5);
+  std::vector<T> whole(static_cast<size_t>(p.rows * p.n)), one(static_cast<size_t>(p.n));
+  spmm(kernels, whole.data(), p.n, p, true);
+  for (int64_t i = 0; i < p.rows; ++i) {
+    const SparseRows<T, int32_t> row{1, p.rowptr.data() + i, p.col.data(), p.value.data()};
+    kernels.spmm32(one.data(), p.n, p.n, p.dense.data(), p.ld, row);
+    for (int64_t j = 0; j < p.n; ++j) {
+      EXPECT(one[static_cast<size_t>(j)] == whole[static_cast<size_t>(i * p.n + j)]);
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  for (Isa isa : supported_isas()) {
+    test_all<float, int32_t>(row_kernels<float>(isa));
+    test_all<float, int64_t>(row_kernels<float>(isa));
+    test_all<double, int32_t>(row_kernels<double>(isa));
+    test_all<double, int64_t>(row_kernels<double>(isa));
+    test_rows_one_by_one(row_kernels<float>(isa));
+    test_rows_one_by_one(row_kernels<double>(isa));
+  }
+  return 0;
+}
