@@ -160,3 +160,20 @@ def test_gradient_of_edge_weights(case: RaggedCase, dtype: torch.dtype, backend:
     record = hierpool.soft_pool(inputs.x, graph, inputs.s, backend=backend)
     (got,) = torch.autograd.grad(tuple(record), weight, upstream)
     assert torch.equal(got, grads.adj.repeat(3)[order])
+
+
+@over(SEED, *ragged("directed-holes", "base-unweighted"))
+def test_without_a_gradient_nothing_is_saved(case: RaggedCase, backend: str) -> None:
+    inputs = case.make(SEED)
+    graph = inputs.graph
+
+    def call(s: Tensor, save: bool) -> tuple[Tensor, ...]:
+        return torch.ops.hierpool.soft_pool_csr(
+            s, inputs.x, inputs.adj, graph.rowptr, graph.col, graph.ptr, None, None, None, None,
+            False, graph.is_symmetric, True, True, True, False, save, backend,
+        )  # fmt: skip
+
+    assert call(inputs.s, False)[-1].numel() == 0
+    assert call(inputs.s, True)[-1].shape == inputs.s.shape
+    with pytest.raises(RuntimeError, match="save=False and cannot be differentiated"):
+        call(inputs.s.requires_grad_(), False)
