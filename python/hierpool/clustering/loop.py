@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hierpool.clustering.config import ClusterConfig
 from hierpool.clustering.features import NodeInputs
@@ -76,12 +76,6 @@ def cluster(
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
 
-    def save() -> None:
-        if file is not None:
-            state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
-            checkpoint.save(file, identity, state)
-            write_csv(file.with_name("log.csv"), history)
-
     per_epoch = count_batches(graph.num_nodes, config.batch_nodes)
     total = config.epochs * per_epoch
     while len(history) < total:
@@ -89,11 +83,16 @@ def cluster(
         for nodes in batches(graph.num_nodes, config.batch_nodes, config.seed, epoch, start):
             for group in optimizer.param_groups:
                 group["lr"] = _rate(config.lr, len(history), total)
-            part, rows = (graph, inputs) if per_epoch == 1 else _batch(graph, inputs, nodes)
+            part, rows = graph, inputs
+            if per_epoch > 1:
+                part, rows = induced_subgraph(graph, nodes), inputs.rows(nodes)
             row = {"step": len(history) + 1.0, "epoch": epoch + 1.0}
             history.append(row | _step(net, optimizer, part, rows, config))
-            if len(history) % config.checkpoint_every == 0 or len(history) == total:
-                save()
+            due = len(history) % config.checkpoint_every == 0 or len(history) == total
+            if due and file is not None:
+                state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
+                checkpoint.save(file, identity, state)
+                write_csv(file.with_name("log.csv"), history)
             if on_step is not None:
                 on_step(history[-1])
     return Clustering(net, history)
@@ -102,10 +101,6 @@ def cluster(
 def _rate(highest: float, step: int, total: int) -> float:
     """Learning rate: a cosine from ``highest`` to 0."""
     return highest * 0.5 * (1 + math.cos(math.pi * step / total))
-
-
-def _batch(graph: RaggedGraph, inputs: NodeInputs, nodes: Tensor) -> tuple[RaggedGraph, NodeInputs]:
-    return induced_subgraph(graph, nodes), inputs.rows(nodes)
 
 
 def _step(

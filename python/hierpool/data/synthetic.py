@@ -58,19 +58,11 @@ def stochastic_block_model(
     Source: Condon and Karp, "Algorithms for graph partitioning on the planted partition model", Random Structures &
     Algorithms 18, 2001.
     """
-    _check_nodes(num_nodes)
-    if not 1 <= communities <= num_nodes:
-        raise ValueError(f"communities must lie between 1 and num_nodes = {num_nodes}, got {communities}")
-    if not 0 <= mixing <= 1:
-        raise ValueError(f"mixing must lie between 0 and 1, got {mixing}")
+    edges = _check_planted(num_nodes, communities, mean_degree, mixing)
+    between = round(edges * mixing)
     label = torch.arange(num_nodes) * communities // num_nodes
     size = label.bincount(minlength=communities)
     first = size.cumsum(0) - size
-    edges = _count_edges(num_nodes, mean_degree)
-    between = round(edges * mixing)
-    pairs_inside = int((size * (size - 1)).sum()) // 2
-    _check_room("inside communities", edges - between, pairs_inside)
-    _check_room("between communities", between, num_nodes * (num_nodes - 1) // 2 - pairs_inside)
     generator = torch.Generator().manual_seed(seed)
 
     def draw_inside(count: int) -> tuple[Tensor, Tensor]:
@@ -149,9 +141,21 @@ def rmat(
     return _graph(keys, nodes, generator if shuffle else None)[0]
 
 
-def _check_nodes(num_nodes: int) -> None:
+def _check_planted(num_nodes: int, communities: int, mean_degree: float, mixing: float) -> int:
+    """The number of edges, if such a graph exists."""
     if not 1 <= num_nodes < 1 << 31:
         raise ValueError(f"num_nodes must lie between 1 and 2^31 - 1, got {num_nodes}")
+    if not 1 <= communities <= num_nodes:
+        raise ValueError(f"communities must lie between 1 and num_nodes = {num_nodes}, got {communities}")
+    if not 0 <= mixing <= 1:
+        raise ValueError(f"mixing must lie between 0 and 1, got {mixing}")
+    edges = _count_edges(num_nodes, mean_degree)
+    least, larger = divmod(num_nodes, communities)  # so many have one node more
+    inside = communities * (least * (least - 1) // 2) + larger * least
+    between = round(edges * mixing)
+    _check_room("inside communities", edges - between, inside)
+    _check_room("between communities", between, num_nodes * (num_nodes - 1) // 2 - inside)
+    return edges
 
 
 def _count_edges(num_nodes: int, mean_degree: float) -> int:
