@@ -66,7 +66,7 @@ void parallel(int64_t threads, Runtime::Body body, void* context) {
 void advise_large_pages([[maybe_unused]] void* data, [[maybe_unused]] int64_t bytes) {
 #ifdef __linux__
   constexpr uintptr_t kPage = 4096;
-  constexpr int64_t kLarge = int64_t{1} << 24;
+  constexpr int64_t kLarge = int64_t{1} << 22;
   if (bytes < kLarge) return;
   const auto begin = (reinterpret_cast<uintptr_t>(data) + kPage - 1) / kPage * kPage;
   const auto end = (reinterpret_cast<uintptr_t>(data) + static_cast<uintptr_t>(bytes)) / kPage * kPage;

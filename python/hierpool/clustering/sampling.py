@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hierpool.data.graphs import epoch_generator
 from hierpool.graph import RaggedGraph
 
 
@@ -20,9 +21,7 @@ def batches(num_nodes: int, batch_nodes: int, seed: int, epoch: int, start: int 
 
     They depend on the seed and the epoch alone, and differ in size by at most one.
     """
-    # The generator reads 32 bits of its seed.
-    generator = torch.Generator().manual_seed((1_000_003 * seed + epoch) % (1 << 32))
-    order = torch.randperm(num_nodes, generator=generator)
+    order = torch.randperm(num_nodes, generator=epoch_generator(seed, epoch))
     for index in order.tensor_split(count_batches(num_nodes, batch_nodes))[start:]:
         yield index.sort().values
 

@@ -156,6 +156,11 @@ def collate(graphs: Sequence[Graph], *, pad_to: int | None = None) -> DenseBatch
     return DenseBatch(x, adj, mask, torch.tensor([graph.y for graph in graphs]))
 
 
+def epoch_generator(seed: int, epoch: int) -> torch.Generator:
+    """A random generator of the CPU for one epoch of a run; it reads 32 bits of its seed."""
+    return torch.Generator().manual_seed((1_000_003 * seed + epoch) % (1 << 32))
+
+
 class BatchLoader:
     """Batches of a list of graphs, in an order that depends only on the seed and the epoch.
 
@@ -191,7 +196,7 @@ class BatchLoader:
         order = list(range(len(self.graphs)))
         if self.seed is not None:
             # A generator of its own: the global one belongs to the model (dropout).
-            generator = torch.Generator().manual_seed((self.seed << 32) ^ number)
+            generator = epoch_generator(self.seed, number)
             order = torch.randperm(len(order), generator=generator).tolist()
         for start in range(0, len(order), self.batch_size):
             yield self._collate([self.graphs[i] for i in order[start : start + self.batch_size]])
