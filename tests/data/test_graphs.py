@@ -85,7 +85,9 @@ def test_every_graph_once_an_epoch_in_an_order_of_its_own() -> None:
     torch.manual_seed(99)  # the global generator has no say
     again = BatchLoader(graphs, 4, seed=5)
     assert [int(y) for batch in again.epoch(2) for y in batch.y] == orders[1]
-    other = [[int(y) for batch in BatchLoader(graphs, 4, seed=seed).epoch(2) for y in batch.y] for seed in (6, 7)]
+    other = [
+        [int(y) for batch in BatchLoader(graphs, 4, seed=seed).epoch(2) for y in batch.y] for seed in (6, 7)
+    ]
     assert orders[1] not in other
     assert other[0] != other[1]
     assert len(loader) == len(list(loader.epoch(1))) == 3
