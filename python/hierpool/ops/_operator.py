@@ -3,6 +3,7 @@ dispatcher by everybody else, as a small batch takes less time than three trips 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -23,7 +24,7 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-class Operator:
+class Operator(ABC):
     """One operator, ``hierpool::name``, and its backward, ``hierpool::name_backward``.
 
     A subclass says what is computed; the last argument of both operators is the name of the backend. Outputs are a
@@ -34,33 +35,33 @@ class Operator:
     schema: str  # "(Tensor s, ..., str backend) -> Tensor"
     backward_schema: str
 
+    @abstractmethod
     def forward(self, *args: Any) -> Any:
         """The outputs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward(self, *args: Any) -> Any:
         """What the backward operator returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forward_fake(self, *args: Any) -> Any:
         """Outputs of the right shapes, which every backend returns."""
-        raise NotImplementedError
 
+    @abstractmethod
     def backward_fake(self, *args: Any) -> Any:
         """The same for the backward operator."""
-        raise NotImplementedError
 
+    @abstractmethod
     def keep(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
         """Put aside what the backward needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def gradients(self, ctx: Any, grads: Gradients, backward: Callable[..., Any]) -> Gradients:
         """A gradient for every argument, from those of the outputs, by a call of the backward operator."""
-        raise NotImplementedError
 
+    @abstractmethod
     def plain(self, *args: Any) -> Any:
         """The outputs in differentiable PyTorch; the backend is not among the arguments."""
-        raise NotImplementedError
 
     def defined_forward(self, *args: Any) -> Any:
         """The outputs with every element defined, for those who compare all of them."""

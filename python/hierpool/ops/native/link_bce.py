@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.ops.native.soft_pool_dense import contiguous, rows
-from hierpool.reference.soft_pool_dense import accumulation_dtype
+from hierpool.ops.native._tensors import accumulated, contiguous, rows
 
 _NORMALIZE = (None, "numel", "valid")
 
@@ -26,8 +25,8 @@ def _arguments(
     if rowptr is None:
         assert adj is not None
         adj = rows(adj)
-    elif adj is not None:
-        adj = adj.to(accumulation_dtype(s, adj)).contiguous()
+    else:
+        adj = accumulated(adj, s)
     structure = map(contiguous, (rowptr, col, ptr, mask, num_nodes))
     return rows(s), adj, *structure, eps, _NORMALIZE.index(normalize), symmetric
 

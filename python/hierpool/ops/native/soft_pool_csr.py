@@ -5,13 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.ops.native.soft_pool_dense import contiguous, rows
-from hierpool.reference.soft_pool_dense import accumulation_dtype
-
-
-def _accumulated(value: Tensor | None, logits: Tensor, x: Tensor) -> Tensor | None:
-    """The entries in the accumulation type."""
-    return None if value is None else value.to(accumulation_dtype(logits, x, value)).contiguous()
+from hierpool.ops.native._tensors import accumulated, contiguous, rows
 
 
 def forward(
@@ -37,7 +31,7 @@ def forward(
     return torch.ops.hierpool_native.soft_pool_csr_forward.default(
         rows(logits),
         rows(x),
-        _accumulated(value, logits, x),
+        accumulated(value, logits, x),
         rowptr,
         col,
         ptr,
@@ -80,7 +74,7 @@ def backward(
         link_norm,
         m,
         rows(x),
-        _accumulated(value, s, x),
+        accumulated(value, s, x),
         rowptr,
         col,
         ptr,

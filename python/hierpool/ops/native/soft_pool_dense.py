@@ -5,18 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-
-def rows(t: Tensor) -> Tensor:
-    """``t`` with a contiguous last dimension and rows that do not overlap, copied only if it is not so already."""
-    if t.is_contiguous():
-        return t
-    width, count = t.size(-1), t.size(-2)
-    fine = (width <= 1 or t.stride(-1) == 1) and (count <= 1 or t.stride(-2) >= width)
-    return t if fine else t.contiguous()
-
-
-def contiguous(t: Tensor | None) -> Tensor | None:
-    return None if t is None else t.contiguous()
+from hierpool.ops.native._tensors import contiguous, rows
 
 
 def forward(

@@ -5,23 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hierpool.ops.native._tensors import accumulated, rows
 from hierpool.reference.soft_pool_dense import accumulation_dtype
 
 
-def _accumulated(t: Tensor, dtype: torch.dtype) -> Tensor:
-    """``t`` in the type in which is summed, with rows that are contiguous and do not overlap."""
-    t = t.to(dtype)
-    fine = t.is_contiguous() or (t.stride(1) == 1 and t.stride(0) >= t.size(1))
-    return t if fine else t.contiguous()
-
-
 def _multiply(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor) -> Tensor:
-    if value is None:
-        dtype = accumulation_dtype(x)
-    else:
-        dtype = accumulation_dtype(x, value)
-        value = value.to(dtype).contiguous()
-    out = torch.ops.hierpool_native.spmm.default(rowptr, col, value, _accumulated(x, dtype))
+    value = accumulated(value, x)
+    dtype = accumulation_dtype(x) if value is None else value.dtype
+    out = torch.ops.hierpool_native.spmm.default(rowptr, col, value, rows(x.to(dtype)))
     return out.to(x.dtype)
 
 
@@ -61,7 +52,7 @@ def backward(
         if need_value:
             dtype = accumulation_dtype(x, value)
             ends = (x, grad) if transpose else (grad, x)
-            left, right = (_accumulated(t, dtype) for t in ends)
+            left, right = (rows(t.to(dtype)) for t in ends)
             product = torch.ops.hierpool_native.sampled_product.default(rowptr, col, left, right)
             dvalue = product.to(value.dtype)
     if need_x:
