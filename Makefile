@@ -4,10 +4,13 @@
 PYTHON ?= python3
 VENV ?= .venv
 TORCH ?= 2.13.0
+TRITON ?= 3.7.1
 PIP_ARGS ?=
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 PYTEST_ARGS ?=
+AOT_ARGS ?=
+GPU_ARGS ?=
 
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -15,33 +18,43 @@ CONSTRAINTS := requirements/dev.txt
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 BUILD_INPUTS := pyproject.toml setup.py CMakeLists.txt python/hierpool/_version.py \
                 $(shell find csrc -name '*.cpp' -o -name '*.h')
+HAS_TRITON := $(filter Linux,$(shell uname -s))
 CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
 CMAKE_TESTS := -GNinja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
                -DHIERPOOL_BUILD_OPS=OFF -DHIERPOOL_BUILD_PYMODULE=OFF -DHIERPOOL_BUILD_TESTS=ON
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-cpp test-py bench check format clean
+.PHONY: help demo test test-cpp test-py test-triton aot gpu bench check format clean
 
 help:  ## show this text
 	@echo 'make TARGET [VARIABLE=VALUE ...]'
 	@echo
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'
 	@echo
-	@echo '  PYTHON=$(PYTHON)  VENV=$(VENV)  TORCH=$(TORCH)'
+	@echo '  PYTHON=$(PYTHON)  VENV=$(VENV)  TORCH=$(TORCH)  TRITON=$(TRITON)'
+	@echo '  TRITON       the version that belongs to TORCH: 3.6.0 to 2.11, 3.7.0 to 2.12, 3.7.1 to 2.13. On Linux only.'
 	@echo '  PIP_ARGS     options for the pip command that installs torch. On Linux the default wheel brings several'
 	@echo '               gigabytes of CUDA packages; --index-url with an index of CPU wheels avoids them.'
-	@echo '  DEMO_ARGS, BENCH_ARGS, PYTEST_ARGS   further arguments for the demo, the benchmark, pytest'
+	@echo '  DEMO_ARGS, BENCH_ARGS, GPU_ARGS, AOT_ARGS, PYTEST_ARGS   further arguments for what their names say'
 
 demo: $(STAMPS)/train  ## train on MUTAG with the fused operator and with PyG's, and compare
 	$(BIN)/python -m hierpool demo $(DEMO_ARGS)
 
-test: test-cpp test-py  ## run all tests, C++ (plain and under sanitizers) and Python
+test: test-cpp test-py test-triton  ## run all tests: C++ (plain and under sanitizers), Python, Triton's interpreter
 
 # A failed build must fail the tests, not skip those of the native backend.
 test test-py bench: export HIERPOOL_REQUIRE_NATIVE := 1
 
 test-py: $(STAMPS)/dev  ## run the Python tests
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# The interpreter has to be chosen before triton is imported: a process of its own.
+test-triton: $(STAMPS)/dev  ## run the tests of the operators on the Triton kernels, in Triton's interpreter
+ifeq ($(HAS_TRITON),)
+	@echo 'not run: the tests of the Triton kernels, as triton is for Linux only'
+else
+	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops tests/kernels -n auto $(PYTEST_ARGS)
+endif
 
 test-cpp: $(STAMPS)/tools  ## run the C++ tests, plain and under address and undefined-behaviour sanitizers
 	$(BIN)/cmake -S . -B build/test $(CMAKE_TESTS)
@@ -50,6 +63,16 @@ test-cpp: $(STAMPS)/tools  ## run the C++ tests, plain and under address and und
 	$(BIN)/cmake -S . -B build/test-sanitize $(CMAKE_TESTS) -DHIERPOOL_SANITIZE=address,undefined
 	$(BIN)/cmake --build build/test-sanitize
 	$(BIN)/ctest --test-dir build/test-sanitize --output-on-failure --no-tests=error
+
+aot: $(STAMPS)/dev  ## compile the GPU kernels for every architecture and print what they need; a spill fails
+ifeq ($(HAS_TRITON),)
+	@echo 'not run: the compilation of the Triton kernels, as triton is for Linux only'
+else
+	$(BIN)/python -m hierpool_kernels.aot $(AOT_ARGS)
+endif
+
+gpu:  ## test and benchmark on this machine's CUDA device with PYTHON's own torch: no venv, no network, ten minutes
+	PYTHONPATH=python:. $(PYTHON) -m bench gpu --tests $(GPU_ARGS)
 
 bench: $(STAMPS)/bench  ## run the benchmarks and print the table
 	$(BIN)/python -m bench run $(BENCH_ARGS)
@@ -82,12 +105,12 @@ $(STAMPS)/tools: $(CONSTRAINTS) | $(STAMPS)/venv
 	$(PIP) install -c $(CONSTRAINTS) setuptools cmake ninja pybind11
 	@touch $@
 
-$(STAMPS)/torch-$(TORCH): | $(STAMPS)/venv
-	$(PIP) install torch==$(TORCH) $(PIP_ARGS)
+$(STAMPS)/torch-$(TORCH)-$(TRITON): | $(STAMPS)/venv
+	$(PIP) install torch==$(TORCH) $(if $(HAS_TRITON),triton==$(TRITON)) $(PIP_ARGS)
 	@rm -f $(STAMPS)/torch-*
 	@touch $@
 
 # One stamp for each extra: train, bench, dev. The native build behind them is incremental.
-$(STAMPS)/train $(STAMPS)/bench $(STAMPS)/dev: $(BUILD_INPUTS) $(STAMPS)/tools $(STAMPS)/torch-$(TORCH)
+$(STAMPS)/train $(STAMPS)/bench $(STAMPS)/dev: $(BUILD_INPUTS) $(STAMPS)/tools $(STAMPS)/torch-$(TORCH)-$(TRITON)
 	$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[$(@F)]'
 	@touch $@

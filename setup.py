@@ -26,7 +26,7 @@ from collections import deque
 from importlib import util
 from pathlib import Path
 
-from setuptools import Command, Distribution, setup
+from setuptools import Command, Distribution, find_packages, setup
 from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build import build
 
@@ -267,6 +267,10 @@ class tagged_wheel(bdist_wheel):
 
 
 setup(
+    packages=[
+        *find_packages("python"),
+        *find_packages(".", include=["hierpool_kernels", "hierpool_kernels.*"]),
+    ],
     distclass=NativeDistribution,
     cmdclass={"build": build_with_native, "build_native": build_native, "bdist_wheel": tagged_wheel},
     setup_requires=torch_to_require(),

@@ -1,4 +1,5 @@
-"""Command line: ``python -m bench run`` times operators, ``step`` training steps; ``report`` writes table and plots."""
+"""Command line: ``python -m bench run`` times operators, ``step`` training steps, ``gpu`` operators on a GPU, of which
+``bytes`` predicts the times; ``report`` writes table and plots."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import torch
 
+from bench import bytes as model
 from bench import report, results, run, step
+from bench.gpu import command as gpu
 from bench.kinds import KINDS, Workload
 from bench.measure import Effort
 from bench.registry import MODES, PROVIDERS, STUDIES, WORKLOADS, select
@@ -51,6 +54,10 @@ def parser() -> argparse.ArgumentParser:
         commands.add_parser(
             "step", help="time whole training steps against PyG's layers, into bench/step_results"
         )
+    )
+    gpu.add_arguments(commands.add_parser("gpu", help="verify and time on a CUDA device, within a time"))
+    model.add_arguments(
+        commands.add_parser("bytes", help="predict the times on an H200 from bytes and flops")
     )
     return top
 
@@ -94,6 +101,10 @@ def main(argv: list[str] | None = None) -> int:
             return 1 if failed else 0
         if args.command == "step":
             return step.command(args, run.ROOT)
+        if args.command == "gpu":
+            return gpu.command(args)
+        if args.command == "bytes":
+            return model.command(args)
         return report.command(args.folder, check=args.check, print_only=args.print_only)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)

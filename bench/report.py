@@ -6,6 +6,7 @@ from pathlib import Path
 
 from bench import plots, results, tables
 from bench.goals import GOALS, value_of
+from bench.gpu.report import table as gpu_table
 from bench.kinds import KINDS
 from bench.registry import STUDIES, WORKLOADS, title_of
 from bench.results import NOT_ASKED, Results
@@ -95,9 +96,7 @@ def terminal_table(run: Results) -> str:
     for row in run.timings(*KINDS):
         who = (workload_cell(row), title_of(row["provider"]), row["mode"])
         cells.append((*who, milliseconds(row), speedup(row), of_floor(row), peak_mb(row), verdict(row)))
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    table = ["  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in cells]
-    parts = [heading(run), "", *table]
+    parts = [heading(run), "", tables.aligned(cells)]
     if run.figures():
         parts += ["", "Studies"]
         parts += [f"  {tables.figure_title(row)}: {tables.figure_cell(row)}" for row in run.figures()]
@@ -166,11 +165,16 @@ def command(folder: Path | None, *, check: bool, print_only: bool, root: Path = 
     """``python -m bench report``: the exit status."""
     run = results.read(folder) if folder else results.newest()
     if check:
+        if run is not None and run.device != "cpu":
+            raise ValueError(f"{run.folder.name} is of a GPU, and README.md shows runs on CPUs")
         problem = mismatch(run, root)
         print(problem or "README.md holds the newest results")
         return 1 if problem else 0
     if run is None:
         raise ValueError("no complete results yet: python -m bench run")
+    if run.device != "cpu":
+        print(gpu_table(run))
+        return 0
     print(terminal_table(run))
     if not print_only and (run.metadata.get("quick") or not run.finished):
         kind = "a quick look" if run.metadata.get("quick") else "unfinished"

@@ -23,6 +23,11 @@ class Results:
     notes: str
     finished: bool
 
+    @property
+    def device(self) -> str:
+        """The type of the device that was measured."""
+        return str(self.metadata.get("device", "cpu"))
+
     def row(self, workload: str, provider: str, mode: str) -> dict | None:
         """The measured row, or None."""
         for row in self.rows:
@@ -50,7 +55,8 @@ class Results:
 def create_folder(parent: Path, metadata: dict, now: datetime | None = None) -> Path:
     """Make the folder of a new run and write its metadata; an existing folder is never written to."""
     stamp = (now or datetime.now(timezone.utc)).strftime("%Y%m%dT%H%M%SZ")
-    name = f"{stamp}-{metadata['commit'][:10]}-{slug(metadata['cpu_model'])}"
+    device = metadata.get("device_name") or metadata["cpu_model"]
+    name = f"{stamp}-{metadata['commit'][:10]}-{slug(device)}"
     parent.mkdir(parents=True, exist_ok=True)
     attempt = 1
     while True:
@@ -89,7 +95,8 @@ def read(folder: Path) -> Results:
     return Results(folder, metadata, rows[:-1] if finished else rows, text, finished)
 
 
-def newest(parent: Path = RESULTS) -> Results | None:
-    """The newest run that reached its end and is not a quick one, or None when there is none."""
+def newest(parent: Path = RESULTS, device: str = "cpu") -> Results | None:
+    """The newest run on this type of device that reached its end and is not a quick one, or None without one."""
     folders = sorted((f for f in parent.iterdir() if f.is_dir()), reverse=True) if parent.is_dir() else []
-    return next((run for run in map(read, folders) if run.finished and not run.metadata.get("quick")), None)
+    wanted = (run for run in map(read, folders) if run.device == device)
+    return next((run for run in wanted if run.finished and not run.metadata.get("quick")), None)

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
-from bench.workloads import Batch, draw
+from bench.workloads import Batch, draw, generator
 
 Build: TypeAlias = Callable[[int, Path | None], "SparseBatch"]
 
@@ -98,14 +98,15 @@ AnyBatch: TypeAlias = Batch | SparseBatch
 
 
 def make_sparse(
-    edge_index: Tensor, sizes: Sequence[int], features: int, clusters: int, symmetric: bool, seed: int
-) -> SparseBatch:
-    """Complete a block-diagonal ``edge_index`` with features, logits and upstream gradients."""
-    b, n = len(sizes), max(sizes)
-    x, logits, grads = draw((sum(sizes),), b, n, features, clusters, seed)
-    lengths = torch.tensor(sizes)
-    ptr = torch.cat([torch.zeros(1, dtype=torch.int64), lengths.cumsum(0)])
-    batch = torch.repeat_interleave(torch.arange(b), lengths)
+    edge_index: Tensor, sizes: Sequence[int], features: int, clusters: int, symmetric: bool, seed: int,
+    dtype: torch.dtype = torch.float32,
+) -> SparseBatch:  # fmt: skip
+    """Complete a block-diagonal ``edge_index`` with features, logits and upstream gradients, on its device."""
+    b, n, device = len(sizes), max(sizes), edge_index.device
+    x, logits, grads = draw((sum(sizes),), b, n, features, clusters, seed, device, dtype)
+    lengths = torch.tensor(sizes, device=device)
+    ptr = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
+    batch = torch.repeat_interleave(torch.arange(b, device=device), lengths, output_size=sum(sizes))
     x.requires_grad_()
     return SparseBatch(x, edge_index, batch, ptr, logits.requires_grad_(), tuple(sizes), symmetric, grads)
 
@@ -132,8 +133,8 @@ def with_linear(build: Build) -> Build:
 
     def layered(seed: int, data_root: Path | None) -> SparseBatch:
         batch = build(seed, data_root)
-        linear = torch.nn.Linear(batch.x.size(1), batch.clusters)
-        gen = torch.Generator().manual_seed(seed)
+        linear = torch.nn.Linear(batch.x.size(1), batch.clusters, device=batch.x.device, dtype=batch.x.dtype)
+        gen = generator(seed, batch.x.device)
         with torch.no_grad():
             for parameter in linear.parameters():
                 parameter.normal_(std=batch.x.size(1) ** -0.5, generator=gen)

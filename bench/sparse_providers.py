@@ -98,7 +98,7 @@ def load_torch_sparse() -> Pool:
 
     def make(batch: SparseBatch) -> tuple[Tensor, Tensor]:
         n = batch.x.size(0)
-        one = torch.ones(batch.entries, dtype=batch.x.dtype)
+        one = torch.ones(batch.entries, dtype=batch.x.dtype, device=batch.x.device)
 
         def rows(ends: Tensor) -> Tensor:
             return torch.sparse_coo_tensor(ends, one, (n, n), check_invariants=False).to_sparse_csr()

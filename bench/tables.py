@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from bench.goals import Goal, goals_for, value_of
 from bench.kinds import KINDS
 from bench.registry import title_of
@@ -102,6 +104,13 @@ def figure_cell(row: dict) -> str:
 def figure_title(row: dict) -> str:
     size = f", E {row['entries']}" if row["quantity"] == "seconds" else ""
     return f"{row['title']}: {row['quantity']}{size}"
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Cells of lines, in columns."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    padded = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(padded)
 
 
 # ---- tables --------------------------------------------------------------------------------------------------------

@@ -54,8 +54,10 @@ class Verdict:
         if got.shape != truth.shape:
             self.failures.append(f"{name}: shape {tuple(got.shape)}, expected {tuple(truth.shape)}")
             return
-        scale = float(truth.abs().max())
-        error = float((got.double() - truth).abs().max())
+        self.record(name, float((got.double() - truth).abs().max()), float(truth.abs().max()), allowed)
+
+    def record(self, name: str, error: float, scale: float, allowed: float) -> None:
+        """Record the largest ``error`` of a tensor whose largest element is ``scale``."""
         relative = error / scale if scale > 0 else error
         self.errors[name] = relative if math.isfinite(relative) else math.inf
         if not error <= allowed:
@@ -83,19 +85,32 @@ def truth_of(batch: AnyBatch, load: Callable[[], Pool] = load_pyg, separate: boo
     return evaluate(load(), batch.double(), separate)
 
 
-def verify(provider: Provider, pool: Pool, batch: AnyBatch, truth: Evaluation) -> Verdict:
-    """Compare ``pool`` with the truth, with the tolerances of the provider."""
+@dataclass(frozen=True)
+class Tolerance:
+    """Relative errors allowed to values and to gradients."""
+
+    values: float
+    gradients: float
+
+
+FLOAT32 = Tolerance(VALUE_TOLERANCE, GRADIENT_TOLERANCE)
+
+
+def verify(
+    provider: Provider, pool: Pool, batch: AnyBatch, truth: Evaluation, allow: Tolerance = FLOAT32
+) -> Verdict:
+    """Compare ``pool`` with the truth, with the tolerances of the arithmetic and of the provider."""
     drift = norm_drift(batch.padded_entries) if provider.fp32_norm else 0.0
     got = evaluate(pool, batch, separate=set(truth.gradients) > {"link", "all"})
     verdict = Verdict()
     for name, value, expected in zip(OUTPUTS, got.outputs, truth.outputs, strict=True):
-        tolerance = VALUE_TOLERANCE + (drift if name == "link" else 0.0)
+        tolerance = allow.values + (drift if name == "link" else 0.0)
         verdict.judge(name, value, expected, tolerance * float(expected.abs().max()))
     for name, grads in got.gradients.items():
         for leaf, value, expected, link in zip(
             batch.leaf_names, grads, truth.gradients[name], truth.gradients["link"], strict=True
         ):
-            allowed = GRADIENT_TOLERANCE * float(expected.abs().max())
+            allowed = allow.gradients * float(expected.abs().max())
             if name in ("link", "all"):
                 allowed += drift * float(link.abs().max())
             verdict.judge(f"d{leaf} from {name}", value, expected, allowed)

@@ -12,10 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class WorkloadUnavailable(RuntimeError):
@@ -85,23 +88,33 @@ class Batch:
 
 
 def draw(
-    nodes: tuple[int, ...], graphs: int, largest: int, features: int, clusters: int, seed: int
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    nodes: tuple[int, ...], graphs: int, largest: int, features: int, clusters: int, seed: int,
+    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32,
+) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor, Tensor]]:  # fmt: skip
     """Features ``[*nodes, F]``, logits ``[*nodes, K]``, and upstream gradients of the four outputs.
 
     The gradients undo the losses' division by ``B N N`` and ``B N``, so that each of the four outputs moves the
     gradients visibly.
     """
-    gen = torch.Generator().manual_seed(seed)
-    x = torch.randn(*nodes, features, generator=gen)
-    logits = torch.randn(*nodes, clusters, generator=gen)
+    gen, of = generator(seed, device), {"device": device, "dtype": dtype}
+
+    def normal(*shape: int) -> Tensor:
+        return torch.empty(shape, **of) if gen is None else torch.randn(shape, generator=gen, **of)
+
+    x, logits = normal(*nodes, features), normal(*nodes, clusters)
     grads = (
-        torch.randn(graphs, clusters, features, generator=gen),
-        torch.randn(graphs, clusters, clusters, generator=gen),
-        torch.tensor(float(graphs * largest * largest)),
-        torch.tensor(float(graphs * largest)),
+        normal(graphs, clusters, features),
+        normal(graphs, clusters, clusters),
+        torch.tensor(float(graphs * largest * largest), **of),
+        torch.tensor(float(graphs * largest), **of),
     )
     return x, logits, grads
+
+
+def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator | None:
+    """A generator of random numbers on ``device``; none for "meta", which has shapes alone."""
+    kind = torch.device(device)
+    return None if kind.type == "meta" else torch.Generator(kind).manual_seed(seed)
 
 
 def make_batch(
@@ -128,6 +141,8 @@ def read_tu(raw: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
     Returns nodes per graph ``[G]`` and the directed edges ``[E, 2]`` as node numbers from 0, without self-loops and
     duplicates, sorted by row. Raises `WorkloadUnavailable` for a missing file, ValueError for one that does not parse.
     """
+    import numpy as np
+
     columns = []
     for suffix in ("graph_indicator", "A"):
         path = raw / f"{name}_{suffix}.txt"
@@ -147,6 +162,8 @@ def read_tu(raw: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def tu_batch(raw: Path, name: str, count: int, seed: int) -> Batch:
     """A random batch of ``count`` graphs, padded to its largest graph N, with K = N/4 and F = 64."""
+    import numpy as np
+
     sizes, edges = read_tu(raw, name)
     if len(sizes) < count:
         raise ValueError(f"{raw}: {name} has {len(sizes)} graphs, the workload needs {count}")

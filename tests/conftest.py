@@ -2,6 +2,12 @@
 
 import pytest
 
+from tests.support.interpreter import prepare_once
+from tests.support.running import INTERPRETED
+
+if INTERPRETED:
+    prepare_once()
+
 
 @pytest.fixture(autouse=True)
 def _no_instruction_set_cap(monkeypatch: pytest.MonkeyPatch) -> None:

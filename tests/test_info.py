@@ -31,11 +31,23 @@ def test_report_names_versions_threads_and_devices(capsys: pytest.CaptureFixture
 def test_report_has_a_row_for_every_operator_and_backend(capsys: pytest.CaptureFixture[str]) -> None:
     rows = json.loads(run_info(capsys, "--json"))["backends"]
     named = [name for name in backends.NAMES if name != "auto"]
-    on_cpu = [(row["op"], row["backend"]) for row in rows if row["device"] == "cpu"]
-    assert on_cpu == [(op, name) for op in backends.OPS for name in named]
-    for op in backends.OPS:
-        assert sum(row["runs"] for row in rows if (row["op"], row["device"]) == (op, "cpu")) == 1
+    for device in ("cpu", "cuda"):  # also where there is no such device
+        there = [(row["op"], row["backend"]) for row in rows if row["device"] == device]
+        assert there == [(op, name) for op in backends.OPS for name in named]
+        for op in backends.OPS:
+            assert sum(row["runs"] for row in rows if (row["op"], row["device"]) == (op, device)) == 1
     assert all(row["reason"] for row in rows)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_report_says_what_a_cuda_tensor_would_get(capsys: pytest.CaptureFixture[str]) -> None:
+    text = run_info(capsys)
+    part = text[text.index("soft_pool_csr on cuda") :].split("\n\n")[0]
+    assert "  * reference   runs" in part
+    assert "    native      the C++ kernels run on CPU tensors, not on cuda" in part
+    assert (
+        "    triton      t" in part
+    )  # this torch is built without CUDA; torch finds no device; triton is not installed
 
 
 def test_report_without_native_says_why_and_how(

@@ -28,7 +28,8 @@ ALLOWED = {
     "hierpool.record": set(),
     "hierpool.reference": set(),
     "hierpool._native": {"hierpool._C"},
-    "hierpool.backends": {"hierpool._native"},
+    "hierpool._triton": set(),
+    "hierpool.backends": {"hierpool._native", "hierpool._triton"},
     "hierpool.graph": BASE | {"hierpool.backends"},
     "hierpool.ops": BACKENDS | {"hierpool.reference", "hierpool._native"},
     "hierpool.losses": BASE,
@@ -45,7 +46,7 @@ ALLOWED = {
     | {"hierpool.training", "hierpool.train", "hierpool.clustering", "hierpool.metrics"},
     "hierpool.plots": TRAINING | {"hierpool.training"},
     "hierpool.demo": TRAINING | {"hierpool.training", "hierpool.train", "hierpool.plots"},
-    "hierpool.info": BACKENDS | {"hierpool._native"},
+    "hierpool.info": BACKENDS | {"hierpool._native", "hierpool._triton"},
     "hierpool.cli": BASE,
     "hierpool.__main__": {"hierpool.cli"},
 }
@@ -93,6 +94,20 @@ def test_imports_point_down(path: Path) -> None:
         assert belongs(target, part) or any(belongs(target, allowed) for allowed in ALLOWED[part]), (
             f"{module} imports {target}, which is not below it"
         )
+
+
+KERNEL_FILES = sorted((ROOT / "hierpool_kernels").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", KERNEL_FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_kernels_know_nothing_of_the_package(path: Path) -> None:
+    assert not list(imports(path, "", KNOWN))
+
+
+def test_only_fillers_know_the_kernels() -> None:
+    for path in PYTHON_FILES:
+        if "hierpool_kernels." in path.read_text(encoding="utf-8"):
+            assert path.parent == PACKAGE / "ops" / "triton", path
 
 
 def test_the_layers_have_no_cycle() -> None:
@@ -167,6 +182,12 @@ def drawn_files(text: str) -> set[str]:
 def test_the_drawn_tree_of_csrc_matches_the_disk() -> None:
     on_disk = {str(path.relative_to(ROOT)) for path in CXX_FILES}
     drawn = drawn_files((CSRC / "README.md").read_text(encoding="utf-8"))
+    assert drawn == on_disk
+
+
+def test_the_drawn_tree_of_the_kernels_matches_the_disk() -> None:
+    on_disk = {str(path.relative_to(ROOT)) for path in KERNEL_FILES} - {"hierpool_kernels/__init__.py"}
+    drawn = drawn_files((ROOT / "hierpool_kernels" / "README.md").read_text(encoding="utf-8"))
     assert drawn == on_disk
 
 

@@ -20,6 +20,7 @@ SOURCES = (
     "MANIFEST.in",
     "README.md",
     "csrc",
+    "hierpool_kernels",
     "pyproject.toml",
     "python",
     "setup.py",

@@ -17,11 +17,20 @@ OPS = ("csr", "link_bce", "soft_pool_dense", "soft_pool_csr", "spmm", "unit_rows
 
 
 class Backend(NamedTuple):
-    """One row of the table: ``can_run(op, device_type)`` is ``None``, or the sentence that says why not."""
+    """One row of the table.
+
+    Attributes:
+        name: what ``backend=`` calls it.
+        module: the package of its fillers.
+        devices: the types of devices that ``"auto"`` considers it for; ``None``: all.
+        can_run: ``can_run(op, device_type, wide)`` is ``None``, or the sentence that says why not; ``wide``: a tensor
+            is float64.
+    """
 
     name: str
     module: str
-    can_run: Callable[[str, str], str | None]
+    devices: tuple[str, ...] | None
+    can_run: Callable[[str, str, bool], str | None]
 
     def filler(self, op: str) -> ModuleType:
         """The module with ``forward`` and ``backward`` of an operator."""
@@ -41,7 +50,7 @@ class Verdict(NamedTuple):
     reason: str
 
 
-def _native_can_run(op: str, device_type: str) -> str | None:
+def _native_can_run(op: str, device_type: str, wide: bool) -> str | None:
     from hierpool import _native
 
     if device_type != "cpu":
@@ -49,14 +58,21 @@ def _native_can_run(op: str, device_type: str) -> str | None:
     return _native.unavailable_reason()
 
 
-def _reference_can_run(op: str, device_type: str) -> str | None:
+def _triton_can_run(op: str, device_type: str, wide: bool) -> str | None:
+    from hierpool import _triton
+
+    return _triton.unavailable_reason(op, device_type, wide)
+
+
+def _reference_can_run(op: str, device_type: str, wide: bool) -> str | None:
     return None
 
 
 # In order of preference: "auto" takes the first that can run.
 _TABLE = (
-    Backend("native", "hierpool.ops.native", _native_can_run),
-    Backend("reference", "hierpool.ops.fallback", _reference_can_run),
+    Backend("native", "hierpool.ops.native", ("cpu",), _native_can_run),
+    Backend("triton", "hierpool.ops.triton", ("cuda",), _triton_can_run),
+    Backend("reference", "hierpool.ops.fallback", None, _reference_can_run),
 )
 NAMES = ("auto", *(backend.name for backend in _TABLE))
 
@@ -67,15 +83,19 @@ def check_name(backend: str) -> None:
         raise ValueError(f"backend must be one of {', '.join(map(repr, NAMES))}, got {backend!r}")
 
 
-def select(op: str, device_type: str, backend: str = "auto") -> Backend:
-    """The backend that runs ``op`` on tensors of ``device_type``.
+def _considered(row: Backend, device_type: str) -> bool:
+    return row.devices is None or device_type in row.devices
+
+
+def select(op: str, device_type: str, backend: str = "auto", wide: bool = False) -> Backend:
+    """The backend that runs ``op`` on tensors of ``device_type``, of which one is float64 if ``wide``.
 
     Raises:
         RuntimeError: a backend was named and cannot run; the message is its reason.
     """
     for row in _TABLE:
-        if backend in ("auto", row.name):
-            reason = row.can_run(op, device_type)
+        if backend == row.name or (backend == "auto" and _considered(row, device_type)):
+            reason = row.can_run(op, device_type, wide)
             if reason is None:
                 return row
             if backend == row.name:
@@ -85,7 +105,7 @@ def select(op: str, device_type: str, backend: str = "auto") -> Backend:
 
 def available(op: str, device_type: str = "cpu") -> list[str]:
     """Names of the backends that can run ``op`` on tensors of ``device_type``, best first."""
-    return [row.name for row in _TABLE if row.can_run(op, device_type) is None]
+    return [row.name for row in _TABLE if row.can_run(op, device_type, False) is None]
 
 
 def explain(device_types: tuple[str, ...] = ("cpu", "cuda")) -> list[Verdict]:
@@ -95,9 +115,12 @@ def explain(device_types: tuple[str, ...] = ("cpu", "cuda")) -> list[Verdict]:
         for device in device_types:
             chosen = select(op, device).name
             for row in _TABLE:
-                reason = row.can_run(op, device)
+                reason = row.can_run(op, device, False)
                 if row.name == chosen:
-                    text = "runs"
+                    wide = row.can_run(op, device, True)
+                    text = "runs" if wide is None else f"runs, except on float64: {wide}"
+                elif reason is None and not _considered(row, device):
+                    text = f"runs if it is named; {chosen} is preferred"
                 else:
                     text = reason or f"{chosen} is preferred"
                 verdicts.append(Verdict(op, device, row.name, row.name == chosen, text))

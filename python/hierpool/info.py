@@ -5,18 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from importlib import metadata
 from typing import Any
 
-from hierpool import _native, backends
+from hierpool import _native, _triton, backends
 from hierpool._version import __version__
-
-
-def _triton_version() -> str | None:
-    try:
-        return metadata.version("triton")
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def _cuda_devices() -> list[str]:
@@ -57,13 +49,13 @@ def collect() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "torch": torch.__version__,
         "torch_cuda": torch.version.cuda,
-        "triton": _triton_version(),
+        "triton": _triton.version(),
         "threads": torch.get_num_threads(),
         "cuda_devices": devices,
         "module": _module_report(),
         "native_missing": _native.unavailable_reason(),
         "native_build_output": record.details,
-        "backends": [row._asdict() for row in backends.explain(("cpu", "cuda") if devices else ("cpu",))],
+        "backends": [row._asdict() for row in backends.explain()],
     }
 
 

@@ -1,16 +1,58 @@
-"""Every backend, and every instruction set of the native one, in one run."""
+"""Every backend, and every instruction set of the native one, in one run; Triton's interpreter in another."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
+import torch
 
-from tests.support.running import BACKENDS, choose, one_thread
+from tests.support.running import BACKENDS, INTERPRETED, choose, one_thread
 
-__all__ = ["backend", "native", "native_isa", "one_thread"]
+__all__ = ["backend", "finder", "native", "native_isa", "one_thread"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In the interpreter's run, leave out what is not about its backend or would take too long."""
+    if INTERPRETED:
+        left = [
+            item for item in items if Path(__file__).parent in item.path.parents and not interpreted(item)
+        ]
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if item not in left]
+
+
+# Of the cases in float16, those that are run in the interpreter: it is the path of bfloat16.
+FLOAT16 = {"base", "holes", "given", "csr-base", "csr-directed-holes", "csr-many"}
+
+
+def interpreted(item: pytest.Item) -> bool:
+    """Whether a test takes a backend, and small graphs; large ones, all of float32, are left to one test.
+
+    float64 is for the checks of gradients alone: it is no type of the kernels on a device.
+    """
+    if "backend" not in getattr(item, "fixturenames", ()):
+        return False
+    callspec = getattr(item, "callspec", None)
+    parameters = {} if callspec is None else callspec.params
+    case = parameters.get("case")
+    nodes = getattr(getattr(case, "case", case), "n", 0)
+    dtype, dtypes = parameters.get("dtype"), parameters.get("dtypes", ())
+    if item.name.startswith("test_grid["):
+        return dtype is torch.float32 and nodes <= 600
+    if dtype is torch.float16 and case is not None and case.name not in FLOAT16:
+        return False
+    return nodes <= 100 and dtype is not torch.float64 and torch.float64 not in dtypes
 
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    return choose(request.param, monkeypatch)
+
+
+@pytest.fixture(params=BACKENDS)
+def finder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A backend that finds out whether A is symmetric; not that of GPUs, which multiplies by A and its transpose."""
     return choose(request.param, monkeypatch)
 
 

@@ -122,8 +122,8 @@ CHOICES = [
     ("assignment", None, "'softmax', 'given'"),
     ("link_loss", "bce", "None, 'frobenius'"),
     ("link_loss", True, "None, 'frobenius'"),
-    ("backend", "cuda", "'auto', 'native', 'reference'"),
-    ("backend", None, "'auto', 'native', 'reference'"),
+    ("backend", "cuda", "'auto', 'native', 'triton', 'reference'"),
+    ("backend", None, "'auto', 'native', 'triton', 'reference'"),
 ]
 
 

@@ -109,9 +109,9 @@ def test_what_a_graph_knows_is_not_said_again(name: str, value: Any) -> None:
 CHOICES = [
     (pool, "assignment", "hard", "'softmax', 'given'"),
     (pool, "link_loss", "l1", "None, 'frobenius'"),
-    (pool, "backend", "cuda", "'auto', 'native', 'reference'"),
+    (pool, "backend", "cuda", "'auto', 'native', 'triton', 'reference'"),
     (function, "link_loss", "l1", "'frobenius'"),
-    (function, "backend", "cuda", "'auto', 'native', 'reference'"),
+    (function, "backend", "cuda", "'auto', 'native', 'triton', 'reference'"),
     (function, "normalize", "mean", "'pyg', 'valid'"),
 ]
 

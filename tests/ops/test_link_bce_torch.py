@@ -17,12 +17,13 @@ import hierpool
 from hierpool import RaggedGraph, link_bce, reference
 from tests.support.cases import Case, over
 from tests.support.link import LinkInputs, make
+from tests.support.running import KINDS
 
 SEED = 4
 f64, f32, bf16 = torch.float64, torch.float32, torch.bfloat16
 operator = torch.ops.hierpool.link_bce.default
 operator_backward = torch.ops.hierpool.link_bce_backward.default
-both = pytest.mark.parametrize("backend", ["reference", "native-scalar"], indirect=True)
+both = pytest.mark.parametrize("backend", KINDS, indirect=True)
 SAMPLES = ("directed", "num_nodes", "holes", "given", "no-graphs", "no-nodes", "sliced")
 
 
@@ -219,7 +220,12 @@ BAD = [
     ("eps", 1, TypeError, "eps must be a float, got int"),
     ("normalize", "mean", ValueError, "normalize must be one of None, 'numel', 'valid', got 'mean'"),
     ("symmetric", 1, TypeError, "symmetric must be True, False or None, got 1"),
-    ("backend", "gpu", ValueError, "backend must be one of 'auto', 'native', 'reference', got 'gpu'"),
+    (
+        "backend",
+        "gpu",
+        ValueError,
+        "backend must be one of 'auto', 'native', 'triton', 'reference', got 'gpu'",
+    ),
 ]
 
 

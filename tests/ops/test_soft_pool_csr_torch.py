@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 import hierpool
 from hierpool import RaggedGraph, SoftPoolRecord, reference
 from tests.support.cases import Recipe, over
-from tests.support.running import run
+from tests.support.running import KINDS, run
 from tests.support.sparse import Ragged, RaggedCase, ragged
 
 SEED = 9
@@ -24,7 +24,7 @@ f64, f32, bf16 = torch.float64, torch.float32, torch.bfloat16
 operator = torch.ops.hierpool.soft_pool_csr.default
 operator_backward = torch.ops.hierpool.soft_pool_csr_backward.default
 # Nothing here depends on the instruction set; one that every machine has stands for all.
-both = pytest.mark.parametrize("backend", ["reference", "native-scalar"], indirect=True)
+both = pytest.mark.parametrize("backend", KINDS, indirect=True)
 
 
 def operator_arguments(
@@ -64,7 +64,7 @@ def test_opcheck_of_the_backward(case: RaggedCase, backend: str) -> None:
     draw = torch.Generator().manual_seed(SEED)
     upstream = [torch.randn(t.shape, generator=draw) for t in values[:8]]
     saved = (values[0], values[3], *values[7:])
-    rest = (*saved, *arguments[1:9], None, inputs.given, False)
+    rest = (*saved, *arguments[1:9], None, inputs.given, inputs.graph.is_symmetric, False)
     weighted = inputs.adj is not None
     torch.library.opcheck(operator_backward, (*upstream, *rest, True, True, weighted, backend))
     torch.library.opcheck(operator_backward, (*[None] * 7, upstream[7], *rest, True, False, False, backend))

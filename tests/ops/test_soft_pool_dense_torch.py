@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 import hierpool
 from hierpool import SoftPoolRecord, reference
 from tests.support.cases import Case, Inputs, find, over
-from tests.support.running import run
+from tests.support.running import KINDS, run
 
 SEED = 9
 f64, f32, bf16 = torch.float64, torch.float32, torch.bfloat16
@@ -36,7 +36,7 @@ def operator_arguments(
 
 SAMPLES = ("directed", "num_nodes", "holes", "three-types-holes", "given", "no-graphs", "no-nodes", "sliced")
 # Nothing here depends on the instruction set; one that every machine has stands for all.
-both = pytest.mark.parametrize("backend", ["reference", "native-scalar"], indirect=True)
+both = pytest.mark.parametrize("backend", KINDS, indirect=True)
 
 
 @both
@@ -57,7 +57,7 @@ def test_opcheck_of_the_backward(case: Case, backend: str) -> None:
     draw = torch.Generator().manual_seed(SEED)
     upstream = [torch.randn(t.shape, generator=draw) for t in values[:8]]
     saved = (values[0], values[3], *values[7:])
-    arguments = (*saved, inputs.x, inputs.adj, inputs.mask, inputs.num_nodes, None, inputs.given, False)
+    arguments = (*saved, inputs.x, inputs.adj, inputs.mask, inputs.num_nodes, None, inputs.given, None, False)
     torch.library.opcheck(operator_backward, (*upstream, *arguments, True, True, True, backend))
     torch.library.opcheck(
         operator_backward, (*[None] * 7, upstream[7], *arguments, True, False, False, backend)

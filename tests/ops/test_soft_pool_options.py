@@ -122,26 +122,26 @@ def test_symmetric_given_or_found(case: Case, symmetric: bool | None, backend: s
 
 @pytest.mark.parametrize("adj", [f32, f64, bf16, torch.int8], ids=str)
 @pytest.mark.parametrize("n", [1, 2, 31, 32, 33, 65, 513, 700])
-def test_one_entry_makes_it_directed(n: int, adj: torch.dtype, backend: str) -> None:
+def test_one_entry_makes_it_directed(n: int, adj: torch.dtype, finder: str) -> None:
     inputs = Case("entry", b=2, n=n, k=2, f=1, weights="integers").make(SEED, f32, adj=adj)
-    assert call_operator(inputs, backend)[SYMMETRIC].tolist() == [[True], [True]]
+    assert call_operator(inputs, finder)[SYMMETRIC].tolist() == [[True], [True]]
     for i, j in ((0, n - 1), (n - 1, 0), (n // 2, n // 3), (n - 1, n - 2)):
         if i == j or min(i, j) < 0:
             continue
         changed = inputs.adj.clone()
         changed[1, i, j] += 1
-        flags = call_operator(inputs._replace(adj=changed), backend)[SYMMETRIC]
+        flags = call_operator(inputs._replace(adj=changed), finder)[SYMMETRIC]
         assert flags.tolist() == [[True], [False]], (i, j)
 
 
-def test_entries_of_padding_do_not_make_it_directed(backend: str) -> None:
+def test_entries_of_padding_do_not_make_it_directed(finder: str) -> None:
     for name in ("holes", "num_nodes", "three-types-holes"):
         case = find(name)
         inputs = case.make(SEED)
         both = inputs.valid[:, None] & inputs.valid[..., None]
         both = both if case.r is None else both[:, None]
         noise = torch.rand(inputs.adj.shape, generator=torch.Generator().manual_seed(SEED)).double()
-        flags = call_operator(inputs._replace(adj=torch.where(both, inputs.adj, noise)), backend)[SYMMETRIC]
+        flags = call_operator(inputs._replace(adj=torch.where(both, inputs.adj, noise)), finder)[SYMMETRIC]
         expected = torch.where(both, inputs.adj, 0)
         assert flags.flatten().tolist() == (expected == expected.mT).flatten(-2).all(-1).flatten().tolist()
 

@@ -12,6 +12,7 @@ from torch.autograd import forward_ad
 from hierpool import RaggedGraph, reference, spmm
 from tests.support.edges import EdgeCase, Edges, over
 from tests.support.oracle import assert_error, eps_of, max_error, rounding
+from tests.support.running import KINDS
 
 SEED = 31
 f64, f32, bf16, f16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
@@ -165,7 +166,7 @@ def test_a_hub(learned: bool, native: str) -> None:
     "no-graphs",
 )
 @pytest.mark.parametrize("transpose", [False, True], ids=["", "transposed"])
-@pytest.mark.parametrize("backend", ["reference", "native-scalar"], indirect=True)
+@pytest.mark.parametrize("backend", KINDS, indirect=True)
 def test_gradcheck(case: EdgeCase, transpose: bool, backend: str) -> None:
     edges = case.make(SEED)
     x = features(edges, 3, f64).requires_grad_()
@@ -186,7 +187,7 @@ def arguments(graph: RaggedGraph, x: Tensor, transpose: bool, backend: str) -> t
 
 @over(SEED, "base", "weighted", "symmetric-weighted", "empty-graphs", "no-graphs")
 @pytest.mark.parametrize("transpose", [False, True], ids=["", "transposed"])
-@pytest.mark.parametrize("backend", ["reference", "native-scalar"], indirect=True)
+@pytest.mark.parametrize("backend", KINDS, indirect=True)
 def test_opcheck(case: EdgeCase, transpose: bool, backend: str) -> None:
     edges = case.make(SEED, f32)
     graph = edges.graph()
@@ -199,7 +200,7 @@ def test_opcheck(case: EdgeCase, transpose: bool, backend: str) -> None:
 
 
 @over(SEED, "weighted", "symmetric-weighted", "shuffled")
-@pytest.mark.parametrize("backend", ["reference", "native-scalar"], indirect=True)
+@pytest.mark.parametrize("backend", KINDS, indirect=True)
 def test_compiled_in_one_graph(case: EdgeCase, backend: str) -> None:
     edges = case.make(SEED, f32)
     graph = edges.graph()

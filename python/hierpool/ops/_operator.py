@@ -71,9 +71,13 @@ class Operator(ABC):
         """Put aside what the backward needs, with all outputs returned."""
         self.keep(ctx, inputs, output)
 
-    def filler(self, device_type: str, backend: str) -> Any:
-        """The module of a backend that computes this operator."""
-        return backends.select(self.name, device_type, backend).filler(self.name)
+    def filler(self, args: tuple[Any, ...]) -> Any:
+        """The module that computes this operator or its backward, from the arguments, of which the last is its name."""
+        first = next(t for t in args if isinstance(t, Tensor))
+        device_type = first.device.type
+        # Every backend of the CPU takes float64.
+        wide = device_type != "cpu" and any(isinstance(t, Tensor) and t.dtype is torch.float64 for t in args)
+        return backends.select(self.name, device_type, args[-1], wide).filler(self.name)
 
     def register(self) -> Operator:
         """Define both operators."""

@@ -3,8 +3,8 @@
 Arguments of an operator are ``(logits, x, edges, *structure, temperature, given, symmetric, want_gram, want_link,
 want_entropy, mean, save, backend)``: ``edges`` may need a gradient, ``structure`` says where they are. Outputs are
 the eight packed fields of the record, then what is saved. Arguments of its backward are the gradients of these fields,
-then ``(s, gram, link_norm, *saved, x, edges, *structure, temperature, given, mean, need_logits, need_x, need_edges,
-backend)``.
+then ``(s, gram, link_norm, *saved, x, edges, *structure, temperature, given, symmetric, mean, need_logits, need_x,
+need_edges, backend)``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from hierpool.ops._operator import Gradients, Operator, transformed
 from hierpool.record import SoftPoolRecord
 
 _FIELDS = 8  # of the record
-_TEMPERATURE, _GIVEN, _WANT_GRAM, _MEAN, _SAVE = -9, -8, -6, -3, -2
+_TEMPERATURE, _GIVEN, _SYMMETRIC, _WANT_GRAM, _MEAN, _SAVE = -9, -8, -7, -6, -3, -2
 _OUTPUTS = (
     "Tensor s, Tensor x_pooled, Tensor adj_pooled, Tensor gram, Tensor vectors, Tensor scalars, Tensor total_entropy,"
     " Tensor link_norm"
@@ -45,8 +45,8 @@ class SoftPoolOperator(Operator):
         )
         self.backward_schema = (
             f"({_GRADIENTS}, Tensor s, Tensor gram, Tensor link_norm, {saved}, Tensor x, {edges}, Tensor? temperature,"
-            " bool given, bool mean, bool need_logits, bool need_x, bool need_edges, str backend)"
-            " -> (Tensor, Tensor, Tensor)"
+            f" bool given, {symmetric} symmetric, bool mean, bool need_logits, bool need_x, bool need_edges,"
+            " str backend) -> (Tensor, Tensor, Tensor)"
         )
         self._functions: dict[tuple[str, ...], type[torch.autograd.Function]] = {}
         self._x = _FIELDS + 3 + saved.count("Tensor")  # place of x among the backward's arguments
@@ -57,13 +57,12 @@ class SoftPoolOperator(Operator):
 
     def forward(self, *args: Any) -> tuple[Tensor, ...]:
         self.check_values(*args)
-        output: tuple[Tensor, ...] = self.filler(args[0].device.type, args[-1]).forward(*args[:-1])
+        output: tuple[Tensor, ...] = self.filler(args).forward(*args[:-1])
         return output
 
     def backward(self, *args: Any) -> tuple[Tensor, Tensor, Tensor]:
-        *rest, need_logits, need_x, need_edges, backend = args[_FIELDS:]
-        filler = self.filler(rest[0].device.type, backend)
-        grads: tuple[Tensor, Tensor, Tensor] = filler.backward(
+        *rest, need_logits, need_x, need_edges, _ = args[_FIELDS:]
+        grads: tuple[Tensor, Tensor, Tensor] = self.filler(args).backward(
             args[:_FIELDS], *rest, (need_logits, need_x, need_edges)
         )
         return grads
@@ -84,12 +83,8 @@ class SoftPoolOperator(Operator):
         ctx.save_for_backward(
             s, gram, link_norm, *saved, x, edges, *structure, temperature, logits if learned else None
         )
-        ctx.given, ctx.mean, ctx.backend, ctx.arguments = (
-            inputs[_GIVEN],
-            inputs[_MEAN],
-            inputs[-1],
-            len(inputs),
-        )
+        ctx.options = tuple(inputs[i] for i in (_GIVEN, _SYMMETRIC, _MEAN))
+        ctx.backend, ctx.arguments = inputs[-1], len(inputs)
 
     def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         if not inputs[_SAVE]:
@@ -106,8 +101,7 @@ class SoftPoolOperator(Operator):
             *grads[:_FIELDS],
             *saved,
             temperature,
-            ctx.given,
-            ctx.mean,
+            *ctx.options,
             need_logits or need_temperature,
             need_x,
             need_edges,

@@ -31,16 +31,15 @@ class _LinkBce(Operator):
     )
 
     def forward(self, *args: Any) -> Tensor:
-        s, num_nodes, backend = args[0], args[6], args[-1]
+        s, num_nodes = args[0], args[6]
         if num_nodes is not None:
             _checks.check_values(s.size(1), num_nodes, None)
-        loss: Tensor = self.filler(s.device.type, backend).forward(*args[:-1])
+        loss: Tensor = self.filler(args).forward(*args[:-1])
         return loss
 
     def backward(self, *args: Any) -> tuple[Tensor, Tensor]:
-        *arguments, need_s, need_adj, backend = args
-        filler = self.filler(args[1].device.type, backend)
-        grads: tuple[Tensor, Tensor] = filler.backward(*arguments, (need_s, need_adj))
+        *arguments, need_s, need_adj, _ = args
+        grads: tuple[Tensor, Tensor] = self.filler(args).backward(*arguments, (need_s, need_adj))
         return grads
 
     def forward_fake(self, *args: Any) -> Tensor:
@@ -109,7 +108,7 @@ def link_bce(
             the nodes of its largest one). ``None``: 1.
         symmetric: ``True`` promises that every :math:`A` equals its transpose, of which half is read then. A
             ragged graph knows: ``None`` with it.
-        backend: ``"auto"``, ``"native"`` or ``"reference"``; see :func:`hierpool.explain`.
+        backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``; see :func:`hierpool.explain`.
 
     Returns:
         0-d tensor, in nats: float64 if ``s`` or ``adj`` is, else float32; 0 without a pair, NaN where

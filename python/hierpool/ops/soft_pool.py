@@ -56,7 +56,7 @@ def soft_pool(
         link_loss: ``"frobenius"`` for :math:`|A - S S^T|_F^2`, or ``None`` to skip it.
         entropy: whether to compute the entropies.
         gram: whether to compute :math:`S^T S`; ``None``: if ``link_loss`` needs it.
-        backend: ``"auto"``, ``"native"`` or ``"reference"``; see :func:`hierpool.explain`.
+        backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``; see :func:`hierpool.explain`.
 
     Returns:
         The record. Gradients flow to ``s``, ``x``, ``temperature`` and ``adj``, of a ragged graph to its ``value``;

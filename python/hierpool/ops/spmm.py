@@ -31,10 +31,10 @@ class Spmm(Operator):
     )
 
     def forward(self, *args: Any) -> Tensor:
-        return self.filler(args[_X].device.type, args[-1]).forward(*args[:-1])
+        return self.filler(args).forward(*args[:-1])
 
     def backward(self, *args: Any) -> tuple[Tensor, Tensor]:
-        return self.filler(args[0].device.type, args[-1]).backward(*args[:-3], args[-3:-1])
+        return self.filler(args).backward(*args[:-3], args[-3:-1])
 
     def forward_fake(self, *args: Any) -> Tensor:
         return args[_X].new_empty(args[_X].shape)
@@ -74,7 +74,7 @@ def spmm(graph: RaggedGraph, x: Tensor, *, transpose: bool = False, backend: str
         graph: :math:`A`, :math:`N` nodes.
         x: :math:`X`, ``[N, F]``, in the caller's order of nodes; float64, float32, bfloat16 or float16.
         transpose: multiply by :math:`A^T`.
-        backend: ``"auto"``, ``"native"`` or ``"reference"``; see :func:`hierpool.explain`.
+        backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``; see :func:`hierpool.explain`.
 
     Returns:
         ``[N, F]``, the dtype of ``x``. Gradients flow to ``x`` and ``graph.value``; a second derivative raises, and

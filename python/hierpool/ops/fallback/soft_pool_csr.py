@@ -65,6 +65,7 @@ def backward(
     value_t: Tensor | None,
     temperature: Tensor | None,
     given: bool,
+    symmetric: bool,
     mean: bool,
     needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -62,6 +62,7 @@ def backward(
     num_nodes: Tensor | None,
     temperature: Tensor | None,
     given: bool,
+    symmetric: bool | None,
     mean: bool,
     needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor]:

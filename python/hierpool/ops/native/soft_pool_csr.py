@@ -62,6 +62,7 @@ def backward(
     value_t: Tensor | None,
     temperature: Tensor | None,
     given: bool,
+    symmetric: bool,
     mean: bool,
     needs: tuple[bool, bool, bool],
 ) -> tuple[Tensor, Tensor, Tensor]:

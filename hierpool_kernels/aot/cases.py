@@ -1,0 +1,244 @@
+"""Which uses of the operators are compiled: enough for every kernel, every tile of ``plan`` and every type.
+
+Of soft pooling with a dense A: K of each width of a tile and beyond the widest, times each way of taking products
+(float32 as IEEE, TF32 and three TF32 products, bfloat16), with what costs most registers: a mask, A that is not
+symmetric, gradients of all outputs. Then each option once: float16; mixed types of logits, features and A; sizes, or
+no padding; several edge types; K, F and N that are not multiples of 16; A symmetric, or a transposed view; S given; a
+temperature; the outputs of DiffPool alone; strides of more than 31 bits.
+With a sparse A: some of these, with and without values, 32- and 64-bit indices, rows that may be long and rows that
+cannot. The products with a sparse A alone, and the cross-entropy link loss of both layouts.
+Left out are combinations: of options with each other, and of options with all widths. Batches are small, so that a
+program has the fewest rows: their number bounds a loop and takes no registers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from itertools import product
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hierpool_kernels import link_bce
+from hierpool_kernels import soft_pool as pool
+from hierpool_kernels.batch import Batch
+from hierpool_kernels.launch import Call, watch
+from hierpool_kernels.spmm import launch_sampled_product, launch_spmm
+from hierpool_kernels.target import KNOWN, Target
+
+DTYPES = {
+    "fp32": torch.float32,
+    "bf16": torch.bfloat16,
+    "fp16": torch.float16,
+    "uint8": torch.uint8,
+    "bool": torch.bool,
+    "int32": torch.int32,
+    "int64": torch.int64,
+}
+DIFFPOOL = ("x", "adj", "total_entropy", "link_norm")  # the outputs that DiffPool and its losses need
+
+
+@dataclass(frozen=True)
+class Case:
+    """One use of an operator, forward and backward.
+
+    Attributes:
+        op: ``"pool"``, ``"link"`` (the cross-entropy link loss) or ``"spmm"``.
+        layout: ``"dense"``, of a padded batch, or ``"csr"``, of a ragged one.
+        s: type of logits, or of S, or of the matrix that A is multiplied by.
+        x: type of the features.
+        a: type of the entries of A, ``"none"`` if they are all 1.
+        fp32: how products of float32 are taken.
+        k, f, types: K, F, R.
+        n, b: rows of a padded graph, or of all of a ragged batch; graphs.
+        rows: ``"all"``, ``"sizes"`` or ``"mask"``, of a padded batch.
+        entries: of a sparse A.
+        index: bits of the indices of a sparse A.
+        symmetric, given, temperature: as of the operators.
+        turned: A is a transposed view.
+        diffpool: only the outputs of DiffPool are asked for and have gradients; else all.
+        edges: A has a gradient.
+    """
+
+    op: str
+    layout: str
+    s: str = "fp32"
+    x: str = "fp32"
+    a: str = "fp32"
+    fp32: str = "ieee"
+    k: int = 64
+    f: int = 64
+    types: int = 1
+    n: int = 128
+    b: int = 4
+    rows: str = "all"
+    entries: int = 4096
+    index: int = 64
+    symmetric: bool = False
+    given: bool = False
+    temperature: bool = False
+    turned: bool = False
+    diffpool: bool = False
+    edges: bool = False
+
+    @property
+    def name(self) -> str:
+        """The fields that are not as usual."""
+        said = [self.op, self.layout]
+        for field in fields(self)[2:]:
+            value = getattr(self, field.name)
+            if value != field.default:
+                said.append(field.name if value is True else f"{field.name}={value}")
+        return " ".join(said)
+
+    def tensor(self, dtype: str, *shape: int) -> Tensor:
+        """A tensor of no memory, and of the alignment of one that the allocator returned."""
+        return torch.empty(shape, dtype=DTYPES[dtype], device="meta")
+
+    def csr(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Compressed rows of A."""
+        rowptr, col = (self.tensor(f"int{self.index}", size) for size in (self.n + 1, self.entries))
+        return rowptr, col, None if self.a == "none" else self.tensor(self.a, self.entries)
+
+    def batch(self) -> Batch:
+        if self.layout == "csr":
+            return Batch.ragged(self.tensor("int64", self.b + 1), self.n)
+        mask = self.tensor("bool", self.b, self.n) if self.rows == "mask" else None
+        sizes = self.tensor("int64", self.b) if self.rows == "sizes" else None
+        return Batch.padded(self.b, self.n, mask, sizes)
+
+    def nodes(self, dtype: str, width: int) -> Tensor:
+        lead = (self.n,) if self.layout == "csr" else (self.b, self.n)
+        return self.tensor(dtype, *lead, width)
+
+    def adjacency(self, *types: int) -> Tensor:
+        """A dense A."""
+        a = self.tensor(self.a, self.b, *types, self.n, self.n)
+        return a.mT if self.turned else a
+
+
+def _pool(case: Case, target: Target) -> None:
+    logits, x, batch = case.nodes(case.s, case.k), case.nodes(case.x, case.f), case.batch()
+    edges: pool.Dense | pool.Csr
+    if case.layout == "dense":
+        edges = pool.Dense(case.adjacency(case.types))
+    else:
+        edges = pool.Csr(*case.csr(), *(() if case.symmetric else case.csr()))
+    temperature = case.tensor("fp32") if case.temperature else None
+    asked = pool.Wanted(True, True, True, True, True)
+    out = pool.launch_soft_pool_fwd(
+        logits, x, edges, batch, temperature, case.given, case.symmetric, asked, target
+    )
+    if case.diffpool:  # and the forward of a call without gradients
+        asked = asked._replace(save=False)
+        pool.launch_soft_pool_fwd(
+            logits, x, edges, batch, temperature, case.given, case.symmetric, asked, target
+        )
+    upstream = pool.Upstream(
+        *(
+            torch.empty_like(getattr(out, name)) if name in DIFFPOOL or not case.diffpool else None
+            for name in pool.Upstream._fields
+        )
+    )
+    pool.launch_soft_pool_bwd(
+        upstream, pool.Saved(out.s, out.gram, out.link_norm, out.m), x, edges, batch, temperature, case.given,
+        case.symmetric, True, (True, True, case.edges), target,
+    )  # fmt: skip
+
+
+def _link(case: Case, target: Target) -> None:
+    s, batch = case.nodes(case.s, case.k), case.batch()
+    edges: link_bce.Dense | link_bce.Csr
+    if case.layout == "dense":
+        edges = link_bce.Dense(case.adjacency())
+    else:
+        edges = link_bce.Csr(*case.csr(), *(() if case.symmetric else case.csr()))
+    loss = link_bce.launch_link_bce_fwd(s, edges, batch, 1e-7, "numel", case.symmetric, target)
+    link_bce.launch_link_bce_bwd(
+        torch.empty_like(loss), s, edges, batch, 1e-7, "numel", case.symmetric, (True, case.edges), target
+    )
+
+
+def _spmm(case: Case, target: Target) -> None:
+    edges, x = case.csr(), case.nodes(case.s, case.k)
+    launch_spmm(*edges, x, torch.float32, x.dtype, target)
+    if case.edges:
+        launch_sampled_product(*edges[:2], x, x, torch.float32, x.dtype, target)
+
+
+_RUN: dict[str, Callable[[Case, Target], None]] = {"pool": _pool, "link": _link, "spmm": _spmm}
+
+
+def calls(case: Case, target: str) -> list[Call]:
+    """The launches of a use on one of :data:`~hierpool_kernels.target.KNOWN` architectures, none of which runs."""
+    with watch(run=False) as found:
+        _RUN[case.op](case, Target(KNOWN[target], case.fp32))
+    return found
+
+
+def _of_types(*modes: str) -> list[dict[str, Any]]:
+    """Fields of cases for modes such as ``fp32/tf32``: the type of all matrices, and how products are taken."""
+    split = (mode.split("/") for mode in modes)
+    return [{"s": dtype, "x": dtype, "a": dtype, "fp32": how} for dtype, how in split]
+
+
+def _grid(base: Case, widths: tuple[int, ...], *modes: str) -> list[Case]:
+    return [replace(base, k=k, **mode) for k, mode in product(widths, _of_types(*modes))]
+
+
+_FP32 = ("fp32/ieee", "fp32/tf32", "fp32/tf32x3")
+_BF16, _FP16 = "bf16/ieee", "fp16/ieee"
+_DENSE = Case("pool", "dense", rows="mask", edges=True)
+_CSR = Case("pool", "csr", edges=True)
+_SPMM = Case("spmm", "csr", edges=True)
+_LINK = Case("link", "dense", rows="mask", edges=True)
+_LINK_CSR = Case("link", "csr", edges=True)
+_HALF: dict[str, Any] = {"s": "bf16", "x": "bf16", "a": "bf16"}
+
+CASES = (
+    *_grid(_DENSE, (64,), *_FP32, _BF16, "bf16/tf32", _FP16),
+    *_grid(replace(_DENSE, edges=False), (8, 128, 256, 1500), *_FP32, _BF16),
+    replace(_DENSE, **_HALF, k=1500),
+    replace(_DENSE, k=20, f=7, n=100, types=3, rows="sizes"),
+    replace(_DENSE, fp32="tf32", k=32, f=128, rows="sizes", symmetric=True, diffpool=True, edges=False),
+    replace(_DENSE, fp32="tf32x3", k=32, f=128, rows="all", symmetric=True, diffpool=True, edges=False),
+    replace(_DENSE, **_HALF, k=32, types=3, edges=False),
+    replace(_DENSE, **_HALF, k=128, f=128, rows="all", symmetric=True, diffpool=True, edges=False),
+    replace(_DENSE, fp32="tf32", given=True, edges=False),
+    replace(_DENSE, a="uint8", k=1024, temperature=True, diffpool=True, edges=False),
+    replace(_DENSE, s="bf16"),
+    replace(_DENSE, s="bf16", fp32="tf32", a="uint8", diffpool=True, edges=False),
+    replace(_DENSE, fp32="tf32", a="bf16"),
+    replace(_DENSE, **_HALF, turned=True),
+    replace(_DENSE, fp32="tf32", n=1 << 16, b=1),
+    *_grid(_CSR, (64,), "fp32/ieee", _BF16),
+    replace(_CSR, fp32="tf32", k=12),
+    replace(_CSR, **_HALF, k=128),
+    replace(_CSR, fp32="tf32", k=1500),
+    replace(_CSR, fp32="tf32", k=512, f=128, a="none", symmetric=True, diffpool=True, index=32, edges=False),
+    replace(_CSR, s="bf16", x="bf16", a="none", entries=200, symmetric=True),
+    replace(_CSR, s="bf16", index=32),
+    replace(_CSR, k=20, f=7, given=True, entries=200),
+    replace(_CSR, fp32="tf32", a="none", entries=1 << 32, diffpool=True),
+    replace(_SPMM, k=8),
+    replace(_SPMM, **_HALF, k=1500),
+    replace(_SPMM, s="bf16", entries=200),
+    replace(_SPMM, a="none", index=32, entries=200),
+    *_grid(_LINK, (64, 1500), "fp32/ieee", _BF16),
+    replace(_LINK, **_HALF, k=8),
+    replace(_LINK, **_HALF, k=128),
+    replace(_LINK, fp32="tf32", k=32, rows="sizes", symmetric=True, a="uint8", edges=False),
+    *_grid(_LINK_CSR, (64,), "fp32/ieee", _BF16),
+    replace(_LINK_CSR, fp32="tf32", k=1500),
+    replace(_LINK_CSR, a="none", k=8, index=32, symmetric=True),
+)
+
+
+def cases_of(target: str) -> tuple[Case, ...]:
+    """The cases of an architecture. gfx942 has no TF32, so that all ways to take products of float32 are one; it is
+    only asked whether kernels compile, which does not change beyond the widest tile."""
+    if KNOWN[target].family == "cuda":
+        return CASES
+    return tuple(case for case in CASES if case.fp32 == "ieee" and case.k <= 128)

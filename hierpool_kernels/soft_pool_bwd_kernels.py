@@ -1,0 +1,339 @@
+"""The backward of soft pooling: K x K blocks from the gradients of the record, then one product for each row."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from hierpool_kernels.common import (
+    add_product,
+    block,
+    graph_rows,
+    last_at_most,
+    locate,
+    part,
+    side_by_side,
+    store_block,
+    tile,
+    valid_rows,
+)
+from hierpool_kernels.soft_pool_fwd_kernels import mean_divisors
+
+
+@triton.jit(do_not_specialize=["N", "B"])
+def _blocks_kernel(
+    dadj_ptr, dgram_ptr, gram_ptr, dscalars_ptr, dtotal_entropy_ptr, dlink_norm_ptr, link_norm_ptr, largest_ptr,
+    core_ptr, of_m_ptr, of_s_ptr, weights_ptr, N, B, R, K,
+    BK: tl.constexpr, MEAN: tl.constexpr, SYMMETRIC: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """core = dadj - 2 dlink I; of_m = core^T (+ core if A = A^T); of_s = 4 dlink gram + dgram + dgram^T.
+
+    dadj, core, of_m [B, R, K, K]; gram, dgram, of_s [B, K, K]; dscalars [B, 2 + 4R]; weights [B, 1 + 3R]: what
+    remains of the gradients of scalars, dentropy, then dcut, dadj_sq + dlink and dtotal of each edge type.
+    A program for a graph and BK x BK elements.
+    In ACC.
+    """
+    i_b = tl.program_id(0).to(tl.int64)
+    i_row = tl.program_id(1) * BK
+    i_col = tl.program_id(2) * BK
+    o_row = i_row + tl.arange(0, BK)
+    o_col = i_col + tl.arange(0, BK)
+    m_row = o_row < K
+    m_col = o_col < K
+    first = (tl.program_id(1) == 0) & (tl.program_id(2) == 0)
+    rows, entries = mean_divisors(B, N, largest_ptr, MEAN)
+    diagonal = (o_row[:, None] == o_col[None, :]).to(ACC)
+    dlink_total = tl.zeros((), ACC)
+    p_dscalars = part(dscalars_ptr, i_b, 2 + 4 * R)
+    p_weights = weights_ptr + i_b * (1 + 3 * R)
+    for i_r in range(R):
+        dcut = tl.zeros((), ACC)
+        dadj_sq = dcut
+        dtotal = dcut
+        dlink = dcut
+        if dscalars_ptr is not None:
+            dcut = tl.load(p_dscalars + 2 + i_r)
+            dadj_sq = tl.load(p_dscalars + 2 + R + i_r)
+            dtotal = tl.load(p_dscalars + 2 + 2 * R + i_r)
+            dlink = tl.load(p_dscalars + 2 + 3 * R + i_r)
+        norm = tl.load(link_norm_ptr + i_r).to(tl.float64) * entries
+        if dlink_norm_ptr is not None:  # d sqrt(u) = du / (2 sqrt(u)), and 0 where the root is 0
+            slope = tl.load(dlink_norm_ptr + i_r).to(tl.float64) / (
+                2 * entries * tl.where(norm > 0, norm, 1.0)
+            )
+            dlink += tl.where(norm > 0, slope, 0.0).to(ACC)
+        dlink = tl.where(norm == norm, dlink, 0.0)  # NaN: it was not computed
+        dlink_total += dlink
+        at = (i_b * R + i_r) * K * K
+        core = -2 * dlink * diagonal
+        turned = core
+        if dadj_ptr is not None:
+            core += block(dadj_ptr + at, i_row, K, i_col, m_row, m_col, BK, BK)
+            turned += tl.trans(block(dadj_ptr + at, i_col, K, i_row, m_col, m_row, BK, BK))
+        if SYMMETRIC:
+            turned += core
+        if core_ptr is not None:
+            store_block(core_ptr + at, i_row, K, i_col, m_row, m_col, core, BK, BK)
+        store_block(of_m_ptr + at, i_row, K, i_col, m_row, m_col, turned, BK, BK)
+        if first:
+            tl.store(p_weights + 1 + i_r, dcut)
+            tl.store(p_weights + 1 + R + i_r, dadj_sq + dlink)
+            tl.store(p_weights + 1 + 2 * R + i_r, dtotal)
+    if of_s_ptr is not None:
+        of_s = 4 * dlink_total * block(gram_ptr + i_b * K * K, i_row, K, i_col, m_row, m_col, BK, BK)
+        if dgram_ptr is not None:
+            of_s += block(dgram_ptr + i_b * K * K, i_row, K, i_col, m_row, m_col, BK, BK)
+            of_s += tl.trans(block(dgram_ptr + i_b * K * K, i_col, K, i_row, m_col, m_row, BK, BK))
+        store_block(of_s_ptr + i_b * K * K, i_row, K, i_col, m_row, m_col, of_s, BK, BK)
+    if first:
+        dentropy = tl.zeros((), ACC)
+        if dscalars_ptr is not None:
+            dentropy = tl.load(p_dscalars + 1)
+        if dtotal_entropy_ptr is not None:
+            dentropy += (tl.load(dtotal_entropy_ptr).to(tl.float64) / rows).to(ACC)
+        tl.store(p_weights, dentropy)
+
+
+@triton.jit
+def _gradient_of_s(
+    p_s, s_row, p_ds, ds_row, p_x, x_row, p_dx, F, p_m, p_mt, m_type, p_of_m, p_core, p_of_s, p_dvectors, p_degree,
+    degree_type, p_weights, R, K, i_n, m_n, i_k, m_k,
+    BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, ACC: tl.constexpr,
+    PRECISION: tl.constexpr, PRECISION_X: tl.constexpr,
+):  # fmt: skip
+    """Rows from ``i_n`` and columns from ``i_k`` on of dS, without what follows the softmax, and of S."""
+    o_n = i_n + tl.arange(0, BN)
+    o_k = i_k + tl.arange(0, BK)
+    total = tl.zeros([BN, BK], ACC)
+    if p_dx is not None:
+        total = add_product(total, p_x, i_n, x_row, F, p_dx, F, i_k, m_n, m_k, BN, BC, BK, True, PRECISION_X)
+    for i_r in range(R):
+        m = part(p_m, i_r, m_type)
+        of_m = part(p_of_m, i_r, K * K)
+        total = add_product(total, m, i_n, K, K, of_m, K, i_k, m_n, m_k, BN, BC, BK, False, PRECISION)
+        if p_mt is not None:
+            mt = part(p_mt, i_r, m_type)
+            core = part(p_core, i_r, K * K)
+            total = add_product(total, mt, i_n, K, K, core, K, i_k, m_n, m_k, BN, BC, BK, False, PRECISION)
+    if p_of_s is not None:
+        total = add_product(total, p_s, i_n, s_row, K, p_of_s, K, i_k, m_n, m_k, BN, BC, BK, False, PRECISION)
+    p = block(p_s, i_n, s_row, i_k, m_n, m_k, BN, BK).to(ACC)
+    if p_dvectors is not None:
+        total += tl.load(p_dvectors + o_k, mask=m_k, other=0)[None, :]
+    if p_degree is not None:
+        for i_r in range(R):
+            degree = tl.load(part(p_degree, i_r, degree_type) + o_n, mask=m_n, other=0)
+            total += 2 * tl.load(p_weights + 1 + i_r) * degree[:, None] * p
+            if p_dvectors is not None:
+                total += (
+                    degree[:, None] * tl.load(p_dvectors + (1 + i_r) * K + o_k, mask=m_k, other=0)[None, :]
+                )
+    total -= tl.load(p_weights) * tl.where(p > 0, 1 + tl.log(tl.where(p > 0, p, 1.0)), 0.0)
+    if p_ds is not None:
+        total += block(p_ds, i_n, ds_row, i_k, m_n, m_k, BN, BK).to(ACC)
+    return total, p
+
+
+@triton.jit(do_not_specialize=["N", "B"])
+def _soft_pool_rows_bwd_kernel(
+    s_ptr, s_graph, s_row, ds_ptr, ds_graph, ds_row, x_ptr, x_graph, x_row, dx_ptr, F,
+    m_ptr, mt_ptr, m_graph, m_type, of_m_ptr, core_ptr, of_s_ptr, dvectors_ptr, degree_ptr, degree_graph, degree_type,
+    weights_ptr, temperature_ptr, out_ptr, out_graph,
+    ptr, sizes, mask_ptr, N, B, R, K,
+    BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, ONE_TILE: tl.constexpr, GIVEN: tl.constexpr,
+    ACC: tl.constexpr, PRECISION: tl.constexpr, PRECISION_X: tl.constexpr,
+):  # fmt: skip
+    """dS = [X | M | M' | S] [dx^T; of_m; core; of_s] + terms of each row, and, if BK columns are all there are,
+    dL = P (dS - rowsum(P dS)) / T.
+
+    S, out [B, N, K], X [B, N, F], M = A S and M' = A^T S [B, R, N, K] (M' only where A is not symmetric),
+    dx [B, K, F], the blocks of `_blocks_kernel`; out is dL, or dS with GIVEN or more than ONE_TILE.
+    A program for BN rows of a graph and BK columns. Rows that are not valid get 0.
+    Sums in ACC.
+    """
+    i_slot, i_k, _ = side_by_side()
+    i_b, begin, end = locate(i_slot, ptr, sizes, N, B, BN)
+    o_n = begin + tl.arange(0, BN)
+    m_n = valid_rows(o_n, end, part(mask_ptr, i_b, N))
+    if ptr is not None:
+        if begin >= end:
+            return
+        m_out = m_n
+    else:
+        m_out = o_n < N
+    p_s = part(s_ptr, i_b, s_graph)
+    p_ds = part(ds_ptr, i_b, ds_graph)
+    p_x = part(x_ptr, i_b, x_graph)
+    p_dx = part(dx_ptr, i_b, K * F)
+    p_m = part(m_ptr, i_b, m_graph)
+    p_mt = part(mt_ptr, i_b, m_graph)
+    p_of_m = part(of_m_ptr, i_b, R * K * K)
+    p_core = part(core_ptr, i_b, R * K * K)
+    p_of_s = part(of_s_ptr, i_b, K * K)
+    p_dvectors = part(dvectors_ptr, i_b, (1 + R) * K)
+    p_degree = part(degree_ptr, i_b, degree_graph)
+    p_weights = part(weights_ptr, i_b, 1 + 3 * R)
+    p_out = part(out_ptr, i_b, out_graph)
+    i_k *= BK
+    m_k = i_k + tl.arange(0, BK) < K
+    ds, p = _gradient_of_s(
+        p_s, s_row, p_ds, ds_row, p_x, x_row, p_dx, F, p_m, p_mt, m_type, p_of_m, p_core, p_of_s, p_dvectors,
+        p_degree, degree_type, p_weights, R, K, begin, m_n, i_k, m_k, BN, BK, BC, ACC, PRECISION, PRECISION_X,
+    )  # fmt: skip
+    if ONE_TILE and not GIVEN:
+        ds = p * (ds - tl.sum(p * ds, 1)[:, None])
+        if temperature_ptr is not None:
+            ds /= tl.load(temperature_ptr).to(ACC)
+    store_block(p_out, begin, K, i_k, m_out, m_k, tl.where(m_n[:, None], ds, 0.0), BN, BK)
+
+
+@triton.jit(do_not_specialize=["N"])
+def _softmax_bwd_kernel(
+    s_ptr, ds_ptr, temperature_ptr, out_ptr, N, K, BN: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr
+):  # fmt: skip
+    """dL = P (dS - rowsum(P dS)) / T, where K is more than a tile of `_soft_pool_rows_bwd_kernel`.
+
+    S, dS, dL [N, K], contiguous, of all nodes; dL may take the place of dS.
+    A program for BN rows, BK columns at a time, first for the sums of rows.
+    In ACC.
+    """
+    i_n = tl.program_id(0) * BN
+    m_n = i_n + tl.arange(0, BN) < N
+    along = tl.zeros([BN], ACC)
+    for i_k in range(0, K, BK):
+        m_k = i_k + tl.arange(0, BK) < K
+        p = block(s_ptr, i_n, K, i_k, m_n, m_k, BN, BK).to(ACC)
+        along += tl.sum(p * block(ds_ptr, i_n, K, i_k, m_n, m_k, BN, BK), 1)
+    if temperature_ptr is not None:
+        scale = 1 / tl.load(temperature_ptr).to(ACC)
+    else:
+        scale = 1.0
+    for i_k in range(0, K, BK):
+        m_k = i_k + tl.arange(0, BK) < K
+        p = block(s_ptr, i_n, K, i_k, m_n, m_k, BN, BK).to(ACC)
+        dl = p * (block(ds_ptr, i_n, K, i_k, m_n, m_k, BN, BK) - along[:, None]) * scale
+        store_block(out_ptr, i_n, K, i_k, m_n, m_k, dl, BN, BK)
+
+
+@triton.jit(do_not_specialize=["N", "B"])
+def _row_products_kernel(
+    s_ptr, s_graph, s_row, block_ptr, block_graph, block_type, out_ptr, out_graph, out_type, ptr, sizes, mask_ptr,
+    N, B, K, C,
+    BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """S times a matrix of each graph, 0 on rows that are not valid: dX = S dx, and S core for the gradient of A.
+
+    S [B, N, K], block [B, R, K, C], out [B, R, N, C].
+    A program for BN rows of a graph, BC columns and an edge type.
+    Sums in ACC.
+    """
+    i_slot, i_c, i_r = side_by_side()
+    i_b, begin, end = locate(i_slot, ptr, sizes, N, B, BN)
+    o_n = begin + tl.arange(0, BN)
+    m_n = valid_rows(o_n, end, part(mask_ptr, i_b, N))
+    if ptr is not None:
+        if begin >= end:
+            return
+        m_out = m_n
+    else:
+        m_out = o_n < N
+    i_c *= BC
+    m_c = i_c + tl.arange(0, BC) < C
+    p_block = part(part(block_ptr, i_b, block_graph), i_r, block_type)
+    total = add_product(
+        tl.zeros([BN, BC], ACC), part(s_ptr, i_b, s_graph), begin, s_row, K, p_block, C, i_c, m_n, m_c,
+        BN, BK, BC, False, PRECISION,
+    )  # fmt: skip
+    store_block(part(part(out_ptr, i_b, out_graph), i_r, out_type), begin, C, i_c, m_out, m_c, total, BN, BC)
+
+
+@triton.jit
+def _row_terms(
+    p_s, s_row, p_dvolume, dcut, dtotal, i_n, m_n, K, BN: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr
+):
+    """What all entries of a row of dA share: s_i . dvolume + dcut |s_i|^2 + dtotal."""
+    term = tl.zeros([BN], ACC)
+    for i_k in range(0, K, BK):
+        o_k = i_k + tl.arange(0, BK)
+        p = block(p_s, i_n, s_row, i_k, m_n, o_k < K, BN, BK).to(ACC)
+        term += dcut * tl.sum(p * p, 1)
+        if p_dvolume is not None:
+            term += tl.sum(p * tl.load(p_dvolume + o_k, mask=o_k < K, other=0)[None, :], 1)
+    return term + dtotal
+
+
+@triton.jit(do_not_specialize=["N", "B"])
+def _dense_edges_kernel(
+    s_ptr, s_graph, s_row, t_ptr, t_graph, t_type, a_ptr, a_graph, a_type, a_row, a_col, dvectors_ptr, weights_ptr,
+    out_ptr, sizes, mask_ptr, N, B, R, K,
+    BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """dA_ij = t_i . s_j + s_i . dvolume + dcut |s_i|^2 + dtotal + 2 (dadj_sq + dlink) A_ij, 0 unless both are valid.
+
+    S [B, N, K], T = S core [B, R, N, K], A and dA [B, R, N, N].
+    A program for BN x BJ entries of a graph and an edge type.
+    Sums in ACC.
+    """
+    i_b = tl.program_id(0) // tl.cdiv(N, BN)
+    i_r = tl.program_id(2).to(tl.int64)
+    i_n = tl.program_id(0) % tl.cdiv(N, BN) * BN
+    i_j = tl.program_id(1) * BJ
+    o_n = i_n + tl.arange(0, BN)
+    o_j = i_j + tl.arange(0, BJ)
+    _, end = graph_rows(i_b, None, sizes, N)
+    p_mask = part(mask_ptr, i_b, N)
+    m_n = valid_rows(o_n, end, p_mask)
+    m_j = valid_rows(o_j, end, p_mask)
+    p_s = part(s_ptr, i_b, s_graph)
+    p_t = part(t_ptr, i_b, t_graph) + i_r * t_type
+    p_weights = part(weights_ptr, i_b, 1 + 3 * R) + 1 + i_r
+    p_dvolume = part(part(dvectors_ptr, i_b, (1 + R) * K), 1 + i_r, K)
+    term = _row_terms(
+        p_s, s_row, p_dvolume, tl.load(p_weights), tl.load(p_weights + 2 * R), i_n, m_n, K, BN, BK, ACC
+    )
+    total = tl.zeros([BN, BJ], ACC)
+    total = add_product(total, p_t, i_n, K, K, p_s, s_row, i_j, m_n, m_j, BN, BK, BJ, True, PRECISION)
+    both = m_n[:, None] & m_j[None, :]
+    p_a = part(part(part(part(a_ptr, i_b, a_graph), i_r, a_type), i_n, a_row), i_j, a_col)
+    o_a = tl.arange(0, BN)[:, None] * a_row + tl.arange(0, BJ)[None, :] * a_col
+    a = tl.load(p_a + o_a, mask=both, other=0).to(ACC)
+    total += term[:, None] + 2 * tl.load(p_weights + R) * a
+    p_out = out_ptr + (i_b.to(tl.int64) * R + i_r) * N * N
+    store_block(p_out, i_n, N, i_j, o_n < N, o_j < N, tl.where(both, total, 0.0), BN, BJ)
+
+
+@triton.jit(do_not_specialize=["N", "B", "E"])
+def _sparse_edges_kernel(
+    s_ptr, s_row, t_ptr, rowptr, col_ptr, value_ptr, dvectors_ptr, weights_ptr, out_ptr, ptr, N, B, E, K,
+    BE: tl.constexpr, BK: tl.constexpr, OF_ROWS: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """The same at the stored entries of a sparse A alone.
+
+    S, T = S core [N, K]; A [N, N] in compressed rows; dA [E].
+    A program for BE entries, which finds their rows and graphs by halving: hubs are shared like all others. OF_ROWS:
+    there are gradients of volume or cut_degree.
+    Sums in ACC.
+    """
+    o_e = tl.program_id(0).to(tl.int64) * BE + tl.arange(0, BE)
+    m_e = o_e < E
+    i = last_at_most(rowptr, N, tl.where(m_e, o_e, 0))
+    i_b = last_at_most(ptr, B, i).to(tl.int64)
+    j = tl.load(col_ptr + o_e, mask=m_e, other=0)
+    p_weights = weights_ptr + i_b * 4 + 1
+    total = tl.load(p_weights + 2)
+    for i_k in range(0, K, BK):
+        o_k = i_k + tl.arange(0, BK)
+        m_k = o_k < K
+        t = tile(t_ptr, i, K, o_k, m_e, m_k)
+        if OF_ROWS:
+            p = tile(s_ptr, i, s_row, o_k, m_e, m_k).to(ACC)
+            total += tl.load(p_weights) * tl.sum(p * p, 1)
+            if dvectors_ptr is not None:
+                total += tl.sum(p * tile(dvectors_ptr + K, i_b, 2 * K, o_k, m_e, m_k), 1)
+        total += tl.sum(t * tile(s_ptr, j, s_row, o_k, m_e, m_k).to(ACC), 1)
+    twice = 2 * tl.load(p_weights + 1)
+    if value_ptr is not None:
+        total += twice * tl.load(value_ptr + o_e, mask=m_e, other=0).to(ACC)
+    else:
+        total += twice
+    tl.store(out_ptr + o_e, total.to(out_ptr.dtype.element_ty), mask=m_e)

@@ -1,0 +1,196 @@
+"""Products with A alone: A S, A^T S, row sums, and products of rows at the entries of a sparse A."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from hierpool_kernels import plan
+from hierpool_kernels.batch import Batch, language_type
+from hierpool_kernels.common import (
+    graph_rows,
+    last_at_most,
+    part,
+    side_by_side,
+    store_block,
+    tile,
+    valid_rows,
+)
+from hierpool_kernels.launch import launch
+from hierpool_kernels.plan import cdiv
+from hierpool_kernels.rows_of_a import _long_rows_kernel, dense_rows, sparse_rows
+from hierpool_kernels.target import Target
+
+
+@triton.jit(do_not_specialize=["N"])
+def _spmm_kernel(
+    rowptr, col_ptr, value_ptr, x_ptr, x_row, carry_ptr, carry_sums_ptr, out_ptr, degree_ptr, N, K,
+    BN: tl.constexpr, BK: tl.constexpr, LONGEST: tl.constexpr, AHEAD: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """A X of a sparse A, or its row sums, where there is no X.
+
+    A [N, N] in compressed rows, X and out [N, K], degree [N].
+    A program for BN rows and BK columns.
+    Sums in ACC, rounded to the type of out.
+    """
+    i_n = tl.program_id(0) * BN
+    i_k = tl.program_id(1) * BK
+    o_n = i_n + tl.arange(0, BN)
+    o_k = i_k + tl.arange(0, BK)
+    m_n = o_n < N
+    m_k = o_k < K
+    total, degree, _ = sparse_rows(
+        rowptr, col_ptr, value_ptr, x_ptr, x_row, carry_ptr, carry_sums_ptr, o_n, m_n, o_k, m_k, K,
+        BN, BK, LONGEST, AHEAD, ACC,
+    )  # fmt: skip
+    if x_ptr is not None:
+        store_block(out_ptr, i_n, K, i_k, m_n, m_k, total, BN, BK)
+    else:
+        tl.store(degree_ptr + o_n, degree, mask=m_n)
+
+
+@triton.jit(do_not_specialize=["N"])
+def _dense_product_kernel(
+    a_ptr, a_graph, a_type, a_row, a_col, s_ptr, s_graph, s_row, out_ptr, out_graph, out_type, degree_ptr,
+    sizes, mask_ptr, N, K,
+    BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """A S on valid rows and columns (A^T S with the strides of A exchanged), or the row sums of A, where there is no S.
+
+    A [B, R, N, N], S [B, N, K], out [B, R, N, K], degree [B, R, N]: 0 on rows that are not valid.
+    A program for BN rows of a graph, BK columns and an edge type.
+    Sums in ACC.
+    """
+    i_slot, i_k, i_r = side_by_side()
+    i_b = i_slot // tl.cdiv(N, BN)
+    i_n = i_slot % tl.cdiv(N, BN) * BN
+    i_k *= BK
+    o_n = i_n + tl.arange(0, BN)
+    m_k = i_k + tl.arange(0, BK) < K
+    _, end = graph_rows(i_b, None, sizes, N)
+    p_mask = part(mask_ptr, i_b, N)
+    m_n = valid_rows(o_n, end, p_mask)
+    p_a = part(part(a_ptr, i_b, a_graph), i_r, a_type)
+    total, degree, _ = dense_rows(
+        p_a, a_row, a_col, part(s_ptr, i_b, s_graph), s_row, p_mask, i_n, m_n, i_k, m_k, end,
+        BN, BJ, BK, ACC, PRECISION,
+    )  # fmt: skip
+    if s_ptr is not None:
+        store_block(part(part(out_ptr, i_b, out_graph), i_r, out_type), i_n, K, i_k, m_n, m_k, total, BN, BK)
+    else:
+        p_degree = degree_ptr + (i_b.to(tl.int64) * tl.num_programs(2) + i_r) * N
+        tl.store(p_degree + o_n, degree, mask=o_n < N)
+
+
+@triton.jit(do_not_specialize=["N", "E"])
+def _sampled_product_kernel(
+    left_ptr, left_row, right_ptr, right_row, rowptr, col_ptr, out_ptr, N, E, K,
+    BE: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """left_i . right_j for every stored entry (i, j).
+
+    left, right [N, K]; rows and columns of A [N, N] compressed; out [E].
+    A program for BE entries, which finds their rows by halving.
+    Sums in ACC.
+    """
+    o_e = tl.program_id(0).to(tl.int64) * BE + tl.arange(0, BE)
+    m_e = o_e < E
+    i = last_at_most(rowptr, N, tl.where(m_e, o_e, 0))
+    j = tl.load(col_ptr + o_e, mask=m_e, other=0)
+    total = tl.zeros([BE], ACC)
+    for i_k in range(0, K, BK):
+        o_k = i_k + tl.arange(0, BK)
+        left = tile(left_ptr, i, left_row, o_k, m_e, o_k < K).to(ACC)
+        total += tl.sum(left * tile(right_ptr, j, right_row, o_k, m_e, o_k < K).to(ACC), 1)
+    tl.store(out_ptr + o_e, total.to(out_ptr.dtype.element_ty), mask=m_e)
+
+
+def launch_long_rows(
+    rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, walk: plan.Sparse
+) -> tuple[Tensor | None, Tensor | None]:
+    """What `sparse_rows` adds to rows longer than ``walk.longest``; nothing where there are not so many entries."""
+    entries = col.numel()
+    if entries <= walk.longest:
+        return None, None
+    parts, k = cdiv(entries, walk.longest), 0 if x is None else x.size(-1)
+    carry = col.new_empty(parts, k, dtype=acc)
+    sums = col.new_empty(parts, 2, dtype=acc)
+    launch(
+        _long_rows_kernel, (parts, max(cdiv(k, walk.bk), 1)),
+        rowptr, col, value, x, 0 if x is None else x.stride(0), carry, sums, rowptr.numel() - 1, entries, k,
+        LONGEST=walk.longest, BE=32, BK=walk.bk, ACC=language_type(acc), num_warps=4,
+    )  # fmt: skip
+    return carry, sums
+
+
+def launch_spmm(
+    rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, dtype: torch.dtype,
+    target: Target,
+) -> Tensor:  # fmt: skip
+    """A X ``[N, K]`` in ``dtype``, or without X the row sums of A ``[N]``; sums are taken in ``acc``."""
+    n, k = rowptr.numel() - 1, 0 if x is None else x.size(-1)
+    walk = plan.sparse(col.numel(), k, target)
+    carry = launch_long_rows(rowptr, col, value, x, acc, walk)
+    out = rowptr.new_empty((n,) if x is None else (n, k), dtype=dtype)
+    product, degree = (None, out) if x is None else (out, None)
+    columns = 1 if x is None else cdiv(k, walk.bk)
+    launch(
+        _spmm_kernel, (cdiv(n, walk.bn), columns),
+        rowptr, col, value, x, 0 if x is None else x.stride(0), *carry, product, degree, n, k,
+        BN=walk.bn, BK=walk.bk, LONGEST=walk.longest, AHEAD=walk.ahead, ACC=language_type(acc), num_warps=walk.warps,
+    )  # fmt: skip
+    return out
+
+
+def _launch_dense(
+    a: Tensor, s: Tensor | None, out: Tensor, batch: Batch, acc: torch.dtype, target: Target
+) -> None:
+    (b, r, n, _), k = a.shape, 0 if s is None else s.size(-1)
+    how = "ieee"
+    if s is not None:
+        how = plan.precision(a.dtype if a.is_floating_point() else s.dtype, s.dtype, target)
+    tiles = plan.dense_product(k, how, target)
+    product, degree = (None, out) if s is None else (out, None)
+    launch(
+        _dense_product_kernel, (b * cdiv(n, tiles.bn), max(cdiv(k, tiles.bk), 1), r),
+        a, *a.stride(), s, batch.graph_stride(s), k, product, out.stride(0), out.stride(1), degree,
+        batch.sizes, batch.mask, n, k,
+        BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=how, **tiles.options,
+    )  # fmt: skip
+
+
+def launch_dense_product(a: Tensor, s: Tensor, batch: Batch, acc: torch.dtype, target: Target) -> Tensor:
+    """A S ``[B, R, N, K]`` in ``acc`` of a padded batch; rows that are not valid are not written."""
+    out = s.new_empty(*a.shape[:3], s.size(-1), dtype=acc)
+    _launch_dense(a, s, out, batch, acc, target)
+    return out
+
+
+def launch_dense_degrees(a: Tensor, batch: Batch, acc: torch.dtype, target: Target) -> Tensor:
+    """The row sums of A, ``[B, R, N]``, 0 where they are not valid."""
+    out = a.new_empty(a.shape[:3], dtype=acc)
+    _launch_dense(a, None, out, batch, acc, target)
+    return out
+
+
+def launch_sampled_product(
+    rowptr: Tensor,
+    col: Tensor,
+    left: Tensor,
+    right: Tensor,
+    acc: torch.dtype,
+    dtype: torch.dtype,
+    target: Target,
+) -> Tensor:
+    """The inner product of row i of ``left`` and row j of ``right`` for every entry (i, j), ``[E]``."""
+    n, k, entries = rowptr.numel() - 1, left.size(-1), col.numel()
+    out = left.new_empty(entries, dtype=dtype)
+    be, bk = plan.entries(k, target)
+    launch(
+        _sampled_product_kernel, (cdiv(entries, be),),
+        left, left.stride(0), right, right.stride(0), rowptr, col, out, n, entries, k,
+        BE=be, BK=bk, ACC=language_type(acc), num_warps=4,
+    )  # fmt: skip
+    return out

@@ -1,0 +1,1 @@
+"""Fillers that start the Triton kernels of :mod:`hierpool_kernels`."""

@@ -1,0 +1,396 @@
+"""The kernels on a CUDA device: values, gradients, and what only a device can show.
+
+Small shapes are compared with the truth of `tests.support.oracle`, on the CPU; large ones with float64 on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import hierpool
+from bench.gpu import truth as in_parts
+from bench.gpu.workloads import scattered
+from bench.sparse import SparseBatch, star
+from bench.verify import FLOAT32, Tolerance
+from hierpool import RaggedGraph, SoftPoolRecord
+from tests.support import running
+from tests.support.cases import Case, Inputs, find, over
+from tests.support.oracle import Gradients, truth
+from tests.support.running import assert_fields, assert_gradients, gradients_of, random_upstream
+from tests.support.sparse import Ragged, RaggedCase, ragged
+
+SEED = 3
+f64, f32, bf16, f16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
+TF32_EPS = 2.0**-10  # of an operand that is cut off
+HALF = Tolerance(8e-3, 1.6e-2)  # as the benchmark of the same arithmetic has it
+
+# ---- from the CPU to the device and back ----------------------------------------------------------------------------
+
+
+def on(t: Tensor, device: torch.device) -> Tensor:
+    """``t`` on the device, with its strides."""
+    whole = t.new_empty(0).set_(t.untyped_storage())
+    return whole.to(device).as_strided(t.size(), t.stride(), t.storage_offset())
+
+
+def moved(inputs: Inputs | Ragged, device: torch.device) -> Inputs | Ragged:
+    """The same inputs on the device, as leaves that need a gradient."""
+    if isinstance(inputs, Ragged):
+        inputs.graph.transposed()  # which the graph keeps
+        graph = inputs.graph.to(device)
+        x, s = on(inputs.x, device), on(inputs.s, device)
+        return inputs._replace(x=x, adj=graph.value, s=s, graph=graph).leaves()
+    tensors = {name: on(t, device) for name, t in inputs._asdict().items() if isinstance(t, Tensor)}
+    return inputs._replace(**tensors).leaves()
+
+
+def step(leaves: Inputs | Ragged, upstream: Sequence[Tensor], backend: str = "triton") -> tuple[Tensor, ...]:
+    """All fields and gradients, on the device."""
+    record = leaves.pool(backend)
+    wanted = [t for t in leaves[:3] if t is not None and t.requires_grad]
+    fields = [field for field in record if field is not None]
+    return (*(field.detach() for field in fields), *torch.autograd.grad(fields, wanted, upstream))
+
+
+def upstream_of(leaves: Inputs | Ragged) -> list[Tensor]:
+    return [u.to(leaves.s.device) for u in random_upstream(leaves.pool("triton"), 1)]
+
+
+def run_on(
+    inputs: Inputs | Ragged, device: torch.device, backend: str, upstream: Sequence[Tensor] | None = None
+) -> tuple[SoftPoolRecord, Gradients, Sequence[Tensor]]:
+    """What the backend computes on the device, brought back to the CPU."""
+    leaves = moved(inputs, device)
+    record = leaves.pool(backend)
+    upstream = random_upstream(record, 1) if upstream is None else upstream
+    grads = gradients_of(record, leaves, [u.to(device) for u in upstream])
+    cpu = [None if t is None else t.detach().cpu() for t in record]
+    return SoftPoolRecord(*cpu), Gradients(*(g.cpu() for g in grads)), upstream
+
+
+def check(inputs: Inputs | Ragged, device: torch.device) -> None:
+    """Values and gradients against the truth, by the rule of every other backend."""
+    record, gradients, upstream = run_on(inputs, device, "triton")
+    plain_record, plain_gradients, _ = run_on(inputs, device, "reference", upstream)
+    exact = truth(inputs, record.s, upstream)
+    assert_fields(record, exact, inputs, plain_record)
+    assert_gradients(gradients, exact, inputs, plain_gradients)
+
+
+def assert_same_bits(one: Sequence[Tensor], other: Sequence[Tensor]) -> None:
+    assert len(one) == len(other)
+    for i, (a, b) in enumerate(zip(one, other, strict=True)):
+        assert torch.equal(a, b), f"tensor {i} differs by {float((a - b).abs().max()):.3e}"
+
+
+def assert_near(got: Tensor, true: Tensor, limit: float) -> None:
+    """The norm of the error over that of the float64 ``true``; NaN fails."""
+    error = float((got.double() - true).detach().norm() / true.detach().norm())
+    assert error <= limit, f"relative error {error:.1e}, allowed {limit:.1e}"
+
+
+def need_memory(n_bytes: float, device: torch.device) -> None:
+    free, _ = torch.cuda.mem_get_info(device)
+    if free < n_bytes:
+        pytest.skip(f"needs {n_bytes / 1e9:.0f} GB of device memory, {free / 1e9:.0f} GB are free")
+
+
+WIDE = Case(
+    "wide", b=2, n=150, k=300, f=40, directed=True, density=0.3, valid="num_nodes"
+)  # several tiles of K
+DEVICE_CASES = [find("directed-holes"), RaggedCase(replace(find("directed-holes"), name="holes-csr"))]
+on_both_layouts = over(SEED, *DEVICE_CASES)
+
+# ---- values and gradients -------------------------------------------------------------------------------------------
+
+
+@over(
+    SEED, "directed-holes", "three-types-num_nodes", "strided", "given", "temperature", "n20-k70-f130", "n513",
+    "no-nodes", "no-features", "more-clusters-than-nodes", WIDE,
+)  # fmt: skip
+def test_dense_in_float32(case: Case, device: torch.device) -> None:
+    check(case.make(SEED, f32), device)
+
+
+@pytest.mark.parametrize("dtype", [bf16, f16])
+@over(SEED, "directed-holes", "n20-k70-f130", WIDE)
+def test_dense_in_half_precision(case: Case, dtype: torch.dtype, device: torch.device) -> None:
+    check(case.make(SEED, dtype), device)
+
+
+@pytest.mark.parametrize("adj", [torch.bool, torch.int8, bf16])
+def test_dense_with_an_adjacency_of_another_dtype(adj: torch.dtype, device: torch.device) -> None:
+    check(find("ones").make(SEED, f32, f16, adj), device)
+
+
+@over(
+    SEED, *ragged("directed-holes", "n513-directed-sparse", "tails-unweighted", "directed-holes-int64-shuffled"),
+    RaggedCase(replace(WIDE, name="wide")),
+)  # fmt: skip
+def test_sparse_in_float32(case: RaggedCase, device: torch.device) -> None:
+    check(case.make(SEED, f32), device)
+
+
+@pytest.mark.parametrize("dtype", [bf16, f16])
+@over(SEED, *ragged("directed-holes"))
+def test_sparse_in_half_precision(case: RaggedCase, dtype: torch.dtype, device: torch.device) -> None:
+    check(case.make(SEED, dtype), device)
+
+
+@over(SEED, "n20-k70-f130", "n513", *ragged("n513-directed-sparse"))
+def test_tf32(case: Any, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.set_float32_matmul_precision("high")
+    monkeypatch.setattr(running, "_accumulation_eps", lambda inputs: TF32_EPS)
+    check(case.make(SEED, f32), device)
+
+
+@over(SEED, *ragged("directed-holes"))
+@pytest.mark.parametrize("transpose", [False, True])
+def test_spmm(case: RaggedCase, transpose: bool, device: torch.device) -> None:
+    inputs = case.make(SEED)
+    expected = hierpool.spmm(inputs.graph, inputs.x, transpose=transpose, backend="reference")
+    graph = inputs.graph.to(device, f32)
+    got = hierpool.spmm(graph, inputs.x.to(device, f32), transpose=transpose, backend="triton")
+    torch.testing.assert_close(got.cpu().double(), expected, rtol=1e-5, atol=1e-5)
+
+
+@on_both_layouts
+def test_link_bce(case: Any, device: torch.device) -> None:
+    inputs = case.make(SEED)
+    s = inputs.s.softmax(-1)
+    options = {} if isinstance(inputs, Ragged) else {"mask": inputs.mask}
+    graph = inputs.graph if isinstance(inputs, Ragged) else inputs.adj
+    expected = hierpool.link_bce(s, graph, **options, backend="reference")
+    options = {name: mask.to(device) for name, mask in options.items()}
+    got = hierpool.link_bce(s.to(device, f32), graph.to(device, f32), **options, backend="triton")
+    torch.testing.assert_close(got.cpu().double(), expected, rtol=1e-5, atol=1e-5)
+
+
+# ---- large shapes ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [(f32, FLOAT32), (bf16, HALF)])
+def test_large_dense_against_float64(dtype: torch.dtype, allowed: Tolerance, device: torch.device) -> None:
+    gen = torch.Generator(device).manual_seed(SEED)
+    b, n, k, f = 3, 1500, 256, 128
+    x, s = (torch.randn(b, n, c, generator=gen, device=device).to(dtype) for c in (f, k))
+    adj = torch.rand(b, n, n, generator=gen, device=device).to(dtype)
+    num_nodes = torch.tensor([n, 1, 777], device=device)
+    results = []
+    for kind, backend in ((dtype, "triton"), (f64, "reference")):
+        leaves = Inputs(x.to(kind), adj.to(kind), s.to(kind), num_nodes=num_nodes).leaves()
+        record = leaves.pool(backend)
+        up = torch.Generator(device).manual_seed(SEED)
+        loss = sum(
+            (field.double() * torch.randn(field.shape, generator=up, device=device, dtype=f64)).sum() / field.numel()
+            for field in (record.x, record.adj, record.gram)
+        ) + record.link_norm.double() + record.total_entropy.double()  # fmt: skip
+        grads = torch.autograd.grad(loss, leaves[:3])
+        results.append(([record.x, record.adj, record.link_norm, record.total_entropy], grads))
+    (values, grads), (true_values, true_grads) = results
+    for got, true, limit in (
+        *((v, t, allowed.values) for v, t in zip(values, true_values, strict=True)),
+        *((v, t, allowed.gradients) for v, t in zip(grads, true_grads, strict=True)),
+    ):
+        assert_near(got, true, limit)
+
+
+@pytest.mark.parametrize(("dtype", "allowed"), [(f32, FLOAT32), (bf16, HALF)])
+def test_large_sparse_against_float64(dtype: torch.dtype, allowed: Tolerance, device: torch.device) -> None:
+    batch = scattered(200_000, 16, 64, 32, dtype)(SEED, device)
+    verdict = in_parts.verify(pool, batch, allowed)
+    assert verdict.ok, verdict.failures
+
+
+def pool(batch: SparseBatch) -> tuple[Tensor, ...]:
+    graph = RaggedGraph.from_edge_index(
+        batch.edge_index, batch.x.size(0), ptr=batch.ptr, symmetric=True, is_coalesced=True
+    )
+    return hierpool.diff_pool(batch.x, graph, batch.logits, backend="triton")[:4]
+
+
+def test_a_row_of_many_entries(device: torch.device) -> None:
+    """A hub has more entries than one program takes of a row."""
+    batch = star(30_000, 20, 8)(SEED, None)
+    outputs = []
+    for where, kind, backend in ((device, f32, "triton"), (device, f64, "reference")):
+        graph = RaggedGraph.from_edge_index(batch.edge_index.to(where), batch.x.size(0))
+        logits = batch.logits.detach().to(where, kind).requires_grad_()
+        record = hierpool.soft_pool(batch.x.detach().to(where, kind), graph, logits, backend=backend)
+        loss = record.adj.double().square().sum() / graph.num_nodes**2 + record.link_norm.double()
+        outputs.append((record.adj, *torch.autograd.grad(loss, logits)))
+    for got, true in zip(*outputs, strict=True):
+        assert_near(got, true, 2e-5)
+
+
+# ---- offsets beyond 32 bits -----------------------------------------------------------------------------------------
+
+
+def test_sparse_with_more_than_2_to_the_31_elements_of_s(device: torch.device) -> None:
+    need_memory(36e9, device)
+    nodes, clusters = 34_000_000, 64
+    assert nodes * clusters > 2**31
+    batch = scattered(nodes, 2, clusters, 8, bf16)(SEED, device)
+    verdict = in_parts.verify(pool, batch, HALF)
+    assert verdict.ok, verdict.failures
+
+
+def test_dense_with_more_than_2_to_the_31_entries(device: torch.device) -> None:
+    need_memory(12e9, device)
+    n, k, f, rows = 46_400, 16, 8, 4096
+    assert n * n > 2**31
+    gen = torch.Generator(device).manual_seed(SEED)
+    adj = torch.empty(1, n, n, dtype=torch.bool, device=device)
+    for i in range(0, n, rows):
+        adj[0, i : i + rows] = torch.rand(min(rows, n - i), n, generator=gen, device=device) < 0.01
+    x, logits, of_x, of_adj = (
+        torch.randn(shape, generator=gen, device=device)
+        for shape in ((1, n, f), (1, n, k), (1, k, f), (1, k, k))
+    )
+    logits.requires_grad_()
+    record = hierpool.soft_pool(x, adj, logits, symmetric=False, backend="triton")
+    loss = (record.x * of_x).sum() + (record.adj * of_adj).sum()
+    (got,) = torch.autograd.grad(loss, logits)
+    s = logits.detach()[0].double().softmax(-1)
+    m, mt = torch.zeros_like(s), torch.zeros_like(s)
+    for i in range(0, n, rows):
+        part = adj[0, i : i + rows].double()
+        m[i : i + rows] = part @ s
+        mt += part.T @ s[i : i + rows]
+    ds = x[0].double() @ of_x[0].double().T + m @ of_adj[0].double().T + mt @ of_adj[0].double()
+    expected = s * (ds - (s * ds).sum(-1, keepdim=True))
+    for value, true in ((record.adj[0], s.T @ m), (got[0], expected)):
+        assert_near(value, true, 2e-5)
+
+
+# ---- what a device adds ---------------------------------------------------------------------------------------------
+
+
+@on_both_layouts
+def test_two_runs_have_the_same_bits(case: Any, device: torch.device) -> None:
+    leaves = moved(case.make(SEED, f32), device)
+    upstream = upstream_of(leaves)
+    assert_same_bits(step(leaves, upstream), step(leaves, upstream))
+
+
+@on_both_layouts
+def test_every_element_is_written(case: Any, device: torch.device) -> None:
+    leaves = moved(case.make(SEED, f32), device)
+    upstream = upstream_of(leaves)
+    expected = step(leaves, upstream)
+    torch.use_deterministic_algorithms(True)  # new memory is NaN
+    try:
+        got = step(leaves, upstream)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert_same_bits(got, expected)
+
+
+@on_both_layouts
+def test_nothing_waits_for_the_device(case: Any, device: torch.device) -> None:
+    leaves = moved(case.make(SEED, f32), device)
+    upstream = upstream_of(leaves)
+    step(leaves, upstream)
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step(leaves, upstream)
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@on_both_layouts
+def test_graph_replay_has_the_same_bits(case: Any, device: torch.device) -> None:
+    leaves = moved(case.make(SEED, f32), device)
+    upstream = upstream_of(leaves)
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        step(leaves, upstream)
+    torch.cuda.current_stream(device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        captured = step(leaves, upstream)
+    with torch.no_grad():
+        leaves.s.mul_(0.5)  # replays read what is there then
+    graph.replay()
+    torch.cuda.synchronize(device)
+    assert_same_bits(captured, step(leaves, upstream))
+
+
+@on_both_layouts
+def test_kernels_run_on_the_current_stream(case: Any, device: torch.device) -> None:
+    leaves = moved(case.make(SEED, f32), device)
+    upstream = upstream_of(leaves)
+    expected = step(leaves, upstream)
+    values = leaves.s.detach().clone()
+    with torch.no_grad():
+        leaves.s.zero_()
+    side = torch.cuda.Stream(device)
+    side.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(side):
+        torch.cuda._sleep(200_000_000)  # cycles in which another stream would read zeros
+        with torch.no_grad():
+            leaves.s.copy_(values)
+        got = step(leaves, upstream)
+    side.synchronize()
+    assert_same_bits(got, expected)
+
+
+@on_both_layouts
+def test_tensors_of_another_device_than_the_current_one(case: Any, device: torch.device) -> None:
+    if torch.cuda.device_count() < 2:
+        pytest.skip("there is one CUDA device, a second one is needed")
+    other = torch.device("cuda", (device.index + 1) % torch.cuda.device_count())
+    inputs = case.make(SEED, f32)
+    here, there = (moved(inputs, where) for where in (device, other))
+    upstream = upstream_of(here)
+    got = step(there, [u.to(other) for u in upstream])
+    assert all(t.device == other for t in got)
+    assert_same_bits([t.to(device) for t in got], step(here, upstream))
+
+
+@pytest.mark.parametrize("layout", ["dense", "sparse"])
+def test_compiles_into_one_graph(layout: str, device: torch.device) -> None:
+    case = DEVICE_CASES[layout == "sparse"]
+    leaves = moved(case.make(SEED, f32), device)
+
+    def loss(x: Tensor, s: Tensor) -> Tensor:
+        record = leaves._replace(x=x, s=s).pool("triton")
+        return record.x.square().sum() + record.adj.square().mean() + record.link_norm + record.total_entropy
+
+    torch._dynamo.reset()
+    compiled = torch.compile(loss, fullgraph=True)
+    expected, got = (function(leaves.x, leaves.s) for function in (loss, compiled))
+    torch.testing.assert_close(got, expected)
+    for a, b in zip(
+        torch.autograd.grad(got, (leaves.x, leaves.s)),
+        torch.autograd.grad(expected, (leaves.x, leaves.s)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+# ---- which backend --------------------------------------------------------------------------------------------------
+
+
+def test_auto_takes_the_kernels_but_not_for_float64(device: torch.device) -> None:
+    from hierpool_kernels.launch import watch
+
+    inputs = find("directed-holes").make(SEED)
+    with watch() as calls:
+        moved(inputs._replace(x=inputs.x.float(), adj=inputs.adj.float(), s=inputs.s.float()), device).pool()
+    assert calls
+    wide = moved(inputs, device)
+    with watch() as calls:
+        record = wide.pool()
+    assert not calls
+    torch.testing.assert_close(record.x.cpu(), inputs.pool("reference").x)
+    with pytest.raises(RuntimeError, match="not for float64"):
+        wide.pool("triton")
