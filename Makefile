@@ -68,7 +68,7 @@ aot: $(STAMPS)/dev  ## compile the GPU kernels for every architecture and print 
 ifeq ($(HAS_TRITON),)
 	@echo 'not run: the compilation of the Triton kernels, as triton is for Linux only'
 else
-	$(BIN)/python -m hierpool_kernels.aot $(AOT_ARGS)
+	$(BIN)/python -m hierpool_kernels.aot --cache build/triton-aot $(AOT_ARGS)
 endif
 
 gpu:  ## test and benchmark on this machine's CUDA device with PYTHON's own torch: no venv, no network, ten minutes

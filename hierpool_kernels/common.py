@@ -101,13 +101,6 @@ def tile(ptr, o_row, stride, o_col, m_row, m_col):
 
 
 @triton.jit
-def store_tile(ptr, o_row, stride, o_col, m_row, m_col, values):
-    """Write a tile of any rows of a matrix whose rows are contiguous."""
-    at = o_row.to(tl.int64)[:, None] * stride + o_col[None, :]
-    tl.store(ptr + at, values.to(ptr.dtype.element_ty), mask=m_row[:, None] & m_col[None, :])
-
-
-@triton.jit
 def block(ptr, i_row, stride, i_col, m_row, m_col, ROWS: tl.constexpr, COLS: tl.constexpr):
     """A tile of rows and columns that follow each other from ``i_row`` and ``i_col`` on, 0 outside.
 

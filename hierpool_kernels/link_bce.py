@@ -99,7 +99,8 @@ def launch_link_bce_fwd(
         _link_bce_sums_kernel, (slots, cut.splits),
         s, batch.graph_stride(s), s.stride(-2), *_adjacency(edges), part, *batch.rows, k,
         BN=tiles.bn, BJ=tiles.bj, BC=tiles.bk, ONE_TILE=cut.one_tile, SYMMETRIC=symmetric,
-        TRIANGLE=symmetric or isinstance(edges, Dense), EPS=eps, ACC=language_type(acc), PRECISION=how, **tiles.options,
+        TRIANGLE=symmetric or isinstance(edges, Dense), EPS=eps, ACC=language_type(acc), PRECISION=how,
+        **tiles.options(how, target),
     )  # fmt: skip
     loss = s.new_empty((), dtype=acc)
     divisor = _divisor(batch, s, normalize)
@@ -139,7 +140,7 @@ def _gradient_of_s(
         out, batch.graph_stride(out), *batch.rows, k,
         BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, BC=cut.sums.bk, ONE_TILE=cut.one_tile, SYMMETRIC=symmetric,
         EPS=eps, ACC=language_type(acc), PRECISION=how, PRECISION_OUT=plan.gradient_precision(s.dtype, target),
-        **tiles.options,
+        **tiles.options(how, target),
     )  # fmt: skip
     return out
 
@@ -155,7 +156,7 @@ def _gradient_of_a(
         launch(
             _link_bce_dense_edges_kernel, (batch.b * cdiv(n, tiles.bn), cdiv(n, tiles.bj)),
             dloss, divisor, s, batch.graph_stride(s), s.stride(-2), out, batch.sizes, batch.mask, n, k,
-            BN=tiles.bn, BJ=tiles.bj, BC=tiles.bk, EPS=eps, ACC=acc, PRECISION=how, **tiles.options,
+            BN=tiles.bn, BJ=tiles.bj, BC=tiles.bk, EPS=eps, ACC=acc, PRECISION=how, **tiles.options(how, target),
         )  # fmt: skip
         return out
     entries = edges.col.numel()

@@ -84,10 +84,19 @@ class Tiles(NamedTuple):
     warps: int
     stages: int
 
-    @property
-    def options(self) -> dict[str, int]:
-        """Of the launch."""
-        return {"num_warps": self.warps, "num_stages": self.stages}
+    def options(self, how: str, target: Target) -> dict[str, int]:
+        """Of the launch of a kernel that takes products as ``how`` says."""
+        more = {} if how == "ieee" else registers(self.warps, target)
+        return {"num_warps": self.warps, "num_stages": self.stages, **more}
+
+
+def registers(warps: int, target: Target) -> dict[str, int]:
+    """The option that gives a thread all registers there are for it.
+
+    Left to itself, the assembler rather spills a few than have fewer programs on a multiprocessor; of FMA instructions
+    it then takes more than it has.
+    """
+    return {"maxnreg": min(255, (1 << 16) // (32 * warps))} if target.architecture.family == "cuda" else {}
 
 
 _WIDEST = 256  # of the widths that tables tell apart
@@ -135,7 +144,7 @@ def dense_rows(b: int, n: int, r: int, k: int, how: str, target: Target) -> Rows
     """Of a dense A: enough slots for the device, of which each adds ``[R, K, K]`` partial sums."""
     if _interpreted(target):
         return Rows(64, Tiles(32, 256, side(k, 32), 4, 1), k <= 32)
-    tiles = _measured("dense_rows", target, how, k) or _product_tiles(k, how)
+    tiles = _measured("dense_rows", target, how, k) or _product_tiles(k, how, target)
     programs = 4 * target.architecture.processors // r
     return Rows(_step(b * n, max(programs, 1), tiles.bn, power(n)), tiles, k <= min(tiles.bk, 64))
 
@@ -144,16 +153,14 @@ def dense_product(k: int, how: str, target: Target) -> Tiles:
     """Of A S alone."""
     if _interpreted(target):
         return Tiles(32, 256, side(k, 32), 4, 1)
-    return _measured("dense_product", target, how, k) or _product_tiles(k, how)
+    return _measured("dense_product", target, how, k) or _product_tiles(k, how, target)
 
 
-def _product_tiles(k: int, how: str) -> Tiles:
+def _product_tiles(k: int, how: str, target: Target) -> Tiles:
     if _fast(how):
-        bk = _columns(k, 128)
-        return Tiles(64, 64 if how == "half" else 32, bk, min(_warps(64, bk), 8), 3)
-    bk = _columns(k, 64)
-    bn = 64 if bk <= 32 else 32
-    return Tiles(bn, 32, bk, _warps(bn, bk), 2)
+        bk, bn = _columns(k, 128), 32 if target.architecture.version < 90 else 64
+        return Tiles(bn, 32, bk, min(_warps(64, bk), 8), 3)
+    return Tiles(32, 32 if k % _SMALLEST == 0 else 16, _columns(k, 64), 4, 2)
 
 
 class Sparse(NamedTuple):
@@ -173,8 +180,8 @@ def sparse(entries: int, k: int, target: Target) -> Sparse:
     parts = 64 * target.architecture.processors
     longest = min(max(power(entries // parts), 256), 4096)
     bk = side(k, 64 if k % _SMALLEST == 0 or k <= 64 else 32)
-    gathered = 4096 if k % _SMALLEST == 0 else 2048  # elements in flight
-    return Sparse(32, bk, longest, gathered // (32 * bk), 4)
+    bn, gathered = (32, 4096) if k % _SMALLEST == 0 else (max(512 // bk, 16), 1024)  # elements in flight
+    return Sparse(bn, bk, longest, max(gathered // (bn * bk), 1), 4)
 
 
 def sparse_rows(b: int, n: int, entries: int, k: int, target: Target) -> tuple[Rows, Sparse]:
@@ -185,13 +192,6 @@ def sparse_rows(b: int, n: int, entries: int, k: int, target: Target) -> tuple[R
     if _interpreted(target):
         return Rows(64, tiles, on_chip), walk
     return Rows(_step(n, 8 * target.architecture.processors, 64, 4096), tiles, on_chip), walk
-
-
-class Products(NamedTuple):
-    """Of S^T Y: rows of a slot, and tiles (``bj`` columns of Y)."""
-
-    step: int
-    tiles: Tiles
 
 
 def products_step(b: int, n: int, k: int, columns: int, ragged: bool, target: Target) -> int:
@@ -241,7 +241,7 @@ def rows_backward(k: int, how: str, target: Target) -> tuple[Tiles, bool]:
     """Tiles of the gradient to the logits (``bj`` inner columns), and whether one holds a whole row."""
     if _interpreted(target):
         return Tiles(32, 64, side(k, 32), 4, 1), k <= 32
-    bk = _columns(k, 128)
+    bk = _columns(k, 128 if _fast(how) or k % _SMALLEST == 0 else 64)
     # Hopper's products of a group of warps have 64 rows.
     bn = 64 if _fast(how) and (bk <= 64 or target.architecture.version == 90) else 32
     tiles = _measured("rows_backward", target, how, k) or Tiles(bn, 32, bk, _warps(bn, bk), 2)

@@ -140,7 +140,7 @@ def _logits_gradient(
         m, mt, *m_strides, blocks.of_m, None if symmetric else blocks.core, blocks.of_s, grads.vectors,
         degree, *degree_strides, blocks.weights, temperature, ds, batch.graph_stride(ds), *batch.rows, r, k,
         BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ONE_TILE=one_tile, GIVEN=given, ACC=language_type(acc), PRECISION=how,
-        PRECISION_X=plan.precision(x.dtype, x.dtype, target), **tiles.options,
+        PRECISION_X=plan.precision(x.dtype, x.dtype, target), **tiles.options(how, target),
     )  # fmt: skip
     if not finished:
         rows = plan.assign(k, target)
@@ -164,7 +164,7 @@ def _launch_row_products(
         _row_products_kernel, (batch.slots(tiles.bn), cdiv(c, tiles.bj), r),
         s, batch.graph_stride(s), k, block, block.stride(0), block.stride(1) if block.dim() == 4 else 0,
         out, batch.graph_stride(out), out.stride(1) if types else 0, *batch.rows, k, c,
-        BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ACC=language_type(acc), PRECISION=how, **tiles.options,
+        BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ACC=language_type(acc), PRECISION=how, **tiles.options(how, target),
     )  # fmt: skip
 
 
@@ -191,7 +191,7 @@ def _edges_gradient(
             _dense_edges_kernel, (b * cdiv(n, tiles.bn), cdiv(n, tiles.bj), r),
             s, batch.graph_stride(s), k, t, t.stride(0), t.stride(1), a, *a.stride(), grads.vectors, blocks.weights,
             out, batch.sizes, batch.mask, n, b, r, k,
-            BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=how, **tiles.options,
+            BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=how, **tiles.options(how, target),
         )  # fmt: skip
         return out
     t = blocks.core.new_empty(n, k)

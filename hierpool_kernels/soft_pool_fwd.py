@@ -85,7 +85,7 @@ def _walk(
         partial.adj, partial.vectors, partial.sums, *batch.rows, r, k,
         STEP=rows.step, BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, LONGEST=walk.longest if walk else 0,
         AHEAD=walk.ahead if walk else 1, ON_CHIP=rows.on_chip, ENTROPY=entropy, ACC=language_type(acc), PRECISION=how,
-        PRODUCT=plan.precision(s.dtype, acc, target), **tiles.options,
+        PRODUCT=plan.precision(s.dtype, acc, target), **tiles.options(how, target),
     )  # fmt: skip
     return partial
 
@@ -105,7 +105,8 @@ def _launch_products(
     launch(
         _products_kernel, (batch.slots(step), cdiv(k, tiles.bk), cdiv(c, tiles.bj)),
         s, batch.graph_stride(s), k, y, batch.graph_stride(y), y.stride(-2), part, part.stride(0), *batch.rows, k, c,
-        STEP=step, BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ACC=language_type(acc), PRECISION=how, **tiles.options,
+        STEP=step, BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ACC=language_type(acc), PRECISION=how,
+        **tiles.options(how, target),
     )  # fmt: skip
 
 
@@ -190,7 +191,7 @@ def _finish(
         out.adj, out.gram, out.x, out.vectors, sums, squares,
         batch.ptr, batch.sizes, batch.n, b, r, k, f, partial.tiles, *tiles,
         STEP_ROWS=partial.step, STEP_PRODUCTS=step, STEP_ADJ=partial.adj_step, BS=cut.bs, BQ=cut.bq,
-        SYMMETRIC=symmetric, ACC=acc_type, num_warps=4,
+        SYMMETRIC=symmetric, ACC=acc_type, num_warps=4, **plan.registers(4, target),
     )  # fmt: skip
     launch(
         _scalars_kernel, (r,),

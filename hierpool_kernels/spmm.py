@@ -157,7 +157,7 @@ def _launch_dense(
         _dense_product_kernel, (b * cdiv(n, tiles.bn), max(cdiv(k, tiles.bk), 1), r),
         a, *a.stride(), s, batch.graph_stride(s), k, product, out.stride(0), out.stride(1), degree,
         batch.sizes, batch.mask, n, k,
-        BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=how, **tiles.options,
+        BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=how, **tiles.options(how, target),
     )  # fmt: skip
 
 

@@ -117,6 +117,11 @@ def test_wheel_without_native_backend(checkout: Path, variables: dict[str, str],
     wheel = build_wheel(checkout, **variables)
     assert tag(wheel) == ["py3", "none", "any"]
     assert libraries_of(wheel) == []
+    with zipfile.ZipFile(wheel) as archive:
+        kernels = {
+            f"hierpool_kernels/{name}.py" for name in ("__init__", "plan", "soft_pool", "aot/__main__")
+        }
+        assert kernels <= set(archive.namelist())
     assert record_of(wheel) == {"native": False, "python_module": False, "reason": reason, "details": ""}
     text = run_installed(wheel, "-m", "hierpool", "info")
     assert f"native      the native library is not installed: {reason}" in text
