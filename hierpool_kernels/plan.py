@@ -1,9 +1,9 @@
 """How a launch is cut into programs: pure functions of shapes, dtypes and the target.
 
 Tiles are limited by registers (128 to 255 for each thread of a program) and by shared memory, which
-``python -m hierpool_kernels.aot`` reads off the compiled kernels: none spills. On a GPU the values have not been tuned
-yet. In the interpreter, where a pass through a loop costs the same whatever the size of a tile, they are chosen so that
-small graphs reach every path.
+``python -m hierpool_kernels.aot`` reads off the compiled kernels. On a GPU the values have not been tuned yet. In the
+interpreter, where a pass through a loop costs the same whatever the size of a tile, they are chosen so that small
+graphs reach every path.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _product_tiles(k: int, how: str, target: Target) -> Tiles:
     if _fast(how):
         bk, bn = _columns(k, 128), 32 if target.architecture.version < 90 else 64
         return Tiles(bn, 32, bk, min(_warps(64, bk), 8), 3)
-    return Tiles(32, 32 if k % _SMALLEST == 0 else 16, _columns(k, 64), 4, 2)
+    return Tiles(32, 32 if k % _SMALLEST == 0 and k > _SMALLEST else 16, _columns(k, 64), 4, 2)
 
 
 class Sparse(NamedTuple):
@@ -180,8 +180,10 @@ def sparse(entries: int, k: int, target: Target) -> Sparse:
     parts = 64 * target.architecture.processors
     longest = min(max(power(entries // parts), 256), 4096)
     bk = side(k, 64 if k % _SMALLEST == 0 or k <= 64 else 32)
-    bn, gathered = (32, 4096) if k % _SMALLEST == 0 else (max(512 // bk, 16), 1024)  # elements in flight
-    return Sparse(bn, bk, longest, max(gathered // (bn * bk), 1), 4)
+    if k % _SMALLEST == 0:
+        return Sparse(32, bk, longest, 2, 4)
+    # Rows that are not aligned are read one by one, which takes registers.
+    return Sparse(max(512 // bk, 16), bk, longest, 64 // bk, 8 if bk == 64 else 4)
 
 
 def sparse_rows(b: int, n: int, entries: int, k: int, target: Target) -> tuple[Rows, Sparse]:
