@@ -66,6 +66,17 @@ class Comparison:
     pairs: int
     calls_per_sample: tuple[int, int]
 
+    @classmethod
+    def of(cls, samples: list[tuple[float, float]], calls: tuple[int, int]) -> Comparison:
+        """From seconds of the peer and of the candidate, and how many calls of each a sample is the mean of."""
+        return cls(
+            candidate_ms=Percentiles.of([1e3 * c for _, c in samples]),
+            peer_ms=Percentiles.of([1e3 * p for p, _ in samples]),
+            speedup=Percentiles.of([p / c for p, c in samples]),
+            pairs=len(samples),
+            calls_per_sample=(calls[1], calls[0]),
+        )
+
     def as_row(self) -> dict:
         return asdict(self)
 
@@ -128,10 +139,4 @@ def compare(candidate: Pool, peer: Pool, batch: AnyBatch, mode: str, effort: Eff
     calls = tuple(max(1, min(MAX_CALLS, math.ceil(SAMPLE_S / seconds))) for seconds in single)
     pair_s = sum(c * s for c, s in zip(calls, single, strict=True))
     samples = alternate(*sides, effort.pairs(pair_s), (calls[0], calls[1]))
-    return Comparison(
-        candidate_ms=Percentiles.of([1e3 * c for _, c in samples]),
-        peer_ms=Percentiles.of([1e3 * p for p, _ in samples]),
-        speedup=Percentiles.of([p / c for p, c in samples]),
-        pairs=len(samples),
-        calls_per_sample=(calls[1], calls[0]),
-    )
+    return Comparison.of(samples, (calls[0], calls[1]))

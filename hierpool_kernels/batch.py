@@ -24,9 +24,9 @@ def accumulation_dtype(*tensors: Tensor | None) -> torch.dtype:
     return torch.float64 if wide else torch.float32
 
 
-def bytes_of(mask: Tensor | None) -> Tensor | None:
-    """A bool mask as numbers."""
-    return None if mask is None else mask.contiguous().view(torch.uint8)
+def numbers(t: Tensor) -> Tensor:
+    """``t``, bytes in place of bool, as which a kernel reads them."""
+    return t.view(torch.uint8) if t.dtype is torch.bool else t
 
 
 class Batch(NamedTuple):
@@ -51,9 +51,9 @@ class Batch(NamedTuple):
         """A padded batch; a mask also tells behind which row there are no more nodes."""
         if mask is None:
             return cls(None, num_nodes, None, b, n)
-        numbers = torch.arange(1, n + 1, device=mask.device)
-        last = (mask * numbers).amax(1) if n else numbers.new_zeros(b)
-        return cls(None, last, bytes_of(mask), b, n)
+        rows = torch.arange(1, n + 1, device=mask.device)
+        last = (mask * rows).amax(1) if n else rows.new_zeros(b)
+        return cls(None, last, numbers(mask.contiguous()), b, n)
 
     @classmethod
     def ragged(cls, ptr: Tensor, n: int) -> Batch:

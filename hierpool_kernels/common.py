@@ -85,6 +85,33 @@ def valid_rows(o_n, end, mask_ptr):
 
 
 @triton.jit
+def rows_of_slot(i_slot, ptr, sizes, mask_ptr, N, B, BN: tl.constexpr):
+    """What `locate` says of a slot of BN rows, the row after the last that is written (of a padded graph those behind
+    its last node are, too), and which rows of the slot are nodes."""
+    i_b, begin, end = locate(i_slot, ptr, sizes, N, B, BN)
+    m_n = valid_rows(begin + tl.arange(0, BN), end, part(mask_ptr, i_b, N))
+    if ptr is not None:
+        last = end
+    else:
+        last = N
+    return i_b, begin, end, last, m_n
+
+
+@triton.jit
+def pairs_of_program(sizes, mask_ptr, N, BN: tl.constexpr, BJ: tl.constexpr):
+    """The graph of a program of a grid (graphs and rows, columns), its first row and column of the graph's pairs of
+    nodes, and which of them are nodes."""
+    i_b = tl.program_id(0) // tl.cdiv(N, BN)
+    i_n = tl.program_id(0) % tl.cdiv(N, BN) * BN
+    i_j = tl.program_id(1) * BJ
+    _, end = graph_rows(i_b, None, sizes, N)
+    p_mask = part(mask_ptr, i_b, N)
+    m_n = valid_rows(i_n + tl.arange(0, BN), end, p_mask)
+    m_j = valid_rows(i_j + tl.arange(0, BJ), end, p_mask)
+    return i_b, i_n, i_j, m_n, m_j
+
+
+@triton.jit
 def part(ptr, i, stride):
     """Where part ``i`` of a tensor begins, such as that of a graph or an edge type; None stays None."""
     if ptr is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import torch
 from torch import Tensor
 
 from hierpool_kernels import plan
+from hierpool_kernels.adjacency import Csr, Dense
 from hierpool_kernels.batch import Batch, accumulation_dtype, language_type, readable
 from hierpool_kernels.launch import launch
 from hierpool_kernels.link_bce_kernels import (
@@ -19,33 +18,6 @@ from hierpool_kernels.link_bce_kernels import (
 )
 from hierpool_kernels.plan import cdiv
 from hierpool_kernels.target import Target
-
-
-class Dense(NamedTuple):
-    """A dense A, ``[B, N, N]`` of any strides."""
-
-    a: Tensor
-
-    @property
-    def entries(self) -> Tensor | None:
-        """Of which the type matters."""
-        return self.a
-
-
-class Csr(NamedTuple):
-    """A sparse A in compressed rows with ascending columns, and for the backward its transpose, unless that is A."""
-
-    rowptr: Tensor
-    col: Tensor
-    value: Tensor | None
-    rowptr_t: Tensor | None = None
-    col_t: Tensor | None = None
-    value_t: Tensor | None = None
-
-    @property
-    def entries(self) -> Tensor | None:
-        """Of which the type matters."""
-        return self.value
 
 
 def _divisor(batch: Batch, like: Tensor, normalize: str | None) -> Tensor:
@@ -78,13 +50,6 @@ def _cut(s: Tensor, edges: Dense | Csr, batch: Batch, how: str, target: Target) 
     return plan.link_bce(rows, batch.n, s.size(-1), how, isinstance(edges, Dense), target)
 
 
-def _adjacency(edges: Dense | Csr) -> tuple[Any, ...]:
-    """The arguments of a kernel that say where A is, of one layout or the other."""
-    if isinstance(edges, Dense):
-        return edges.a, *edges.a.stride(), None, None, None
-    return None, 0, 0, 0, *edges[:3]
-
-
 def launch_link_bce_fwd(
     s: Tensor, edges: Dense | Csr, batch: Batch, eps: float, normalize: str | None, symmetric: bool, target: Target
 ) -> Tensor:  # fmt: skip
@@ -97,7 +62,7 @@ def launch_link_bce_fwd(
     part = s.new_empty(slots, cut.splits, dtype=torch.float64)
     launch(
         _link_bce_sums_kernel, (slots, cut.splits),
-        s, batch.graph_stride(s), s.stride(-2), *_adjacency(edges), part, *batch.rows, k,
+        s, batch.graph_stride(s), s.stride(-2), *edges.arguments(3), part, *batch.rows, k,
         BN=tiles.bn, BJ=tiles.bj, BC=tiles.bk, ONE_TILE=cut.one_tile, SYMMETRIC=symmetric,
         TRIANGLE=symmetric or isinstance(edges, Dense), EPS=eps, ACC=language_type(acc), PRECISION=how,
         **tiles.options(how, target),
@@ -136,7 +101,7 @@ def _gradient_of_s(
     out = batch.nodes(s, k)
     launch(
         _link_bce_rows_bwd_kernel, (batch.slots(tiles.bn), cdiv(k, tiles.bk)),
-        dloss, divisor, s, batch.graph_stride(s), s.stride(-2), *_adjacency(edges), *transposed,
+        dloss, divisor, s, batch.graph_stride(s), s.stride(-2), *edges.arguments(3), *transposed,
         out, batch.graph_stride(out), *batch.rows, k,
         BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, BC=cut.sums.bk, ONE_TILE=cut.one_tile, SYMMETRIC=symmetric,
         EPS=eps, ACC=language_type(acc), PRECISION=how, PRECISION_OUT=plan.gradient_precision(s.dtype, target),

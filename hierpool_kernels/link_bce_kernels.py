@@ -14,14 +14,14 @@ from hierpool_kernels.common import (
     block,
     dot,
     graph_rows,
-    last_at_most,
     locate,
+    pairs_of_program,
     part,
+    rows_of_slot,
     store_block,
-    tile,
     valid_rows,
 )
-from hierpool_kernels.rows_of_a import entry_weights
+from hierpool_kernels.rows_of_a import entry_products, entry_weights
 
 NO_COLUMN = tl.constexpr(2**31 - 1)
 
@@ -214,16 +214,11 @@ def _link_bce_rows_bwd_kernel(
     S serves both products, else p is made anew for each BK columns. Rows that are not valid get 0.
     Sums in ACC.
     """
-    i_b, begin, end = locate(tl.program_id(0), ptr, sizes, N, B, BN)
-    o_n = begin + tl.arange(0, BN)
+    i_b, begin, end, last, m_n = rows_of_slot(tl.program_id(0), ptr, sizes, mask_ptr, N, B, BN)
+    if begin >= last:
+        return
+    m_out = begin + tl.arange(0, BN) < last
     p_mask = part(mask_ptr, i_b, N)
-    m_n = valid_rows(o_n, end, p_mask)
-    if ptr is not None:
-        if begin >= end:
-            return
-        m_out = m_n
-    else:
-        m_out = o_n < N
     first, _ = graph_rows(i_b, ptr, sizes, N)
     scale = 2 * _scale(dloss_ptr, divisor_ptr, ACC)
     p_s = part(s_ptr, i_b, s_graph)
@@ -277,15 +272,9 @@ def _link_bce_dense_edges_kernel(
     A program for BN x BJ entries of a graph.
     Sums in ACC.
     """
-    i_b = tl.program_id(0) // tl.cdiv(N, BN)
-    i_n = tl.program_id(0) % tl.cdiv(N, BN) * BN
-    i_j = tl.program_id(1) * BJ
+    i_b, i_n, i_j, m_n, m_j = pairs_of_program(sizes, mask_ptr, N, BN, BJ)
     o_n = i_n + tl.arange(0, BN)
     o_j = i_j + tl.arange(0, BJ)
-    _, end = graph_rows(i_b, None, sizes, N)
-    p_mask = part(mask_ptr, i_b, N)
-    m_n = valid_rows(o_n, end, p_mask)
-    m_j = valid_rows(o_j, end, p_mask)
     p_s = part(s_ptr, i_b, s_graph)
     p = tl.zeros([BN, BJ], ACC)
     p = add_product(p, p_s, i_n, s_row, K, p_s, s_row, i_j, m_n, m_j, BN, BC, BJ, True, PRECISION)
@@ -305,14 +294,6 @@ def _link_bce_sparse_edges_kernel(
     A program for BE entries, which finds their rows by halving.
     Sums in ACC.
     """
-    o_e = tl.program_id(0).to(tl.int64) * BE + tl.arange(0, BE)
-    m_e = o_e < E
-    i = last_at_most(rowptr, N, tl.where(m_e, o_e, 0))
-    j = tl.load(col_ptr + o_e, mask=m_e, other=0)
-    p = tl.zeros([BE], ACC)
-    for i_k in range(0, K, BK):
-        o_k = i_k + tl.arange(0, BK)
-        left = tile(s_ptr, i, s_row, o_k, m_e, o_k < K).to(ACC)
-        p += tl.sum(left * tile(s_ptr, j, s_row, o_k, m_e, o_k < K).to(ACC), 1)
+    p, o_e, m_e = entry_products(s_ptr, s_row, s_ptr, s_row, rowptr, col_ptr, N, E, K, BE, BK, ACC)
     odds = _scale(dloss_ptr, divisor_ptr, ACC) * _log_odds(p, EPS)
     tl.store(out_ptr + o_e, odds.to(out_ptr.dtype.element_ty), mask=m_e)

@@ -53,6 +53,25 @@ def entry_weights(value_ptr, o_e, m_e, ACC: tl.constexpr):
 
 
 @triton.jit
+def entry_products(
+    left_ptr, left_row, right_ptr, right_row, rowptr, col_ptr, N, E, K,
+    BE: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """left_i . right_j of the program's BE entries (i, j) of a sparse A, whose rows are found by halving; which ones
+    these are, and which of them there are."""
+    o_e = tl.program_id(0).to(tl.int64) * BE + tl.arange(0, BE)
+    m_e = o_e < E
+    i = last_at_most(rowptr, N, tl.where(m_e, o_e, 0))
+    j = tl.load(col_ptr + o_e, mask=m_e, other=0)
+    total = tl.zeros([BE], ACC)
+    for i_k in range(0, K, BK):
+        o_k = i_k + tl.arange(0, BK)
+        left = tile(left_ptr, i, left_row, o_k, m_e, o_k < K).to(ACC)
+        total += tl.sum(left * tile(right_ptr, j, right_row, o_k, m_e, o_k < K).to(ACC), 1)
+    return total, o_e, m_e
+
+
+@triton.jit
 def sparse_rows(
     rowptr, col_ptr, value_ptr, s_ptr, s_row, carry_ptr, carry_sums_ptr, o_n, m_n, o_k, m_k, K,
     BN: tl.constexpr, BK: tl.constexpr, LONGEST: tl.constexpr, AHEAD: tl.constexpr, ACC: tl.constexpr,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hierpool_kernels import plan
+from hierpool_kernels.adjacency import Csr, Dense
 from hierpool_kernels.batch import Batch, language_type, readable
 from hierpool_kernels.launch import launch
 from hierpool_kernels.plan import cdiv
@@ -19,7 +20,7 @@ from hierpool_kernels.soft_pool_bwd_kernels import (
     _softmax_bwd_kernel,
     _sparse_edges_kernel,
 )
-from hierpool_kernels.soft_pool_types import Csr, Dense, Saved, Upstream
+from hierpool_kernels.soft_pool_types import Saved, Upstream
 from hierpool_kernels.spmm import launch_dense_degrees, launch_dense_product, launch_spmm
 from hierpool_kernels.target import Target
 
@@ -94,8 +95,8 @@ def launch_soft_pool_bwd(
     s, m = saved.s, saved.m
     acc, r = m.dtype, edges.types
     blocks = _make_blocks(grads, saved, batch, r, symmetric, mean, needs[2], target)
-    of_a = edges.a if isinstance(edges, Dense) else edges.value
-    dlogits, dx, dedges = s.new_empty(0), x.new_empty(0), (s if of_a is None else of_a).new_empty(0)
+    like = s if edges.entries is None else edges.entries
+    dlogits, dx, dedges = s.new_empty(0), x.new_empty(0), like.new_empty(0)
     if needs[0]:
         dlogits = _logits_gradient(
             grads, saved, x, edges, batch, blocks, temperature, given, symmetric, target

@@ -8,14 +8,13 @@ import triton.language as tl
 from hierpool_kernels.common import (
     add_product,
     block,
-    graph_rows,
     last_at_most,
-    locate,
+    pairs_of_program,
     part,
+    rows_of_slot,
     side_by_side,
     store_block,
     tile,
-    valid_rows,
 )
 from hierpool_kernels.soft_pool_fwd_kernels import mean_divisors
 
@@ -152,15 +151,10 @@ def _soft_pool_rows_bwd_kernel(
     Sums in ACC.
     """
     i_slot, i_k, _ = side_by_side()
-    i_b, begin, end = locate(i_slot, ptr, sizes, N, B, BN)
-    o_n = begin + tl.arange(0, BN)
-    m_n = valid_rows(o_n, end, part(mask_ptr, i_b, N))
-    if ptr is not None:
-        if begin >= end:
-            return
-        m_out = m_n
-    else:
-        m_out = o_n < N
+    i_b, begin, _, last, m_n = rows_of_slot(i_slot, ptr, sizes, mask_ptr, N, B, BN)
+    if begin >= last:
+        return
+    m_out = begin + tl.arange(0, BN) < last
     p_s = part(s_ptr, i_b, s_graph)
     p_ds = part(ds_ptr, i_b, ds_graph)
     p_x = part(x_ptr, i_b, x_graph)
@@ -228,15 +222,10 @@ def _row_products_kernel(
     Sums in ACC.
     """
     i_slot, i_c, i_r = side_by_side()
-    i_b, begin, end = locate(i_slot, ptr, sizes, N, B, BN)
-    o_n = begin + tl.arange(0, BN)
-    m_n = valid_rows(o_n, end, part(mask_ptr, i_b, N))
-    if ptr is not None:
-        if begin >= end:
-            return
-        m_out = m_n
-    else:
-        m_out = o_n < N
+    i_b, begin, _, last, m_n = rows_of_slot(i_slot, ptr, sizes, mask_ptr, N, B, BN)
+    if begin >= last:
+        return
+    m_out = begin + tl.arange(0, BN) < last
     i_c *= BC
     m_c = i_c + tl.arange(0, BC) < C
     p_block = part(part(block_ptr, i_b, block_graph), i_r, block_type)
@@ -274,16 +263,10 @@ def _dense_edges_kernel(
     A program for BN x BJ entries of a graph and an edge type.
     Sums in ACC.
     """
-    i_b = tl.program_id(0) // tl.cdiv(N, BN)
+    i_b, i_n, i_j, m_n, m_j = pairs_of_program(sizes, mask_ptr, N, BN, BJ)
     i_r = tl.program_id(2).to(tl.int64)
-    i_n = tl.program_id(0) % tl.cdiv(N, BN) * BN
-    i_j = tl.program_id(1) * BJ
     o_n = i_n + tl.arange(0, BN)
     o_j = i_j + tl.arange(0, BJ)
-    _, end = graph_rows(i_b, None, sizes, N)
-    p_mask = part(mask_ptr, i_b, N)
-    m_n = valid_rows(o_n, end, p_mask)
-    m_j = valid_rows(o_j, end, p_mask)
     p_s = part(s_ptr, i_b, s_graph)
     p_t = part(t_ptr, i_b, t_graph) + i_r * t_type
     p_weights = part(weights_ptr, i_b, 1 + 3 * R) + 1 + i_r

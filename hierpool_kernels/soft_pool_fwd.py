@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from hierpool_kernels import plan
+from hierpool_kernels.adjacency import Csr, Dense, factor
 from hierpool_kernels.batch import Batch, accumulation_dtype, language_type, readable
 from hierpool_kernels.launch import launch
 from hierpool_kernels.plan import cdiv
@@ -19,7 +20,7 @@ from hierpool_kernels.soft_pool_fwd_kernels import (
     _scalars_kernel,
     _soft_pool_rows_kernel,
 )
-from hierpool_kernels.soft_pool_types import Csr, Dense, Outputs, Wanted
+from hierpool_kernels.soft_pool_types import Outputs, Wanted
 from hierpool_kernels.spmm import launch_long_rows
 from hierpool_kernels.target import Target
 
@@ -55,7 +56,7 @@ class _Partial(NamedTuple):
 
 def _walk(
     s: Tensor, edges: Dense | Csr, m: Tensor | None, batch: Batch, entropy: bool, acc: torch.dtype,
-    rows: plan.Rows, walk: plan.Sparse | None, target: Target,
+    rows: plan.Rows, walk: plan.Sparse | None, how: str, target: Target,
 ) -> _Partial:  # fmt: skip
     """M, and the sums of slots that its rows are needed for."""
     k, r = s.size(-1), edges.types
@@ -67,32 +68,20 @@ def _walk(
         empty(slots, 1 + r, k, dtype=acc), empty(slots, r, k_tiles, SUMS.value, dtype=torch.float64), k_tiles,
         rows.step,
     )  # fmt: skip
-    dense: tuple[Any, ...] = (None, 0, 0, 0, 0)
-    sparse: tuple[Tensor | None, ...] = (None, None, None)
-    carry: tuple[Tensor | None, ...] = (None, None)
-    how = "ieee"
-    if isinstance(edges, Dense):
-        dense = (edges.a, *edges.a.stride())
-        how = plan.precision(_factor(edges.a, s), s.dtype, target)
-    else:
+    carry: tuple[Tensor | None, Tensor | None] = (None, None)
+    if isinstance(edges, Csr):
         assert walk is not None
-        sparse = edges[:3]
         carry = launch_long_rows(edges.rowptr, edges.col, edges.value, s, acc, walk)
     m_strides = (0, 0) if m is None or batch.ptr is not None else (m.stride(0), m.stride(1))
     launch(
         _soft_pool_rows_kernel, (slots, k_tiles, r),
-        s, batch.graph_stride(s), k, *dense, *sparse, *carry, m, *m_strides,
+        s, batch.graph_stride(s), k, *edges.arguments(4), *carry, m, *m_strides,
         partial.adj, partial.vectors, partial.sums, *batch.rows, r, k,
         STEP=rows.step, BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, LONGEST=walk.longest if walk else 0,
         AHEAD=walk.ahead if walk else 1, ON_CHIP=rows.on_chip, ENTROPY=entropy, ACC=language_type(acc), PRECISION=how,
         PRODUCT=plan.precision(s.dtype, acc, target), **tiles.options(how, target),
     )  # fmt: skip
     return partial
-
-
-def _factor(a: Tensor, s: Tensor) -> torch.dtype:
-    """The type in which A is multiplied by S: whole numbers are exact in all of them."""
-    return a.dtype if a.is_floating_point() else s.dtype
 
 
 def _launch_products(
@@ -121,19 +110,19 @@ def launch_soft_pool_fwd(
     """
     logits, x = readable(logits), readable(x)
     _check_sizes(logits.size(-1), x.size(-1), edges.types)
-    of_a = edges.a if isinstance(edges, Dense) else edges.value
-    acc = accumulation_dtype(logits, x, of_a)
+    acc = accumulation_dtype(logits, x, edges.entries)
     k, f, r, b, n = logits.size(-1), x.size(-1), edges.types, batch.b, batch.n
     s = launch_assign(logits, batch, temperature, given, acc, target)
-    walk = None
+    walk, how = None, "ieee"
     if isinstance(edges, Dense):
-        rows = plan.dense_rows(b, n, r, k, plan.precision(_factor(edges.a, s), s.dtype, target), target)
+        how = plan.precision(factor(edges.a, s), s.dtype, target)
+        rows = plan.dense_rows(b, n, r, k, how, target)
     else:
         rows, walk = plan.sparse_rows(b, n, edges.col.numel(), k, target)
     kept = wanted.save or not rows.on_chip
     types = () if batch.ptr is not None else (r,)
     m = logits.new_empty(*(() if batch.ptr is not None else (b, r)), n, k, dtype=acc) if kept else None
-    partial = _walk(s, edges, m, batch, wanted.entropy, acc, rows, walk, target)
+    partial = _walk(s, edges, m, batch, wanted.entropy, acc, rows, walk, how, target)
 
     step = plan.products_step(b, n, k, min(f, k) or k, batch.ptr is not None, target)
     slots = batch.slots(step)

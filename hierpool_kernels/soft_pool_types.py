@@ -7,33 +7,6 @@ from typing import NamedTuple
 from torch import Tensor
 
 
-class Dense(NamedTuple):
-    """A dense A, ``[B, R, N, N]`` of any strides that :func:`near` lets pass."""
-
-    a: Tensor
-
-    @property
-    def types(self) -> int:
-        """Edge types."""
-        return self.a.size(1)
-
-
-class Csr(NamedTuple):
-    """A sparse A in compressed rows, and its transpose where it is another matrix."""
-
-    rowptr: Tensor
-    col: Tensor
-    value: Tensor | None
-    rowptr_t: Tensor | None = None
-    col_t: Tensor | None = None
-    value_t: Tensor | None = None
-
-    @property
-    def types(self) -> int:
-        """Edge types."""
-        return 1
-
-
 class Wanted(NamedTuple):
     """What the forward is asked for."""
 

@@ -8,19 +8,18 @@ import triton.language as tl
 from torch import Tensor
 
 from hierpool_kernels import plan
+from hierpool_kernels.adjacency import factor
 from hierpool_kernels.batch import Batch, language_type
 from hierpool_kernels.common import (
     graph_rows,
-    last_at_most,
     part,
     side_by_side,
     store_block,
-    tile,
     valid_rows,
 )
 from hierpool_kernels.launch import launch
 from hierpool_kernels.plan import cdiv
-from hierpool_kernels.rows_of_a import _long_rows_kernel, dense_rows, sparse_rows
+from hierpool_kernels.rows_of_a import _long_rows_kernel, dense_rows, entry_products, sparse_rows
 from hierpool_kernels.target import Target
 
 
@@ -95,15 +94,9 @@ def _sampled_product_kernel(
     A program for BE entries, which finds their rows by halving.
     Sums in ACC.
     """
-    o_e = tl.program_id(0).to(tl.int64) * BE + tl.arange(0, BE)
-    m_e = o_e < E
-    i = last_at_most(rowptr, N, tl.where(m_e, o_e, 0))
-    j = tl.load(col_ptr + o_e, mask=m_e, other=0)
-    total = tl.zeros([BE], ACC)
-    for i_k in range(0, K, BK):
-        o_k = i_k + tl.arange(0, BK)
-        left = tile(left_ptr, i, left_row, o_k, m_e, o_k < K).to(ACC)
-        total += tl.sum(left * tile(right_ptr, j, right_row, o_k, m_e, o_k < K).to(ACC), 1)
+    total, o_e, m_e = entry_products(
+        left_ptr, left_row, right_ptr, right_row, rowptr, col_ptr, N, E, K, BE, BK, ACC
+    )
     tl.store(out_ptr + o_e, total.to(out_ptr.dtype.element_ty), mask=m_e)
 
 
@@ -150,7 +143,7 @@ def _launch_dense(
     (b, r, n, _), k = a.shape, 0 if s is None else s.size(-1)
     how = "ieee"
     if s is not None:
-        how = plan.precision(a.dtype if a.is_floating_point() else s.dtype, s.dtype, target)
+        how = plan.precision(factor(a, s), s.dtype, target)
     tiles = plan.dense_product(k, how, target)
     product, degree = (None, out) if s is None else (out, None)
     launch(

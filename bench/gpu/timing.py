@@ -14,7 +14,7 @@ import torch
 
 from bench.bytes import H200, DeviceRates
 from bench.gpu.workloads import BF16, IEEE, TF32, in_force
-from bench.measure import Comparison, Effort, Percentiles, alternate
+from bench.measure import Comparison, Effort, alternate
 
 Call = Callable[[], object]
 
@@ -74,13 +74,7 @@ def compare(candidate: Rotation, peer: Rotation, effort: Effort) -> Comparison:
     calls = [max(1, min(MAX_CALLS, math.ceil(SAMPLE_S / s))) for s in single]
     pairs = effort.pairs(sum(c * s for c, s in zip(calls, single, strict=True)))
     samples = alternate(lambda: peer.sample(calls[0]), lambda: candidate.sample(calls[1]), pairs)
-    return Comparison(
-        candidate_ms=Percentiles.of([1e3 * c for _, c in samples]),
-        peer_ms=Percentiles.of([1e3 * p for p, _ in samples]),
-        speedup=Percentiles.of([p / c for p, c in samples]),
-        pairs=len(samples),
-        calls_per_sample=(calls[1], calls[0]),
-    )
+    return Comparison.of(samples, (calls[0], calls[1]))
 
 
 def peak_bytes(call: Call, device: torch.device) -> int:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from hierpool_kernels import link_bce
 from hierpool_kernels import soft_pool as pool
+from hierpool_kernels.adjacency import Csr, Dense
 from hierpool_kernels.batch import Batch
 from hierpool_kernels.launch import Call, watch
 from hierpool_kernels.spmm import launch_sampled_product, launch_spmm
@@ -150,11 +151,11 @@ def _pool(case: Case, target: Target) -> None:
 
 def _link(case: Case, target: Target) -> None:
     s, batch = case.nodes(case.s, case.k), case.batch()
-    edges: link_bce.Dense | link_bce.Csr
+    edges: Dense | Csr
     if case.layout == "dense":
-        edges = link_bce.Dense(case.adjacency())
+        edges = Dense(case.adjacency())
     else:
-        edges = link_bce.Csr(*case.csr(), *(() if case.symmetric else case.csr()))
+        edges = Csr(*case.csr(), *(() if case.symmetric else case.csr()))
     loss = link_bce.launch_link_bce_fwd(s, edges, batch, 1e-7, "numel", case.symmetric, target)
     link_bce.launch_link_bce_bwd(
         torch.empty_like(loss), s, edges, batch, 1e-7, "numel", case.symmetric, (True, case.edges), target

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from hierpool.ops.fallback.csr import transpose
-from hierpool_kernels.batch import Batch, near
-from hierpool_kernels.link_bce import Csr, Dense, launch_link_bce_bwd, launch_link_bce_fwd
+from hierpool_kernels.adjacency import Csr, Dense
+from hierpool_kernels.batch import Batch, near, numbers
+from hierpool_kernels.link_bce import launch_link_bce_bwd, launch_link_bce_fwd
 from hierpool_kernels.target import target_of
 
 
@@ -23,9 +23,7 @@ def _layout(
     """The adjacency, of numbers, and which rows are whose."""
     if rowptr is None:
         assert adj is not None
-        a = near(adj)
-        a = a.view(torch.uint8) if a.dtype is torch.bool else a
-        return Dense(a), Batch.padded(s.size(0), s.size(1), mask, num_nodes)
+        return Dense(numbers(near(adj))), Batch.padded(s.size(0), s.size(1), mask, num_nodes)
     assert col is not None
     assert ptr is not None
     return Csr(rowptr, col, adj), Batch.ragged(ptr, s.size(0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool_kernels.batch import Batch, near
+from hierpool_kernels.batch import Batch, near, numbers
 from hierpool_kernels.soft_pool import (
     Dense,
     Saved,
@@ -19,8 +19,7 @@ from hierpool_kernels.target import target_of
 
 def _stacked(adj: Tensor) -> Tensor:
     """``[B, R, N, N]``, of numbers."""
-    adj = near(adj if adj.dim() == 4 else adj.unsqueeze(1))
-    return adj.view(torch.uint8) if adj.dtype is torch.bool else adj
+    return numbers(near(adj if adj.dim() == 4 else adj.unsqueeze(1)))
 
 
 def forward(
