@@ -123,7 +123,9 @@ def assign(k: int, target: Target) -> Assign:
     """A row is kept on the chip up to 1024 columns."""
     largest = 32 if _interpreted(target) else 1024
     bk = min(power(k), largest)
-    bn = 32 if _interpreted(target) else max(4096 // bk, 4)
+    # Rows that are not aligned are read one by one, which takes registers.
+    elements = 4096 if k % _SMALLEST == 0 else 2048
+    bn = 32 if _interpreted(target) else max(elements // bk, 4)
     return Assign(min(bn, 128), bk, k <= bk, 4 if bk <= 512 else 8)
 
 
@@ -158,7 +160,7 @@ def dense_product(k: int, how: str, target: Target) -> Tiles:
 
 def _product_tiles(k: int, how: str, target: Target) -> Tiles:
     if _fast(how):
-        bk, bn = _columns(k, 128), 32 if target.architecture.version < 90 else 64
+        bk, bn = _columns(k, 128), 64 if target.architecture.version >= 90 and k % _SMALLEST == 0 else 32
         return Tiles(bn, 32, bk, min(_warps(64, bk), 8), 3)
     return Tiles(32, 32 if k % _SMALLEST == 0 and k > _SMALLEST else 16, _columns(k, 64), 4, 2)
 
@@ -215,7 +217,8 @@ def products(k: int, columns: int, how: str, target: Target) -> Tiles:
     if _interpreted(target):
         return Tiles(64, side(columns, 32), side(k, 32), 4, 1)
     bk, bc = side(k, 64), _columns(columns, 128 if _fast(how) else 64)
-    tiles = Tiles(32, bc, bk, min(_warps(bk, bc), 8), 3 if _fast(how) else 2)
+    bn = 32 if _fast(how) or bk > 32 else 16
+    tiles = Tiles(bn, bc, bk, min(_warps(bk, bc), 8), 3 if _fast(how) else 2)
     return _measured("products", target, how, k, columns) or tiles
 
 
@@ -243,10 +246,11 @@ def rows_backward(k: int, how: str, target: Target) -> tuple[Tiles, bool]:
     """Tiles of the gradient to the logits (``bj`` inner columns), and whether one holds a whole row."""
     if _interpreted(target):
         return Tiles(32, 64, side(k, 32), 4, 1), k <= 32
-    bk = _columns(k, 128 if _fast(how) or k % _SMALLEST == 0 else 64)
+    bk = _columns(k, 128 if _fast(how) or (k <= 128 and k % _SMALLEST == 0) else 64)
     # Hopper's products of a group of warps have 64 rows.
     bn = 64 if _fast(how) and (bk <= 64 or target.architecture.version == 90) else 32
-    tiles = _measured("rows_backward", target, how, k) or Tiles(bn, 32, bk, _warps(bn, bk), 2)
+    tiles = Tiles(bn, 32 if _fast(how) else 16, bk, _warps(bn, bk), 2)
+    tiles = _measured("rows_backward", target, how, k) or tiles
     return tiles, k <= tiles.bk
 
 

@@ -203,6 +203,8 @@ CASES = (
     *_grid(replace(_DENSE, edges=False), (8, 128, 256, 1500), *_FP32, _BF16),
     replace(_DENSE, **_HALF, k=1500),
     *_grid(replace(_DENSE, diffpool=True, edges=False), (16, 20, 32, 50), "fp32/ieee", "fp32/tf32x3"),
+    *_grid(replace(_DENSE, diffpool=True, edges=False), (100, 200, 500), "fp32/ieee"),
+    *_grid(replace(_DENSE, diffpool=True, edges=False), (16, 20, 50, 100), "fp32/tf32", _BF16),
     replace(_DENSE, k=20, f=7, n=100, types=3, rows="sizes"),
     replace(_DENSE, fp32="tf32", k=32, f=128, rows="sizes", symmetric=True, diffpool=True, edges=False),
     replace(_DENSE, fp32="tf32x3", k=32, f=128, rows="all", symmetric=True, diffpool=True, edges=False),
