@@ -64,11 +64,11 @@ test-cpp: $(STAMPS)/tools  ## run the C++ tests, plain and under address and und
 	$(BIN)/cmake --build build/test-sanitize
 	$(BIN)/ctest --test-dir build/test-sanitize --output-on-failure --no-tests=error
 
-aot: $(STAMPS)/dev  ## compile the GPU kernels for every architecture and print what they need; a spill fails
+aot: $(STAMPS)/dev  ## compile the GPU kernels for every architecture and print what they need; a spill or a loss since the record fails
 ifeq ($(HAS_TRITON),)
 	@echo 'not run: the compilation of the Triton kernels, as triton is for Linux only'
 else
-	$(BIN)/python -m hierpool_kernels.aot --cache build/triton-aot $(AOT_ARGS)
+	$(BIN)/python -m hierpool_kernels.aot --cache build/triton-aot --check bench/results/aot $(AOT_ARGS)
 endif
 
 gpu:  ## test and benchmark on this machine's CUDA device with PYTHON's own torch: no venv, no network, ten minutes
