@@ -110,7 +110,9 @@ $(STAMPS)/torch-$(TORCH)-$(TRITON): | $(STAMPS)/venv
 	@rm -f $(STAMPS)/torch-*
 	@touch $@
 
-# One stamp for each extra: train, bench, dev. The native build behind them is incremental.
+# One stamp for each extra: train, bench, dev. The native build behind them is incremental. Tests compare with
+# torch-geometric-pool; what it needs is there, but torch-scatter, in whose place the tests put a few lines of torch.
 $(STAMPS)/train $(STAMPS)/bench $(STAMPS)/dev: $(BUILD_INPUTS) $(STAMPS)/tools $(STAMPS)/torch-$(TORCH)-$(TRITON)
 	$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[$(@F)]'
+	$(if $(filter dev,$(@F)),$(PIP) install -c $(CONSTRAINTS) --no-deps torch-geometric-pool)
 	@touch $@

@@ -129,7 +129,7 @@ def test_losses_of_the_record_are_those_of_diff_pool(name: str) -> None:
     leaves: list[Tensor] = [inputs.x.requires_grad_(), inputs.s.requires_grad_()]
     record = soft_pool(leaves[0], inputs.graph, leaves[1])
     chosen = losses.CONVENTIONS["pyg"]
-    of_record = losses.link_prediction(record, **chosen.link), losses.entropy(record, **chosen.entropy)
+    of_record = losses.link_pred_loss(record, **chosen.link), losses.entropy_loss(record, **chosen.entropy)
     result = diff_pool(leaves[0], inputs.graph, leaves[1])
     torch.testing.assert_close((result.link_loss, result.ent_loss), of_record)
     weights = (3.0, 0.7)

@@ -18,10 +18,10 @@ CSRC = ROOT / "csrc"
 BASE = {"hierpool._version", "hierpool._extras", "hierpool._tracing", "hierpool.record"}
 BACKENDS = BASE | {"hierpool.backends", "hierpool.graph"}
 OPS = BACKENDS | {"hierpool.ops", "hierpool.losses", "hierpool.reference"}
-NN = OPS | {"hierpool.nn"}
+NN = OPS | {"hierpool.nn", "hierpool.connect"}
 TRAINING = NN | {"hierpool", "hierpool.models", "hierpool.data", "hierpool.integrations"}
 ALLOWED = {
-    "hierpool": OPS | {"hierpool.integrations", "hierpool.functional"},
+    "hierpool": OPS | {"hierpool.integrations", "hierpool.functional", "hierpool.connect"},
     "hierpool._version": set(),
     "hierpool._extras": set(),
     "hierpool._tracing": set(),
@@ -33,10 +33,11 @@ ALLOWED = {
     "hierpool.graph": BASE | {"hierpool.backends"},
     "hierpool.ops": BACKENDS | {"hierpool.reference", "hierpool._native"},
     "hierpool.losses": BASE,
-    "hierpool.functional": OPS,
+    "hierpool.connect": BASE,
+    "hierpool.functional": OPS | {"hierpool.connect"},
     "hierpool.metrics": BASE | {"hierpool.graph"},
-    "hierpool.integrations": OPS,
-    "hierpool.nn": OPS,
+    "hierpool.integrations": OPS | {"hierpool.connect"},
+    "hierpool.nn": OPS | {"hierpool.connect"},
     "hierpool.models": NN,
     "hierpool.data": BASE | {"hierpool.graph"},
     "hierpool.training": TRAINING,

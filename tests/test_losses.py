@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool import SoftPoolRecord, losses, soft_pool
+from tests.support.tgp import import_tgp
 
 
 def make_batch(*, seed: int = 0, sizes: tuple[int, ...] = (7, 4, 1)) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -44,7 +45,7 @@ def test_pyg_values_and_gradients(normalize: bool) -> None:
     record = soft_pool(x, adj, ours_in, mask=mask)
     chosen = losses.CONVENTIONS["pyg"]
     link = chosen.link if normalize else {"reduction": "global", "normalize": None}
-    ours = losses.link_prediction(record, **link), losses.entropy(record, **chosen.entropy)
+    ours = losses.link_pred_loss(record, **link), losses.entropy_loss(record, **chosen.entropy)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
     weights = (3.0, 0.7)
     sum(w * loss for w, loss in zip(weights, theirs, strict=True)).backward()
@@ -68,7 +69,7 @@ def test_every_normalisation_is_what_the_table_says() -> None:
         ("mean_graph", "valid"): (norms / sizes.square()).mean(),
     }
     for (reduction, normalize), value in expected_link.items():
-        got = losses.link_prediction(record, reduction=reduction, normalize=normalize)
+        got = losses.link_pred_loss(record, reduction=reduction, normalize=normalize)
         torch.testing.assert_close(got, value, rtol=1e-12, atol=0)
     per_graph = row_entropy.sum(1)
     expected_entropy = {
@@ -80,7 +81,7 @@ def test_every_normalisation_is_what_the_table_says() -> None:
         ("mean_graph", "valid"): (per_graph / sizes).mean(),
     }
     for (reduction, normalize), value in expected_entropy.items():
-        got = losses.entropy(record, reduction=reduction, normalize=normalize)
+        got = losses.entropy_loss(record, reduction=reduction, normalize=normalize)
         torch.testing.assert_close(got, value, rtol=1e-12, atol=0)
 
 
@@ -91,7 +92,7 @@ def test_size_free_conventions_ignore_padding(name: str) -> None:
     wider = pad(x, (0, 0, 0, 5)), pad(adj, (0, 5, 0, 5)), pad(logits, (0, 0, 0, 5)), pad(mask, (0, 5))
     chosen = losses.CONVENTIONS[name]
     record, reference = record_of(wider), record_of((x, adj, logits, mask))
-    for loss, options in ((losses.link_prediction, chosen.link), (losses.entropy, chosen.entropy)):
+    for loss, options in ((losses.link_pred_loss, chosen.link), (losses.entropy_loss, chosen.entropy)):
         torch.testing.assert_close(loss(record, **options), loss(reference, **options), rtol=1e-12, atol=0)
 
 
@@ -103,10 +104,10 @@ def test_edge_types_add_up() -> None:
         for normalize in (None, "numel", "valid"):
             options = {"reduction": reduction, "normalize": normalize}
             parts = [
-                losses.link_prediction(soft_pool(x, stacked[:, r], logits, mask=mask), **options)
+                losses.link_pred_loss(soft_pool(x, stacked[:, r], logits, mask=mask), **options)
                 for r in range(3)
             ]
-            torch.testing.assert_close(losses.link_prediction(together, **options), sum(parts))
+            torch.testing.assert_close(losses.link_pred_loss(together, **options), sum(parts))
 
 
 @pytest.mark.parametrize("reduction", losses.REDUCTIONS)
@@ -122,10 +123,10 @@ def test_zero_over_zero_is_zero_with_zero_gradient(reduction: str, case: str) ->
     logits.requires_grad_()
     record = soft_pool(x, adj, logits, mask=mask)
     total = sum(
-        losses.link_prediction(record, reduction=reduction, normalize=normalize)
+        losses.link_pred_loss(record, reduction=reduction, normalize=normalize)
         for normalize in (None, "numel", "valid")
     ) + sum(
-        losses.entropy(record, reduction=reduction, normalize=normalize)
+        losses.entropy_loss(record, reduction=reduction, normalize=normalize)
         for normalize in (None, "padded", "valid")
     )
     assert total.item() == 0.0
@@ -137,11 +138,11 @@ def test_zero_over_zero_is_zero_with_zero_gradient(reduction: str, case: str) ->
 def test_bad_choices_are_named() -> None:
     record = record_of(make_batch())
     with pytest.raises(ValueError, match="reduction must be one of 'global', 'mean_graph', got 'sum'"):
-        losses.link_prediction(record, reduction="sum")
+        losses.link_pred_loss(record, reduction="sum")
     with pytest.raises(ValueError, match="normalize must be one of None, 'numel', 'valid', got 'padded'"):
-        losses.link_prediction(record, normalize="padded")
+        losses.link_pred_loss(record, normalize="padded")
     with pytest.raises(ValueError, match="normalize must be one of None, 'padded', 'valid', got 'numel'"):
-        losses.entropy(record, normalize="numel")
+        losses.entropy_loss(record, normalize="numel")
 
 
 @pytest.mark.parametrize("reduction", losses.REDUCTIONS)
@@ -150,10 +151,17 @@ def test_a_link_loss_that_was_not_computed_is_nan(reduction: str, normalize: str
     generator = torch.Generator().manual_seed(0)
     x, adj, s = (torch.rand(2, 5, width, generator=generator) for width in (3, 5, 4))
     record = soft_pool(x, adj, s, link_loss=None)
-    assert losses.link_prediction(record, reduction=reduction, normalize=normalize).isnan()
+    assert losses.link_pred_loss(record, reduction=reduction, normalize=normalize).isnan()
 
 
-CUT_LOSSES = ("mincut", "orthogonality", "modularity", "collapse")
+CUT_LOSSES = (
+    "mincut_loss",
+    "orthogonality_loss",
+    "spectral_loss",
+    "cluster_loss",
+    "just_balance_loss",
+    "hosc_orthogonality_loss",
+)
 
 
 def written_out(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:
@@ -166,10 +174,13 @@ def written_out(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tenso
         n, k = s.shape
         d = a.sum(1)
         total, gram, eye = d.sum(), s.t() @ s, torch.eye(k, dtype=s.dtype)
-        values["mincut"].append(-(s.t() @ a @ s).trace() / (s.t() @ d.diag() @ s).trace())
-        values["orthogonality"].append((gram / gram.norm() - eye / math.sqrt(k)).norm())
-        values["modularity"].append(-(s.t() @ (a - torch.outer(d, d) / total) @ s).trace() / total)
-        values["collapse"].append(math.sqrt(k) / n * s.sum(0).norm() - 1)
+        values["mincut_loss"].append(-(s.t() @ a @ s).trace() / (s.t() @ d.diag() @ s).trace())
+        values["orthogonality_loss"].append((gram / gram.norm() - eye / math.sqrt(k)).norm())
+        values["spectral_loss"].append(-(s.t() @ (a - torch.outer(d, d) / total) @ s).trace() / total)
+        values["cluster_loss"].append(math.sqrt(k) / n * s.sum(0).norm() - 1)
+        values["just_balance_loss"].append(-(gram + 1e-8).sqrt().trace() / math.sqrt(n * k))
+        lengths = s.norm(dim=0).sum()
+        values["hosc_orthogonality_loss"].append((math.sqrt(k) - lengths / math.sqrt(n)) / (math.sqrt(k) - 1))
     return {name: torch.stack(parts).mean() for name, parts in values.items()}
 
 
@@ -193,44 +204,57 @@ def test_losses_of_cuts_are_those_of_pyg(sizes: tuple[int, ...]) -> None:
     )  # of equal sizes, where its collapse loss is the paper's
     record = soft_pool(x, adj, logits, mask=mask)
     mincut, orthogonality = pyg.dense_mincut_pool(x, adj, logits, mask)[2:]
-    torch.testing.assert_close(losses.mincut(record), mincut, rtol=1e-12, atol=0)
-    torch.testing.assert_close(losses.orthogonality(record), orthogonality, rtol=1e-12, atol=0)
+    torch.testing.assert_close(losses.mincut_loss(record), mincut, rtol=1e-12, atol=0)
+    torch.testing.assert_close(losses.orthogonality_loss(record), orthogonality, rtol=1e-12, atol=0)
     dmon = pyg.DMoNPooling(3, 4).double().eval()
     s = dmon.mlp(x).detach()
     record = soft_pool(x, adj, s, mask=mask)
     modularity, orthogonality, collapse = dmon(x, adj, mask)[3:]
     for name, value in (
-        ("modularity", modularity),
-        ("orthogonality", orthogonality),
-        ("collapse", collapse),
+        ("spectral_loss", modularity),
+        ("orthogonality_loss", orthogonality),
+        ("cluster_loss", collapse),
     ):
         torch.testing.assert_close(getattr(losses, name)(record), value, rtol=1e-12, atol=1e-14)
 
 
 def test_losses_of_cuts_are_those_of_tgp() -> None:
-    tgp = pytest.importorskip("tgp.utils.losses", reason="torch-geometric-pool is not installed")
+    tgp = import_tgp("tgp.utils.losses")
     x, adj, logits, mask = make_batch(seed=5)
     record = soft_pool(x, adj, logits, mask=mask)
     s, valid = record.s, mask != 0
     expected = {
-        "mincut": tgp.mincut_loss(adj, s, record.adj),
-        "orthogonality": tgp.orthogonality_loss(s),
-        "modularity": tgp.spectral_loss(adj, s, record.adj, valid),
-        "collapse": tgp.cluster_loss(s, valid),
+        "mincut_loss": tgp.mincut_loss(adj, s, record.adj),
+        "orthogonality_loss": tgp.orthogonality_loss(s),
+        "spectral_loss": tgp.spectral_loss(adj, s, record.adj, valid),
+        "cluster_loss": tgp.cluster_loss(s, valid),
+        "just_balance_loss": tgp.just_balance_loss(s, valid),
+        "hosc_orthogonality_loss": tgp.hosc_orthogonality_loss(s, valid),
     }
     for name, value in expected.items():  # its epsilon beside the degrees is 1e-8
         torch.testing.assert_close(getattr(losses, name)(record), value, rtol=1e-7, atol=0)
+
+
+@pytest.mark.parametrize("name", CUT_LOSSES)
+def test_the_sum_over_graphs_is_their_number_times_the_mean(name: str) -> None:
+    x, adj, logits, mask = make_batch()
+    record = soft_pool(x, adj, logits, mask=mask)
+    loss = getattr(losses, name)
+    total = loss(record, batch_reduction="sum")
+    torch.testing.assert_close(total, len(adj) * loss(record))
+    with pytest.raises(ValueError, match="batch_reduction must be one of 'mean', 'sum', got 'max'"):
+        loss(record, batch_reduction="max")
 
 
 def test_losses_of_cuts_add_up_over_edge_types() -> None:
     x, adj, logits, mask = make_batch()
     stacked = torch.stack([adj, 3 * adj.square(), adj.transpose(1, 2)], 1)
     together = soft_pool(x, stacked, logits, mask=mask)
-    for name in ("mincut", "modularity"):
+    for name in ("mincut_loss", "spectral_loss"):
         loss = getattr(losses, name)
         parts = [loss(soft_pool(x, stacked[:, r], logits, mask=mask)) for r in range(3)]
         torch.testing.assert_close(loss(together), sum(parts))
-    for name in ("orthogonality", "collapse"):
+    for name in ("orthogonality_loss", "cluster_loss"):
         loss = getattr(losses, name)
         torch.testing.assert_close(loss(together), loss(soft_pool(x, adj, logits, mask=mask)))
 
@@ -243,23 +267,23 @@ def test_perfect_clusters_have_the_best_losses() -> None:
     logits.requires_grad_()
     record = soft_pool(torch.zeros(1, len(label), 1).double(), adj, logits)
     values = {name: getattr(losses, name)(record) for name in CUT_LOSSES}
-    assert values["mincut"].item() == -1.0
-    assert values["orthogonality"].item() == pytest.approx(0.0, abs=1e-15)
-    assert values["modularity"].item() == pytest.approx(1 / clusters - 1)
-    assert values["collapse"].item() == pytest.approx(0.0, abs=1e-15)
+    assert values["mincut_loss"].item() == -1.0
+    assert values["orthogonality_loss"].item() == pytest.approx(0.0, abs=1e-15)
+    assert values["spectral_loss"].item() == pytest.approx(1 / clusters - 1)
+    assert values["cluster_loss"].item() == pytest.approx(0.0, abs=1e-15)
     sum(values.values()).backward()
     assert logits.grad is not None
     assert logits.grad.isfinite().all()
     together = torch.zeros_like(logits) - torch.arange(clusters) * 1e3
     one = soft_pool(torch.zeros(1, len(label), 1).double(), adj, together)
-    assert losses.collapse(one).item() == pytest.approx(math.sqrt(clusters) - 1)
-    assert losses.orthogonality(one).item() == pytest.approx(math.sqrt(2 - 2 / math.sqrt(clusters)))
+    assert losses.cluster_loss(one).item() == pytest.approx(math.sqrt(clusters) - 1)
+    assert losses.orthogonality_loss(one).item() == pytest.approx(math.sqrt(2 - 2 / math.sqrt(clusters)))
 
 
 @pytest.mark.parametrize(
     ("name", "case"),
     [(name, case) for name in CUT_LOSSES for case in ("no graphs", "no nodes", "no valid nodes")]
-    + [("mincut", "no edges"), ("modularity", "no edges")],
+    + [("mincut_loss", "no edges"), ("spectral_loss", "no edges")],
 )
 def test_losses_of_cuts_of_nothing_are_zero(name: str, case: str) -> None:
     b, n = {"no graphs": (0, 3), "no nodes": (2, 0)}.get(case, (2, 3))
@@ -276,8 +300,8 @@ def test_orthogonality_needs_the_gram_matrix() -> None:
     x, adj, logits, mask = make_batch()
     record = soft_pool(x, adj, logits, mask=mask, link_loss=None)
     with pytest.raises(ValueError, match="record must have gram, got None; call soft_pool with gram=True"):
-        losses.orthogonality(record)
-    assert losses.modularity(record).isfinite()
+        losses.orthogonality_loss(record)
+    assert losses.spectral_loss(record).isfinite()
 
 
 @pytest.mark.parametrize("reduction", losses.REDUCTIONS)
@@ -288,11 +312,11 @@ def test_ragged_records_are_normalised_as_padded_ones(reduction: str) -> None:
     ragged = dense._replace(s=dense.s[mask])
     for normalize in (None, "numel", "valid"):
         options = {"reduction": reduction, "normalize": normalize}
-        theirs, ours = (losses.link_prediction(record, **options) for record in (dense, ragged))
+        theirs, ours = (losses.link_pred_loss(record, **options) for record in (dense, ragged))
         torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
     for normalize in (None, "padded", "valid"):
         options = {"reduction": reduction, "normalize": normalize}
-        theirs, ours = (losses.entropy(record, **options) for record in (dense, ragged))
+        theirs, ours = (losses.entropy_loss(record, **options) for record in (dense, ragged))
         torch.testing.assert_close(ours, theirs, rtol=1e-14, atol=0)
     for name in CUT_LOSSES:
         torch.testing.assert_close(
@@ -305,7 +329,7 @@ def test_a_ragged_batch_of_no_graphs_has_no_loss() -> None:
     ragged = record._replace(s=record.s.reshape(0, 4))
     for normalize in (None, "numel", "valid"):
         for reduction in losses.REDUCTIONS:
-            assert losses.link_prediction(ragged, reduction=reduction, normalize=normalize).item() == 0.0
-    assert losses.entropy(ragged, normalize="padded").item() == 0.0
+            assert losses.link_pred_loss(ragged, reduction=reduction, normalize=normalize).item() == 0.0
+    assert losses.entropy_loss(ragged, normalize="padded").item() == 0.0
     for name in CUT_LOSSES:
         assert getattr(losses, name)(ragged).item() == 0.0

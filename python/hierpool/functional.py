@@ -7,22 +7,14 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hierpool.connect import SparsePooled, sparse_pooled
 from hierpool.graph import RaggedGraph
+from hierpool.graph.arguments import graph_of
 from hierpool.ops._checks import check_choice
 from hierpool.ops.link_bce import link_bce
 from hierpool.ops.soft_pool import pool_fields
 
 NORMALIZATIONS = ("pyg", "valid", None)
-
-
-class SparsePooled(NamedTuple):
-    """The coarsened graphs as the next sparse layer takes them: cluster ``k`` of graph ``b`` is node ``b K + k``."""
-
-    x: Tensor  # [B K, F]
-    edge_index: Tensor  # int64 [2, B K^2], or fewer with `drop`, sorted by row, then by column
-    edge_weight: Tensor  # one per column of edge_index, in the dtype of adj
-    batch: Tensor  # int64 [B K]: graph of each cluster
-    mask: Tensor  # bool [B K]: whether anything is assigned to the cluster
 
 
 class DiffPoolResult(NamedTuple):
@@ -97,7 +89,7 @@ def diff_pool(
     check_choice("link_loss", link_loss, (None, "frobenius", "bce"))
     if drop is not None and not sparse_output:
         raise ValueError(f"drop has a meaning with sparse_output=True only, got drop={drop}")
-    graph = _graph(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
+    graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
     assignment, pooled, adj, *vectors, total_entropy, link_norm = pool_fields(
         _WITH_SIZES if sparse_output else _FIELDS,
         x,
@@ -124,57 +116,9 @@ def diff_pool(
         link_norm.to(dtype) if link_loss else None,
         total_entropy.to(dtype) if entropy else None,
         assignment,
-        _sparse(pooled, adj, vectors[0].select(1, 0) > 0, drop) if sparse_output else None,
+        sparse_pooled(pooled, adj, vectors[0].select(1, 0) > 0, drop) if sparse_output else None,
     )
 
 
 _FIELDS = ("s", "x", "adj", "total_entropy", "link_norm")
 _WITH_SIZES = ("s", "x", "adj", "vectors", "total_entropy", "link_norm")
-
-
-def _graph(
-    x: Tensor,
-    edge_index: Tensor | RaggedGraph,
-    edge_weight: Tensor | None,
-    batch: Tensor | None,
-    ptr: Tensor | None,
-    batch_size: int | None,
-    symmetric: bool | None,
-) -> RaggedGraph:
-    """The graph that the arguments describe."""
-    sparse = isinstance(edge_index, Tensor) and edge_index.layout is not torch.strided
-    if sparse or isinstance(edge_index, RaggedGraph):
-        alone = {"edge_weight": edge_weight, "batch": batch, "batch_size": batch_size}
-        alone |= {} if sparse else {"ptr": ptr, "symmetric": symmetric}
-        for name, value in alone.items():
-            if value is not None:
-                kind = "sparse matrix" if sparse else "RaggedGraph"
-                raise ValueError(f"{name} must be None if edge_index is a {kind}, got {value!r:.40}")
-    if isinstance(edge_index, RaggedGraph):
-        return edge_index
-    if sparse:
-        return RaggedGraph.from_sparse(edge_index, ptr=ptr, symmetric=symmetric)
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
-    return RaggedGraph.from_edge_index(
-        edge_index,
-        x.size(0),
-        edge_weight=edge_weight,
-        batch=batch,
-        ptr=ptr,
-        num_graphs=batch_size,
-        symmetric=symmetric,
-    )
-
-
-def _sparse(x: Tensor, adj: Tensor, mask: Tensor, drop: float | None) -> SparsePooled:
-    """Clusters ``x [B, K, F]``, ``adj [B, K, K]``, ``mask [B, K]`` as nodes of one graph."""
-    b, k = mask.shape
-    node = torch.arange(b * k, device=x.device).view(b, k)
-    ends = torch.stack([node[:, :, None].expand(b, k, k), node[:, None, :].expand(b, k, k)])
-    edge_index, edge_weight = ends.reshape(2, -1), adj.reshape(-1)
-    if drop is not None:
-        kept = edge_weight.abs() > drop
-        edge_index, edge_weight = edge_index[:, kept], edge_weight[kept]
-    graph = torch.arange(b, device=x.device)[:, None].expand(b, k).reshape(-1)
-    return SparsePooled(x.flatten(0, 1), edge_index, edge_weight, graph, mask.flatten())

@@ -36,8 +36,8 @@ def test_is_the_operator_and_its_losses(convention: str) -> None:
     chosen = losses.CONVENTIONS[convention]
     torch.testing.assert_close(out.x, record.x)
     torch.testing.assert_close(out.adj, record.adj)
-    torch.testing.assert_close(out.link_loss, losses.link_prediction(record, **chosen.link))
-    torch.testing.assert_close(out.entropy_loss, losses.entropy(record, **chosen.entropy))
+    torch.testing.assert_close(out.link_loss, losses.link_pred_loss(record, **chosen.link))
+    torch.testing.assert_close(out.entropy_loss, losses.entropy_loss(record, **chosen.entropy))
 
 
 @pytest.mark.parametrize("convention", ["original", "pyg"])

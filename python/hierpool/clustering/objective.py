@@ -52,19 +52,19 @@ def link_angle(record: SoftPoolRecord) -> Tensor:
 OBJECTIVES = {
     "dmon": Objective(
         ("modularity_loss", "collapse_loss"),
-        (losses.modularity, losses.collapse),
+        (losses.spectral_loss, losses.cluster_loss),
         1.0,
         {"link_loss": None, "entropy": False, "gram": False},
     ),
     "mincut": Objective(
         ("cut_loss", "orthogonality_loss"),
-        (losses.mincut, losses.orthogonality),
+        (losses.mincut_loss, losses.orthogonality_loss),
         1.0,
         {"link_loss": None, "entropy": False, "gram": True},
     ),
     "diffpool": Objective(
         ("link_loss", "entropy_loss"),
-        (link_angle, losses.entropy),
+        (link_angle, losses.entropy_loss),
         0.1,
         {"link_loss": None, "entropy": True, "gram": True},
     ),

@@ -169,7 +169,7 @@ class DiffPool(nn.Module):
             record.x,
             record.adj.to(x.dtype),
             self._link_loss(record, adj, mask),
-            losses.entropy(record, **chosen.entropy) if self.entropy else None,
+            losses.entropy_loss(record, **chosen.entropy) if self.entropy else None,
             record,
         )
 
@@ -180,7 +180,7 @@ class DiffPool(nn.Module):
             return None
         chosen = losses.CONVENTIONS[self.convention].link
         if self.link_loss == "frobenius":
-            return losses.link_prediction(record, **chosen)
+            return losses.link_pred_loss(record, **chosen)
         return link_bce(
             record.s,
             adj,

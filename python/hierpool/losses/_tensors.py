@@ -1,0 +1,57 @@
+"""What the losses share: sums over graphs, quotients and roots with 0/0 = 0 and gradient 0 there."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hierpool.record import SoftPoolRecord
+
+BATCH_REDUCTIONS = ("mean", "sum")
+
+
+def check_choice(argument: str, given: str | None, choices: tuple[str | None, ...]) -> None:
+    if given not in choices:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {given!r}")
+
+
+def padded(record: SoftPoolRecord) -> tuple[int, int | Tensor]:
+    """Graphs, and rows of each one's padded assignment; of ragged graphs a 0-d tensor, which waits for no device."""
+    if record.s.dim() == 3:
+        return record.s.size(0), record.s.size(1)
+    graphs = record.num_nodes.size(0)
+    return graphs, record.num_nodes.detach().amax() if graphs else 0
+
+
+def trace(matrices: Tensor) -> Tensor:
+    return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def over_graphs(values: Tensor, batch_reduction: str) -> Tensor:
+    """Mean or sum over graphs of ``[B]``, or of the sums over edge types of ``[B, R]``."""
+    check_choice("batch_reduction", batch_reduction, BATCH_REDUCTIONS)
+    total = values.sum()
+    return total if batch_reduction == "sum" else over(total, values.size(0))
+
+
+def over(value: Tensor, count: int | Tensor) -> Tensor:
+    """``value / count``, and 0 for an empty batch."""
+    return divide(value, count) if isinstance(count, Tensor) else value * reciprocal(count)
+
+
+def reciprocal(count: int) -> float:
+    """1 / count, and 0 for an empty batch."""
+    return 1.0 / count if count else 0.0
+
+
+def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Quotient with 0/0 = 0 and gradient 0 there."""
+    some = denominator != 0
+    quotient = numerator / torch.where(some, denominator, 1)
+    return torch.where(some, quotient, 0)
+
+
+def root(square: Tensor) -> Tensor:
+    """Square root whose gradient at 0 is 0; NaN, where the loss was not computed, stays NaN."""
+    zero = square == 0
+    return torch.where(zero, 0, torch.where(zero, 1, square).sqrt())

@@ -1,0 +1,111 @@
+"""The two losses of DiffPool, and how libraries normalise them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from hierpool.losses._tensors import check_choice, divide, over, padded, root
+from hierpool.record import SoftPoolRecord
+
+REDUCTIONS = ("global", "mean_graph")
+
+
+class Convention(NamedTuple):
+    """How one library reduces and normalises DiffPool's two losses: keyword arguments of the functions below."""
+
+    link: dict[str, Any]
+    entropy: dict[str, Any]
+
+
+def _convention(reduction: str, link: str | None, entropy: str | None) -> Convention:
+    return Convention(
+        {"reduction": reduction, "normalize": link}, {"reduction": reduction, "normalize": entropy}
+    )
+
+
+# By library, its normalisation switched on; for example link_pred_loss(record, **CONVENTIONS["pyg"].link).
+CONVENTIONS = {
+    "paper": _convention("mean_graph", None, "valid"),
+    "pyg": _convention("global", "numel", "padded"),
+    "tgp": _convention("global", "numel", "valid"),
+    "tgp_unbatched": _convention("global", "valid", "valid"),
+    "original": _convention("global", "valid", "valid"),
+}
+
+
+def link_pred_loss(
+    record: SoftPoolRecord, *, reduction: str = "global", normalize: str | None = None
+) -> Tensor:
+    r"""Frobenius link-prediction loss :math:`|A - S S^T|_F` of DiffPool.
+
+    ===============  ==========================================================================================
+    ``"global"``     :math:`c^{-1} (\sum_b |A_b - S_b S_b^T|_F^2)^{1/2}`: one norm over the whole batch
+    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} |A_b - S_b S_b^T|_F`: each graph's own norm, averaged
+    ===============  ==========================================================================================
+
+    Args:
+        record: of :func:`hierpool.soft_pool` called with ``link_loss="frobenius"``.
+        reduction: ``"global"`` or ``"mean_graph"``.
+        normalize: the divisor. ``None``: 1. ``"numel"``: the entries of the padded adjacency, :math:`c = B N^2`,
+            :math:`c_b = N^2`. ``"valid"``: the entries between valid nodes, :math:`c = \sum_b n_b^2`,
+            :math:`c_b = n_b^2`.
+
+    Returns:
+        0-d tensor of the record's accumulation dtype. With several edge types, the sum over them.
+
+    Raises:
+        ValueError: unknown ``reduction`` or ``normalize``.
+
+    The gradient is 0 where the norm is 0. Backends: all (it works on the record).
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    check_choice("normalize", normalize, (None, "numel", "valid"))
+    graphs, nodes = padded(record)
+    if reduction == "global":
+        loss = record.link_norm if record.adj.dim() == 3 else record.link_norm.sum()
+        if normalize == "numel":
+            return over(loss, graphs * nodes * nodes)
+        return loss if normalize is None else divide(loss, record.num_nodes.square().sum())
+    norms = root(record.link_sq)  # [B], or [B, R]
+    norms = norms if record.adj.dim() == 3 else norms.sum(1)
+    if normalize == "numel":
+        norms = over(norms, nodes * nodes)
+    elif normalize == "valid":
+        norms = divide(norms, record.num_nodes.square())
+    return over(norms.sum(), graphs)
+
+
+def entropy_loss(
+    record: SoftPoolRecord, *, reduction: str = "global", normalize: str | None = "valid"
+) -> Tensor:
+    r"""Entropy of the assignment, :math:`H(s) = -\sum_k s_k \log s_k` per node.
+
+    ===============  ==========================================================================================
+    ``"global"``     :math:`c^{-1} \sum_b \sum_i H(s_{bi})`: all nodes of the batch weigh the same
+    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} \sum_i H(s_{bi})`: all graphs weigh the same
+    ===============  ==========================================================================================
+
+    Args:
+        record: of :func:`hierpool.soft_pool` called with ``entropy=True``.
+        reduction: ``"global"`` or ``"mean_graph"``.
+        normalize: the divisor. ``"valid"``: valid nodes, :math:`c = \sum_b n_b`, :math:`c_b = n_b`.
+            ``"padded"``: all rows, :math:`c = B N`, :math:`c_b = N`. ``None``: 1.
+
+    Returns:
+        0-d tensor of the record's accumulation dtype, in nats.
+
+    Raises:
+        ValueError: unknown ``reduction`` or ``normalize``.
+    """
+    check_choice("reduction", reduction, REDUCTIONS)
+    check_choice("normalize", normalize, (None, "padded", "valid"))
+    graphs, nodes = padded(record)
+    if reduction == "global":
+        if normalize == "valid":
+            return divide(record.total_entropy, record.num_nodes.sum())
+        return record.total_entropy if normalize is None else over(record.total_entropy, graphs * nodes)
+    if normalize == "valid":
+        return over(divide(record.entropy, record.num_nodes).sum(), graphs)
+    return over(record.total_entropy, graphs * (1 if normalize is None else nodes))
