@@ -16,17 +16,23 @@ def pooled(seed: int = 0, b: int = 3, k: int = 5) -> torch.Tensor:
     return torch.rand(b, k, k, generator=generator, dtype=torch.float64)
 
 
-FLAGS = ("remove_self_loops", "degree_norm", "edge_weight_norm")
+FLAGS = {
+    "remove_self_loops": "remove_self_loops",
+    "degree_norm": "degree_norm",
+    "edge_weight_norm": "edge_weight_norm",
+    "transposed": "adj_transpose",
+}  # and what tgp calls them
 
 
-@pytest.mark.parametrize("chosen", itertools.product([False, True], repeat=3))
+@pytest.mark.parametrize("chosen", itertools.product([False, True], repeat=4))
 def test_it_is_what_tgp_does(chosen: tuple[bool, ...]) -> None:
     ops = import_tgp("tgp.utils.ops")
-    flags = dict(zip(FLAGS, chosen, strict=True))
     adj = pooled().requires_grad_()
     theirs_in = adj.detach().clone().requires_grad_()
-    theirs = ops.postprocess_adj_pool_dense(theirs_in.clone(), **flags)
-    ours = postprocess_adj(adj, **flags)
+    theirs = ops.postprocess_adj_pool_dense(
+        theirs_in.clone(), **dict(zip(FLAGS.values(), chosen, strict=True))
+    )
+    ours = postprocess_adj(adj, **dict(zip(FLAGS, chosen, strict=True)))
     torch.testing.assert_close(ours, theirs)
     weight = pooled(1)
     (ours * weight).sum().backward()

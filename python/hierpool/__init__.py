@@ -5,7 +5,7 @@ from hierpool.backends import explain
 from hierpool.functional import diff_pool
 from hierpool.graph import RaggedGraph
 from hierpool.integrations.pyg import dense_diff_pool
-from hierpool.ops import link_bce, soft_pool, spmm
+from hierpool.ops import link_bce, soft_pool, spmm, walk_cut
 from hierpool.record import SoftPoolRecord
 
 __all__ = [
@@ -18,4 +18,5 @@ __all__ = [
     "link_bce",
     "soft_pool",
     "spmm",
+    "walk_cut",
 ]

@@ -24,6 +24,7 @@ def postprocess_adj(
     remove_self_loops: bool = False,
     degree_norm: bool = False,
     edge_weight_norm: bool = False,
+    transposed: bool = False,
 ) -> Tensor:
     r"""A pooled adjacency :math:`A'` without its diagonal, normalised by degrees, or scaled.
 
@@ -33,6 +34,7 @@ def postprocess_adj(
         degree_norm: :math:`D^{-1/2} A' D^{-1/2}` with the row sums of what remains in :math:`D`. The row and the column
             of a cluster whose row sum is not positive are 0, and so is their gradient.
         edge_weight_norm: then divide each graph's entries by the largest of their absolute values, if it is not 0.
+        transposed: ``adj`` is the transpose of :math:`A'`, so that column sums are meant.
 
     Returns:
         ``[.., K, K]``, the dtype of ``adj``.
@@ -43,7 +45,7 @@ def postprocess_adj(
         diagonal = torch.eye(adj.size(-1), dtype=torch.bool, device=adj.device)
         adj = adj.masked_fill(diagonal, 0)
     if degree_norm:
-        degree = adj.sum(-1)
+        degree = adj.sum(-2 if transposed else -1)
         some = degree > 0
         scale = torch.where(some, torch.where(some, degree, 1).rsqrt(), 0)
         adj = adj * scale[..., :, None] * scale[..., None, :]

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
-from hierpool.nn.diff_pool import DiffPool, DiffPoolOutput, PoolFunction, cluster_count
+from hierpool.nn.diff_pool import DiffPool, PoolFunction
 from hierpool.nn.masking import select_valid
 from hierpool.nn.readout import READOUTS, readout
 from hierpool.nn.sage import SAGEStack, embed
+from hierpool.nn.soft_pooling import cluster_count
+from hierpool.nn.src import PoolingOutput
 
 
 class DiffPoolNetOutput(NamedTuple):
@@ -21,7 +23,7 @@ class DiffPoolNetOutput(NamedTuple):
     logits: Tensor  # [B, classes]
     link_loss: Tensor | None  # 0-d, the sum over levels
     entropy_loss: Tensor | None  # 0-d, the sum over levels
-    levels: tuple[DiffPoolOutput, ...]  # one per pooling
+    levels: tuple[PoolingOutput, ...]  # one per pooling
 
 
 class Assignment(nn.Module):
@@ -166,20 +168,20 @@ class DiffPoolNet(nn.Module):
             adj, x = RaggedGraph.from_pyg(x), x.x
         x, adj, valid = select_valid(x, adj, mask)
         summaries: list[Tensor] = []
-        levels: list[DiffPoolOutput] = []
+        levels: list[PoolingOutput] = []
         for embedding, pool in zip(self.embeddings, self.pools, strict=False):
             assignment = cast(Assignment, cast(DiffPool, pool).assignment)
             z, seen = embed((cast(SAGEStack, embedding), assignment.stack), x, adj, valid)
             summaries.append(self._summary(z, adj, valid))
-            level: DiffPoolOutput = pool(z, adj, valid, logits=assignment.linear(seen))
+            level: PoolingOutput = pool(z, adj, mask=valid, logits=assignment.linear(seen))
             levels.append(level)
             x, adj, valid = level.x, level.adj, None
         (z,) = embed((cast(SAGEStack, self.embeddings[-1]),), x, adj, None)
         summaries.append(self._summary(z, adj, None))
         return DiffPoolNetOutput(
             self.head(torch.cat(summaries, -1)),
-            _total([level.link_loss for level in levels]),
-            _total([level.entropy_loss for level in levels]),
+            _total([level.loss.get("link_loss") for level in levels]),
+            _total([level.loss.get("entropy_loss") for level in levels]),
             tuple(levels),
         )
 

@@ -1,0 +1,87 @@
+"""Walks of three edges between clusters, without the matrix of their numbers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool.graph import RaggedGraph
+from hierpool.ops import _checks
+from hierpool.ops.spmm import spmm
+from hierpool.reference.soft_pool_dense import accumulation_dtype
+
+
+class WalkCut(NamedTuple):
+    """What :func:`walk_cut` returns."""
+
+    cut: Tensor  # [B]: tr(S^T A^3 S)
+    degree: Tensor  # [B]: sum over nodes of (A^3 1)_i |s_i|^2
+
+
+def walk_cut(
+    s: Tensor,
+    adj: Tensor | RaggedGraph,
+    *,
+    mask: Tensor | None = None,
+    symmetric: bool | None = None,
+    backend: str = "auto",
+) -> WalkCut:
+    r"""Walks of three edges inside clusters, :math:`\mathrm{tr}(S^T A^3 S)`, and all of them, weighted alike.
+
+    :math:`A^3` is never formed: :math:`\mathrm{tr}(S^T A^3 S) = \langle A^T S, A (A S) \rangle` takes three products
+    with :math:`A`, two where it is symmetric, and :math:`A^3 1` three with a vector. Memory is that of ``s``.
+
+    Args:
+        s: the assignment :math:`S` itself, no logits, ``[B, N, K]``, or ``[N, K]`` with a ragged graph.
+        adj: :math:`A`, ``[B, N, N]`` or a :class:`hierpool.RaggedGraph`.
+        mask: valid nodes of a padded batch, ``[B, N]``, any dtype, non-zero means valid; rows and columns of ``adj``
+            that are not valid are left out, which takes a copy of it.
+        symmetric: ``True`` promises that every dense :math:`A` equals its transpose. A ragged graph knows: ``None``.
+        backend: of :func:`hierpool.spmm`, for a ragged graph.
+
+    Returns:
+        Two tensors ``[B]``, float64 if an input is, else float32.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+
+    Source: Duval, Malliaros, CIKM 2022 (arXiv:2209.03473).
+    """
+    if isinstance(adj, RaggedGraph):
+        _checks.check_link_ragged(s, adj, mask=mask, num_nodes=None, symmetric=symmetric)
+        return _ragged(s, adj, backend)
+    _checks.check_link(s, adj, mask, None)
+    _checks.check_flag("symmetric", symmetric)
+    return _dense(s, adj, mask, symmetric is True)
+
+
+def _ragged(s: Tensor, graph: RaggedGraph, backend: str) -> WalkCut:
+    s = s.to(accumulation_dtype(s) if graph.value is None else accumulation_dtype(s, graph.value))
+    once = spmm(graph, s, backend=backend)
+    twice = spmm(graph, once, backend=backend)
+    learned = graph.value is not None and graph.value.requires_grad  # and the gradients of a_ij and a_ji differ
+    back = once if graph.is_symmetric and not learned else spmm(graph, s, transpose=True, backend=backend)
+    walks = s.new_ones(s.size(0), 1)
+    for _ in range(3):
+        walks = spmm(graph, walks, backend=backend)
+    of_nodes = torch.stack([(back * twice).sum(1), walks[:, 0] * s.square().sum(1)], 1)
+    of_nodes = graph.in_graph_order(of_nodes)
+    sums = torch.segment_reduce(of_nodes, "sum", offsets=graph.ptr, axis=0, unsafe=True)
+    return WalkCut(sums[:, 0], sums[:, 1])
+
+
+def _dense(s: Tensor, adj: Tensor, mask: Tensor | None, symmetric: bool) -> WalkCut:
+    acc = accumulation_dtype(s, adj)
+    s, adj = s.to(acc), adj.to(acc)
+    walks = s.new_ones(*s.shape[:2], 1)
+    if mask is not None:
+        valid = (mask != 0)[..., None]
+        s, walks = torch.where(valid, s, 0), torch.where(valid, walks, 0)
+        adj = torch.where(valid & valid.mT, adj, 0)
+    once = adj @ s
+    back = once if symmetric and not adj.requires_grad else adj.mT @ s
+    for _ in range(3):
+        walks = adj @ walks
+    return WalkCut((back * (adj @ once)).sum((1, 2)), (walks * s.square().sum(2, keepdim=True)).sum((1, 2)))
