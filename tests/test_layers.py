@@ -21,7 +21,8 @@ OPS = BACKENDS | {"hierpool.ops", "hierpool.losses", "hierpool.reference"}
 NN = OPS | {"hierpool.nn", "hierpool.connect"}
 TRAINING = NN | {"hierpool", "hierpool.models", "hierpool.data", "hierpool.integrations"}
 ALLOWED = {
-    "hierpool": OPS | {"hierpool.integrations", "hierpool.functional", "hierpool.connect"},
+    "hierpool": OPS
+    | {"hierpool.integrations", "hierpool.functional", "hierpool.connect", "hierpool.coarsen"},
     "hierpool._version": set(),
     "hierpool._extras": set(),
     "hierpool._tracing": set(),
@@ -34,6 +35,7 @@ ALLOWED = {
     "hierpool.ops": BACKENDS | {"hierpool.reference", "hierpool._native"},
     "hierpool.losses": BASE,
     "hierpool.connect": BASE,
+    "hierpool.coarsen": BASE | {"hierpool.graph"},
     "hierpool.functional": OPS | {"hierpool.connect"},
     "hierpool.metrics": BASE | {"hierpool.graph"},
     "hierpool.integrations": OPS | {"hierpool.connect"},

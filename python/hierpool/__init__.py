@@ -2,6 +2,7 @@
 
 from hierpool._version import __version__
 from hierpool.backends import explain
+from hierpool.coarsen import heavy_edge_clusters
 from hierpool.functional import diff_pool
 from hierpool.graph import RaggedGraph
 from hierpool.integrations.pyg import dense_diff_pool
@@ -15,6 +16,7 @@ __all__ = [
     "dense_diff_pool",
     "diff_pool",
     "explain",
+    "heavy_edge_clusters",
     "link_bce",
     "soft_pool",
     "spmm",
