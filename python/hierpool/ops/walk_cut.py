@@ -61,9 +61,8 @@ def _ragged(s: Tensor, graph: RaggedGraph, backend: str) -> WalkCut:
     s = s.to(accumulation_dtype(s) if graph.value is None else accumulation_dtype(s, graph.value))
     once = spmm(graph, s, backend=backend)
     twice = spmm(graph, once, backend=backend)
-    learned = (
-        graph.value is not None and graph.value.requires_grad
-    )  # and the gradients of a_ij and a_ji differ
+    # Learned weights have gradients of their own for a_ij and a_ji.
+    learned = graph.value is not None and graph.value.requires_grad
     back = once if graph.is_symmetric and not learned else spmm(graph, s, transpose=True, backend=backend)
     walks = s.new_ones(s.size(0), 1)
     for _ in range(3):

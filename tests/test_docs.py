@@ -1,0 +1,80 @@
+"""The pages of the documentation do what they say."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hierpool.nn import POOLERS, SelectOutput, get_pooler
+from tests.nn.test_poolers import F, K, forms, make_batch, scalar
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def run_snippets(page: str) -> dict[str, Any]:
+    """The names that the snippets of a page define, one after another."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert snippets
+    for snippet in snippets:
+        exec(compile(snippet, page, "exec"), names)
+    return names
+
+
+@pytest.fixture
+def map_equation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    monkeypatch.delitem(POOLERS, "map", raising=False)
+    before = dict(POOLERS)
+    names = run_snippets("add-a-pooler.md")
+    assert capsys.readouterr().out == "1.00\n"
+    yield names["MapEquationPool"]
+    POOLERS.clear()
+    POOLERS.update(before)
+
+
+def codelength(adj: Tensor, cluster: list[int]) -> float:
+    """The map equation of a walk on the edges, without the nodes' own term, from its words one by one."""
+    flow = (adj / adj.sum()).tolist()
+    nodes = range(len(cluster))
+
+    def plog(x: float) -> float:
+        return x * math.log2(x) if x > 0 else 0.0
+
+    leaving = [0.0] * K
+    entering = [0.0] * K
+    visits = [0.0] * K
+    for i in nodes:
+        for j in nodes:
+            visits[cluster[i]] += flow[i][j]
+            if cluster[i] != cluster[j]:
+                leaving[cluster[i]] += flow[i][j]
+                entering[cluster[j]] += flow[i][j]
+    modules = plog(sum(entering)) - sum(map(plog, entering)) - sum(map(plog, leaving))
+    return modules + sum(plog(v + e) for v, e in zip(visits, leaving, strict=True))
+
+
+def test_a_pooler_from_the_page(map_equation: Any) -> None:
+    assert type(get_pooler("map", in_channels=F, k=K)) is map_equation
+    batch = make_batch()
+    pool = map_equation(F, K).double()
+    outs = [pool(batch.padded, batch.adj, mask=batch.mask)]
+    outs += [pool(*args, **options) for args, options in forms(batch).values()]
+    for out in outs:
+        torch.testing.assert_close(out.loss, outs[0].loss)
+        scalar(out).backward()
+    assert all(p.grad.isfinite().all() for p in pool.parameters())
+
+
+def test_its_loss_is_the_map_equation(map_equation: Any) -> None:
+    adj = make_batch().adj[2]  # weighted and directed
+    cluster = [0, 1, 2, 0, 1, 2, 0, 0]
+    so = SelectOutput.from_clusters(torch.tensor(cluster), K)
+    loss = map_equation(F, K).double()(torch.zeros(8, F, dtype=torch.float64), adj, so=so).loss
+    assert loss["codelength"].item() == pytest.approx(codelength(adj, cluster), abs=1e-12)
