@@ -37,7 +37,7 @@ class MLP(nn.Module):
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout must be in [0, 1], got {dropout}")
         self.channels = tuple(channels)
-        self.act = _activation(act)
+        self.act = activation(act)
         self.dropout = dropout
         self.lins = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(self.channels))
 
@@ -61,7 +61,8 @@ class MLP(nn.Module):
         return f"channels={list(self.channels)}, dropout={self.dropout}"
 
 
-def _activation(act: Activation) -> Callable[[Tensor], Tensor] | None:
+def activation(act: Activation) -> Callable[[Tensor], Tensor] | None:
+    """The function that an argument ``act`` means."""
     if act is None or callable(act):
         return act
     found = getattr(F, act.lower(), None) or getattr(torch, act.lower(), None)
