@@ -1,5 +1,7 @@
-// Rows of dense adjacency matrices in the accumulation type.
+// Rows of dense adjacency matrices in the accumulation type, and their gradient.
 #pragma once
+
+#include <cstring>
 
 #include "cpu/pool_batch.h"
 
@@ -55,6 +57,48 @@ class DenseRows {
   const PoolProblem<T>& problem_;
   const PoolBatch& batch_;
   const RowKernels<T>& kernels_;
+};
+
+// The gradient of a dense A [B, N, N] of one edge type, contiguous and of its dtype; or none.
+template <typename T>
+class DenseGradient {
+ public:
+  DenseGradient(const DenseAdjacency& adjacency, const PoolProblem<T>& problem, void* data)
+      : type_(adjacency.type), problem_(problem), data_(data) {}
+
+  bool wanted() const { return data_ != nullptr; }
+
+  // `count` entries of row i, from column j on, both among the valid nodes; `buffer` holds as many elements.
+  void store(int64_t b, int64_t i, int64_t j, const T* values, int64_t count, T* buffer) const {
+    const Graph& g = problem_.graphs.graph(b);
+    if (g.rows == nullptr) return problem_.kernels.store(entry(b, i, j), type_, values, count);
+    problem_.kernels.store(buffer, type_, values, count);
+    const int64_t bytes = element_bytes(type_);
+    const char* stored = reinterpret_cast<const char*>(buffer);
+    for (int64_t c = 0; c < count; ++c)
+      std::memcpy(entry(b, g.row(i), g.row(j + c)), stored + c * bytes, static_cast<size_t>(bytes));
+  }
+
+  // Zero where a node is not valid.
+  void clear_padding(int64_t b) const {
+    if (!wanted()) return;
+    const Graph& g = problem_.graphs.graph(b);
+    const int64_t N = problem_.batch.N, bytes = element_bytes(type_);
+    problem_.for_padding(g, [&](int64_t first, int64_t last) {
+      std::memset(entry(b, first, 0), 0, static_cast<size_t>((last - first) * N * bytes));
+      for (int64_t i = 0; i < g.n; ++i)
+        std::memset(entry(b, g.row(i), first), 0, static_cast<size_t>((last - first) * bytes));
+    });
+  }
+
+ private:
+  char* entry(int64_t b, int64_t row, int64_t column) const {
+    return at(data_, type_, (b * problem_.batch.N + row) * problem_.batch.N + column);
+  }
+
+  DType type_;
+  const PoolProblem<T>& problem_;
+  void* data_;
 };
 
 }  // namespace hierpool::cpu

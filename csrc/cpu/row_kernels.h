@@ -7,6 +7,13 @@
 #include "cpu/isa.h"
 #include "hierpool/runtime.h"
 
+// Without this g++ keeps arrays of vectors in memory instead of registers.
+#if defined(__GNUC__) && !defined(__clang__)
+#define HIERPOOL_UNROLL _Pragma("GCC unroll 16")
+#else
+#define HIERPOOL_UNROLL
+#endif
+
 namespace hierpool::cpu {
 
 template <typename T>
@@ -20,6 +27,11 @@ template <typename T>
 struct AssignmentSums {
   T trace;   // <s, m>
   T square;  // <s, s>
+};
+
+struct VariationSum {
+  double sum;
+  int64_t entries;
 };
 
 // Consecutive rows of a sparse matrix; I is int32_t or int64_t.
@@ -83,6 +95,25 @@ struct RowKernels {
                     const SparseRows<T, int32_t>& a);
   void (*sampled64)(T* out, int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld,
                     const SparseRows<T, int64_t>& a);
+  // out[e] = scale |left[i] - rows[col[e]]|_1 over the entries e of row i; out is indexed as col is.
+  void (*distances32)(T* out, int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld, T scale,
+                      const SparseRows<T, int32_t>& a);
+  void (*distances64)(T* out, int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld, T scale,
+                      const SparseRows<T, int64_t>& a);
+  // out[j] = scale sum_k |x[k] - columns[k, j]| for j below `count` and k below n; rows of columns are ld apart.
+  void (*distances_to_columns)(T* out, int64_t count, int64_t n, const T* x, const T* columns, int64_t ld,
+                               T scale);
+  // The sum of value[e] |left[i] - rows[col[e]]|_1 over the entries e of all rows i that are not 0, and their number.
+  VariationSum (*variation32)(int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld,
+                              const SparseRows<T, int32_t>& a);
+  VariationSum (*variation64)(int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld,
+                              const SparseRows<T, int64_t>& a);
+  // out[i] = scale sum_e value[e] sign(left[i] - rows[col[e]]) over the entries of row i, all of n elements; with
+  // `accumulate` of out[i] plus that sum.
+  void (*signs32)(T* out, int64_t ld_out, int64_t n, const T* left, int64_t ld_left, const T* rows,
+                  int64_t ld, T scale, bool accumulate, const SparseRows<T, int32_t>& a);
+  void (*signs64)(T* out, int64_t ld_out, int64_t n, const T* left, int64_t ld_left, const T* rows,
+                  int64_t ld, T scale, bool accumulate, const SparseRows<T, int64_t>& a);
   // C[m, n] (+)= A B with A(i, p) = a[i * a_row + p * a_col] and row-major B[k, ldb], C[m, ldc].
   void (*gemm)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
                int64_t ldb, T* c, int64_t ldc, bool accumulate);

@@ -3,6 +3,7 @@
 
 namespace hierpool::cpu::avx2 {
 #include "cpu/bce_rows_impl.h"
+#include "cpu/difference_rows_impl.h"
 #include "cpu/row_kernels_impl.h"
 #include "cpu/vec_math.h"
 }  // namespace hierpool::cpu::avx2

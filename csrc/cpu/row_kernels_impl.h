@@ -1,13 +1,6 @@
 // The loops of row_kernels.h, written once over Vec. Included inside the namespace of one instruction set, after
 // its Vec; templates of the standard library stay out, as the linker would share one set's copy with all others.
 
-// Without this g++ keeps arrays of vectors in memory instead of registers.
-#if defined(__GNUC__) && !defined(__clang__)
-#define HIERPOOL_UNROLL _Pragma("GCC unroll 16")
-#else
-#define HIERPOOL_UNROLL
-#endif
-
 template <typename T>
 struct Rows {
   using V = Vec<T>;
@@ -472,6 +465,13 @@ struct Rows {
                                         spmm<int64_t>,
                                         sampled<int32_t>,
                                         sampled<int64_t>,
+                                        DifferenceRows<T>::template distances<int32_t>,
+                                        DifferenceRows<T>::template distances<int64_t>,
+                                        DifferenceRows<T>::distances_to_columns,
+                                        DifferenceRows<T>::template variation<int32_t>,
+                                        DifferenceRows<T>::template variation<int64_t>,
+                                        DifferenceRows<T>::template signs<int32_t>,
+                                        DifferenceRows<T>::template signs<int64_t>,
                                         gemm};
 };
 

@@ -4,5 +4,6 @@
 namespace hierpool::cpu::scalar {
 
 #include "cpu/bce_rows_impl.h"
+#include "cpu/difference_rows_impl.h"
 #include "cpu/row_kernels_impl.h"
 }  // namespace hierpool::cpu::scalar

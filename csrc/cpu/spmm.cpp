@@ -21,35 +21,16 @@ void spmm(const Spmm& product, const DenseRows& x, T* out, const Runtime& runtim
   });
 }
 
-// Some rows, or some of the entries of one.
-struct Part {
-  int64_t row, last_row;
-  int64_t entry, last_entry;
-};
-
-template <typename T>
-std::vector<Part> parts_of(const CsrProduct<T>& a, int64_t rows) {
-  std::vector<Part> parts;
-  const std::vector<int64_t> bounds = a.cut(0, rows, kMaxRows);
-  for (size_t i = 0; i + 1 < bounds.size(); ++i) {
-    const int64_t first = a.row_begin(bounds[i]), last = a.row_begin(bounds[i + 1]);
-    const int64_t step = a.is_hub(bounds[i]) ? kTaskEntries : last - first;
-    for (int64_t e = first; e < last; e += step) {
-      parts.push_back({bounds[i], bounds[i + 1], e, std::min(last, e + step)});
-    }
-  }
-  return parts;
-}
-
 template <typename T>
 void sampled_product(const Spmm& product, const DenseRows& left, const DenseRows& right, T* out,
                      const Runtime& runtime) {
   const CsrProduct<T> a(product.a, row_kernels<T>(isa_in_force()));
   const auto* l = static_cast<const T*>(left.data);
   const auto* r = static_cast<const T*>(right.data);
-  const std::vector<Part> parts = parts_of(a, product.a.rows);
+  std::vector<typename CsrProduct<T>::Part> parts;
+  a.add_parts(parts, 0, product.a.rows, kMaxRows);
   run_tasks(runtime, static_cast<int64_t>(parts.size()), [&](int64_t task, int64_t) {
-    const Part& part = parts[static_cast<size_t>(task)];
+    const auto& part = parts[static_cast<size_t>(task)];
     const T* first = l + part.row * left.stride;
     if (a.is_hub(part.row)) {
       a.sampled_part(out, product.n, first, r, right.stride, part.entry, part.last_entry);

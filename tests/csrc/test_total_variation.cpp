@@ -1,0 +1,253 @@
+// The total variation over edges and its gradients against plain loops, dense and sparse, on every instruction set.
+#include <cmath>
+#include <cstdlib>
+#include <limits>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cpu/isa.h"
+#include "expect.h"
+#include "hierpool/total_variation.h"
+
+using namespace hierpool;
+
+namespace {
+
+Runtime threads(int64_t count) {
+  return {[](int64_t n, Runtime::Body body, void* context) {
+            std::vector<std::thread> workers;
+            for (int64_t i = 0; i < n; ++i) workers.emplace_back(body, i, i + 1, context);
+            for (std::thread& worker : workers) worker.join();
+          },
+          count, nullptr, nullptr};
+}
+
+// A reproducible number in (-1, 1).
+double noise(uint64_t& state) {
+  state = state * 6364136223846793005u + 1442695040888963407u;
+  return static_cast<double>(static_cast<int64_t>(state >> 11)) / 4503599627370496.0 - 1.0;
+}
+
+// Valid nodes of all graphs and their entries, in the order of their rows.
+template <typename T>
+struct Problem {
+  int64_t B, N, K;
+  std::vector<uint8_t> mask;
+  std::vector<T> s, a, scale;
+
+  Problem(int64_t B, int64_t N, int64_t K, double density, bool holes) : B(B), N(N), K(K) {
+    uint64_t state = static_cast<uint64_t>(N + K);
+    for (int64_t i = 0; i < B * N; ++i) mask.push_back(!holes || noise(state) > -0.4);
+    const T nan = std::numeric_limits<T>::quiet_NaN();
+    for (int64_t i = 0; i < B * N; ++i) {
+      for (int64_t k = 0; k < K; ++k) {
+        const T element = static_cast<T>(std::round(4 * noise(state)));
+        s.push_back(mask[static_cast<size_t>(i)] ? element : nan);
+      }
+    }
+    for (int64_t i = 0; i < B * N * N; ++i) {
+      const int64_t b = i / (N * N), row = i / N % N, column = i % N;
+      const T value = noise(state) < 2 * density - 1 ? static_cast<T>(noise(state)) : T(0);
+      a.push_back(valid(b, row) && valid(b, column) ? value : nan);
+    }
+    for (int64_t b = 0; b < B; ++b) scale.push_back(static_cast<T>(noise(state)));
+  }
+
+  bool valid(int64_t b, int64_t i) const { return mask[static_cast<size_t>(b * N + i)] != 0; }
+  double row(int64_t b, int64_t i, int64_t k) const {
+    return static_cast<double>(s[static_cast<size_t>((b * N + i) * K + k)]);
+  }
+  double entry(int64_t b, int64_t i, int64_t j) const {
+    return static_cast<double>(a[static_cast<size_t>((b * N + i) * N + j)]);
+  }
+  double distance(int64_t b, int64_t i, int64_t j) const {
+    double sum = 0;
+    for (int64_t k = 0; k < K; ++k) sum += std::abs(row(b, i, k) - row(b, j, k));
+    return sum;
+  }
+  DenseVariation args() const {
+    DenseVariation out{};
+    out.batch.B = B, out.batch.N = N, out.batch.K = K, out.batch.R = 1;
+    out.batch.wide = sizeof(T) == 8;
+    out.batch.s_type = out.batch.x_type = type();
+    out.batch.mask = mask.data();
+    out.s = s.data(), out.s_stride_b = N * K, out.s_stride_n = K;
+    return out;
+  }
+  static DType type() { return sizeof(T) == 8 ? DType::f64 : DType::f32; }
+};
+
+template <typename T>
+struct Results {
+  std::vector<T> variation, entries, ds, da;
+  bool operator==(const Results&) const = default;
+};
+
+template <typename T>
+void expect_close(T got, double expected, double scale) {
+  const double tolerance = sizeof(T) == 8 ? 1e-14 : 2e-6;
+  EXPECT(std::abs(static_cast<double>(got) - expected) <= tolerance * (1 + scale));
+}
+
+template <typename T>
+void check(const Problem<T>& p, const Results<T>& r) {
+  for (int64_t b = 0; b < p.B; ++b) {
+    double sum = 0, majorant = 0;
+    int64_t count = 0;
+    const double scale = static_cast<double>(p.scale[static_cast<size_t>(b)]);
+    for (int64_t i = 0; i < p.N; ++i) {
+      std::vector<double> ds(static_cast<size_t>(p.K));
+      for (int64_t j = 0; j < p.N; ++j) {
+        const double da = static_cast<double>(r.da[static_cast<size_t>((b * p.N + i) * p.N + j)]);
+        if (!p.valid(b, i) || !p.valid(b, j)) {
+          EXPECT(da == 0);
+          continue;
+        }
+        const double distance = p.distance(b, i, j), value = p.entry(b, i, j);
+        expect_close(static_cast<T>(da), scale * distance, distance);
+        sum += value * distance, majorant += std::abs(value) * distance, count += value != 0;
+        for (int64_t k = 0; k < p.K; ++k) {
+          const double d = p.row(b, i, k) - p.row(b, j, k);
+          ds[static_cast<size_t>(k)] += scale * (value + p.entry(b, j, i)) * ((d > 0) - (d < 0));
+        }
+      }
+      for (int64_t k = 0; k < p.K; ++k)
+        expect_close(r.ds[static_cast<size_t>((b * p.N + i) * p.K + k)], ds[static_cast<size_t>(k)], 8);
+    }
+    expect_close(r.variation[static_cast<size_t>(b)], sum, majorant);
+    EXPECT(r.entries[static_cast<size_t>(b)] == static_cast<T>(count));
+  }
+}
+
+template <typename T>
+Results<T> dense(const Problem<T>& p, const Runtime& runtime) {
+  Results<T> r{std::vector<T>(p.scale.size()), std::vector<T>(p.scale.size()),
+               std::vector<T>(p.s.size(), T(7)), std::vector<T>(p.a.size(), T(7))};
+  const DenseVariation args = p.args();
+  const DenseAdjacency adjacency{p.type(), p.a.data(), p.N * p.N, 0, p.N};
+  cpu::total_variation(args, adjacency, r.variation.data(), r.entries.data(), runtime);
+  cpu::total_variation_backward(args, adjacency, p.scale.data(), r.ds.data(), r.da.data(), runtime);
+  return r;
+}
+
+// The valid nodes alone, as one matrix and its transpose; results are laid out as the dense ones.
+template <typename T, typename I>
+Results<T> sparse(const Problem<T>& p, const Runtime& runtime) {
+  Results<T> r{
+      std::vector<T>(p.scale.size()), std::vector<T>(p.scale.size()), std::vector<T>(p.s.size()), {}};
+  std::vector<int64_t> ptr{0}, node;  // of every row, its place among the padded ones
+  std::vector<T> x, value, value_t;
+  std::vector<I> rowptr{0}, rowptr_t{0}, col, col_t;
+  for (int64_t i = 0; i < p.B * p.N; ++i) {
+    if (p.valid(i / p.N, i % p.N)) {
+      node.push_back(i);
+      for (int64_t k = 0; k < p.K; ++k) x.push_back(p.s[static_cast<size_t>(i * p.K + k)]);
+    }
+    if ((i + 1) % p.N == 0) ptr.push_back(static_cast<int64_t>(node.size()));
+  }
+  std::vector<int64_t> place;  // of every entry, among those of the dense matrix
+  const auto rows = static_cast<int64_t>(node.size());
+  for (size_t b = 0; b + 1 < ptr.size(); ++b) {
+    for (int64_t i = ptr[b]; i < ptr[b + 1]; ++i) {
+      for (int64_t j = ptr[b]; j < ptr[b + 1]; ++j) {
+        const int64_t ni = node[static_cast<size_t>(i)], nj = node[static_cast<size_t>(j)];
+        const int64_t at = ni * p.N + nj % p.N, mirror = nj * p.N + ni % p.N;
+        if (p.a[static_cast<size_t>(at)] != 0) {
+          col.push_back(static_cast<I>(j)), value.push_back(p.a[static_cast<size_t>(at)]),
+              place.push_back(at);
+        }
+        if (p.a[static_cast<size_t>(mirror)] != 0) {
+          col_t.push_back(static_cast<I>(j)), value_t.push_back(p.a[static_cast<size_t>(mirror)]);
+        }
+      }
+      rowptr.push_back(static_cast<I>(col.size())), rowptr_t.push_back(static_cast<I>(col_t.size()));
+    }
+  }
+  const bool wide_index = sizeof(I) == 8;
+  const SparseVariation args{{rows, wide_index, rowptr.data(), col.data(), value.data()},
+                             sizeof(T) == 8,
+                             x.data(),
+                             p.K,
+                             p.K,
+                             p.B,
+                             ptr.data()};
+  const Csr transposed{rows, wide_index, rowptr_t.data(), col_t.data(), value_t.data()};
+  cpu::total_variation(args, r.variation.data(), r.entries.data(), runtime);
+  std::vector<T> ds(x.size()), da(value.size());
+  cpu::signed_sums(args, transposed, p.scale.data(), ds.data(), runtime);
+  cpu::edge_distances(args, p.scale.data(), da.data(), runtime);
+  for (int64_t i = 0; i < rows; ++i) {
+    for (int64_t k = 0; k < p.K; ++k)
+      r.ds[static_cast<size_t>(node[static_cast<size_t>(i)] * p.K + k)] =
+          ds[static_cast<size_t>(i * p.K + k)];
+  }
+  r.da = dense(p, runtime).da;
+  for (size_t e = 0; e < da.size(); ++e) {
+    const auto at = static_cast<size_t>(place[e]);
+    expect_close(da[e], static_cast<double>(r.da[at]), std::abs(static_cast<double>(r.da[at])));
+    r.da[at] = da[e];
+  }
+  return r;
+}
+
+template <typename T>
+void test(int64_t B, int64_t N, int64_t K, double density, bool holes) {
+  const Problem<T> p(B, N, K, density, holes);
+  const Results<T> one = dense(p, threads(1)), other = sparse<T, int32_t>(p, threads(1));
+  check(p, one);
+  check(p, other);
+  EXPECT(dense(p, threads(3)) == one);
+  EXPECT((sparse<T, int64_t>(p, threads(3)) == other));
+}
+
+// A node that is joined to all others, whose row is cut and shared, in both directions.
+template <typename T>
+void test_hub() {
+  constexpr int64_t leaves = 70000, K = 3;
+  std::vector<int32_t> rowptr{0}, col;
+  for (int32_t j = 1; j <= leaves; ++j) col.push_back(j);
+  rowptr.push_back(leaves);
+  for (int64_t i = 0; i < leaves; ++i) col.push_back(0), rowptr.push_back(static_cast<int32_t>(col.size()));
+  std::vector<T> x(static_cast<size_t>(K * (leaves + 1)));
+  for (int64_t i = 1; i <= leaves; ++i) x[static_cast<size_t>(i * K)] = i % 2 ? T(1) : T(-2);
+  const int64_t ptr[] = {0, leaves + 1};
+  const Csr a{leaves + 1, false, rowptr.data(), col.data(), nullptr};
+  const SparseVariation args{a, sizeof(T) == 8, x.data(), K, K, 1, ptr};
+  for (int64_t count : {1, 3}) {
+    T variation = 0, entries = 0;
+    const T scale = T(0.5);
+    cpu::total_variation(args, &variation, &entries, threads(count));
+    EXPECT(variation == T(3 * leaves) && entries == T(2 * leaves));
+    std::vector<T> distances(col.size()), ds(x.size(), T(7));
+    cpu::edge_distances(args, &scale, distances.data(), threads(count));
+    for (size_t e = 0; e < col.size(); ++e) EXPECT(distances[e] == (e % leaves % 2 ? T(1) : T(0.5)));
+    for (const Csr& also : {a, Csr{}}) {
+      const T times = also.rowptr ? T(1) : T(0.5);
+      cpu::signed_sums(args, also, &scale, ds.data(), threads(count));
+      EXPECT(ds[0] == 0 && ds[1] == 0);
+      for (int64_t i = 1; i <= leaves; ++i) {
+        EXPECT(ds[static_cast<size_t>(i * K)] == (i % 2 ? times : -times));
+        EXPECT(ds[static_cast<size_t>(i * K + 1)] == 0);
+      }
+    }
+  }
+}
+
+}  // namespace
+
+int main() {
+  for (cpu::Isa isa : cpu::supported_isas()) {
+    setenv("HIERPOOL_CPU_ISA", std::string(cpu::isa_name(isa)).c_str(), 1);
+    for (bool holes : {false, true}) {
+      test<float>(3, 9, 4, 0.4, holes);
+      test<double>(2, 65, 17, 0.1, holes);
+      test<float>(1, 150, 5, 0.3, holes);
+      test<float>(2, 1, 1, 1.0, holes);
+    }
+    test<double>(0, 4, 2, 0.5, false);
+    test_hub<float>();
+    test_hub<double>();
+  }
+  return 0;
+}
