@@ -238,6 +238,60 @@ def _sampled_product(p: Launch) -> Cost:
     return Cost(read, size(p.out_ptr), product("ieee", entries, 1, cover(p.K, p.BK)))
 
 
+# ---- the total variation --------------------------------------------------------------------------------------------
+
+
+def _pairs(p: Launch, columns: int) -> Counter[str]:
+    """Flops of the differences of all pairs of rows of a graph: a subtraction and a sum are those of a product."""
+    return product("ieee", sum(n * n for n in p.sizes), 1, columns)
+
+
+def _pairs_read(p: Launch) -> float:
+    """Bytes of A, and of S, which stays in the cache or is read by every tile of rows."""
+    tiles = 1 if size(p.s_ptr) // len(p.sizes) <= p.l2_bytes else -(-p.N // p.BN)
+    return size(p.a_ptr) + size(p.s_ptr) * tiles
+
+
+def _dense_variation(p: Launch) -> Cost:
+    """Of a matrix without a tile of zeros."""
+    return Cost(_pairs_read(p), size(p.part_ptr), _pairs(p, cover(p.K, p.BK)))
+
+
+def _sparse_variation(p: Launch) -> Cost:
+    entries = p.col_ptr.numel()
+    read = _compressed(p, 1) + size(p.s_ptr, p.entry_ptr) + p.gathered(p.s_ptr, entries)
+    return Cost(read, size(p.part_ptr), product("ieee", entries, 1, cover(p.K, p.BK)))
+
+
+def _variation_finish(p: Launch) -> Cost:
+    return Cost(size(p.part_ptr, p.ptr), size(p.variation_ptr, p.entries_ptr))
+
+
+def _dense_signs(p: Launch) -> Cost:
+    """A is read by rows and by columns."""
+    again = p.again(size(p.a_ptr), 2 * p.grid[1]) - size(p.a_ptr)
+    return Cost(_pairs_read(p) + again, size(p.out_ptr), _pairs(p, cover(p.K, p.BK)))
+
+
+def _dense_distances(p: Launch) -> Cost:
+    return Cost(size(p.s_ptr), size(p.out_ptr), _pairs(p, cover(p.K, p.BK)))
+
+
+def _signed_sums(p: Launch) -> Cost:
+    entries, passes = p.col_ptr.numel(), -(-p.K // p.BK)
+    matrices = 1 if p.rowptr_t is None else 2
+    read = p.again(size(p.rowptr, p.col_ptr, p.value_ptr), passes)
+    read += p.again(size(p.rowptr_t, p.col_t_ptr, p.value_t_ptr), passes)
+    read += size(p.x_ptr) + p.gathered(p.x_ptr, matrices * entries)
+    return Cost(read, size(p.out_ptr), product("ieee", matrices * entries, 1, cover(p.K, p.BK)))
+
+
+def _edge_distances(p: Launch) -> Cost:
+    entries = p.col_ptr.numel()
+    read = size(p.rowptr, p.col_ptr, p.x_ptr) + p.gathered(p.x_ptr, entries)
+    return Cost(read, size(p.out_ptr), product("ieee", entries, 1, cover(p.K, p.BK)))
+
+
 COSTS: dict[str, Callable[[Launch], Cost]] = {
     "_assign_kernel": _assign,
     "_long_rows_kernel": _long_rows,
@@ -254,4 +308,11 @@ COSTS: dict[str, Callable[[Launch], Cost]] = {
     "_spmm_kernel": _spmm,
     "_dense_product_kernel": _dense_product,
     "_sampled_product_kernel": _sampled_product,
+    "_dense_variation_kernel": _dense_variation,
+    "_sparse_variation_kernel": _sparse_variation,
+    "_variation_finish_kernel": _variation_finish,
+    "_dense_signs_kernel": _dense_signs,
+    "_dense_distances_kernel": _dense_distances,
+    "_signed_sums_kernel": _signed_sums,
+    "_edge_distances_kernel": _edge_distances,
 }

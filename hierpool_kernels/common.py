@@ -47,8 +47,8 @@ def first_slot(i_b, ptr, N, STEP: tl.constexpr):
 
 
 @triton.jit
-def locate(i_slot, ptr, sizes, N, B, STEP: tl.constexpr):
-    """The graph of a slot, the first row of the slot, and the row after the graph's last."""
+def graph_of_slot(i_slot, ptr, N, B, STEP: tl.constexpr):
+    """The graph that owns a slot."""
     if ptr is not None:
         i_b = i_slot * 0
         span = i_b + B
@@ -59,6 +59,13 @@ def locate(i_slot, ptr, sizes, N, B, STEP: tl.constexpr):
             span -= half
     else:
         i_b = i_slot // tl.cdiv(N, STEP)
+    return i_b
+
+
+@triton.jit
+def locate(i_slot, ptr, sizes, N, B, STEP: tl.constexpr):
+    """The graph of a slot, the first row of the slot, and the row after the graph's last."""
+    i_b = graph_of_slot(i_slot, ptr, N, B, STEP)
     first, end = graph_rows(i_b, ptr, sizes, N)
     return i_b, (first + (i_slot - first_slot(i_b, ptr, N, STEP)) * STEP).to(tl.int32), end
 

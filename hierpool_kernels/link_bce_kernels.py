@@ -21,27 +21,9 @@ from hierpool_kernels.common import (
     store_block,
     valid_rows,
 )
-from hierpool_kernels.rows_of_a import entry_products, entry_weights
+from hierpool_kernels.rows_of_a import entry_products, entry_weights, mean_with_mirror_image
 
 NO_COLUMN = tl.constexpr(2**31 - 1)
-
-
-@triton.jit
-def _dense_weights(
-    p_a, a_row, a_col, i_n, m_n, i_j, m_j,
-    BN: tl.constexpr, BJ: tl.constexpr, SYMMETRIC: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """A tile of w, 0 outside; A alone where it is its own transpose."""
-    both = m_n[:, None] & m_j[None, :]
-    o_n = tl.arange(0, BN)[:, None]
-    o_j = tl.arange(0, BJ)[None, :]
-    w = tl.load(part(part(p_a, i_n, a_row), i_j, a_col) + o_n * a_row + o_j * a_col, mask=both, other=0).to(
-        ACC
-    )
-    if not SYMMETRIC:
-        p_turned = part(part(p_a, i_j, a_row), i_n, a_col)
-        w = 0.5 * (w + tl.load(p_turned + o_j * a_row + o_n * a_col, mask=both, other=0).to(ACC))
-    return w
 
 
 @triton.jit
@@ -168,7 +150,7 @@ def _link_bce_sums_kernel(
         o_j = i_j + tl.arange(0, BJ)
         m_j = valid_rows(o_j, end, p_mask)
         if a_ptr is not None:
-            w = _dense_weights(p_a, a_row, a_col, begin, m_n, i_j, m_j, BN, BJ, SYMMETRIC, ACC)
+            w = mean_with_mirror_image(p_a, a_row, a_col, begin, m_n, i_j, m_j, BN, BJ, SYMMETRIC, ACC)
         else:
             w, cursor, j = _sparse_entries(p_col, p_value, cursor, stop, j, i_j, BN, BJ, ACC)
         p = tl.zeros([BN, BJ], ACC)
@@ -241,7 +223,7 @@ def _link_bce_rows_bwd_kernel(
         o_j = i_j + tl.arange(0, BJ)
         m_j = valid_rows(o_j, end, p_mask)
         if a_ptr is not None:
-            w = _dense_weights(p_a, a_row, a_col, begin, m_n, i_j, m_j, BN, BJ, SYMMETRIC, ACC)
+            w = mean_with_mirror_image(p_a, a_row, a_col, begin, m_n, i_j, m_j, BN, BJ, SYMMETRIC, ACC)
         else:
             w, cursor, j = _sparse_entries(p_col, p_value, cursor, stop, j, i_j, BN, BJ, ACC)
             if not SYMMETRIC:

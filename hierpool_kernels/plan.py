@@ -309,3 +309,44 @@ def link_bce(rows: int, n: int, k: int, how: str, dense: bool, target: Target) -
         one_tile,
         max(min(wanted, cdiv(n, sums.bj)), 1),
     )
+
+
+def entry_slots(entries: int, k: int, target: Target) -> tuple[int, int, int]:
+    """Entries of a slot of a sum over entries, entries at a time, columns at a time."""
+    if _interpreted(target):
+        return 64, 64, side(k, 32)
+    return _step(entries, 16 * target.architecture.processors, 128, 4096), 32, side(k, 64)
+
+
+def signed_sums(entries: int, k: int, target: Target) -> Sparse:
+    """Of the walk over a sparse A whose rows of S are compared with the one of their own, which takes registers."""
+    walk = sparse(entries, k, target)
+    return walk if _interpreted(target) else walk._replace(ahead=max(walk.ahead // 2, 1))
+
+
+class PairTiles(NamedTuple):
+    """Of a kernel that compares all rows of two tiles: rows, other rows, columns at a time; warps."""
+
+    bn: int
+    bj: int
+    bk: int
+    warps: int
+
+    def options(self, target: Target) -> dict[str, int]:
+        """Of the launch."""
+        return {"num_warps": self.warps, **registers(self.warps, target)}
+
+
+class Variation(NamedTuple):
+    """Of the total variation over a dense A: of distances, summed over columns, and of signs, over other rows."""
+
+    sums: PairTiles
+    signs: PairTiles
+
+
+def variation(k: int, target: Target) -> Variation:
+    """All differences of a pass are in registers at once."""
+    if _interpreted(target):
+        tiles = PairTiles(32, 64, side(k, 32), 4)
+        return Variation(tiles, tiles)
+    return Variation(PairTiles(32, 32, min(power(k), 8), 4), PairTiles(16, 16, side(k, 32), 4))

@@ -1,4 +1,4 @@
-"""Rows of A times a matrix: the only place that knows whether A is dense or sparse."""
+"""Rows of A times a matrix, or the signs of differences of its rows: what knows whether A is dense or sparse."""
 
 from __future__ import annotations
 
@@ -43,6 +43,30 @@ def dense_rows(
 
 
 @triton.jit
+def mean_with_mirror_image(
+    p_a, a_row, a_col, i_n, m_n, i_j, m_j,
+    BN: tl.constexpr, BJ: tl.constexpr, SYMMETRIC: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """A tile of (A + A^T) / 2 of a dense A, 0 outside; A alone where it is its own transpose."""
+    both = m_n[:, None] & m_j[None, :]
+    o_n = tl.arange(0, BN)[:, None]
+    o_j = tl.arange(0, BJ)[None, :]
+    w = tl.load(part(part(p_a, i_n, a_row), i_j, a_col) + o_n * a_row + o_j * a_col, mask=both, other=0).to(
+        ACC
+    )
+    if not SYMMETRIC:
+        p_turned = part(part(p_a, i_j, a_row), i_n, a_col)
+        w = 0.5 * (w + tl.load(p_turned + o_j * a_row + o_n * a_col, mask=both, other=0).to(ACC))
+    return w
+
+
+@triton.jit
+def sign(d):
+    """1, 0 or -1."""
+    return tl.where(d > 0, 1.0, tl.where(d < 0, -1.0, 0.0))
+
+
+@triton.jit
 def entry_weights(value_ptr, o_e, m_e, ACC: tl.constexpr):
     """Entries of A, 0 outside; all are 1 without values."""
     if value_ptr is not None:
@@ -75,9 +99,10 @@ def entry_products(
 def sparse_rows(
     rowptr, col_ptr, value_ptr, s_ptr, s_row, carry_ptr, carry_sums_ptr, o_n, m_n, o_k, m_k, K,
     BN: tl.constexpr, BK: tl.constexpr, LONGEST: tl.constexpr, AHEAD: tl.constexpr, ACC: tl.constexpr,
+    SIGNS: tl.constexpr = False,
 ):  # fmt: skip
     """The same for a sparse A: the first ``LONGEST`` entries of each row, ``AHEAD`` neighbours in flight, and what
-    `_long_rows_kernel` summed of the others."""
+    `_long_rows_kernel` summed of the others. With SIGNS sums of A_ij sign(S_i - S_j) in place of those of A S."""
     m = tl.zeros([BN, BK], ACC)
     degree = tl.zeros([BN], ACC)
     square = tl.zeros([BN], ACC)
@@ -88,6 +113,8 @@ def sparse_rows(
         near = tl.minimum(length, LONGEST)
     else:
         near = length
+    if SIGNS:
+        own = tile(s_ptr, o_n, s_row, o_k, m_n, m_k).to(ACC)
     for i_e in range(0, tl.max(near, 0), AHEAD):
         o_ahead = i_e + tl.arange(0, AHEAD)
         m_e = o_ahead[None, :] < near[:, None]  # [BN, AHEAD]
@@ -97,7 +124,10 @@ def sparse_rows(
             j = tl.load(col_ptr + o_e, mask=m_e, other=0)
             at = j.to(tl.int64)[:, :, None] * s_row + o_k[None, None, :]
             s = tl.load(s_ptr + at, mask=m_e[:, :, None] & m_k[None, None, :], other=0)  # [BN, AHEAD, BK]
-            m += tl.sum(weight[:, :, None] * s.to(ACC), 1)
+            s = s.to(ACC)
+            if SIGNS:
+                s = sign(own[:, None, :] - s)
+            m += tl.sum(weight[:, :, None] * s, 1)
         degree += tl.sum(weight, 1)
         square += tl.sum(weight * weight, 1)
     if carry_ptr is not None:
@@ -116,9 +146,10 @@ def sparse_rows(
 @triton.jit(do_not_specialize=["N", "E"])
 def _long_rows_kernel(
     rowptr, col_ptr, value_ptr, s_ptr, s_row, carry_ptr, carry_sums_ptr, N, E, K,
-    LONGEST: tl.constexpr, BE: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr,
+    LONGEST: tl.constexpr, BE: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, SIGNS: tl.constexpr,
 ):  # fmt: skip
-    """carry_c = sum of A_ij S_j over the entries of part c of A that lie more than LONGEST entries into their row.
+    """carry_c = sum of A_ij S_j over the entries of part c of A that lie more than LONGEST entries into their row, with
+    SIGNS of A_ij sign(S_i - S_j).
 
     A [N, N] in compressed rows, S [N, K], carry [E / LONGEST, K], carry_sums [E / LONGEST, 2]: sum and sum of squares.
     A program for each LONGEST entries and BK columns. As a part is no longer than what `sparse_rows` takes of a row,
@@ -139,13 +170,18 @@ def _long_rows_kernel(
     total = tl.zeros([BK], ACC)
     degree = tl.zeros([BE], ACC)
     square = tl.zeros([BE], ACC)
+    if SIGNS:
+        own = tl.load(part(s_ptr, row, s_row) + o_k, mask=m_k, other=0).to(ACC)
     for i_e in range(begin, stop, BE):
         o_e = i_e + tl.arange(0, BE)
         m_e = o_e < stop
         j = tl.load(col_ptr + o_e, mask=m_e, other=0)
         weight = entry_weights(value_ptr, o_e, m_e, ACC)
         if s_ptr is not None:
-            total += tl.sum(weight[:, None] * tile(s_ptr, j, s_row, o_k, m_e, m_k).to(ACC), 0)
+            s = tile(s_ptr, j, s_row, o_k, m_e, m_k).to(ACC)
+            if SIGNS:
+                s = sign(own[None, :] - s)
+            total += tl.sum(weight[:, None] * s, 0)
         degree += weight
         square += weight * weight
     p_c = i_c.to(tl.int64)

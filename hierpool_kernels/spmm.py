@@ -101,8 +101,9 @@ def _sampled_product_kernel(
 
 
 def launch_long_rows(
-    rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, walk: plan.Sparse
-) -> tuple[Tensor | None, Tensor | None]:
+    rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, walk: plan.Sparse,
+    signs: bool = False,
+) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
     """What `sparse_rows` adds to rows longer than ``walk.longest``; nothing where there are not so many entries."""
     entries = col.numel()
     if entries <= walk.longest:
@@ -113,7 +114,7 @@ def launch_long_rows(
     launch(
         _long_rows_kernel, (parts, max(cdiv(k, walk.bk), 1)),
         rowptr, col, value, x, 0 if x is None else x.stride(0), carry, sums, rowptr.numel() - 1, entries, k,
-        LONGEST=walk.longest, BE=32, BK=walk.bk, ACC=language_type(acc), num_warps=4,
+        LONGEST=walk.longest, BE=32, BK=walk.bk, ACC=language_type(acc), SIGNS=signs, num_warps=4,
     )  # fmt: skip
     return carry, sums
 

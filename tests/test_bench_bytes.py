@@ -191,6 +191,7 @@ def test_every_kernel_that_is_launched_has_a_cost():
     from hierpool_kernels.soft_pool import Saved, Upstream, launch_soft_pool_bwd
     from hierpool_kernels.spmm import launch_sampled_product
     from hierpool_kernels.target import KNOWN, Target
+    from hierpool_kernels.total_variation import launch_total_variation_bwd, launch_total_variation_fwd
 
     builds = (
         workloads.dense(2, 300, 300, 7, torch.float32), workloads.dense(2, 50, 20, 7, torch.bfloat16),
@@ -209,6 +210,11 @@ def test_every_kernel_that_is_launched_has_a_cost():
                         grads, saved, step.batch.x.detach(), step.edges, step.nodes, None, False, told, True,
                         (True, True, True), step.target,
                     )  # fmt: skip
+                    of_s = (out.s, step.edges, step.nodes)
+                    if hasattr(step.edges, "a"):
+                        of_s = (out.s, step.edges._replace(a=step.edges.a[:, 0]), step.nodes)
+                    variation, _ = launch_total_variation_fwd(*of_s, step.target)
+                    launch_total_variation_bwd(variation, *of_s, (True, True), step.target)
                     if not hasattr(step.edges, "a"):
                         of = torch.empty(3000, 4, device="meta")
                         value = torch.empty(step.edges.col.numel(), device="meta")

@@ -120,6 +120,8 @@ def test_a_named_backend_raises_its_reason() -> None:
         "soft_pool_csr": lambda: hierpool.soft_pool(x[0], graph, s[0], backend="triton"),
         "spmm": lambda: hierpool.spmm(graph, x[0], backend="triton"),
         "link_bce": lambda: hierpool.link_bce(s, torch.ones(1, 3, 3), backend="triton"),
+        "total_variation": lambda: hierpool.total_variation(s, torch.ones(1, 3, 3), backend="triton"),
+        "edge_distances": lambda: hierpool.edge_distances(graph, x[0], backend="triton"),
     }
     for op, call in calls.items():
         with pytest.raises(

@@ -6,7 +6,7 @@ symmetric, gradients of all outputs. Then each option once: float16; mixed types
 no padding; several edge types; K, F and N that are not multiples of 16; A symmetric, or a transposed view; S given; a
 temperature; the outputs of DiffPool alone; strides of more than 31 bits.
 With a sparse A: some of these, with and without values, 32- and 64-bit indices, rows that may be long and rows that
-cannot. The products with a sparse A alone, and the cross-entropy link loss of both layouts.
+cannot. The products with a sparse A alone, and the cross-entropy link loss and the total variation of both layouts.
 Left out are combinations: of options with each other, and of options with all widths. Batches are small, so that a
 program has the fewest rows: their number bounds a loop and takes no registers.
 """
@@ -28,6 +28,12 @@ from hierpool_kernels.batch import Batch
 from hierpool_kernels.launch import Call, watch
 from hierpool_kernels.spmm import launch_sampled_product, launch_spmm
 from hierpool_kernels.target import KNOWN, Target
+from hierpool_kernels.total_variation import (
+    launch_edge_distances,
+    launch_signed_sums,
+    launch_total_variation_bwd,
+    launch_total_variation_fwd,
+)
 
 DTYPES = {
     "fp32": torch.float32,
@@ -46,7 +52,8 @@ class Case:
     """One use of an operator, forward and backward.
 
     Attributes:
-        op: ``"pool"``, ``"link"`` (the cross-entropy link loss) or ``"spmm"``.
+        op: ``"pool"``, ``"link"`` (the cross-entropy link loss), ``"variation"`` (the total variation, and distances at
+            the entries of a sparse A) or ``"spmm"``.
         layout: ``"dense"``, of a padded batch, or ``"csr"``, of a ragged one.
         s: type of logits, or of S, or of the matrix that A is multiplied by.
         x: type of the features.
@@ -162,6 +169,20 @@ def _link(case: Case, target: Target) -> None:
     )
 
 
+def _variation(case: Case, target: Target) -> None:
+    s, batch = case.nodes(case.s, case.k), case.batch()
+    edges: Dense | Csr
+    if case.layout == "dense":
+        edges = Dense(case.adjacency())
+    else:
+        edges = Csr(*case.csr(), *(() if case.symmetric else case.csr()))
+    variation, _ = launch_total_variation_fwd(s, edges, batch, target)
+    launch_total_variation_bwd(torch.empty_like(variation), s, edges, batch, (True, case.edges), target)
+    if isinstance(edges, Csr) and case.edges:
+        launch_edge_distances(edges.rowptr, edges.col, s, torch.float32, s.dtype, target)
+        launch_signed_sums(edges, s, torch.float32, target)
+
+
 def _spmm(case: Case, target: Target) -> None:
     edges, x = case.csr(), case.nodes(case.s, case.k)
     launch_spmm(*edges, x, torch.float32, x.dtype, target)
@@ -169,7 +190,12 @@ def _spmm(case: Case, target: Target) -> None:
         launch_sampled_product(*edges[:2], x, x, torch.float32, x.dtype, target)
 
 
-_RUN: dict[str, Callable[[Case, Target], None]] = {"pool": _pool, "link": _link, "spmm": _spmm}
+_RUN: dict[str, Callable[[Case, Target], None]] = {
+    "pool": _pool,
+    "link": _link,
+    "variation": _variation,
+    "spmm": _spmm,
+}
 
 
 def calls(case: Case, target: str) -> list[Call]:
@@ -196,6 +222,8 @@ _CSR = Case("pool", "csr", edges=True)
 _SPMM = Case("spmm", "csr", edges=True)
 _LINK = Case("link", "dense", rows="mask", edges=True)
 _LINK_CSR = Case("link", "csr", edges=True)
+_VARIATION = Case("variation", "dense", rows="mask", edges=True)
+_VARIATION_CSR = Case("variation", "csr", edges=True)
 _HALF: dict[str, Any] = {"s": "bf16", "x": "bf16", "a": "bf16"}
 
 CASES = (
@@ -240,6 +268,12 @@ CASES = (
     *_grid(_LINK_CSR, (64,), "fp32/ieee", _BF16),
     replace(_LINK_CSR, fp32="tf32", k=1500),
     replace(_LINK_CSR, a="none", k=8, index=32, symmetric=True),
+    *_grid(_VARIATION, (2, 8, 16, 20, 32, 1500), "fp32/ieee", _BF16),
+    replace(_VARIATION, s="bf16", a="uint8", k=20, n=100, rows="sizes", edges=False),
+    replace(_VARIATION, turned=True, k=16, rows="all"),
+    *_grid(_VARIATION_CSR, (8, 16, 20, 32, 33, 64, 1500), "fp32/ieee", _BF16),
+    replace(_VARIATION_CSR, a="none", k=16, index=32, entries=200, symmetric=True),
+    replace(_VARIATION_CSR, s="bf16", k=16, index=32, entries=1 << 32, edges=False),
 )
 
 

@@ -6,7 +6,7 @@ from hierpool.coarsen import heavy_edge_clusters
 from hierpool.functional import diff_pool
 from hierpool.graph import RaggedGraph
 from hierpool.integrations.pyg import dense_diff_pool
-from hierpool.ops import link_bce, soft_pool, spmm, walk_cut
+from hierpool.ops import edge_distances, link_bce, soft_pool, spmm, total_variation, walk_cut
 from hierpool.record import SoftPoolRecord
 
 __all__ = [
@@ -15,10 +15,12 @@ __all__ = [
     "__version__",
     "dense_diff_pool",
     "diff_pool",
+    "edge_distances",
     "explain",
     "heavy_edge_clusters",
     "link_bce",
     "soft_pool",
     "spmm",
+    "total_variation",
     "walk_cut",
 ]

@@ -11,7 +11,7 @@ from importlib import metadata, util
 
 import torch
 
-OPS = ("link_bce", "soft_pool_dense", "soft_pool_csr", "spmm")
+OPS = ("edge_distances", "link_bce", "soft_pool_dense", "soft_pool_csr", "spmm", "total_variation")
 MINIMUM_TRITON = (3, 5)
 MINIMUM_CAPABILITY = (8, 0)
 

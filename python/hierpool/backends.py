@@ -13,7 +13,16 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
-OPS = ("csr", "link_bce", "soft_pool_dense", "soft_pool_csr", "spmm", "unit_rows")
+OPS = (
+    "csr",
+    "edge_distances",
+    "link_bce",
+    "soft_pool_dense",
+    "soft_pool_csr",
+    "spmm",
+    "total_variation",
+    "unit_rows",
+)
 
 
 class Backend(NamedTuple):

@@ -172,6 +172,29 @@ def test_link_bce(case: Any, device: torch.device) -> None:
     torch.testing.assert_close(got.cpu().double(), expected, rtol=1e-5, atol=1e-5)
 
 
+@on_both_layouts
+def test_total_variation(case: Any, device: torch.device) -> None:
+    inputs = case.make(SEED)
+    options = {} if isinstance(inputs, Ragged) else {"mask": inputs.mask}
+    graph = inputs.graph if isinstance(inputs, Ragged) else inputs.adj
+    expected = hierpool.total_variation(inputs.s, graph, **options, backend="reference")
+    options = {name: mask.to(device) for name, mask in options.items()}
+    got = hierpool.total_variation(
+        inputs.s.to(device, f32), graph.to(device, f32), **options, backend="triton"
+    )
+    torch.testing.assert_close(got.variation.cpu().double(), expected.variation, rtol=1e-4, atol=1e-4)
+    assert torch.equal(got.entries.cpu().double(), expected.entries)
+
+
+@over(SEED, *ragged("directed-holes"))
+def test_edge_distances(case: RaggedCase, device: torch.device) -> None:
+    inputs = case.make(SEED)
+    expected = hierpool.edge_distances(inputs.graph, inputs.x, backend="reference")
+    graph = inputs.graph.to(device, f32)
+    got = hierpool.edge_distances(graph, inputs.x.to(device, f32), backend="triton")
+    torch.testing.assert_close(got.cpu().double(), expected, rtol=1e-5, atol=1e-5)
+
+
 # ---- large shapes ---------------------------------------------------------------------------------------------------
 
 

@@ -97,6 +97,23 @@ def test_slots_are_whole_tiles(target: Target) -> None:
             assert step % plan.products(k, k, "ieee", target).bn == 0
 
 
+@every_target
+@pytest.mark.parametrize("k", WIDTHS)
+def test_differences_of_a_pass_fit_into_registers(target: Target, k: int) -> None:
+    for tiles in plan.variation(k, target):
+        sizes = (tiles.bn, tiles.bj, tiles.bk, tiles.warps)
+        assert all(map(is_power, sizes))
+        if target.architecture.family != "interpreter":
+            assert tiles.bn * tiles.bj * tiles.bk <= 64 * 32 * tiles.warps
+    for entries in (0, 1000, 10**9):
+        step, be, bk = plan.entry_slots(entries, k, target)
+        assert all(map(is_power, (step, be, bk)))
+        assert step % be == 0
+        walk = plan.signed_sums(entries, k, target)
+        assert walk.ahead <= plan.sparse(entries, k, target).ahead
+        assert is_power(walk.ahead)
+
+
 def test_a_plan_depends_on_its_arguments_alone() -> None:
     calls: list[tuple[Any, ...]] = [
         (plan.dense_rows, 4, 500, 1, 64, "tf32"),

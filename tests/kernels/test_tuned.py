@@ -145,7 +145,8 @@ def plans() -> Iterator[tuple[tuple[Any, ...], Any]]:
             yield (*where, "others", k), (
                 plan.assign(k, target), plan.sparse_rows(4, 500, 5000, k, target), plan.blocks(k, target),
                 plan.products_step(4, 500, max(k, 1), 64, True, target),
-                plan.link_bce(500, 500, k, "half", True, target),
+                plan.link_bce(500, 500, k, "half", True, target), plan.variation(k, target),
+                plan.signed_sums(5000, k, target), plan.entry_slots(5000, k, target),
             )  # fmt: skip
 
 

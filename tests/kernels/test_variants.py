@@ -13,6 +13,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 import hierpool
 from hierpool_kernels.launch import Call, watch
+from tests.support import link, variation
 from tests.support.cases import Case
 from tests.support.running import check, run
 from tests.support.sparse import RaggedCase
@@ -87,6 +88,57 @@ def test_variants_are_reached(
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_variants_are_right(case: Case | RaggedCase, dtype: torch.dtype) -> None:
     check(case.make(SEED, dtype), "triton")
+
+
+# ---- the total variation --------------------------------------------------------------------------------------------
+
+# Kernel, what distinguishes its variants, and the variants.
+OF_VARIATION: list[tuple[str, tuple[Callable[[Call], Any], ...], set[tuple[Any, ...]]]] = [
+    ("_dense_variation_kernel", (argument(8), argument(9)), {(False, False), (True, False), (True, True)}),
+    ("_sparse_variation_kernel", (argument(4),), {(True,), (False,)}),
+    ("_variation_finish_kernel", (argument(3),), {(True,), (False,)}),
+    ("_dense_signs_kernel", (), {()}),
+    ("_dense_distances_kernel", (), {()}),
+    # values, long rows, the transpose, graphs of their own
+    ("_signed_sums_kernel", (argument(2), argument(3), argument(5), argument(12)),
+     {(True, False, True, True), (True, False, False, True), (True, True, True, True), (False, True, False, True),
+      (True, False, True, False), (True, True, True, False)}),
+    ("_edge_distances_kernel", (argument(4),), {(True,), (False,)}),
+    ("_long_rows_kernel", (argument(2), option("SIGNS")), {(True, True), (False, True)}),
+]  # fmt: skip
+PADDED = [Case("all", n=20), DENSE, WIDE]
+FEW = replace(DENSE, n=20, density=0.05)  # entries: no row can be long
+RAGGED = [FEW, replace(FEW, directed=False), replace(WIDE, density=0.1)]
+
+
+@pytest.fixture(scope="module")
+def calls_of_variation() -> list[Call]:
+    """The launches of the total variation of both layouts, and of distances at edges; all right."""
+    ones = link.make(replace(LONG, weights="ones"), SEED, f32)
+    s, graph = ones.ragged()
+    with watch() as seen:
+        for case in PADDED:
+            variation.check(link.make(case, SEED, f32), "triton")
+        for case in (*RAGGED, LONG):
+            inputs = link.make(case, SEED, f32)
+            variation.check_ragged(inputs, "triton")
+            rows, edges = inputs.ragged()
+            hierpool.edge_distances(edges, rows.requires_grad_(), backend="triton").sum().backward()
+        unweighted = graph.with_value(None)
+        hierpool.total_variation(s.requires_grad_(), unweighted, backend="triton").variation.sum().backward()
+    return seen
+
+
+@pytest.mark.parametrize(
+    ("kernel", "traits", "variants"), OF_VARIATION, ids=[kernel for kernel, *_ in OF_VARIATION]
+)
+def test_variants_of_the_variation_are_reached(
+    kernel: str,
+    traits: tuple[Callable[[Call], Any], ...],
+    variants: set[tuple[Any, ...]],
+    calls_of_variation: list[Call],
+) -> None:
+    test_variants_are_reached(kernel, traits, variants, calls_of_variation)
 
 
 def test_symmetric_needs_one_product() -> None:

@@ -324,19 +324,23 @@ class RaggedGraph:
         value = None if self.value is None else self.value.detach()
         if self.is_symmetric:
             return self.rowptr, self.col, value
-        if seen():
-            structure = self._transpose or torch.ops.hierpool.csr_transpose(self.rowptr, self.col)
-            return structure[0], structure[1], None if value is None else value[structure[2]]
-        if self._transpose is None:
-            self._transpose = csr.transpose(self.rowptr, self.col)
-        rowptr, col, source = self._transpose
+        rowptr, col, source = self.reversed_entries()
         if value is None:
             return rowptr, col, None
-        if self.value is not None and self.value.requires_grad:
+        if seen() or (self.value is not None and self.value.requires_grad):
             return rowptr, col, value[source]
         if self._value_t is None:
             self._value_t = value[source]
         return rowptr, col, self._value_t
+
+    def reversed_entries(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Row pointers and columns of :math:`A^T`, and the entry that each of its entries comes from; kept after the
+        first call."""
+        if self._transpose is None and seen():
+            return torch.ops.hierpool.csr_transpose(self.rowptr, self.col)
+        if self._transpose is None:
+            self._transpose = csr.transpose(self.rowptr, self.col)
+        return self._transpose
 
     def with_value(self, value: Tensor | None, *, symmetric: bool | None = None) -> RaggedGraph:
         """The same entries with other weights, for example learned ones.

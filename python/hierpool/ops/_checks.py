@@ -69,7 +69,7 @@ def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
 
 
 def check_link(s: Any, adj: Any, mask: Any, num_nodes: Any) -> None:
-    """Check types, shapes and devices of an assignment and the padded adjacency it is compared with."""
+    """Check types, shapes and devices of an assignment and a padded adjacency without edge types."""
     check_tensor("s", s, FLOATS)
     check_tensor("adj", adj, ADJ_DTYPES)
     _check_assignment(s)
@@ -127,6 +127,17 @@ def check_ragged(x: Any, graph: RaggedGraph, s: Any) -> None:
     if x.dim() != 2 or x.size(0) != n:
         raise ValueError(f"x must have shape [N, F] = [{n}, F] to match the graph, got {_shape(x)}")
     _check_devices(s, x=x)
+
+
+def check_features(graph: Any, x: Any) -> None:
+    """Check types, shape and device of a graph and features of its nodes."""
+    if not isinstance(graph, RaggedGraph):
+        raise TypeError(f"graph must be a RaggedGraph, got {type(graph).__name__}")
+    check_tensor("x", x, FLOATS)
+    if x.dim() != 2 or x.size(0) != graph.num_nodes:
+        raise ValueError(f"x must have shape [N, F] = [{graph.num_nodes}, F], got {_shape(x)}")
+    if x.device != graph.device:
+        raise ValueError(f"x must be on the device of the graph, {graph.device}, got {x.device}")
 
 
 def _check_ragged_assignment(s: Tensor, graph: RaggedGraph) -> None:

@@ -86,7 +86,9 @@ def spmm(graph: RaggedGraph, x: Tensor, *, transpose: bool = False, backend: str
         ValueError: shapes or devices disagree; the message names the argument.
         RuntimeError: a named backend cannot run here; the message says why.
     """
-    _check(graph, x, transpose)
+    _checks.check_features(graph, x)
+    if not isinstance(transpose, bool):
+        raise TypeError(f"transpose must be True or False, got {transpose!r}")
     backends.check_name(backend)
     value = graph.value
     needs_x = x.requires_grad
@@ -95,15 +97,3 @@ def spmm(graph: RaggedGraph, x: Tensor, *, transpose: bool = False, backend: str
     arrays = graph.transposed() if turned else (None, None, None)
     args = (value, graph.in_graph_order(x), graph.rowptr, graph.col, *arrays, transpose, backend)
     return graph.in_callers_order(_spmm(args, differentiable))
-
-
-def _check(graph: Any, x: Any, transpose: Any) -> None:
-    if not isinstance(graph, RaggedGraph):
-        raise TypeError(f"graph must be a RaggedGraph, got {type(graph).__name__}")
-    _checks.check_tensor("x", x, _checks.FLOATS)
-    if x.dim() != 2 or x.size(0) != graph.num_nodes:
-        raise ValueError(f"x must have shape [N, F] = [{graph.num_nodes}, F], got {tuple(x.shape)}")
-    if x.device != graph.device:
-        raise ValueError(f"x must be on the device of the graph, {graph.device}, got {x.device}")
-    if not isinstance(transpose, bool):
-        raise TypeError(f"transpose must be True or False, got {transpose!r}")

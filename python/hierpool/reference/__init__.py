@@ -9,8 +9,18 @@ from hierpool.reference.link_bce import (
 from hierpool.reference.soft_pool_csr import soft_pool_csr, soft_pool_csr_backward
 from hierpool.reference.soft_pool_dense import soft_pool_dense, soft_pool_dense_backward
 from hierpool.reference.spmm import spmm
+from hierpool.reference.total_variation import (
+    edge_distances,
+    edge_distances_backward,
+    total_variation,
+    total_variation_backward,
+    total_variation_csr,
+    total_variation_csr_backward,
+)
 
 __all__ = [
+    "edge_distances",
+    "edge_distances_backward",
     "link_bce",
     "link_bce_backward",
     "link_bce_csr",
@@ -20,4 +30,8 @@ __all__ = [
     "soft_pool_dense",
     "soft_pool_dense_backward",
     "spmm",
+    "total_variation",
+    "total_variation_backward",
+    "total_variation_csr",
+    "total_variation_csr_backward",
 ]

@@ -5,28 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from hierpool.ops.fallback.csr import transpose
-from hierpool_kernels.adjacency import Csr, Dense
-from hierpool_kernels.batch import Batch, near, numbers
+from hierpool.ops.triton._layout import layout
+from hierpool_kernels.adjacency import Csr
 from hierpool_kernels.link_bce import launch_link_bce_bwd, launch_link_bce_fwd
 from hierpool_kernels.target import target_of
-
-
-def _layout(
-    s: Tensor,
-    adj: Tensor | None,
-    rowptr: Tensor | None,
-    col: Tensor | None,
-    ptr: Tensor | None,
-    mask: Tensor | None,
-    num_nodes: Tensor | None,
-) -> tuple[Dense | Csr, Batch]:
-    """The adjacency, of numbers, and which rows are whose."""
-    if rowptr is None:
-        assert adj is not None
-        return Dense(numbers(near(adj))), Batch.padded(s.size(0), s.size(1), mask, num_nodes)
-    assert col is not None
-    assert ptr is not None
-    return Csr(rowptr, col, adj), Batch.ragged(ptr, s.size(0))
 
 
 def _with_transpose(edges: Csr) -> Csr:
@@ -48,7 +30,7 @@ def forward(
     symmetric: bool,
 ) -> Tensor:
     """The loss."""
-    edges, batch = _layout(s, adj, rowptr, col, ptr, mask, num_nodes)
+    edges, batch = layout(s, adj, rowptr, col, ptr, mask, num_nodes)
     return launch_link_bce_fwd(s, edges, batch, eps, normalize, symmetric, target_of(s.device))
 
 
@@ -67,7 +49,7 @@ def backward(
     needs: tuple[bool, bool],
 ) -> tuple[Tensor, Tensor]:
     """Gradients to ``s`` and ``adj``; of size 0 where they are not needed."""
-    edges, batch = _layout(s, adj, rowptr, col, ptr, mask, num_nodes)
+    edges, batch = layout(s, adj, rowptr, col, ptr, mask, num_nodes)
     if needs[0] and not symmetric and isinstance(edges, Csr):
         edges = _with_transpose(edges)
     return launch_link_bce_bwd(dloss, s, edges, batch, eps, normalize, symmetric, needs, target_of(s.device))
