@@ -2,6 +2,7 @@
 
 from hierpool.nn.cut_pools import DMoNPool, HOSCPool, JustBalancePool, MinCutPool
 from hierpool.nn.diff_pool import DiffPool
+from hierpool.nn.gtv_conv import GTVConv
 from hierpool.nn.masking import select_valid
 from hierpool.nn.mlp import MLP
 from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
@@ -16,6 +17,7 @@ __all__ = [
     "POOLERS",
     "DMoNPool",
     "DiffPool",
+    "GTVConv",
     "HOSCPool",
     "JustBalancePool",
     "MaskedBatchNorm",

@@ -1,0 +1,100 @@
+"""Message passing of TVGNN, which lowers the total variation of the features."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from hierpool.graph import RaggedGraph
+from hierpool.nn.masking import select_valid
+from hierpool.nn.mlp import Activation, activation
+from hierpool.ops import edge_distances, spmm
+
+
+class GTVConv(nn.Module):
+    r"""A step of gradient descent on the total variation of the features over the graph.
+
+    .. math:: Y = \sigma\big(H - \delta (D_\Gamma - \Gamma) H + b\big), \quad H = X W, \quad
+              \Gamma_{ij} = \frac{a_{ij}}{\max(|h_i - h_j|_1, \epsilon)}
+
+    with the row sums of :math:`\Gamma` in :math:`D_\Gamma`. Of a ragged graph, nothing larger than the features and one
+    number for each edge is made; a dense one takes the matrix :math:`\Gamma`.
+
+    Args:
+        in_channels: features of a node.
+        out_channels: features of the result.
+        bias: add :math:`b`.
+        delta_coeff: :math:`\delta`.
+        eps: :math:`\epsilon`, positive.
+        act: :math:`\sigma`: a name of ``torch.nn.functional`` such as ``"relu"``, a function, or ``None``.
+
+    Raises:
+        ValueError: ``eps`` that is not positive, or an unknown activation.
+
+    Source: Hansen, Bianchi, ICML 2023 (arXiv:2211.06218), equation 6.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        bias: bool = True,
+        delta_coeff: float = 1.0,
+        eps: float = 1e-3,
+        act: Activation = "relu",
+    ) -> None:
+        super().__init__()
+        if not eps > 0:
+            raise ValueError(f"eps must be positive, got {eps}")
+        self.weight = nn.Parameter(torch.empty(in_channels, out_channels))
+        self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
+        self.delta_coeff = delta_coeff
+        self.eps = eps
+        self.act: Callable[[Tensor], Tensor] | None = activation(act)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        nn.init.kaiming_normal_(self.weight)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None = None) -> Tensor:
+        """Pass messages from neighbours.
+
+        Args:
+            x: node features ``[B, N, F]``, or ``[N, F]`` with a ragged graph.
+            adj: ``[B, N, N]``, or a ragged graph; row i holds the weights with which node i hears the others.
+            mask: valid nodes ``[B, N]``. Padding is not read, and padded rows of the result are 0.
+
+        Returns:
+            ``[B, N, out_channels]``, or ``[N, out_channels]``.
+
+        Raises:
+            ValueError: shapes that disagree, or a mask beside a ragged graph.
+        """
+        x, adj, valid = select_valid(x, adj, mask)
+        h = x @ self.weight
+        y = h - self.delta_coeff * (
+            self._ragged(h, adj) if isinstance(adj, RaggedGraph) else self._dense(h, adj)
+        )
+        y = y if self.bias is None else y + self.bias
+        y = y if self.act is None else self.act(y)
+        return y if valid is None else torch.where(valid[..., None], y, 0)
+
+    def _ragged(self, h: Tensor, graph: RaggedGraph) -> Tensor:
+        r""":math:`(D - \Gamma) H`; loops, whose part is 0, would only lose digits."""
+        distance = edge_distances(graph, h).clamp(min=self.eps).to(h.dtype)
+        gamma = distance.reciprocal() if graph.value is None else graph.value / distance
+        gamma = torch.where(graph.row == graph.col, 0, gamma)
+        weighted_graph = graph.with_value(gamma, symmetric=graph.is_symmetric)
+        return weighted_graph.degree[:, None] * h - spmm(weighted_graph, h)
+
+    def _dense(self, h: Tensor, adj: Tensor) -> Tensor:
+        wide = h.float() if h.dtype in (torch.bfloat16, torch.float16) else h
+        gamma = adj / torch.cdist(wide, wide, p=1).clamp(min=self.eps).to(h.dtype)
+        loops = torch.eye(h.size(1), dtype=torch.bool, device=h.device)
+        gamma = gamma.masked_fill(loops, 0)
+        return gamma.sum(-1, keepdim=True) * h - gamma @ h
