@@ -350,3 +350,50 @@ def variation(k: int, target: Target) -> Variation:
         tiles = PairTiles(32, 64, side(k, 32), 4)
         return Variation(tiles, tiles)
     return Variation(PairTiles(32, 32, min(power(k), 8), 4), PairTiles(16, 16, side(k, 32), 4))
+
+
+class Quantiles(NamedTuple):
+    """Of the quantiles of columns: rows and columns of a tile of S, and how many rows a slot has.
+
+    ``step`` is 0 where a program has all rows of a graph, with ``one_tile`` no more than those of a tile. Else sums
+    over slots are taken ``bs`` slots and ``bc`` columns at a time.
+    """
+
+    bn: int
+    bk: int
+    step: int
+    one_tile: bool
+    bs: int
+    bc: int
+    warps: int
+
+
+def asymmetric_norm(b: int, n: int, k: int, ragged: bool, target: Target) -> Quantiles:
+    """Of ``b`` graphs with ``n`` rows, or all of them together if ``ragged``.
+
+    The size of a graph of a ragged batch is known to the device alone: their mean decides, and a program that meets a
+    graph larger than its tile reads the rest of it again for every bit.
+    """
+    rows = cdiv(n, max(b, 1)) if ragged else n
+    interpreted = _interpreted(target)
+    # Rows that are not aligned are read one by one, which takes registers.
+    bk = min(power(k), 32 if interpreted else 8 if ragged and k % _SMALLEST else 16)
+    largest = 64 if interpreted else 512 if ragged else 1024
+    if rows <= largest // 2 or n <= largest:
+        # Of a ragged batch, graphs of up to twice the mean fit.
+        bn = min(power(2 * rows if ragged else rows), power(n), largest)
+        # A program that may read rows again has registers for half as many.
+        return Quantiles(bn, bk, 0, n <= bn, 0, 0, min(max(bn * bk // (512 if ragged else 1024), 4), 16))
+    if interpreted:
+        return Quantiles(32, bk, 64, False, 16, 16, 4)
+    bn = (2048 if k % _SMALLEST == 0 else 1024) // bk
+    programs = max(4 * target.architecture.processors // cdiv(k, bk), 1)
+    # A counter has 8 bits, of which a tile takes 1.
+    step = _step(n if ragged else b * n, programs, bn, min(power(n), 128 * bn))
+    return Quantiles(bn, bk, step, False, 32, min(power(k), 4), 4)
+
+
+def asymmetric_norm_backward(k: int, target: Target) -> tuple[int, int]:
+    """Rows and columns of a tile of the gradient."""
+    bk = min(power(k), 64)
+    return (32 if _interpreted(target) else 2048 // bk), bk

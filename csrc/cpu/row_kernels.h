@@ -78,6 +78,14 @@ struct RowKernels {
   void (*bce_gradient)(T* dst, const T* p, const T* w, int64_t n, T eps, T scale);
   // dst = scale (log(1 - q + eps) - log(q + eps)), its derivative with respect to w; dst may be p
   void (*bce_log_odds)(T* dst, const T* p, int64_t n, T eps, T scale);
+  // Of `count` rows of n elements, by columns, asym(t) = rho t where t >= 0, else -t, of t = s - q: norm is the sum of
+  // asym, slopes that of its derivative, and row the number of the first row where t = 0, counted from `first`, if it
+  // was negative and there is one.
+  void (*asymmetric_sums)(T* norm, T* slopes, int64_t* row, const T* s, int64_t ld, int64_t first,
+                          int64_t count, const T* q, int64_t n, T rho);
+  // dst = scale times the derivative
+  void (*asymmetric_gradient)(T* dst, int64_t ld_dst, const T* s, int64_t ld, int64_t count, const T* q,
+                              int64_t n, T scale, T rho);
   // Number of non-zeros, sum and sum of squares.
   RowStats<T> (*stats)(const T* row, int64_t n);
   // Indices and values of the non-zeros, in order; both buffers hold n + 16 elements. Returns their number.

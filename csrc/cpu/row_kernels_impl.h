@@ -458,6 +458,8 @@ struct Rows {
                                         BceRows<T>::bce,
                                         BceRows<T>::bce_gradient,
                                         BceRows<T>::bce_log_odds,
+                                        AsymmetricRows<T>::asymmetric_sums,
+                                        AsymmetricRows<T>::asymmetric_gradient,
                                         stats,
                                         nonzeros,
                                         gather,

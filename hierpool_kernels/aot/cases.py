@@ -7,6 +7,7 @@ no padding; several edge types; K, F and N that are not multiples of 16; A symme
 temperature; the outputs of DiffPool alone; strides of more than 31 bits.
 With a sparse A: some of these, with and without values, 32- and 64-bit indices, rows that may be long and rows that
 cannot. The products with a sparse A alone, and the cross-entropy link loss and the total variation of both layouts.
+The balance term of graphs of each size of a tile, of graphs beyond the widest, and of both layouts.
 Left out are combinations: of options with each other, and of options with all widths. Batches are small, so that a
 program has the fewest rows: their number bounds a loop and takes no registers.
 """
@@ -24,6 +25,7 @@ from torch import Tensor
 from hierpool_kernels import link_bce
 from hierpool_kernels import soft_pool as pool
 from hierpool_kernels.adjacency import Csr, Dense
+from hierpool_kernels.asymmetric_norm import launch_asymmetric_norm_bwd, launch_asymmetric_norm_fwd
 from hierpool_kernels.batch import Batch
 from hierpool_kernels.launch import Call, watch
 from hierpool_kernels.spmm import launch_sampled_product, launch_spmm
@@ -53,7 +55,7 @@ class Case:
 
     Attributes:
         op: ``"pool"``, ``"link"`` (the cross-entropy link loss), ``"variation"`` (the total variation, and distances at
-            the entries of a sparse A) or ``"spmm"``.
+            the entries of a sparse A), ``"norm"`` (the balance term) or ``"spmm"``.
         layout: ``"dense"``, of a padded batch, or ``"csr"``, of a ragged one.
         s: type of logits, or of S, or of the matrix that A is multiplied by.
         x: type of the features.
@@ -190,10 +192,17 @@ def _spmm(case: Case, target: Target) -> None:
         launch_sampled_product(*edges[:2], x, x, torch.float32, x.dtype, target)
 
 
+def _norm(case: Case, target: Target) -> None:
+    s, batch = case.nodes(case.s, case.k), case.batch()
+    norm, *saved = launch_asymmetric_norm_fwd(s, batch, target)
+    launch_asymmetric_norm_bwd(norm, s, *saved, batch, target)
+
+
 _RUN: dict[str, Callable[[Case, Target], None]] = {
     "pool": _pool,
     "link": _link,
     "variation": _variation,
+    "norm": _norm,
     "spmm": _spmm,
 }
 
@@ -224,6 +233,8 @@ _LINK = Case("link", "dense", rows="mask", edges=True)
 _LINK_CSR = Case("link", "csr", edges=True)
 _VARIATION = Case("variation", "dense", rows="mask", edges=True)
 _VARIATION_CSR = Case("variation", "csr", edges=True)
+_NORM = Case("norm", "dense", rows="mask", k=16)
+_NORM_CSR = Case("norm", "csr", k=16)
 _HALF: dict[str, Any] = {"s": "bf16", "x": "bf16", "a": "bf16"}
 
 CASES = (
@@ -274,6 +285,14 @@ CASES = (
     *_grid(_VARIATION_CSR, (8, 16, 20, 32, 33, 64, 1500), "fp32/ieee", _BF16),
     replace(_VARIATION_CSR, a="none", k=16, index=32, entries=200, symmetric=True),
     replace(_VARIATION_CSR, s="bf16", k=16, index=32, entries=1 << 32, edges=False),
+    *(replace(_NORM, n=n, s=s) for n, s in product((16, 64, 256, 1024, 4096), ("fp32", "bf16"))),
+    *(replace(_NORM, n=n, k=k) for n, k in product((256, 1024, 4096), (1, 5, 8, 20, 1500))),
+    replace(_NORM, s="fp16", n=1024, rows="sizes"),
+    replace(_NORM, s="fp16", n=1 << 20, b=1, rows="all"),
+    replace(_NORM_CSR, n=512),
+    *(replace(_NORM_CSR, n=n, b=100, s=s) for n, s in product((2000, 20_000, 200_000), ("fp32", "bf16"))),
+    *(replace(_NORM_CSR, n=n, b=100, k=k) for n, k in product((20_000, 50_000, 200_000), (1, 5, 20))),
+    replace(_NORM_CSR, n=1 << 20, b=1),
 )
 
 

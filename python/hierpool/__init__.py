@@ -6,13 +6,22 @@ from hierpool.coarsen import heavy_edge_clusters
 from hierpool.functional import diff_pool
 from hierpool.graph import RaggedGraph
 from hierpool.integrations.pyg import dense_diff_pool
-from hierpool.ops import edge_distances, link_bce, soft_pool, spmm, total_variation, walk_cut
+from hierpool.ops import (
+    asymmetric_norm,
+    edge_distances,
+    link_bce,
+    soft_pool,
+    spmm,
+    total_variation,
+    walk_cut,
+)
 from hierpool.record import SoftPoolRecord
 
 __all__ = [
     "RaggedGraph",
     "SoftPoolRecord",
     "__version__",
+    "asymmetric_norm",
     "dense_diff_pool",
     "diff_pool",
     "edge_distances",

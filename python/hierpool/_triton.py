@@ -11,7 +11,15 @@ from importlib import metadata, util
 
 import torch
 
-OPS = ("edge_distances", "link_bce", "soft_pool_dense", "soft_pool_csr", "spmm", "total_variation")
+OPS = (
+    "asymmetric_norm",
+    "edge_distances",
+    "link_bce",
+    "soft_pool_dense",
+    "soft_pool_csr",
+    "spmm",
+    "total_variation",
+)
 MINIMUM_TRITON = (3, 5)
 MINIMUM_CAPABILITY = (8, 0)
 

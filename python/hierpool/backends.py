@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 OPS = (
+    "asymmetric_norm",
     "csr",
     "edge_distances",
     "link_bce",

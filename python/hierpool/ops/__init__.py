@@ -1,5 +1,6 @@
 """Operators: schema, shape function, fake kernel, autograd and public function, one file each."""
 
+from hierpool.ops.asymmetric_norm import asymmetric_norm
 from hierpool.ops.edge_distances import edge_distances
 from hierpool.ops.link_bce import link_bce
 from hierpool.ops.soft_pool import soft_pool
@@ -9,6 +10,7 @@ from hierpool.ops.walk_cut import walk_cut
 
 __all__ = [
     "TotalVariation",
+    "asymmetric_norm",
     "edge_distances",
     "link_bce",
     "soft_pool",

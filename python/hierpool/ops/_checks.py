@@ -84,10 +84,28 @@ def check_link_ragged(s: Any, graph: RaggedGraph, **absent: Any) -> None:
     """Check type, shape and device of an assignment of a ragged graph's nodes, and what only padded batches have."""
     check_tensor("s", s, FLOATS)
     _check_ragged_assignment(s, graph)
+    _check_absent("nodes and symmetry", **absent)
+
+
+def check_assignment(s: Any, graph: Any, mask: Any, num_nodes: Any) -> None:
+    """Check types, shapes and devices of an assignment alone, of a padded batch or of a ragged graph's nodes."""
+    check_tensor("s", s, FLOATS)
+    if graph is None:
+        _check_assignment(s)
+        _check_nodes(mask, num_nodes, s.size(0), s.size(1))
+        _check_devices(s, mask=mask, num_nodes=num_nodes)
+        return
+    if not isinstance(graph, RaggedGraph):
+        raise TypeError(f"graph must be a RaggedGraph or None, got {type(graph).__name__}")
+    _check_ragged_assignment(s, graph, "graph")
+    _check_absent("nodes", mask=mask, num_nodes=num_nodes)
+
+
+def _check_absent(knows: str, **absent: Any) -> None:
     for name, value in absent.items():
         if value is not None:
             raise ValueError(
-                f"{name} must be None with a RaggedGraph, which knows its nodes and symmetry, got {value!r:.40}"
+                f"{name} must be None with a RaggedGraph, which knows its {knows}, got {value!r:.40}"
             )
 
 
@@ -140,13 +158,13 @@ def check_features(graph: Any, x: Any) -> None:
         raise ValueError(f"x must be on the device of the graph, {graph.device}, got {x.device}")
 
 
-def _check_ragged_assignment(s: Tensor, graph: RaggedGraph) -> None:
+def _check_ragged_assignment(s: Tensor, graph: RaggedGraph, name: str = "adj") -> None:
     n = graph.num_nodes
     if s.dim() != 2 or s.size(0) != n:
         raise ValueError(f"s must have shape [N, K] = [{n}, K] to match the graph, got {_shape(s)}")
     if s.size(1) == 0:
         raise ValueError(f"s must have at least one cluster in its last dimension, got shape {_shape(s)}")
-    _check_devices(s, adj=graph)
+    _check_devices(s, **{name: graph})
 
 
 def temperature_tensor(temperature: Any, given: bool, s: Tensor) -> Tensor | None:

@@ -1,5 +1,6 @@
 """The operators in plain PyTorch: the oracle of every test and the fallback of every machine."""
 
+from hierpool.reference.asymmetric_norm import asymmetric_norm, asymmetric_norm_backward
 from hierpool.reference.link_bce import (
     link_bce,
     link_bce_backward,
@@ -19,6 +20,8 @@ from hierpool.reference.total_variation import (
 )
 
 __all__ = [
+    "asymmetric_norm",
+    "asymmetric_norm_backward",
     "edge_distances",
     "edge_distances_backward",
     "link_bce",

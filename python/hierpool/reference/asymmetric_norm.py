@@ -1,0 +1,130 @@
+"""The balance term of the asymmetric Cheeger cut in plain PyTorch: columns are sorted, of all graphs at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool.reference.soft_pool_dense import accumulation_dtype, valid_rows
+
+
+class AsymmetricNorm(NamedTuple):
+    """The norm, which alone has a gradient, and what its backward needs."""
+
+    norm: Tensor  # [B]
+    quantile: Tensor  # [B, K]  q, 0 of a graph without nodes
+    row: Tensor  # [B, K]  the first row of the graph that has it, int64, -1 of a graph without nodes
+    slope: Tensor  # [B, K]  the derivative of the norm with respect to q
+
+
+class _Rows(NamedTuple):
+    """What both layouts of a batch come down to; the last row is of no graph, so that there always is one."""
+
+    s: Tensor  # [M, K], 0 where they are not valid
+    graph: Tensor  # [M], B where they are not valid
+    sizes: Tensor  # [B]: valid rows
+    first: Tensor  # [B]: where a graph begins
+
+    def of_rows(self, graphs: Tensor) -> Tensor:
+        """What a tensor ``[B, ...]`` has of the graph of each row, 0 of none."""
+        return torch.cat([graphs, graphs.new_zeros(1, *graphs.shape[1:])])[self.graph]
+
+    def sums(self, rows: Tensor) -> Tensor:
+        """Sums over the rows of each graph."""
+        out = rows.new_zeros(self.sizes.numel() + 1, *rows.shape[1:])
+        return out.index_add(0, self.graph, rows)[:-1]
+
+
+def asymmetric_norm(
+    s: Tensor, mask: Tensor | None = None, num_nodes: Tensor | None = None, *, ptr: Tensor | None = None
+) -> AsymmetricNorm:
+    """The norm of :func:`hierpool.asymmetric_norm`, differentiable any number of times by autograd.
+
+    Args:
+        s: :math:`S` ``[B, N, K]``, or ``[N, K]`` with ``ptr``.
+        mask: bool ``[B, N]``. Exclusive with ``num_nodes``.
+        num_nodes: int64 ``[B]``.
+        ptr: int64 ``[B + 1]`` of a ragged batch: the first row of each graph.
+    """
+    rows = _rows(s, mask, num_nodes, ptr)
+    at = _attained(rows)
+    values = rows.s.to(accumulation_dtype(s))
+    above = values - rows.of_rows(values.gather(0, at))
+    slopes = _slopes(above.detach())
+    norm = rows.sums((slopes * above).sum(1, dtype=torch.float64)).to(values.dtype)
+    some = rows.sizes[:, None] > 0
+    return AsymmetricNorm(
+        norm,
+        torch.where(some, rows.s.detach().gather(0, at), 0),
+        torch.where(some, at - rows.first[:, None], -1),
+        -rows.sums(_of_nodes(rows, slopes)),
+    )
+
+
+def asymmetric_norm_backward(
+    dnorm: Tensor,
+    s: Tensor,
+    quantile: Tensor,
+    row: Tensor,
+    slope: Tensor,
+    mask: Tensor | None = None,
+    num_nodes: Tensor | None = None,
+    *,
+    ptr: Tensor | None = None,
+) -> Tensor:
+    """The gradient to ``s`` by its formula, from what the forward saved."""
+    rows = _rows(s, mask, num_nodes, ptr)
+    acc = slope.dtype
+    slopes = _of_nodes(rows, _slopes(rows.s.to(acc) - rows.of_rows(quantile.to(acc))))
+    ds = slopes * rows.of_rows(dnorm)[:, None]
+    at = torch.where(row < 0, ds.size(0) - 1, rows.first[:, None] + row)
+    ds = ds.scatter_add(0, at, dnorm[:, None] * slope)
+    return ds[:-1].view(s.shape).to(s.dtype)
+
+
+def _rows(s: Tensor, mask: Tensor | None, num_nodes: Tensor | None, ptr: Tensor | None) -> _Rows:
+    flat = s if ptr is not None else s.reshape(-1, s.size(2))
+    count = flat.size(0)
+    if ptr is not None:
+        sizes, first = ptr.diff(), ptr[:-1]
+        graphs = torch.arange(sizes.numel(), device=s.device)
+        graph = torch.repeat_interleave(graphs, sizes, output_size=count)
+    else:
+        b, n, _ = s.shape
+        graphs = torch.arange(b, device=s.device)
+        valid = valid_rows(s, mask, num_nodes)
+        if valid is None:
+            valid = torch.ones(b, n, dtype=torch.bool, device=s.device)
+        sizes, first = valid.sum(1), graphs * n
+        graph = torch.where(valid, graphs[:, None], b).reshape(count)
+    graph = torch.cat([graph, graph.new_full((1,), sizes.numel())])
+    more = torch.cat([flat, flat.new_zeros(1, flat.size(1))])
+    return _Rows(torch.where((graph < sizes.numel())[:, None], more, 0), graph, sizes, first)
+
+
+def _attained(rows: _Rows) -> Tensor:
+    """The first row of each graph, among all rows, that has the quantile of each column, ``[B, K]``.
+
+    Sorting keeps rows that are equal in their order: once by value, NaN first, then by graph.
+    """
+    values, sizes = rows.s.detach(), rows.sizes
+    by_value = values.mT.contiguous().sort(dim=1, descending=True, stable=True).indices  # [K, M]
+    order = by_value.gather(1, rows.graph[by_value].sort(dim=1, stable=True).indices).mT
+    begin = sizes.cumsum(0) - sizes
+    rank = torch.minimum(sizes // values.size(1), sizes - 1).clamp(min=0)
+    quantile = rows.of_rows(values.gather(0, order[begin + rank]))
+    greater = (values > quantile) | (values.isnan() & ~quantile.isnan())
+    return order.gather(0, begin[:, None] + rows.sums(greater.long()))
+
+
+def _slopes(above: Tensor) -> Tensor:
+    """The derivative of asym where it is taken at ``above`` ``[M, K]``: K - 1, or -1 below 0; NaN of NaN."""
+    up, down = above.new_full((), above.size(1) - 1), above.new_full((), -1)
+    return torch.where(above >= 0, up, torch.where(above < 0, down, above.new_full((), torch.nan)))
+
+
+def _of_nodes(rows: _Rows, values: Tensor) -> Tensor:
+    """``values``, 0 on rows that are not valid."""
+    return torch.where((rows.graph < rows.sizes.numel())[:, None], values, 0)
