@@ -292,6 +292,38 @@ def _edge_distances(p: Launch) -> Cost:
     return Cost(read, size(p.out_ptr), product("ieee", entries, 1, cover(p.K, p.BK)))
 
 
+# ---- the asymmetric norm --------------------------------------------------------------------------------------------
+
+
+def _norm_graphs(p: Launch) -> Cost:
+    """Of graphs that stay on the chip, or in the cache for a reading by bit."""
+    passes = 1 if p.ONE_TILE else 8 * p.s_ptr.element_size() + 2
+    results = size(p.norm_ptr, p.quantile_ptr, p.row_ptr, p.slope_ptr)
+    return Cost(p.again(size(p.s_ptr), passes) + size(p.ptr, p.mask_ptr), results)
+
+
+def _norm_count(p: Launch) -> Cost:
+    return Cost(size(p.s_ptr, p.prefix_ptr, p.mask_ptr), size(p.count_ptr))
+
+
+def _norm_digit(p: Launch) -> Cost:
+    return Cost(size(p.count_ptr, p.prefix_ptr, p.rank_ptr), size(p.prefix_ptr, p.rank_ptr))
+
+
+def _norm_sums(p: Launch) -> Cost:
+    return Cost(size(p.s_ptr, p.prefix_ptr, p.mask_ptr), size(p.part_ptr, p.part_row_ptr))
+
+
+def _norm_finish(p: Launch) -> Cost:
+    results = size(p.norm_ptr, p.quantile_ptr, p.row_ptr, p.slope_ptr)
+    return Cost(size(p.part_ptr, p.part_row_ptr, p.prefix_ptr), results)
+
+
+def _norm_bwd(p: Launch) -> Cost:
+    read = size(p.dnorm_ptr, p.s_ptr, p.quantile_ptr, p.row_ptr, p.slope_ptr, p.mask_ptr)
+    return Cost(read, size(p.out_ptr))
+
+
 COSTS: dict[str, Callable[[Launch], Cost]] = {
     "_assign_kernel": _assign,
     "_long_rows_kernel": _long_rows,
@@ -315,4 +347,10 @@ COSTS: dict[str, Callable[[Launch], Cost]] = {
     "_dense_distances_kernel": _dense_distances,
     "_signed_sums_kernel": _signed_sums,
     "_edge_distances_kernel": _edge_distances,
+    "_asymmetric_norm_graphs_kernel": _norm_graphs,
+    "_asymmetric_norm_count_kernel": _norm_count,
+    "_asymmetric_norm_digit_kernel": _norm_digit,
+    "_asymmetric_norm_sums_kernel": _norm_sums,
+    "_asymmetric_norm_finish_kernel": _norm_finish,
+    "_asymmetric_norm_bwd_kernel": _norm_bwd,
 }

@@ -194,8 +194,8 @@ def _spmm(case: Case, target: Target) -> None:
 
 def _norm(case: Case, target: Target) -> None:
     s, batch = case.nodes(case.s, case.k), case.batch()
-    norm, *saved = launch_asymmetric_norm_fwd(s, batch, target)
-    launch_asymmetric_norm_bwd(norm, s, *saved, batch, target)
+    norm, quantile, row, slope = launch_asymmetric_norm_fwd(s, batch, target)
+    launch_asymmetric_norm_bwd(norm, s, quantile, row, slope, batch, target)
 
 
 _RUN: dict[str, Callable[[Case, Target], None]] = {

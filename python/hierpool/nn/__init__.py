@@ -1,5 +1,6 @@
 """Layers for padded and ragged batches of graphs: pooling, message passing, normalisation, readout."""
 
+from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
 from hierpool.nn.cut_pools import DMoNPool, HOSCPool, JustBalancePool, MinCutPool
 from hierpool.nn.diff_pool import DiffPool
 from hierpool.nn.gtv_conv import GTVConv
@@ -15,6 +16,7 @@ from hierpool.nn.src import PoolingOutput, SelectOutput, lift
 __all__ = [
     "MLP",
     "POOLERS",
+    "AsymCheegerCutPool",
     "DMoNPool",
     "DiffPool",
     "GTVConv",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
 from hierpool.nn.cut_pools import DMoNPool, HOSCPool, JustBalancePool, MinCutPool
 from hierpool.nn.diff_pool import DiffPool
 from hierpool.nn.soft_pooling import SoftPooling
 
 POOLERS: dict[str, type[SoftPooling]] = {
+    "acc": AsymCheegerCutPool,
     "diff": DiffPool,
     "dmon": DMoNPool,
     "hosc": HOSCPool,

@@ -1,0 +1,59 @@
+"""The asymmetric Cheeger cut as a layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+from torch import Tensor
+
+from hierpool import losses
+from hierpool.graph import RaggedGraph
+from hierpool.nn.soft_pooling import Batch, SoftPooling, edge_types, normalised, total, weighted
+from hierpool.ops import asymmetric_norm, total_variation
+from hierpool.record import SoftPoolRecord
+
+
+class AsymCheegerCutPool(SoftPooling):
+    r"""Asymmetric Cheeger cut, with the losses :func:`~hierpool.losses.totvar_loss`, named
+    ``"total_variation_loss"``, and :func:`~hierpool.losses.asym_norm_loss`, named ``"balance_loss"``.
+
+    Behind layers :class:`hierpool.nn.GTVConv` it is TVGNN.
+
+    Args:
+        in_channels, k, options: see :class:`hierpool.nn.SoftPooling`; the pooled adjacency has no diagonal and is
+            normalised by degrees unless ``remove_self_loops`` or ``degree_norm`` say otherwise.
+        totvar_coeff, balance_coeff: what the losses are multiplied by.
+
+    Source: Hansen, Bianchi, ICML 2023 (arXiv:2211.06218).
+    """
+
+    needs: Mapping[str, Any] = MappingProxyType({"link_loss": None, "entropy": False, "gram": False})
+
+    def __init__(
+        self,
+        in_channels: int | Sequence[int],
+        k: int | None = None,
+        *,
+        totvar_coeff: float = 1.0,
+        balance_coeff: float = 1.0,
+        **options: Any,
+    ) -> None:
+        super().__init__(in_channels, k, **normalised(options))
+        self.totvar_coeff = totvar_coeff
+        self.balance_coeff = balance_coeff
+
+    def losses(self, record: SoftPoolRecord, adj: Batch, mask: Tensor | None) -> dict[str, Tensor]:
+        """``"total_variation_loss"`` and ``"balance_loss"``."""
+        graph = adj if isinstance(adj, RaggedGraph) else None
+        variations = [
+            losses.totvar_loss(*total_variation(record.s, a, mask=mask, backend=self.backend))
+            for a in edge_types(adj)
+        ]
+        norm = asymmetric_norm(record.s, graph, mask=mask, backend=self.backend)
+        balance = losses.asym_norm_loss(norm, record.num_nodes, self.k)
+        return {
+            "total_variation_loss": weighted(total(variations), self.totvar_coeff),
+            "balance_loss": weighted(balance, self.balance_coeff),
+        }
