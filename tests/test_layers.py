@@ -18,11 +18,11 @@ CSRC = ROOT / "csrc"
 BASE = {"hierpool._version", "hierpool._extras", "hierpool._tracing", "hierpool.record"}
 BACKENDS = BASE | {"hierpool.backends", "hierpool.graph"}
 OPS = BACKENDS | {"hierpool.ops", "hierpool.losses", "hierpool.reference"}
-NN = OPS | {"hierpool.nn", "hierpool.connect"}
+FINISH = OPS | {"hierpool.connect", "hierpool.finish"}
+NN = FINISH | {"hierpool.nn"}
 TRAINING = NN | {"hierpool", "hierpool.models", "hierpool.data", "hierpool.integrations"}
 ALLOWED = {
-    "hierpool": OPS
-    | {"hierpool.integrations", "hierpool.functional", "hierpool.connect", "hierpool.coarsen"},
+    "hierpool": NN | {"hierpool.integrations", "hierpool.functional", "hierpool.coarsen"},
     "hierpool._version": set(),
     "hierpool._extras": set(),
     "hierpool._tracing": set(),
@@ -36,10 +36,11 @@ ALLOWED = {
     "hierpool.losses": BASE,
     "hierpool.connect": BASE,
     "hierpool.coarsen": BASE | {"hierpool.graph"},
-    "hierpool.functional": OPS | {"hierpool.connect"},
+    "hierpool.finish": OPS | {"hierpool.connect"},
+    "hierpool.functional": FINISH,
     "hierpool.metrics": BASE | {"hierpool.graph"},
-    "hierpool.integrations": OPS | {"hierpool.connect"},
-    "hierpool.nn": OPS | {"hierpool.connect"},
+    "hierpool.integrations": NN,
+    "hierpool.nn": FINISH,
     "hierpool.models": NN,
     "hierpool.data": BASE | {"hierpool.graph"},
     "hierpool.training": TRAINING,

@@ -16,6 +16,7 @@ from typing import NamedTuple
 OPS = (
     "asymmetric_norm",
     "csr",
+    "cut_terms",
     "edge_distances",
     "link_bce",
     "soft_pool_dense",

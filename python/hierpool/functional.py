@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from hierpool import finish
 from hierpool.connect import SparsePooled, sparse_pooled
 from hierpool.graph import RaggedGraph
 from hierpool.graph.arguments import graph_of
@@ -122,3 +123,70 @@ def diff_pool(
 
 _FIELDS = ("s", "x", "adj", "total_entropy", "link_norm")
 _WITH_SIZES = ("s", "x", "adj", "vectors", "total_entropy", "link_norm")
+
+
+class MinCutPoolResult(NamedTuple):
+    """What :func:`mincut_pool` returns; it begins as what PyG's ``dense_mincut_pool`` returns."""
+
+    x: Tensor  # [B, K, F]
+    adj: Tensor  # [B, K, K], without its diagonal, normalised by degrees
+    mincut_loss: Tensor  # 0-d
+    ortho_loss: Tensor  # 0-d
+    s: Tensor  # [N, K]
+    sparse: SparsePooled | None = None  # with sparse_output=True
+
+
+def mincut_pool(
+    x: Tensor,
+    edge_index: Tensor | RaggedGraph,
+    s: Tensor,
+    edge_weight: Tensor | None = None,
+    batch: Tensor | None = None,
+    *,
+    ptr: Tensor | None = None,
+    batch_size: int | None = None,
+    temperature: float | Tensor = 1.0,
+    symmetric: bool | None = None,
+    sparse_output: bool = False,
+    drop: float | None = None,
+    backend: str = "auto",
+) -> MinCutPoolResult:
+    r"""MinCut pooling of a batch of sparse graphs: :func:`hierpool.dense_mincut_pool` of the padded batch, not padded.
+
+    .. math::
+        S = \mathrm{softmax}(L / T), \quad X' = S^T X, \quad A' = \hat D^{-1/2} \hat A \hat D^{-1/2}, \quad
+        L_c = -\frac{1}{B} \sum_b \frac{\mathrm{tr}(S^T A S)}{\mathrm{tr}(S^T D S)}, \quad
+        L_o = \frac{1}{B} \sum_b \Bigl\| \frac{S^T S}{\|S^T S\|_F} - \frac{I_K}{\sqrt K} \Bigr\|_F
+
+    with :math:`D` the row sums of :math:`A`, :math:`\hat A` the matrix :math:`S^T A S` without its diagonal and
+    :math:`\hat D` its row sums. Memory :math:`O(E + N K)`.
+
+    Args:
+        x, edge_index, s, edge_weight, batch, ptr, batch_size, temperature, symmetric, backend: see :func:`diff_pool`.
+        sparse_output: also return the coarsened graphs as ``edge_index``, weights and ``batch``.
+        drop: with ``sparse_output``, leave out entries of absolute value at most this, which waits for the device;
+            ``None``: all :math:`B K^2` entries are returned.
+
+    Returns:
+        ``(x, adj, mincut_loss, ortho_loss, s, sparse)``; ``adj`` has the dtype of ``s``.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+
+    Source: Bianchi, Grattarola, Alippi, ICML 2020 (arXiv:1907.00481).
+    """
+    if drop is not None and not sparse_output:
+        raise ValueError(f"drop has a meaning with sparse_output=True only, got drop={drop}")
+    graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
+    pooled = finish.mincut(x, graph, s, nodes=True, temperature=temperature, backend=backend)
+    assert pooled.s is not None
+    assert pooled.size is not None
+    mincut_loss, ortho_loss = pooled.losses
+    return MinCutPoolResult(
+        pooled.x,
+        pooled.adj,
+        mincut_loss,
+        ortho_loss,
+        graph.in_callers_order(pooled.s),
+        sparse_pooled(pooled.x, pooled.adj, pooled.size > 0, drop) if sparse_output else None,
+    )

@@ -13,7 +13,7 @@ from torch import Tensor
 # Columns of `scalars` [B, 2 + 4R]: two per graph, then four groups of one per edge type.
 NUM_NODES = 0
 ENTROPY = 1
-_CUT_DEGREE, _ADJ_SQ, _TOTAL_DEGREE, _LINK_SQ = range(4)
+CUT_DEGREE, ADJ_SQ, TOTAL_DEGREE, LINK_SQ = range(4)
 
 
 def scalar_columns(group: int, channels: int) -> slice:
@@ -88,16 +88,16 @@ class SoftPoolRecord(NamedTuple):
 
     @property
     def cut_degree(self) -> Tensor:
-        return self._per_type(_CUT_DEGREE)
+        return self._per_type(CUT_DEGREE)
 
     @property
     def adj_sq(self) -> Tensor:
-        return self._per_type(_ADJ_SQ)
+        return self._per_type(ADJ_SQ)
 
     @property
     def total_degree(self) -> Tensor:
-        return self._per_type(_TOTAL_DEGREE)
+        return self._per_type(TOTAL_DEGREE)
 
     @property
     def link_sq(self) -> Tensor:
-        return self._per_type(_LINK_SQ)
+        return self._per_type(LINK_SQ)

@@ -3,6 +3,7 @@
 from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
 from hierpool.nn.cut_pools import DMoNPool, HOSCPool, JustBalancePool, MinCutPool
 from hierpool.nn.diff_pool import DiffPool
+from hierpool.nn.dmon_pooling import DMoNPooling
 from hierpool.nn.gtv_conv import GTVConv
 from hierpool.nn.masking import select_valid
 from hierpool.nn.mlp import MLP
@@ -18,6 +19,7 @@ __all__ = [
     "POOLERS",
     "AsymCheegerCutPool",
     "DMoNPool",
+    "DMoNPooling",
     "DiffPool",
     "GTVConv",
     "HOSCPool",

@@ -21,6 +21,30 @@ def valid_rows(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
     return mask if mask.dtype == torch.bool else mask != 0
 
 
+def as_batch(name: str, value: object) -> Tensor:
+    """A matrix as a batch of one, as PyTorch Geometric's dense layers take it.
+
+    Raises:
+        TypeError: it is no tensor; ``name`` is what the message calls it.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    return value.unsqueeze(0) if value.dim() == 2 else value
+
+
+def viewed_mask(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
+    """A mask of any shape with as many elements as ``[B, N]``, in this shape, as PyTorch Geometric takes it.
+
+    Raises:
+        ValueError: it has more or fewer.
+    """
+    if not isinstance(mask, Tensor):
+        return mask
+    if mask.numel() != shape[0] * shape[1]:
+        raise ValueError(f"mask must be viewable as [B, N] = {list(shape)}, got shape {tuple(mask.shape)}")
+    return mask.reshape(shape)
+
+
 def select_valid(
     x: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None
 ) -> tuple[Tensor, Tensor | RaggedGraph, Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import cast
@@ -16,40 +17,56 @@ Activation = str | Callable[[Tensor], Tensor] | None
 
 
 class MLP(nn.Module):
-    """Linear maps one after another, an activation and dropout between them.
+    r"""Linear maps one after another, an activation and dropout between them.
 
-    Its parameters have the names and, from the same seed, the first values of those of PyTorch Geometric's ``MLP`` with
-    ``norm=None``.
+    Parameters are called as those of PyTorch Geometric's ``MLP`` with ``norm=None`` (``lins.0.weight``,
+    ``lins.0.bias``, ...), are uniform in :math:`\pm 1 / \sqrt{F}` of a map's :math:`F` inputs, and are the same bits
+    from the same seed: they are drawn as often.
 
     Args:
         channels: features before the first map, between maps, and after the last.
-        act: activation between maps: a name of ``torch.nn.functional`` such as ``"relu"``, a function, or ``None``.
-        dropout: probability, between maps alone.
+        act: activation between maps: a name of ``torch.nn.functional`` or ``torch`` such as ``"relu"``, a function, or
+            ``None`` for none.
+        dropout: probability of dropping a feature, between maps alone.
 
     Raises:
-        ValueError: fewer than two channels, an unknown activation, or a dropout outside [0, 1].
+        ValueError: fewer than two channels, one that is not positive, an unknown activation, or a dropout outside
+            [0, 1].
     """
 
     def __init__(self, channels: Sequence[int], act: Activation = None, dropout: float = 0.0) -> None:
         super().__init__()
-        if len(channels) < 2:
-            raise ValueError(f"channels must have at least two numbers, got {list(channels)}")
+        if len(channels) < 2 or min(channels) < 1:
+            raise ValueError(f"channels must be at least two positive numbers, got {list(channels)}")
         if not 0 <= dropout <= 1:
             raise ValueError(f"dropout must be in [0, 1], got {dropout}")
         self.channels = tuple(channels)
         self.act = activation(act)
         self.dropout = dropout
         self.lins = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(self.channels))
+        self.reset_parameters()
+
+    @property
+    def in_channels(self) -> int:
+        return self.channels[0]
+
+    @property
+    def out_channels(self) -> int:
+        return self.channels[-1]
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew."""
-        for lin in self.lins:
-            cast(nn.Linear, lin).reset_parameters()
+        """Draw the parameters anew."""
+        for lin in cast("list[nn.Linear]", self.lins):
+            # The expression of the bound, too, decides on the last bit.
+            bound = math.sqrt(6 / ((1 + math.sqrt(5) ** 2) * lin.in_features))
+            nn.init.uniform_(lin.weight, -bound, bound)
+            bound = 1 / math.sqrt(lin.in_features)
+            nn.init.uniform_(lin.bias, -bound, bound)
 
     def forward(
         self, x: Tensor, adj: Tensor | RaggedGraph | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """``[.., channels[-1]]`` of ``x [.., channels[0]]``."""
+        """``[.., channels[-1]]`` of ``x [.., channels[0]]``; a graph and a mask are not looked at."""
         for lin in self.lins[:-1]:
             x = lin(x)
             x = x if self.act is None else self.act(x)
@@ -65,8 +82,8 @@ def activation(act: Activation) -> Callable[[Tensor], Tensor] | None:
     """The function that an argument ``act`` means."""
     if act is None or callable(act):
         return act
-    found = getattr(F, act.lower(), None) or getattr(torch, act.lower(), None)
+    found = getattr(F, act, None) or getattr(torch, act, None)
     if not callable(found):
-        raise ValueError(f"act must name a function of torch.nn.functional, got {act!r}")
+        raise ValueError(f"act must name a function of torch.nn.functional or torch, got {act!r}")
     function: Callable[[Tensor], Tensor] = found
     return function

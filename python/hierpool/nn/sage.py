@@ -14,7 +14,7 @@ from hierpool.graph import RaggedGraph
 from hierpool.nn.by_hand import combine
 from hierpool.nn.masking import select_valid
 from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
-from hierpool.ops import spmm
+from hierpool.ops.spmm import spmm
 
 AGGREGATIONS = ("mean", "sum")
 NORMS = ("batch", "slot", None)

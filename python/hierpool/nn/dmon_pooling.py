@@ -1,0 +1,152 @@
+"""DMoN pooling, with the interface of PyTorch Geometric's layer, on padded and on sparse batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hierpool import finish
+from hierpool.graph import RaggedGraph
+from hierpool.graph.arguments import graph_of
+from hierpool.nn.masking import as_batch, viewed_mask
+from hierpool.nn.mlp import MLP
+from hierpool.ops._checks import check_flag
+
+DMoNOutput = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class DMoNPooling(nn.Module):
+    r"""Pooling trained by spectral modularity, with the interface and values of ``torch_geometric.nn.DMoNPooling``.
+
+    .. math::
+        S = m \odot \mathrm{softmax}(\mathrm{MLP}(X)), \quad X' = \mathrm{selu}(S^T X), \quad
+        A' = \hat D^{-1/2} \hat A \hat D^{-1/2}
+
+    with :math:`\hat A` the matrix :math:`S^T A S` without its diagonal and :math:`\hat D` its row sums. The losses
+    are the means over graphs of
+
+    ==========  ==============================================================================================
+    spectral    :math:`-\frac{1}{2m} (\mathrm{tr}(S^T A S) - \frac{1}{2m} |S^T d|^2)`, with :math:`d = A 1`,
+                :math:`2m = 1^T d`
+    ortho       :math:`|\, S^T S / |S^T S|_F - I_K / \sqrt K \,|_F`
+    cluster     :math:`\frac{\sqrt K}{n} |S^T 1| - 1`, with a graph's own number :math:`n` of valid nodes
+    ==========  ==============================================================================================
+
+    State dicts load from PyG's layer and into it, and the same seed gives the same parameters. Finite where PyG's is
+    not: a graph without edges has spectral loss 0, one without nodes adds 0 to every loss, and an empty cluster has
+    row and column 0 in :math:`A'`, with gradients of 0. PyG divides the cluster loss of every graph by the sizes of
+    all of them; ``pyg_compat=True`` does as well (:func:`hierpool.finish.crossed_cluster_loss`), and changes nothing if
+    all graphs have as many nodes.
+
+    Args:
+        channels: features of a node, or those before every layer of the perceptron (no activation between them).
+        k: :math:`K`, number of clusters.
+        dropout: probability of dropping a logit while training.
+        pyg_compat: the value of PyG's cluster loss for graphs of unequal sizes.
+        backend: see :func:`hierpool.soft_pool`.
+
+    Raises:
+        ValueError: ``channels`` or ``k`` is not positive, or ``dropout`` not in [0, 1].
+
+    Source: Tsitsulin, Palowitch, Perozzi, Müller, JMLR 24, 2023 (arXiv:2006.16904).
+    """
+
+    # Of the class as well, for layers of PyG that are unpickled as this one.
+    pyg_compat: bool = False
+    backend: str = "auto"
+
+    def __init__(
+        self,
+        channels: int | Sequence[int],
+        k: int,
+        dropout: float = 0.0,
+        *,
+        pyg_compat: bool = False,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if k < 1:
+            raise ValueError(f"k must be at least 1, got {k}")
+        if not 0 <= dropout <= 1:
+            raise ValueError(f"dropout must be in [0, 1], got {dropout}")
+        check_flag("pyg_compat", pyg_compat)
+        self.mlp = MLP([*([channels] if isinstance(channels, int) else channels), k])
+        self.dropout = dropout
+        self.pyg_compat = bool(pyg_compat)
+        self.backend = backend
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw the parameters anew."""
+        self.mlp.reset_parameters()
+
+    def forward(
+        self,
+        x: Tensor,
+        adj: Tensor | RaggedGraph | None = None,
+        mask: Tensor | None = None,
+        *,
+        edge_index: Tensor | RaggedGraph | None = None,
+        edge_weight: Tensor | None = None,
+        batch: Tensor | None = None,
+        ptr: Tensor | None = None,
+        batch_size: int | None = None,
+        symmetric: bool | None = None,
+    ) -> DMoNOutput:
+        """Pool a padded batch, or, with ``edge_index``, a sparse one.
+
+        Args:
+            x: node features, ``[B, N, F]`` or ``[N, F]``; with ``edge_index`` those of all graphs, ``[N, F]``.
+            adj: adjacency, ``[B, N, N]`` or ``[N, N]``; or a :class:`hierpool.RaggedGraph`, as ``edge_index``.
+            mask: valid nodes, any shape that can be viewed as ``[B, N]``; non-zero means valid. With ``adj`` only.
+            edge_index, edge_weight, batch, ptr, batch_size: see :func:`hierpool.diff_pool`; instead of ``adj``.
+            symmetric: whether every adjacency equals its transpose; ``None`` finds out, exactly.
+
+        Returns:
+            ``(s, x, adj, spectral_loss, ortho_loss, cluster_loss)`` of shapes ``[B, N, K]`` (``[N, K]`` with
+            ``edge_index``), ``[B, K, F]``, ``[B, K, K]`` and three times ``[]``.
+
+        Raises:
+            TypeError, ValueError: an argument is wrong; the message names it.
+        """
+        if isinstance(adj, RaggedGraph):
+            if edge_index is not None:
+                raise ValueError("edge_index must be None if adj is a RaggedGraph, got both")
+            adj, edge_index = None, adj
+        if (adj is None) == (edge_index is None):
+            raise ValueError(f"give adj or edge_index, got {'neither' if adj is None else 'both'}")
+        if edge_index is not None:
+            if mask is not None:
+                raise ValueError("mask must be None with edge_index, which has no padding")
+            graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
+            pooled = finish.dmon(x, graph, self._logits(x), crossed=self.pyg_compat, backend=self.backend)
+            assert pooled.s is not None
+            return graph.in_callers_order(pooled.s), F.selu(pooled.x), pooled.adj, *pooled.losses  # type: ignore[return-value]
+        given = {"edge_weight": edge_weight, "batch": batch, "ptr": ptr, "batch_size": batch_size}
+        for name, value in given.items():
+            if value is not None:
+                raise ValueError(f"{name} must be None with adj, got {value!r:.40}")
+        x, adj = as_batch("x", x), as_batch("adj", adj)
+        if x.dim() != 3 or adj.dim() != 3:
+            raise ValueError(
+                f"x and adj must have shapes [B, N, F] and [B, N, N], got {list(x.shape)} and {list(adj.shape)}"
+            )
+        pooled = finish.dmon(
+            x,
+            adj,
+            self._logits(x),
+            viewed_mask(mask, (x.size(0), x.size(1))),
+            crossed=self.pyg_compat,
+            symmetric=symmetric,
+            backend=self.backend,
+        )
+        assert pooled.s is not None
+        return pooled.s, F.selu(pooled.x), pooled.adj, *pooled.losses  # type: ignore[return-value]
+
+    def _logits(self, x: Tensor) -> Tensor:
+        return F.dropout(self.mlp(x), self.dropout, training=self.training)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.mlp.in_channels}, num_clusters={self.mlp.out_channels})"
