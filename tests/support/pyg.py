@@ -20,7 +20,7 @@ class Example(NamedTuple):
     s: Tensor
     mask: Tensor | None
     temp: float
-    between: Tensor  # 1 between valid nodes, else 0: what PyG makes of padding of A, and its gradient there, are its own
+    between: Tensor  # 1 between valid nodes, else 0: what PyG makes of padding of A is its own
     upstream: Callable[[Sequence[Tensor]], list[Tensor]]  # random weights of results, in their dtypes
 
     def to(self, dtype: torch.dtype) -> Example:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from hierpool.graph import RaggedGraph
 from hierpool.nn.masking import select_valid
 from hierpool.nn.mlp import Activation, activation
-from hierpool.ops import edge_distances, spmm
+from hierpool.ops.edge_distances import edge_distances
+from hierpool.ops.spmm import spmm
 
 
 class GTVConv(nn.Module):
