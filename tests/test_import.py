@@ -52,7 +52,10 @@ def test_import_pulls_in_no_optional_package(probed: dict[str, Any]) -> None:
     assert not imported & OPTIONAL
 
 
-@pytest.mark.parametrize("module", ["hierpool.nn", "hierpool.models", "hierpool.losses", "hierpool.cli"])
+@pytest.mark.parametrize(
+    "module",
+    ["hierpool.nn", "hierpool.models", "hierpool.losses", "hierpool.integrations.tgp", "hierpool.cli"],
+)
 def test_public_modules_need_torch_only(module: str) -> None:
     code = f"import json, sys, torch; before = set(sys.modules); import {module}; "
     code += "print(json.dumps([name.split('.')[0] for name in set(sys.modules) - before]))"

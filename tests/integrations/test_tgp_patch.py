@@ -1,0 +1,254 @@
+"""Putting the patch in force and taking it back, and what is left to torch-geometric-pool's own code."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from hierpool.integrations import tgp
+from hierpool.integrations.tgp import patch, unpatch
+from tests.integrations.test_tgp import (
+    MODES,
+    POOLERS,
+    call,
+    make_batch,
+    make_pooler,
+    poolers,
+)
+from tests.support.tgp import import_tgp
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def unpatched() -> Iterator[None]:
+    unpatch()
+    yield
+    unpatch()
+
+
+def forwards() -> list[Any]:
+    owner = import_tgp("tgp.src").DenseSRCPooling
+    return [*(getattr(poolers, name).forward for name in POOLERS), owner.clear_cache]
+
+
+def test_statement_and_its_reverse() -> None:
+    before = forwards()
+    patch()
+    during = forwards()
+    assert all(a is not b for a, b in zip(before, during, strict=True))
+    patch()
+    assert forwards() == during
+    unpatch()
+    assert forwards() == before
+    unpatch()
+    assert forwards() == before
+
+
+def test_signatures_and_names_are_kept() -> None:
+    for name in POOLERS:
+        forward = getattr(poolers, name).forward
+        with patch():
+            ours = getattr(poolers, name).forward
+            assert inspect.signature(ours) == inspect.signature(forward)
+            assert ours.__qualname__ == forward.__qualname__
+            given = list(inspect.signature(ours, follow_wrapped=False).parameters)
+        assert given == list(inspect.signature(forward).parameters)
+
+
+def test_context_managers_restore_what_they_found() -> None:
+    before = forwards()
+    with patch():
+        during = forwards()
+        with patch():
+            assert forwards() == during
+        assert forwards() == during
+        with pytest.raises(ZeroDivisionError), patch():
+            raise ZeroDivisionError
+        assert forwards() == during
+    assert forwards() == before
+    with pytest.raises(ZeroDivisionError), patch():
+        raise ZeroDivisionError
+    assert forwards() == before
+    patch()
+    with patch():
+        pass
+    assert forwards() != before
+    unpatch()
+    again = patch()
+    for _ in range(2):
+        with again:
+            assert forwards() != before
+        assert forwards() == before
+    with patch():
+        unpatch()
+        assert forwards() == before
+    assert forwards() == before
+
+
+def test_a_patch_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = import_module()
+    complete = module.replacements
+
+    def broken() -> list[Any]:
+        return [*complete(), (poolers.DiffPool, "no such method", None)]
+
+    before = forwards()
+    monkeypatch.setattr(module, "replacements", broken)
+    with pytest.raises(KeyError):
+        patch()
+    assert forwards() == before
+    monkeypatch.setattr(module, "replacements", complete)
+    with patch():
+        assert forwards() != before
+
+
+def test_without_torch_geometric_pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "tgp", None)
+    with pytest.raises(
+        ImportError, match=r"torch-geometric-pool is needed.*pip install torch-geometric-pool"
+    ):
+        patch()
+    unpatch()
+
+
+def test_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_tgp("tgp"), "__version__", "1.1.0")
+    with pytest.raises(ImportError, match=r"must be of version 1\.0.*got 1\.1\.0"):
+        patch()
+
+
+def import_module() -> Any:
+    return importlib.import_module("hierpool.integrations._tgp_poolers")
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The assignments that the operator was called with."""
+    module = import_module()
+    original, seen = module.soft_pool, []
+
+    def spy(*args: Any, **options: Any) -> Any:
+        seen.append(options["assignment"])
+        return original(*args, **options)
+
+    monkeypatch.setattr(module, "soft_pool", spy)
+    return seen
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", POOLERS)
+def test_one_call_pools(name: str, mode: str, calls: list[str]) -> None:
+    pooler, b = make_pooler(name, mode), make_batch()
+    call(pooler, b, mode)
+    assert not calls
+    with patch():
+        call(pooler, b, mode)
+    assert calls == ["softmax"]
+
+
+# ------------------------------------------------------------------------------------------------------------- caches
+
+
+def test_cached_preprocessing() -> None:
+    b = make_batch(sizes=(9,))
+    others = b.edge_index[:, :3], b.edge_weight[:3]
+    pooler = make_pooler("DiffPool", "sparse", cache_preprocessing=True)
+
+    def adj(*edges: Tensor) -> Tensor:
+        return pooler(b.x, *edges, batch=b.batch).edge_index.detach()
+
+    edges = b.edge_index, b.edge_weight
+    with patch():
+        first = adj(*edges)
+        assert torch.equal(adj(*others), first)  # from the cache
+        assert pooler.preprocessing_cache is None
+        pooler.clear_cache()
+        second = adj(*others)
+        assert not torch.allclose(second, first)
+    torch.testing.assert_close(adj(*edges), first)  # theirs, which makes a dense matrix and keeps it
+    with patch():
+        torch.testing.assert_close(adj(*others), first)  # from that
+        pooler.clear_cache()
+        torch.testing.assert_close(adj(*others), second)
+
+
+def test_several_graphs_are_not_cached() -> None:
+    b = make_batch()
+    pooler = make_pooler("DiffPool", "sparse", cache_preprocessing=True)
+    with patch():
+        first = pooler(b.x, b.edge_index, b.edge_weight, batch=b.batch).edge_index
+        second = pooler(b.x, b.edge_index[:, :9], b.edge_weight[:9], batch=b.batch).edge_index
+    assert not torch.allclose(first, second)
+
+
+# ------------------------------------------------------------------------------------------- memory, compile, documents
+
+MEMORY = """
+import resource
+import torch
+from tests.support.tgp import import_tgp
+poolers = import_tgp("tgp.poolers")
+from hierpool.integrations.tgp import patch
+torch.set_num_threads(1)
+nodes = 20_000
+x = torch.randn(nodes, 16)
+edges = torch.randint(nodes, (2, 60_000))
+pooler = poolers.{name}(16, 10)
+patch()
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+def step(x, edges):
+    out = pooler(x, edges)
+    (out.x.sum() + out.edge_index.sum() + sum(out.loss.values())).backward()
+step(x[:50], edges[:, :1] * 0)
+before = peak()
+step(x, edges)
+print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ru_maxrss is in KiB on Linux only")
+@pytest.mark.parametrize("name", POOLERS)
+def test_a_sparse_input_stays_sparse(name: str) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-c", MEMORY.format(name=name)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    matrix = 4 * 20_000**2
+    assert int(answer.stdout) < matrix / 16
+
+
+@pytest.mark.parametrize("name", ["DiffPool", "MinCutPooling", "DMoNPooling", "HOSCPooling"])
+def test_dense_batches_compile_without_a_break(name: str) -> None:
+    b = make_batch(torch.float32)
+    pooler = make_pooler(name, "dense", torch.float32)
+
+    def run(x: Tensor, adj: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        out = pooler(x, adj, mask=b.mask)
+        return out.x, out.edge_index, out.loss
+
+    with patch():
+        expected = run(b.dense_x, b.adj)
+        got = torch.compile(run, fullgraph=True, backend="aot_eager")(b.dense_x, b.adj)
+    torch.testing.assert_close(got, expected)
+
+
+def test_the_section_on_switching_runs() -> None:
+    text = (ROOT / "docs" / "switching.md").read_text(encoding="utf-8")
+    section = text.split("## From torch-geometric-pool\n", 1)[1].split("\n## ", 1)[0]
+    examples = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    assert examples
+    names: dict[str, Any] = {}
+    for example in examples:
+        exec(compile(example, "docs/switching.md", "exec"), names)
+    assert not tgp._replaced
