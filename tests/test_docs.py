@@ -17,9 +17,11 @@ from tests.nn.test_poolers import F, K, forms, make_batch, scalar
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-def run_snippets(page: str) -> dict[str, Any]:
-    """The names that the snippets of a page define, one after another."""
+def run_snippets(page: str, section: str = "") -> dict[str, Any]:
+    """The names that the snippets of a page, or of a section of it, define one after another."""
     text = (DOCS / page).read_text(encoding="utf-8")
+    if section:
+        text = text.split(f"## {section}\n", 1)[1].split("\n## ", 1)[0]
     names: dict[str, Any] = {}
     snippets = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert snippets
@@ -78,3 +80,11 @@ def test_its_loss_is_the_map_equation(map_equation: Any) -> None:
     so = SelectOutput.from_clusters(torch.tensor(cluster), K)
     loss = map_equation(F, K).double()(torch.zeros(8, F, dtype=torch.float64), adj, so=so).loss
     assert loss["codelength"].item() == pytest.approx(codelength(adj, cluster), abs=1e-12)
+
+
+def test_the_section_on_pytorch_geometric_runs() -> None:
+    pyg = pytest.importorskip("torch_geometric.nn", reason="torch_geometric (extra: pyg) is not installed")
+    before = pyg.dense_mincut_pool
+    names = run_snippets("switching.md", "From PyTorch Geometric")
+    assert [t.shape for t in names["pooled"][:2]] == [(2, 4, 16), (2, 4, 4)]
+    assert pyg.dense_mincut_pool is before
