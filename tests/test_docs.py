@@ -13,6 +13,7 @@ from torch import Tensor
 
 from hierpool.nn import POOLERS, SelectOutput, get_pooler
 from tests.nn.test_poolers import F, K, forms, make_batch, scalar
+from tests.support.tgp import import_tgp
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -88,3 +89,11 @@ def test_the_section_on_pytorch_geometric_runs() -> None:
     names = run_snippets("switching.md", "From PyTorch Geometric")
     assert [t.shape for t in names["pooled"][:2]] == [(2, 4, 16), (2, 4, 4)]
     assert pyg.dense_mincut_pool is before
+
+
+def test_the_section_on_torch_geometric_pool_runs() -> None:
+    forward = import_tgp("tgp.poolers").DiffPool.forward
+    names = run_snippets("switching.md", "From torch-geometric-pool")
+    assert names["ours"].x.shape == (3, 5, 16)
+    assert names["x_lifted"].shape == (3, 30, 16)
+    assert names["DiffPool"].forward is forward

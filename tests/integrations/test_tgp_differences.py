@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool.integrations.tgp import patch
-from tests.integrations.test_tgp import MODES, POOLERS, RAW, Batch, K, call, make_batch, make_pooler
+from tests.support.tgp_poolers import MODES, POOLERS, RAW, Batch, K, call, make_batch, make_pooler
 
 SPARSE = ("sparse", "unbatched")
 

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from hierpool.integrations.tgp import patch, unpatch
-from tests.integrations.test_tgp import (
+from tests.support.tgp import import_tgp
+from tests.support.tgp_poolers import (
     MODES,
     POOLERS,
     F,
@@ -17,13 +18,13 @@ from tests.integrations.test_tgp import (
     assert_same,
     both,
     call,
+    calls,
     make_batch,
     make_pooler,
     poolers,
     results,
+    unpatched,
 )
-from tests.integrations.test_tgp_patch import calls, unpatched
-from tests.support.tgp import import_tgp
 
 __all__ = ["calls", "unpatched"]  # fixtures
 

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +12,23 @@ import pytest
 import torch
 from torch import Tensor
 
-from hierpool.integrations import tgp
 from hierpool.integrations.tgp import patch, unpatch
-from tests.integrations.test_tgp import (
+from tests.support.tgp import import_tgp
+from tests.support.tgp_poolers import (
     MODES,
     POOLERS,
     call,
+    calls,
+    import_module,
     make_batch,
     make_pooler,
     poolers,
+    unpatched,
 )
-from tests.support.tgp import import_tgp
+
+__all__ = ["calls", "unpatched"]  # fixtures
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(autouse=True)
-def unpatched() -> Iterator[None]:
-    unpatch()
-    yield
-    unpatch()
 
 
 def forwards() -> list[Any]:
@@ -128,24 +122,6 @@ def test_another_version(monkeypatch: pytest.MonkeyPatch) -> None:
         patch()
 
 
-def import_module() -> Any:
-    return importlib.import_module("hierpool.integrations._tgp_poolers")
-
-
-@pytest.fixture
-def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The assignments that the operator was called with."""
-    module = import_module()
-    original, seen = module.soft_pool, []
-
-    def spy(*args: Any, **options: Any) -> Any:
-        seen.append(options["assignment"])
-        return original(*args, **options)
-
-    monkeypatch.setattr(module, "soft_pool", spy)
-    return seen
-
-
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", POOLERS)
 def test_one_call_pools(name: str, mode: str, calls: list[str]) -> None:
@@ -192,7 +168,7 @@ def test_several_graphs_are_not_cached() -> None:
     assert not torch.allclose(first, second)
 
 
-# ------------------------------------------------------------------------------------------- memory, compile, documents
+# ------------------------------------------------------------------------------------------------- memory and compile
 
 MEMORY = """
 import resource
@@ -241,14 +217,3 @@ def test_dense_batches_compile_without_a_break(name: str) -> None:
         expected = run(b.dense_x, b.adj)
         got = torch.compile(run, fullgraph=True, backend="aot_eager")(b.dense_x, b.adj)
     torch.testing.assert_close(got, expected)
-
-
-def test_the_section_on_switching_runs() -> None:
-    text = (ROOT / "docs" / "switching.md").read_text(encoding="utf-8")
-    section = text.split("## From torch-geometric-pool\n", 1)[1].split("\n## ", 1)[0]
-    examples = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    assert examples
-    names: dict[str, Any] = {}
-    for example in examples:
-        exec(compile(example, "docs/switching.md", "exec"), names)
-    assert not tgp._replaced
