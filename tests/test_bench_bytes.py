@@ -185,13 +185,42 @@ def test_launches_by_hand():
     assert {rate for launch in wide["both"] for rate in launch.cost.flops} == {"ieee"}
 
 
-@needs_triton
-def test_every_kernel_that_is_launched_has_a_cost():
-    from hierpool_kernels.launch import watch
+def _use_every_operator(step, told, fp32):
+    from hierpool_kernels.asymmetric_norm import launch_asymmetric_norm_bwd, launch_asymmetric_norm_fwd
     from hierpool_kernels.soft_pool import Saved, Upstream, launch_soft_pool_bwd
     from hierpool_kernels.spmm import launch_sampled_product
     from hierpool_kernels.target import KNOWN, Target
     from hierpool_kernels.total_variation import launch_total_variation_bwd, launch_total_variation_fwd
+
+    out = step.forward()
+    grads = Upstream(*out[:8])  # of every field, to every input
+    saved = Saved(out.s, out.gram, out.link_norm, out.m)
+
+    def soft_pool_bwd(edges):
+        launch_soft_pool_bwd(
+            grads, saved, step.batch.x.detach(), edges, step.nodes, None, False, told, True, (True, True, True),
+            step.target,
+        )  # fmt: skip
+
+    soft_pool_bwd(step.edges)
+    norm, *saved_norm = launch_asymmetric_norm_fwd(out.s, step.nodes, step.target)
+    launch_asymmetric_norm_bwd(norm, out.s, *saved_norm, step.nodes, step.target)
+    of_s = (out.s, step.edges, step.nodes)
+    if hasattr(step.edges, "a"):
+        of_s = (out.s, step.edges._replace(a=step.edges.a[:, 0]), step.nodes)
+    variation, _ = launch_total_variation_fwd(*of_s, step.target)
+    launch_total_variation_bwd(variation, *of_s, (True, True), step.target)
+    if not hasattr(step.edges, "a"):
+        of = torch.empty(3000, 4, device="meta")
+        value = torch.empty(step.edges.col.numel(), device="meta")
+        target, acc = Target(KNOWN["sm_80"], fp32), torch.float32
+        launch_sampled_product(step.edges.rowptr, step.edges.col, of, of, acc, acc, target)
+        soft_pool_bwd(step.edges._replace(value=value, value_t=None if told else value))
+
+
+@needs_triton
+def test_every_kernel_that_is_launched_has_a_cost():
+    from hierpool_kernels.launch import watch
 
     builds = (
         workloads.dense(2, 300, 300, 7, torch.float32), workloads.dense(2, 50, 20, 7, torch.bfloat16),
@@ -203,28 +232,7 @@ def test_every_kernel_that_is_launched_has_a_cost():
             for fp32 in ("ieee", "tf32", "tf32x3"):
                 step = model.Step(build(0, model.META), told, fp32, "sm_90")
                 with watch(run=False) as calls:
-                    out = step.forward()
-                    grads = Upstream(*out[:8])  # of every field, to every input
-                    saved = Saved(out.s, out.gram, out.link_norm, out.m)
-                    launch_soft_pool_bwd(
-                        grads, saved, step.batch.x.detach(), step.edges, step.nodes, None, False, told, True,
-                        (True, True, True), step.target,
-                    )  # fmt: skip
-                    of_s = (out.s, step.edges, step.nodes)
-                    if hasattr(step.edges, "a"):
-                        of_s = (out.s, step.edges._replace(a=step.edges.a[:, 0]), step.nodes)
-                    variation, _ = launch_total_variation_fwd(*of_s, step.target)
-                    launch_total_variation_bwd(variation, *of_s, (True, True), step.target)
-                    if not hasattr(step.edges, "a"):
-                        of = torch.empty(3000, 4, device="meta")
-                        value = torch.empty(step.edges.col.numel(), device="meta")
-                        edges = step.edges._replace(value=value, value_t=None if told else value)
-                        target, acc = Target(KNOWN["sm_80"], fp32), torch.float32
-                        launch_sampled_product(edges.rowptr, edges.col, of, of, acc, acc, target)
-                        launch_soft_pool_bwd(
-                            grads, saved, step.batch.x.detach(), edges, step.nodes, None, False, told, True,
-                            (True, True, True), step.target,
-                        )  # fmt: skip
+                    _use_every_operator(step, told, fp32)
                 sizes = step.batch.sizes
                 for call in calls:
                     cost = costs.COSTS[call.name](costs.Launch(call, sizes, 1 << 20))

@@ -376,7 +376,7 @@ def test_bad_calls_are_named(call: Any, message: str) -> None:
         ({"lift": "back"}, "lift must be 'transpose' or 'inverse', got 'back'"),
         ({"drop": 0.1}, "drop has a meaning with sparse_output=True only"),
         ({"dropout": 1.5}, r"dropout must be in \[0, 1\], got 1.5"),
-        ({"act": "rellu"}, "act must name a function of torch.nn.functional, got 'rellu'"),
+        ({"act": "rellu"}, "act must name a function of torch.nn.functional or torch, got 'rellu'"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:

@@ -17,6 +17,8 @@ def _batch(
     x, adj, s = as_batch("x", x), as_batch("adj", adj), as_batch("s", s)
     if adj.dim() != 3:
         raise ValueError(f"adj must have shape [B, N, N] or [N, N], got {tuple(adj.shape)}")
+    if s.dim() != 3:
+        raise ValueError(f"s must have shape [B, N, K] or [N, K], got {tuple(s.shape)}")
     return x, adj, s, viewed_mask(mask, (s.size(0), s.size(1)))
 
 
