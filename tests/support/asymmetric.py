@@ -57,11 +57,11 @@ class NormInputs(NamedTuple):
 
 def make(case: Case, seed: int, dtype: torch.dtype = torch.float64, digits: int | None = None) -> NormInputs:
     """An assignment in ``dtype``; with ``digits`` of so many binary digits, so that many entries are equal."""
-    inputs = replace(case, f=0).make(seed, torch.float64)
-    s = inputs.s if case.given else inputs.s.softmax(-1)
+    s, mask, num_nodes = case.make_nodes(seed, torch.float64)
+    s = s if case.given else s.softmax(-1)
     if digits is not None:
         s = (s * 2**digits).round() / 2**digits
-    return NormInputs(case._lay(s.to(dtype)), inputs.mask, inputs.num_nodes)
+    return NormInputs(case.lay(s.to(dtype)), mask, num_nodes)
 
 
 _BASE = Case("base")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
@@ -96,29 +97,31 @@ class Case:
     ) -> Inputs:
         """Inputs with logits of dtype ``s``; ``x`` and ``adj`` default to the same."""
         draw = torch.Generator().manual_seed(seed)
-        logits = 2 * torch.randn(self.b, self.n, self.k, generator=draw, dtype=torch.float64)
-        if self.given:  # with exact zeros, and rows that do not sum to 1
-            logits = logits.softmax(-1) * (logits > -1)
-        features = torch.randn(self.b, self.n, self.f, generator=draw, dtype=torch.float64)
-        mask, num_nodes = self._nodes(draw)
+        logits, features, mask, num_nodes = self._nodes(draw)
         return Inputs(
-            self._lay(features.to(x or s)),
-            self._lay(self._adjacency(draw).to(adj or s)),
-            self._lay(logits.to(s)),
+            self.lay(features.to(x or s)),
+            self.lay(self._adjacency(draw).to(adj or s)),
+            self.lay(logits.to(s)),
             mask,
             num_nodes,
             self.given,
             self.temperature,
         )
 
+    def make_nodes(self, seed: int, s: torch.dtype) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Logits (or a given S), mask and num_nodes of the same inputs, without a matrix of N x N."""
+        logits, _, mask, num_nodes = self._nodes(torch.Generator().manual_seed(seed))
+        return logits.to(s), mask, num_nodes
+
     def _adjacency(self, draw: torch.Generator) -> Tensor:
         shape = (self.b, self.n, self.n) if self.r is None else (self.b, self.r, self.n, self.n)
-        weights = {
-            "ones": torch.ones(shape, dtype=torch.float64),
-            "uniform": torch.rand(shape, generator=draw, dtype=torch.float64),
-            "signed": torch.randn(shape, generator=draw, dtype=torch.float64),
-            "integers": torch.randint(0, 4, shape, generator=draw, dtype=torch.float64),
-        }[self.weights]
+        drawn: dict[str, Callable[[], Tensor]] = {
+            "ones": lambda: torch.ones(shape, dtype=torch.float64),
+            "uniform": lambda: torch.rand(shape, generator=draw, dtype=torch.float64),
+            "signed": lambda: torch.randn(shape, generator=draw, dtype=torch.float64),
+            "integers": lambda: torch.randint(0, 4, shape, generator=draw, dtype=torch.float64),
+        }
+        weights = drawn[self.weights]()
         adj = weights * (torch.rand(shape, generator=draw) < self.density)
         if self.connected is not None:
             adj[..., self.connected :, :] = 0
@@ -130,7 +133,11 @@ class Case:
         upper = adj.triu()
         return upper + upper.triu(1).transpose(-1, -2)
 
-    def _nodes(self, draw: torch.Generator) -> tuple[Tensor | None, Tensor | None]:
+    def _nodes(self, draw: torch.Generator) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        logits = 2 * torch.randn(self.b, self.n, self.k, generator=draw, dtype=torch.float64)
+        if self.given:  # with exact zeros, and rows that do not sum to 1
+            logits = logits.softmax(-1) * (logits > -1)
+        features = torch.randn(self.b, self.n, self.f, generator=draw, dtype=torch.float64)
         counts = torch.randint(0, self.n + 1, (self.b,), generator=draw)
         if self.b > 1:  # one graph is full and one is empty, whatever was drawn
             counts[0], counts[1] = self.n, 0
@@ -142,9 +149,10 @@ class Case:
             mask = torch.rand(self.b, self.n, generator=draw) < 0.6
         elif self.valid == "none":
             mask = torch.zeros(self.b, self.n, dtype=torch.bool)
-        return mask, counts if self.valid == "num_nodes" else None
+        return logits, features, mask, counts if self.valid == "num_nodes" else None
 
-    def _lay(self, t: Tensor) -> Tensor:
+    def lay(self, t: Tensor) -> Tensor:
+        """The values in this case's layout."""
         if self.layout == "transposed":
             return t.transpose(-1, -2).contiguous().transpose(-1, -2)
         if self.layout == "strided":

@@ -51,7 +51,7 @@ def make(case: Case, seed: int, s: torch.dtype = torch.float64, adj: torch.dtype
     """Inputs with the assignment in dtype ``s``; ``adj`` defaults to the same."""
     inputs = replace(case, f=0).make(seed, torch.float64, adj=adj or s)
     assigned = inputs.s if case.given else inputs.s.softmax(-1)
-    return LinkInputs(case._lay(assigned.to(s)), inputs.adj, inputs.mask, inputs.num_nodes)
+    return LinkInputs(case.lay(assigned.to(s)), inputs.adj, inputs.mask, inputs.num_nodes)
 
 
 _BASE = Case("base")
