@@ -77,12 +77,13 @@ gpu:  ## test and benchmark on this machine's CUDA device with PYTHON's own torc
 bench: $(STAMPS)/bench  ## run the benchmarks and print the table
 	$(BIN)/python -m bench run $(BENCH_ARGS)
 
-check: $(STAMPS)/dev  ## check style, types, and that README.md shows the newest results
+check: $(STAMPS)/dev  ## check style, types, and that README.md and docs show the newest results
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CXX_FILES)
 	$(BIN)/mypy
 	$(BIN)/python -m bench report --check
+	$(BIN)/python -m bench poolers --check
 
 format: $(STAMPS)/dev  ## reformat Python and C++ files
 	$(BIN)/ruff check --fix .

@@ -1,5 +1,5 @@
 """Command line: ``python -m bench run`` times operators, ``step`` training steps, ``gpu`` operators on a GPU, of which
-``bytes`` predicts the times; ``report`` writes table and plots."""
+``bytes`` predicts the times; ``report`` writes table and plots, ``poolers`` the page of that name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from bench import bytes as model
-from bench import report, results, run, step
+from bench import poolers, report, results, run, step
 from bench.gpu import command as gpu
 from bench.kinds import KINDS, Workload
 from bench.measure import Effort
@@ -59,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
     model.add_arguments(
         commands.add_parser("bytes", help="predict the times on an H200 from bytes and flops")
     )
+    poolers.add_arguments(commands.add_parser("poolers", help="write docs/poolers.md from the poolers"))
     return top
 
 
@@ -105,6 +106,8 @@ def main(argv: list[str] | None = None) -> int:
             return gpu.command(args)
         if args.command == "bytes":
             return model.command(args)
+        if args.command == "poolers":
+            return poolers.main(args)
         return report.command(args.folder, check=args.check, print_only=args.print_only)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)

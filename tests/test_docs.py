@@ -97,3 +97,10 @@ def test_the_section_on_torch_geometric_pool_runs() -> None:
     assert names["ours"].x.shape == (3, 5, 16)
     assert names["x_lifted"].shape == (3, 30, 16)
     assert names["DiffPool"].forward is forward
+
+
+def test_the_cheat_sheet_is_what_the_poolers_are() -> None:
+    """Made by python -m bench poolers."""
+    from bench import poolers
+
+    assert poolers.PAGE.read_text(encoding="utf-8") == poolers.page()

@@ -74,7 +74,7 @@ def test_layouts(case: RaggedCase, layout: str, native_isa: str) -> None:
     """Strides of x, s, the weights and the upstream gradients change no bit."""
     inputs = case.make(SEED, f32)
     record, grads, upstream = run(inputs, native_isa)
-    lay = replace(case.case, layout=layout)._lay
+    lay = replace(case.case, layout=layout).lay
     weights = inputs.adj if layout == "transposed" else lay(inputs.adj)
     leaves = inputs._replace(x=lay(inputs.x), adj=weights, s=lay(inputs.s)).leaves()
     assert not leaves.x.is_contiguous()

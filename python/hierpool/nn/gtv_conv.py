@@ -76,8 +76,23 @@ class GTVConv(nn.Module):
         Raises:
             ValueError: shapes that disagree, or a mask beside a ragged graph.
         """
-        x, adj, valid = select_valid(x, adj, mask)
-        h = x @ self.weight
+        x, adj, valid = select_valid(x, adj, mask)  # before the product: its gradient reads padding as well
+        return self._propagated(x @ self.weight, adj, valid)
+
+    def propagate(self, h: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None = None) -> Tensor:
+        """What follows the product :math:`H = X W`, for a caller who has it: of sparse features, for example.
+
+        Args:
+            h: ``[B, N, out_channels]``, or ``[N, out_channels]`` with a ragged graph.
+            adj, mask: see :meth:`forward`.
+
+        Raises:
+            ValueError: shapes that disagree, or a mask beside a ragged graph.
+        """
+        return self._propagated(*select_valid(h, adj, mask))
+
+    def _propagated(self, h: Tensor, adj: Tensor | RaggedGraph, valid: Tensor | None) -> Tensor:
+        """Of features whose padding is 0."""
         y = h - self.delta_coeff * (
             self._ragged(h, adj) if isinstance(adj, RaggedGraph) else self._dense(h, adj)
         )

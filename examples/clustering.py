@@ -1,0 +1,169 @@
+"""Cluster the nodes of Cora, CiteSeer and PubMed by graph networks that are trained on a pooling loss alone.
+
+    python examples/clustering.py                        # all three, five methods, ten seeds: hours
+    python examples/clustering.py Cora --methods mincut dmon --seeds 3
+    python examples/clustering.py --report               # table and picture of the runs so far
+
+No label is used in training, and no epoch is chosen by them: what is compared with the labels, by normalised mutual
+information (NMI), is the likeliest cluster of every node after the last epoch. Networks, learning rates and numbers of
+epochs are those of the methods' own code. Everything runs on the sparse graph, in memory O(N K) beside features and
+hidden layers. Runs are recorded one by one in the output folder, and those found there are not repeated.
+
+Needs ``pip install 'hierpool[train]'``. The data sets are downloaded unless ``--root`` holds ``planetoid/Cora/raw``
+and so on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import clustering_networks as networks
+import torch
+from clustering_networks import Inputs
+from clustering_report import read_rows, write_report
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hierpool.data import LargeGraph, load_large
+from hierpool.metrics import modularity, normalized_mutual_information
+
+DATASETS = ("Cora", "CiteSeer", "PubMed")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A network and how its paper's code trains it.
+
+    Attributes:
+        build: the network, given the features of a node and the number of clusters.
+        lr: learning rate of Adam.
+        epochs: steps, each on the whole graph.
+        k: clusters; ``None``: as many as there are classes.
+        unit_rows: whether every row of the features is divided by its sum first.
+    """
+
+    build: Callable[[int, int], nn.Module]
+    lr: float
+    epochs: int
+    k: int | None = None
+    unit_rows: bool = True
+
+
+METHODS = {
+    "mincut": Method(networks.mincut, lr=5e-4, epochs=10_000),
+    "dmon": Method(networks.DMoN, lr=1e-3, epochs=1000, k=16, unit_rows=False),
+    "just-balance": Method(networks.JustBalance, lr=1e-4, epochs=2000),
+    "hosc": Method(networks.hosc, lr=5e-4, epochs=10_000),
+    "tvgnn": Method(networks.TVGNN, lr=1e-3, epochs=500),
+}
+
+
+def cluster(
+    method: Method, data: Inputs, k: int, seed: int, *, epochs: int, on_epoch: Callable[[float], None]
+) -> tuple[Tensor, float]:
+    """Train a network on the graph and return the cluster of each node, int64 ``[N]``, and the last loss."""
+    torch.manual_seed(seed)
+    net = method.build(data.words.channels, k)
+    optimizer = torch.optim.Adam(net.parameters(), lr=method.lr)
+    loss = torch.zeros(())
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        loss = torch.stack(list(net(data).loss.values())).sum()
+        loss.backward()
+        optimizer.step()
+        on_epoch(float(loss.detach()))
+    net.eval()
+    with torch.no_grad():
+        return net(data).so.s.argmax(-1), float(loss)
+
+
+def run(
+    name: str, data: LargeGraph, seeds: range, epochs: int | None, folder: Path
+) -> Iterator[dict[str, Any]]:
+    """The rows of a method on a data set, one per seed; those that are recorded already are left out."""
+    method = METHODS[name]
+    assert data.x is not None
+    assert data.labels is not None
+    epochs = epochs or method.epochs
+    k = method.k or int(data.labels.max()) + 1
+    wanted = {"dataset": data.name, "method": name, "k": k, "epochs": epochs}
+    found = {row["seed"] for row in read_rows(folder) if row.items() >= wanted.items()}
+    inputs = Inputs.of(data.x, data.graph, unit_rows=method.unit_rows)
+    for seed in seeds:
+        if seed in found:
+            continue
+        started = time.perf_counter()
+        with tqdm(total=epochs, desc=f"{data.name} {name} seed {seed}", unit="epoch", leave=False) as bar:
+
+            def on_epoch(loss: float) -> None:
+                bar.set_postfix_str(f"loss {loss:.4f}", refresh=False)
+                bar.update()
+
+            clusters, loss = cluster(method, inputs, k, seed, epochs=epochs, on_epoch=on_epoch)
+        yield wanted | {
+            "seed": seed,
+            "nmi": normalized_mutual_information(clusters, data.labels),
+            "modularity": modularity(data.graph, clusters),
+            "clusters": clusters.unique().numel(),
+            "loss": loss,
+            "seconds": time.perf_counter() - started,
+        }
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "datasets", nargs="*", metavar="DATASET", help=f"of {', '.join(DATASETS)} (default: all)"
+    )
+    parser.add_argument(
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all of them"
+    )
+    parser.add_argument("--seeds", type=int, default=10, help="runs of each (default: %(default)s)")
+    parser.add_argument("--epochs", type=int, help="default: as many as each method's own code")
+    parser.add_argument("--root", type=Path, help="data root (default: HIERPOOL_DATA, then the network)")
+    parser.add_argument("--out", type=Path, default=Path("clustering-out"), help="default: %(default)s")
+    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    parser.add_argument("--report", action="store_true", help="train nothing, report what is recorded")
+    args = parser.parse_args(arguments)
+    for name in args.datasets:
+        if name not in DATASETS:
+            parser.error(f"argument DATASET: invalid choice: {name!r} (choose from {', '.join(DATASETS)})")
+    for name in ("seeds", "epochs", "threads"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            parser.error(f"argument --{name}: must be at least 1, got {value}")
+    return args
+
+
+def main(arguments: list[str] | None = None) -> int:
+    args = parse(arguments)
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    if not args.report:
+        args.out.mkdir(parents=True, exist_ok=True)
+        for dataset in args.datasets or DATASETS:
+            data = load_large(dataset, args.root)
+            print(
+                f"{dataset}: {data.graph.num_nodes} nodes, {data.graph.num_edges // 2} edges, from {data.source}"
+            )
+            for name in args.methods:
+                for row in run(name, data, range(args.seeds), args.epochs, args.out):
+                    with open(args.out / f"{dataset}-{name}.jsonl", "a", encoding="utf-8") as file:
+                        file.write(json.dumps(row) + "\n")
+                    print(
+                        f"  {name:<13} seed {row['seed']}: NMI {row['nmi']:.3f}, modularity {row['modularity']:.3f}, "
+                        f"{row['clusters']} of {row['k']} clusters, {row['seconds']:.0f} s"
+                    )
+    print(write_report(args.out))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""Networks that cluster the nodes of one graph, each with the layers of its paper's code, on sparse graphs only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hierpool import RaggedGraph, spmm
+from hierpool.nn import (
+    AsymCheegerCutPool,
+    DMoNPool,
+    GTVConv,
+    HOSCPool,
+    JustBalancePool,
+    MinCutPool,
+    PoolingOutput,
+    SoftPooling,
+)
+
+
+class Words:
+    """Features ``X [N, F]`` most of whose entries are 0, and their products with weights ``[F, H]``."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.channels = x.size(1)
+        # By rows for the product, by columns for its gradient.
+        self.by_row, self.by_column = x.to_sparse_csr(), x.t().to_sparse_csr()
+
+    def __matmul__(self, weight: Tensor) -> Tensor:
+        return _WordProduct.apply(weight, self)
+
+
+class _WordProduct(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, x: Words) -> Tensor:
+        ctx.x = x
+        return x.by_row @ weight
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return ctx.x.by_column @ grad, None
+
+
+class Inputs(NamedTuple):
+    """A graph and its features; nothing is larger than the features or the edges."""
+
+    words: Words
+    graph: RaggedGraph  # A
+    normalised: RaggedGraph  # D^(-1/2) A D^(-1/2)
+
+    @classmethod
+    def of(cls, x: Tensor, graph: RaggedGraph, *, unit_rows: bool) -> Inputs:
+        """Inputs from features and a graph; with ``unit_rows``, every row of the features sums to 1."""
+        x = x / x.sum(1, keepdim=True).clamp(min=1e-12) if unit_rows else x
+        scale = graph.degree.clamp(min=1).rsqrt()
+        weights = scale[graph.row] * scale[graph.col]
+        weights = weights if graph.value is None else weights * graph.value
+        return cls(Words(x), graph, graph.with_value(weights, symmetric=True))
+
+
+class SkipConv(nn.Module):
+    r"""A graph convolution with a way around the graph, :math:`\sigma(\tilde A X W + X V + b)`."""
+
+    def __init__(self, in_channels: int, out_channels: int, act: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.act = act
+        self.weights = nn.Parameter(torch.empty(in_channels, 2 * out_channels))  # W and V
+        nn.init.kaiming_normal_(self.weights, mode="fan_out")  # torch takes the first dimension for outputs
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Words, graph: RaggedGraph) -> Tensor:
+        near, own = (x @ self.weights).chunk(2, 1)
+        return self.act(spmm(graph, near.contiguous()) + own + self.bias)
+
+
+class ScaledSkipConv(nn.Module):
+    r"""DMoN's: :math:`\mathrm{selu}(\tilde A X W + X W \, \mathrm{diag}(v) + b)`."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(in_channels, out_channels)))
+        self.scale = nn.Parameter(torch.ones(out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Words, graph: RaggedGraph) -> Tensor:
+        x = x @ self.weight
+        return F.selu(spmm(graph, x) + x * self.scale + self.bias)
+
+
+class Smoothing(nn.Module):
+    r"""Just Balance's: :math:`\mathrm{relu}((I - \delta L) X W + b)` with :math:`L = I - \tilde A`."""
+
+    def __init__(self, in_channels: int, out_channels: int, delta: float = 0.85) -> None:
+        super().__init__()
+        self.delta = delta
+        self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(in_channels, out_channels)))
+        self.bias = nn.Parameter(torch.zeros(out_channels))
+
+    def forward(self, x: Tensor | Words, graph: RaggedGraph) -> Tensor:
+        x = x @ self.weight
+        return (torch.lerp(x, spmm(graph, x), self.delta) + self.bias).relu()
+
+
+class CutNet(nn.Module):
+    """One convolution of 16 features and a pooler on the normalised graph."""
+
+    def __init__(self, in_channels: int, pool: SoftPooling) -> None:
+        super().__init__()
+        self.conv = SkipConv(in_channels, 16, F.elu)
+        self.pool = pool
+
+    def forward(self, data: Inputs) -> PoolingOutput:
+        return self.pool(self.conv(data.words, data.normalised), data.normalised)
+
+
+def mincut(in_channels: int, k: int) -> nn.Module:
+    """MinCutPool's network for clustering."""
+    return CutNet(in_channels, MinCutPool(16, k, symmetric=True))
+
+
+def hosc(in_channels: int, k: int) -> nn.Module:
+    """The same network with HOSC, whose code has none for clustering; its terms weigh as those of MinCut do."""
+    return CutNet(in_channels, HOSCPool(16, k, mu=1 / k, alpha=0.5, symmetric=True))
+
+
+class DMoN(nn.Module):
+    """One convolution of 64 features and DMoN, whose logits are dropped at random."""
+
+    def __init__(self, in_channels: int, k: int) -> None:
+        super().__init__()
+        self.conv = ScaledSkipConv(in_channels, 64)
+        self.assign = nn.Linear(64, k)
+        nn.init.orthogonal_(self.assign.weight)
+        nn.init.zeros_(self.assign.bias)
+        self.pool = DMoNPool(64, k, assignment=self.assign, symmetric=True)
+
+    def forward(self, data: Inputs) -> PoolingOutput:
+        x = self.conv(data.words, data.normalised)
+        return self.pool(x, data.graph, logits=F.dropout(self.assign(x), 0.5, self.training))
+
+
+class JustBalance(nn.Module):
+    """Ten smoothing convolutions of 64 features, a perceptron, and Just Balance."""
+
+    def __init__(self, in_channels: int, k: int) -> None:
+        super().__init__()
+        self.smooth = nn.ModuleList(Smoothing(64 if i else in_channels, 64) for i in range(10))
+        self.pool = JustBalancePool([64, 16], k, act="relu", symmetric=True)
+
+    def forward(self, data: Inputs) -> PoolingOutput:
+        x: Any = data.words
+        for layer in self.smooth:
+            x = layer(x, data.normalised)
+        return self.pool(x, data.normalised)
+
+
+class TVGNN(nn.Module):
+    """Two convolutions of 512 features that lower the total variation, and the asymmetric Cheeger cut."""
+
+    def __init__(self, in_channels: int, k: int) -> None:
+        super().__init__()
+        self.first = GTVConv(in_channels, 512, delta_coeff=0.311, act="elu")
+        self.second = GTVConv(512, 512, delta_coeff=0.311, act="elu")
+        options: dict[str, Any] = {"totvar_coeff": 0.785, "balance_coeff": 0.514, "act": "relu"}
+        self.pool = AsymCheegerCutPool([512, 256], k, symmetric=True, **options)
+
+    def forward(self, data: Inputs) -> PoolingOutput:
+        x = self.first.propagate(data.words @ self.first.weight, data.graph)
+        return self.pool(self.second(x, data.graph), data.graph)

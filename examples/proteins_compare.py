@@ -1,0 +1,168 @@
+"""Are the losses of two networks equal, and what takes how long?"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import proteins_pyg
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from hierpool.integrations.pyg import patch
+
+Call = tuple[str, tuple[Any, ...]]  # name of a function or a layer, arguments
+
+
+class Variant(NamedTuple):
+    """One way to train a network."""
+
+    label: str
+    make: Callable[[], Any]  # a task of examples/proteins.py
+    patched: bool
+
+    def context(self) -> AbstractContextManager[Any]:
+        # pyg_compat: PyG's cluster loss of DMoN, which divides the clusters of every graph by the sizes of all.
+        return patch(pyg_compat=True) if self.patched else nullcontext()
+
+
+def compare(name: str, variants: Sequence[Variant], steps: int) -> str:
+    """Run PyG's network, the same under the patch and the sparse one, and describe what was found in some lines."""
+    difference = loss_difference(*variants[:2], steps)
+    calls = time_calls(*variants[:2], steps)
+    whole = time_steps(variants, steps)
+    lines = [
+        f"\n{name}",
+        f"  losses of {steps} steps in float64: PyG and patched differ by {difference:.1e} at most",
+    ]
+    for what, times in (("pooling calls", calls), ("whole step", whole)):
+        pyg = times[variants[0].label]
+        for label, ms in times.items():
+            ratios = [theirs / ours for theirs, ours in zip(pyg, ms, strict=True)]
+            faster = "" if ms is pyg else f", {statistics.median(ratios):.2f}x as fast"
+            lines.append(f"  {what:<13} {label:<7} {statistics.median(ms):8.2f} ms{faster}")
+    return "\n".join(lines)
+
+
+def made(variant: Variant) -> Any:
+    """Its task, whose layers are made under the patch if there is one."""
+    with variant.context():
+        return variant.make()
+
+
+def loss_difference(one: Variant, other: Variant, steps: int) -> float:
+    """The largest relative difference of their losses, step by step, in float64.
+
+    In float32 two trainings that differ by rounding alone drift apart within some steps.
+    """
+    losses = []
+    for variant in (one, other):
+        with variant.context(), double_precision():
+            task = variant.make()
+            batches = first_batches(task, steps)
+            progress = tqdm(batches, desc=f"{variant.label} in float64", unit="step", leave=False)
+            losses.append(torch.stack([task.step(in_double(batch)) for batch in progress]))
+    return float(((losses[0] - losses[1]) / losses[0]).abs().max())
+
+
+@contextmanager
+def double_precision() -> Iterator[None]:
+    """Of new parameters, and of the ones in a dense adjacency of PyG."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def in_double(batch: Any) -> Any:
+    return batch.clone().apply(lambda t: t.double() if t.is_floating_point() else t)
+
+
+def first_batches(task: Any, steps: int) -> list[Any]:
+    """That many batches of the training graphs, from the start again where they end."""
+    batches = list(task.batches(task.train))
+    return [batches[i % len(batches)] for i in range(steps)]
+
+
+def time_steps(variants: Sequence[Variant], steps: int) -> dict[str, list[float]]:
+    """Milliseconds of whole steps from a batch on: forward, losses, backward, optimizer. They run in turn."""
+    tasks = [made(variant) for variant in variants]
+    batches = [first_batches(task, steps) for task in tasks]
+    times: dict[str, list[float]] = {variant.label: [] for variant in variants}
+    for step in tqdm(range(-3, steps), desc="whole steps", unit="step", leave=False):  # three to warm up
+        for variant, task, its in zip(variants, tasks, batches, strict=True):
+            with variant.context():
+                ms = milliseconds(partial(task.step, its[step]))
+            if step >= 0:
+                times[variant.label].append(ms)
+    return times
+
+
+def time_calls(pyg: Variant, patched: Variant, steps: int) -> dict[str, list[float]]:
+    """Milliseconds of the pooling calls of a step, forward and backward, on what PyG's network hands to them."""
+    tasks = {variant.label: made(variant) for variant in (pyg, patched)}
+    task = tasks[pyg.label]
+    batches = first_batches(task, steps)
+    times: dict[str, list[float]] = {pyg.label: [], patched.label: []}
+    for step in tqdm(range(-3, steps), desc="pooling calls", unit="step", leave=False):
+        with recorded(task.net) as calls:
+            task.step(batches[step])
+        for variant in (pyg, patched) if step % 2 else (patched, pyg):
+            with variant.context():
+                ms = sum(time_call(tasks[variant.label].net, *call) for call in calls)
+            if step >= 0:
+                times[variant.label].append(ms)
+    return times
+
+
+def time_call(net: nn.Module, name: str, arguments: tuple[Any, ...]) -> float:
+    """Milliseconds of one call, of a function that the network uses or of one of its layers."""
+    pool = getattr(proteins_pyg, name) if hasattr(proteins_pyg, name) else net.get_submodule(name)
+    leaves = [a.detach().requires_grad_(a.requires_grad) if isinstance(a, Tensor) else a for a in arguments]
+
+    def run() -> None:
+        outputs = [out for out in pool(*leaves) if out.requires_grad]
+        torch.autograd.backward(outputs, [torch.ones_like(out) for out in outputs])
+
+    return milliseconds(run)
+
+
+def milliseconds(run: Callable[[], Any]) -> float:
+    started = time.perf_counter()
+    run()
+    return 1e3 * (time.perf_counter() - started)
+
+
+@contextmanager
+def recorded(net: nn.Module) -> Iterator[list[Call]]:
+    """Keep what a step hands to PyG's pooling functions and layers."""
+    calls: list[Call] = []
+    functions = {name: getattr(proteins_pyg, name) for name in ("dense_diff_pool", "dense_mincut_pool")}
+
+    def recorder(name: str) -> Callable[..., Any]:
+        def pool(*arguments: Any) -> Any:
+            calls.append((name, arguments))
+            return functions[name](*arguments)
+
+        return pool
+
+    def hook(name: str) -> Callable[..., None]:
+        return lambda layer, arguments: calls.append((name, arguments))
+
+    layers = [(name, m) for name, m in net.named_modules() if isinstance(m, proteins_pyg.DMoNPooling)]
+    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers]
+    for name in functions:
+        setattr(proteins_pyg, name, recorder(name))
+    try:
+        yield calls
+    finally:
+        for name, function in functions.items():
+            setattr(proteins_pyg, name, function)
+        for handle in handles:
+            handle.remove()
