@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -28,9 +29,14 @@ class Words:
     def __init__(self, x: Tensor) -> None:
         self.channels = x.size(1)
         # By rows for the product, by columns for its gradient.
-        self.by_row, self.by_column = x.to_sparse_csr(), x.t().to_sparse_csr()
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
+            self.by_row, self.by_column = x.to_sparse_csr(), x.t().to_sparse_csr()
+        self.dense = x if x.count_nonzero() > 0.05 * x.numel() else None
 
     def __matmul__(self, weight: Tensor) -> Tensor:
+        if self.dense is not None and weight.size(1) > 100:  # where a dense product is the faster one
+            return self.dense @ weight
         return _WordProduct.apply(weight, self)
 
 
@@ -159,14 +165,14 @@ class JustBalance(nn.Module):
 
 
 class TVGNN(nn.Module):
-    """Two convolutions of 512 features that lower the total variation, and the asymmetric Cheeger cut."""
+    """Two convolutions of 256 features that lower the total variation, and the asymmetric Cheeger cut."""
 
     def __init__(self, in_channels: int, k: int) -> None:
         super().__init__()
-        self.first = GTVConv(in_channels, 512, delta_coeff=0.311, act="elu")
-        self.second = GTVConv(512, 512, delta_coeff=0.311, act="elu")
+        self.first = GTVConv(in_channels, 256, delta_coeff=0.311, act="elu")
+        self.second = GTVConv(256, 256, delta_coeff=0.311, act="elu")
         options: dict[str, Any] = {"totvar_coeff": 0.785, "balance_coeff": 0.514, "act": "relu"}
-        self.pool = AsymCheegerCutPool([512, 256], k, symmetric=True, **options)
+        self.pool = AsymCheegerCutPool([256, 256], k, symmetric=True, **options)
 
     def forward(self, data: Inputs) -> PoolingOutput:
         x = self.first.propagate(data.words @ self.first.weight, data.graph)

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from hierpool.integrations.pyg import patch
 
-Call = tuple[str, tuple[Any, ...]]  # name of a function or a layer, arguments
+Call = tuple[Callable[..., Any], tuple[Any, ...]]
 
 
 class Variant(NamedTuple):
@@ -34,7 +34,7 @@ class Variant(NamedTuple):
 def compare(name: str, variants: Sequence[Variant], steps: int) -> str:
     """Run PyG's network, the same under the patch and the sparse one, and describe what was found in some lines."""
     difference = loss_difference(*variants[:2], steps)
-    calls = time_calls(*variants[:2], steps)
+    calls = time_calls(variants[:2], steps)
     whole = time_steps(variants, steps)
     lines = [
         f"\n{name}",
@@ -91,39 +91,43 @@ def first_batches(task: Any, steps: int) -> list[Any]:
 
 
 def time_steps(variants: Sequence[Variant], steps: int) -> dict[str, list[float]]:
-    """Milliseconds of whole steps from a batch on: forward, losses, backward, optimizer. They run in turn."""
+    """Milliseconds of whole steps from a batch on: forward, losses, backward, optimizer.
+
+    Variants take turns of some steps; the first of a turn is not counted, as the patch, which looks through all
+    modules, leaves nothing in the processor's caches.
+    """
     tasks = [made(variant) for variant in variants]
     batches = [first_batches(task, steps) for task in tasks]
     times: dict[str, list[float]] = {variant.label: [] for variant in variants}
-    for step in tqdm(range(-3, steps), desc="whole steps", unit="step", leave=False):  # three to warm up
+    turns = torch.arange(steps).split(5)
+    for turn in tqdm(turns, desc="whole steps", unit="turn", leave=False):
         for variant, task, its in zip(variants, tasks, batches, strict=True):
             with variant.context():
-                ms = milliseconds(partial(task.step, its[step]))
-            if step >= 0:
-                times[variant.label].append(ms)
+                task.step(its[turn[0]])
+                times[variant.label] += [milliseconds(partial(task.step, its[step])) for step in turn]
     return times
 
 
-def time_calls(pyg: Variant, patched: Variant, steps: int) -> dict[str, list[float]]:
-    """Milliseconds of the pooling calls of a step, forward and backward, on what PyG's network hands to them."""
-    tasks = {variant.label: made(variant) for variant in (pyg, patched)}
-    task = tasks[pyg.label]
-    batches = first_batches(task, steps)
-    times: dict[str, list[float]] = {pyg.label: [], patched.label: []}
-    for step in tqdm(range(-3, steps), desc="pooling calls", unit="step", leave=False):
-        with recorded(task.net) as calls:
-            task.step(batches[step])
-        for variant in (pyg, patched) if step % 2 else (patched, pyg):
+def time_calls(variants: Sequence[Variant], steps: int) -> dict[str, list[float]]:
+    """Milliseconds of the pooling calls of a step, forward and backward, on what its network hands to them."""
+    times: dict[str, list[float]] = {variant.label: [] for variant in variants}
+    tasks = [made(variant) for variant in variants]
+    batches = [first_batches(task, steps) for task in tasks]
+    turns = torch.arange(steps).split(5)
+    for turn in tqdm(turns, desc="pooling calls", unit="turn", leave=False):
+        for variant, task, its in zip(variants, tasks, batches, strict=True):
             with variant.context():
-                ms = sum(time_call(tasks[variant.label].net, *call) for call in calls)
-            if step >= 0:
-                times[variant.label].append(ms)
+                for step in turn:
+                    with recorded(task.net) as calls:
+                        task.step(its[step])
+                    # The first is not counted: it finds the caches as the rest of the step has left them.
+                    _, ms = (sum(time_call(*call) for call in calls) for _ in range(2))
+                    times[variant.label].append(ms)
     return times
 
 
-def time_call(net: nn.Module, name: str, arguments: tuple[Any, ...]) -> float:
-    """Milliseconds of one call, of a function that the network uses or of one of its layers."""
-    pool = getattr(proteins_pyg, name) if hasattr(proteins_pyg, name) else net.get_submodule(name)
+def time_call(pool: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
+    """Milliseconds of one call."""
     leaves = [a.detach().requires_grad_(a.requires_grad) if isinstance(a, Tensor) else a for a in arguments]
 
     def run() -> None:
@@ -141,24 +145,24 @@ def milliseconds(run: Callable[[], Any]) -> float:
 
 @contextmanager
 def recorded(net: nn.Module) -> Iterator[list[Call]]:
-    """Keep what a step hands to PyG's pooling functions and layers."""
+    """Keep what a step calls of PyG's pooling functions and layers, or of those in their place."""
     calls: list[Call] = []
     functions = {name: getattr(proteins_pyg, name) for name in ("dense_diff_pool", "dense_mincut_pool")}
 
-    def recorder(name: str) -> Callable[..., Any]:
+    def recorder(function: Callable[..., Any]) -> Callable[..., Any]:
         def pool(*arguments: Any) -> Any:
-            calls.append((name, arguments))
-            return functions[name](*arguments)
+            calls.append((function, arguments))
+            return function(*arguments)
 
         return pool
 
-    def hook(name: str) -> Callable[..., None]:
-        return lambda layer, arguments: calls.append((name, arguments))
+    def before(layer: nn.Module, arguments: tuple[Any, ...]) -> None:
+        calls.append((layer.forward, arguments))
 
-    layers = [(name, m) for name, m in net.named_modules() if isinstance(m, proteins_pyg.DMoNPooling)]
-    handles = [layer.register_forward_pre_hook(hook(name)) for name, layer in layers]
-    for name in functions:
-        setattr(proteins_pyg, name, recorder(name))
+    layers = [layer for layer in net.modules() if isinstance(layer, proteins_pyg.DMoNPooling)]
+    handles = [layer.register_forward_pre_hook(before) for layer in layers]
+    for name, function in functions.items():
+        setattr(proteins_pyg, name, recorder(function))
     try:
         yield calls
     finally:

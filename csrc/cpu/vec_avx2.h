@@ -13,16 +13,6 @@ namespace hierpool::cpu::avx2 {
 template <typename T>
 struct Vec;
 
-template <typename V, int n>
-static inline void transpose_in_memory(V (&block)[n]) {
-  typename V::Element lanes[n][n], turned[n][n];
-  for (int i = 0; i < n; ++i) block[i].store(lanes[i]);
-  for (int i = 0; i < n; ++i) {
-    for (int j = 0; j < n; ++j) turned[j][i] = lanes[i][j];
-  }
-  for (int i = 0; i < n; ++i) block[i] = V::load(turned[i]);
-}
-
 // Lane i of a load or store is on where i < count.
 alignas(32) static const int32_t kLaneMasks[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 
@@ -64,7 +54,22 @@ struct Vec<float> {
     return {_mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)))};
   }
   void store(float* p) const { _mm256_storeu_ps(p, v); }
-  void store(float* p, int64_t count) const { _mm256_maskstore_ps(p, lanes(count), v); }
+  // In pieces of 4, 2 and 1: stores under a mask take tens of cycles on some processors.
+  void store(float* p, int64_t count) const {
+    if (count >= kLanes) return store(p);
+    __m128 rest = _mm256_castps256_ps128(v);
+    if (count & 4) {
+      _mm_storeu_ps(p, rest);
+      rest = _mm256_extractf128_ps(v, 1);
+      p += 4;
+    }
+    if (count & 2) {
+      _mm_storel_pi(reinterpret_cast<__m64*>(p), rest);
+      rest = _mm_movehl_ps(rest, rest);
+      p += 2;
+    }
+    if (count & 1) _mm_store_ss(p, rest);
+  }
   void store_as(float* p) const { store(p); }
   void store_as(double* p) const {
     _mm256_storeu_pd(p, _mm256_cvtps_pd(_mm256_castps256_ps128(v)));
@@ -91,7 +96,23 @@ struct Vec<float> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(test.v, _mm256_setzero_ps(), _CMP_GT_OQ))};
   }
-  static void transpose(Vec (&block)[kLanes]) { transpose_in_memory(block); }
+  static void transpose(Vec (&block)[kLanes]) {
+    __m256 pairs[kLanes], quads[kLanes];
+    for (int i = 0; i < kLanes; i += 2) {
+      pairs[i] = _mm256_unpacklo_ps(block[i].v, block[i + 1].v);
+      pairs[i + 1] = _mm256_unpackhi_ps(block[i].v, block[i + 1].v);
+    }
+    for (int i = 0; i < kLanes; i += 4) {
+      for (int j = 0; j < 2; ++j) {
+        quads[i + 2 * j] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0x44);
+        quads[i + 2 * j + 1] = _mm256_shuffle_ps(pairs[i + j], pairs[i + j + 2], 0xee);
+      }
+    }
+    for (int i = 0; i < 4; ++i) {
+      block[i].v = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x20);
+      block[i + 4].v = _mm256_permute2f128_ps(quads[i], quads[i + 4], 0x31);
+    }
+  }
   float sum() const {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));
@@ -160,7 +181,16 @@ struct Vec<double> {
     return {_mm256_load_pd(lanes)};
   }
   void store(double* p) const { _mm256_storeu_pd(p, v); }
-  void store(double* p, int64_t count) const { _mm256_maskstore_pd(p, lanes(count), v); }
+  void store(double* p, int64_t count) const {
+    if (count >= kLanes) return store(p);
+    __m128d rest = _mm256_castpd256_pd128(v);
+    if (count & 2) {
+      _mm_storeu_pd(p, rest);
+      rest = _mm256_extractf128_pd(v, 1);
+      p += 2;
+    }
+    if (count & 1) _mm_store_sd(p, rest);
+  }
   void store_as(double* p) const { store(p); }
   void store_as(float* p) const { _mm_storeu_ps(p, _mm256_cvtpd_ps(v)); }
   template <typename U>
@@ -184,7 +214,18 @@ struct Vec<double> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm256_blendv_pd(b.v, a.v, _mm256_cmp_pd(test.v, _mm256_setzero_pd(), _CMP_GT_OQ))};
   }
-  static void transpose(Vec (&block)[kLanes]) { transpose_in_memory(block); }
+  static void transpose(Vec (&block)[kLanes]) {
+    for (int i = 0; i < kLanes; i += 2) {
+      const __m256d low = _mm256_unpacklo_pd(block[i].v, block[i + 1].v);
+      block[i + 1].v = _mm256_unpackhi_pd(block[i].v, block[i + 1].v);
+      block[i].v = low;
+    }
+    for (int i = 0; i < 2; ++i) {
+      const __m256d low = _mm256_permute2f128_pd(block[i].v, block[i + 2].v, 0x20);
+      block[i + 2].v = _mm256_permute2f128_pd(block[i].v, block[i + 2].v, 0x31);
+      block[i].v = low;
+    }
+  }
   double sum() const {
     const __m128d s = _mm_add_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));

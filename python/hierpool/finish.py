@@ -1,8 +1,8 @@
 """The last step of MinCut and DMoN pooling: losses, and the adjacency that the next layer sees.
 
 Both follow from the small sums of soft pooling. :mod:`hierpool.losses` and :mod:`hierpool.connect` have their formulas,
-and compilers and transforms get these. Everybody else gets them in one piece with its own gradient: on a batch of small
-graphs, recording some thirty steps on ``[B, K, K]`` costs more than pooling the graphs.
+and compilers and transforms get these. Everybody else gets pooling and last step in one piece with its own gradient: on
+a batch of small graphs, recording some thirty steps on ``[B, K, K]`` costs more than pooling the graphs.
 """
 
 from __future__ import annotations
@@ -18,10 +18,13 @@ from hierpool._tracing import seen
 from hierpool.connect import postprocess_adj
 from hierpool.graph import RaggedGraph
 from hierpool.losses._tensors import reciprocal
-from hierpool.ops._operator import transformed
+from hierpool.ops._operator import Kept, transformed
+from hierpool.ops._soft_pool import SoftPoolOperator
 from hierpool.ops.fallback.cut_terms import Kind, Sums
-from hierpool.ops.soft_pool import pool_fields
+from hierpool.ops.soft_pool import pool_fields, pooling
 from hierpool.record import SoftPoolRecord
+
+_OPTIONS: dict[str, Any] = {"link_loss": None, "entropy": False, "gram": True}
 
 
 class Finished(NamedTuple):
@@ -52,12 +55,12 @@ def mincut(
         nodes: whether ``s`` and ``size`` are wanted as well.
         options: ``temperature``, ``symmetric`` and ``backend`` of :func:`hierpool.soft_pool`.
     """
-    names = ("s", "x", "adj", "gram", "vectors", "scalars") if nodes else ("x", "adj", "gram", "scalars")
-    found = _sums(names, x, adj, s, mask, options)
-    if isinstance(found, SoftPoolRecord):
-        terms = (losses.mincut_loss(found), losses.orthogonality_loss(found))
-        return _composed(found, terms, x, s)
-    return _finished(Kind.MINCUT, found, x, s, options)
+    options = _OPTIONS | options
+    if seen() or transformed():
+        record = SoftPoolRecord(*pool_fields(SoftPoolRecord._fields, x, adj, s, mask, **options))
+        terms = (losses.mincut_loss(record), losses.orthogonality_loss(record))
+        return _composed(record, terms, x, s)
+    return _in_one(Kind.MINCUT, nodes, x, adj, s, mask, options)
 
 
 def dmon(
@@ -77,12 +80,13 @@ def dmon(
             (:func:`crossed_cluster_loss`).
         options: ``temperature``, ``symmetric`` and ``backend`` of :func:`hierpool.soft_pool`.
     """
-    found = _sums(("s", "x", "adj", "gram", "vectors", "scalars"), x, adj, s, mask, options)
-    if isinstance(found, SoftPoolRecord):
-        cluster = crossed_cluster_loss(found) if crossed else losses.cluster_loss(found)
-        terms = (losses.spectral_loss(found), losses.orthogonality_loss(found), cluster)
-        return _composed(found, terms, x, s)
-    return _finished(Kind.DMON_CROSSED if crossed else Kind.DMON, found, x, s, options)
+    options = _OPTIONS | options
+    if seen() or transformed():
+        record = SoftPoolRecord(*pool_fields(SoftPoolRecord._fields, x, adj, s, mask, **options))
+        cluster = crossed_cluster_loss(record) if crossed else losses.cluster_loss(record)
+        terms = (losses.spectral_loss(record), losses.orthogonality_loss(record), cluster)
+        return _composed(record, terms, x, s)
+    return _in_one(Kind.DMON_CROSSED if crossed else Kind.DMON, True, x, adj, s, mask, options)
 
 
 def crossed_cluster_loss(record: SoftPoolRecord) -> Tensor:
@@ -100,21 +104,6 @@ def crossed_cluster_loss(record: SoftPoolRecord) -> Tensor:
     return lengths * shares * (k**0.5 * reciprocal(b) ** 2) - 1
 
 
-def _sums(
-    names: tuple[str, ...],
-    x: Tensor,
-    adj: Tensor | RaggedGraph,
-    s: Tensor,
-    mask: Tensor | None,
-    options: dict[str, Any],
-) -> SoftPoolRecord | dict[str, Tensor]:
-    """The fields of the record, or all of it if somebody is at work who takes torch's own functions only."""
-    options = {"link_loss": None, "entropy": False, "gram": True} | options
-    if seen() or transformed():
-        return SoftPoolRecord(*pool_fields(SoftPoolRecord._fields, x, adj, s, mask, **options))
-    return dict(zip(names, pool_fields(names, x, adj, s, mask, **options), strict=True))
-
-
 def _composed(record: SoftPoolRecord, terms: tuple[Tensor, ...], x: Tensor, s: Tensor) -> Finished:
     """By the formulas of :mod:`hierpool.losses` and :mod:`hierpool.connect`."""
     pooled = postprocess_adj(record.adj, remove_self_loops=True, degree_norm=True).to(s.dtype)
@@ -122,45 +111,87 @@ def _composed(record: SoftPoolRecord, terms: tuple[Tensor, ...], x: Tensor, s: T
     return Finished(record.s, record.x, pooled, record.size, tuple(term.to(dtype) for term in terms))
 
 
-def _finished(
-    kind: Kind, found: dict[str, Tensor], x: Tensor, s: Tensor, options: dict[str, Any]
+def _in_one(
+    kind: Kind,
+    nodes: bool,
+    x: Tensor,
+    adj: Tensor | RaggedGraph,
+    s: Tensor,
+    mask: Tensor | None,
+    options: dict[str, Any],
 ) -> Finished:
-    """In one piece."""
+    """As one function of autograd, where there is somebody to differentiate it."""
     backend = options.get("backend", "auto")
-    # There is no Triton kernel of it: what is beside one runs by torch.
-    chosen = backends.select("cut_terms", x.device.type, "auto" if backend == "triton" else backend)
-    vectors = found.get("vectors")
-    pooled, *terms = _CutTerms.apply(
-        kind,
-        (s.dtype, torch.promote_types(x.dtype, s.dtype)),
-        chosen.filler("cut_terms"),
-        found["adj"],
-        found["gram"],
-        None if kind is Kind.MINCUT else vectors,
-        found["scalars"],
-    )
-    size = None if vectors is None else vectors.select(1, 0)
-    return Finished(found.get("s"), found["x"], pooled, size, tuple(terms))
+    # There is no Triton kernel of the last step: what is beside one runs by torch.
+    last = backends.select("cut_terms", x.device.type, "auto" if backend == "triton" else backend)
+    operator, args = pooling(x, adj, s, mask, **options)
+    dtypes = (s.dtype, torch.promote_types(x.dtype, s.dtype))
+    run = _CutPool.apply if operator.saves(args) else _CutPool.outputs
+    out = run(_Plan(kind, nodes, dtypes, operator, last.filler("cut_terms")), *args)
+    pooled, adj_pooled, *terms = out[: 2 + kind.losses]
+    assignment, size = out[2 + kind.losses :] if nodes else (None, None)
+    return Finished(assignment, pooled, adj_pooled, size, tuple(terms))
 
 
-class _CutTerms(torch.autograd.Function):
-    """Adjacency and losses; the arithmetic is a backend's."""
+class _Plan(NamedTuple):
+    """What is to be done."""
+
+    kind: Kind
+    nodes: bool  # return S and the sizes of the clusters, too
+    dtypes: tuple[torch.dtype, torch.dtype]  # of the adjacency, of the losses
+    operator: SoftPoolOperator
+    filler: Any  # of the last step
+
+    def run(self, kept: Kept, args: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
+        """The outputs, and what the gradient of the last step needs."""
+        fields = self.operator.forward(*args)
+        self.operator.keep(kept, args, fields)
+        s, x, adj, gram, vectors, scalars = fields[:6]
+        sums = Sums(adj, gram, None if self.kind is Kind.MINCUT else vectors, scalars)
+        out, terms, saved = self.filler.forward(sums, self.kind)
+        results = [
+            x,
+            out.to(self.dtypes[0]),
+            *(term.to(self.dtypes[1]) for term in terms[: self.kind.losses]),
+        ]
+        if self.nodes:
+            results += [s, vectors.select(1, 0)]
+        return tuple(results), (*sums, out, *saved)
+
+
+class _CutPool(torch.autograd.Function):
+    """Soft pooling and its last step; the arithmetic is a backend's."""
 
     @staticmethod
-    def forward(
-        ctx: Any, kind: Kind, dtypes: tuple[torch.dtype, torch.dtype], filler: Any, *sums: Any
-    ) -> tuple[Tensor, ...]:
-        out, terms, saved = filler.forward(Sums(*sums), kind)
-        ctx.save_for_backward(*sums, out, *saved)
-        ctx.kind, ctx.filler = kind, filler
+    def outputs(plan: _Plan, *args: Any) -> tuple[Tensor, ...]:
+        """Without a gradient."""
+        return plan.run(Kept(), args)[0]
+
+    @staticmethod
+    def forward(ctx: Any, plan: _Plan, *args: Any) -> tuple[Tensor, ...]:
+        ctx.plan, ctx.kept = plan, Kept()
+        results, saved = plan.run(ctx.kept, args)
+        tensors = ctx.kept.give()
+        ctx.save_for_backward(*tensors, *saved)
+        ctx.count = len(tensors)
         ctx.set_materialize_grads(False)
-        count = 2 if kind is Kind.MINCUT else 3
-        return (out.to(dtypes[0]), *(term.to(dtypes[1]) for term in terms[:count]))
+        return results
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dout: Tensor | None, *dlosses: Tensor | None) -> Any:
-        *sums, out = ctx.saved_tensors[:5]
-        dlosses = (*dlosses, None)[:3]
-        grads = ctx.filler.backward(dout, dlosses, Sums(*sums), out, ctx.saved_tensors[5:], ctx.kind)
-        return (None, None, None, *grads)
+    def backward(ctx: Any, dx: Tensor | None, dout: Tensor | None, *grads: Tensor | None) -> Any:
+        kind, nodes, _, operator, filler = ctx.plan
+        *sums, out = ctx.saved_tensors[ctx.count : ctx.count + 5]
+        dlosses = (*grads[: kind.losses], None)[:3]
+        ds, dsize = grads[kind.losses :] if nodes else (None, None)
+        dsums: tuple[Tensor | None, ...] = (None,) * 4
+        if not (dout is None and all(d is None for d in dlosses)):
+            saved = ctx.saved_tensors[ctx.count + 5 :]
+            dsums = filler.backward(dout, dlosses, Sums(*sums), out, saved, kind)
+        dadj, dgram, dvectors, dscalars = dsums
+        if dsize is not None:
+            own = torch.stack([dsize, torch.zeros_like(dsize)], 1)
+            dvectors = own if dvectors is None else dvectors + own
+        fields = (ds, dx, dadj, dgram, dvectors, dscalars, None, None)
+        kept = ctx.kept.take(ctx.saved_tensors[: ctx.count], ctx.needs_input_grad[1:])
+        return (None, *operator.gradients(kept, fields, operator.backward))

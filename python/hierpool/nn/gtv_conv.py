@@ -93,24 +93,24 @@ class GTVConv(nn.Module):
 
     def _propagated(self, h: Tensor, adj: Tensor | RaggedGraph, valid: Tensor | None) -> Tensor:
         """Of features whose padding is 0."""
-        y = h - self.delta_coeff * (
-            self._ragged(h, adj) if isinstance(adj, RaggedGraph) else self._dense(h, adj)
-        )
+        y = self._ragged(h, adj) if isinstance(adj, RaggedGraph) else self._dense(h, adj)
         y = y if self.bias is None else y + self.bias
         y = y if self.act is None else self.act(y)
         return y if valid is None else torch.where(valid[..., None], y, 0)
 
+    # Of both, the result is (I - delta D) H + delta Gamma H. Loops, whose part is 0, would only lose digits.
+
     def _ragged(self, h: Tensor, graph: RaggedGraph) -> Tensor:
-        r""":math:`(D - \Gamma) H`; loops, whose part is 0, would only lose digits."""
         distance = edge_distances(graph, h).clamp(min=self.eps).to(h.dtype)
-        gamma = distance.reciprocal() if graph.value is None else graph.value / distance
-        gamma = torch.where(graph.row == graph.col, 0, gamma)
-        weighted_graph = graph.with_value(gamma, symmetric=graph.is_symmetric)
-        return weighted_graph.degree[:, None] * h - spmm(weighted_graph, h)
+        step = (
+            self.delta_coeff / distance if graph.value is None else self.delta_coeff * graph.value / distance
+        )
+        step = torch.where(graph.row == graph.col, 0, step)
+        steps = graph.with_value(step, symmetric=graph.is_symmetric)
+        return torch.addcmul(spmm(steps, h), h, 1 - steps.degree[:, None])
 
     def _dense(self, h: Tensor, adj: Tensor) -> Tensor:
         wide = h.float() if h.dtype in (torch.bfloat16, torch.float16) else h
-        gamma = adj / torch.cdist(wide, wide, p=1).clamp(min=self.eps).to(h.dtype)
-        loops = torch.eye(h.size(1), dtype=torch.bool, device=h.device)
-        gamma = gamma.masked_fill(loops, 0)
-        return gamma.sum(-1, keepdim=True) * h - gamma @ h
+        step = self.delta_coeff * adj / torch.cdist(wide, wide, p=1).clamp(min=self.eps).to(h.dtype)
+        step = step.masked_fill(torch.eye(h.size(1), dtype=torch.bool, device=h.device), 0)
+        return torch.addcmul(step @ h, h, 1 - step.sum(-1, keepdim=True))

@@ -67,12 +67,31 @@ class MLP(nn.Module):
         self, x: Tensor, adj: Tensor | RaggedGraph | None = None, mask: Tensor | None = None
     ) -> Tensor:
         """``[.., channels[-1]]`` of ``x [.., channels[0]]``; a graph and a mask are not looked at."""
+        if self._is_one_map():
+            return F.linear(x, *self._one_map())
         for lin in self.lins[:-1]:
             x = lin(x)
             x = x if self.act is None else self.act(x)
             x = F.dropout(x, self.dropout, self.training)
         out: Tensor = self.lins[-1](x)
         return out
+
+    def _is_one_map(self) -> bool:
+        """Whether the maps are best multiplied with each other first: nothing is between them, and it is less work."""
+        if self.act is not None or (self.training and self.dropout > 0) or len(self.channels) == 2:
+            return False
+        less = self.channels[0] * self.channels[-1] < sum(a * b for a, b in pairwise(self.channels))
+        # Somebody may want to see what is between them, or make a weight when it is used.
+        return less and not any(lin._forward_hooks or lin._forward_pre_hooks for lin in self.lins)
+
+    def _one_map(self) -> tuple[Tensor, Tensor]:
+        """Weight and bias of all maps one after another."""
+        first, *others = cast("list[nn.Linear]", list(self.lins))
+        weight: Tensor = first.weight
+        bias: Tensor = first.bias
+        for other in others:
+            weight, bias = other.weight @ weight, F.linear(bias, other.weight, other.bias)
+        return weight, bias
 
     def extra_repr(self) -> str:
         return f"channels={list(self.channels)}, dropout={self.dropout}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import torch
@@ -22,6 +23,32 @@ Gradients = tuple[Tensor | None, ...]
 def transformed() -> bool:
     """Whether torch.func or forward-mode AD is at work, which no operator with a formula of its own goes along with."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+class Kept:
+    """Stands for the context of autograd to :meth:`Operator.keep` and :meth:`Operator.gradients`, where an operator is
+    a part of somebody else's function."""
+
+    def __init__(self) -> None:
+        self.saved_tensors: tuple[Any, ...] = ()
+        self.needs_input_grad: tuple[bool, ...] = ()
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        self.saved_tensors = tensors
+
+    def set_materialize_grads(self, value: bool) -> None:
+        """That function has to."""
+
+    def give(self) -> tuple[Any, ...]:
+        """The tensors, for the context that there is to save."""
+        tensors, self.saved_tensors = self.saved_tensors, ()
+        return tensors
+
+    def take(self, tensors: tuple[Any, ...], needs_input_grad: tuple[bool, ...]) -> Kept:
+        """A copy with the tensors again, and which of the operator's arguments need a gradient."""
+        kept = copy(self)
+        kept.saved_tensors, kept.needs_input_grad = tensors, needs_input_grad
+        return kept
 
 
 class Operator(ABC):

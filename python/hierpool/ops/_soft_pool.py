@@ -120,6 +120,11 @@ class SoftPoolOperator(Operator):
             *(None,) * (-1 - _TEMPERATURE),
         )
 
+    @staticmethod
+    def saves(args: tuple[Any, ...]) -> bool:
+        """Whether somebody may ask for gradients."""
+        return bool(args[_SAVE])
+
     def record(self, args: tuple[Any, ...]) -> SoftPoolRecord:
         """All fields."""
         out = self(args, args[_SAVE])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hierpool.graph import RaggedGraph
 from hierpool.ops import soft_pool_csr, soft_pool_dense
+from hierpool.ops._soft_pool import SoftPoolOperator
 from hierpool.record import SoftPoolRecord
 
 
@@ -106,8 +107,14 @@ def pool_fields(
     :math:`B N^2`, with :math:`N` the rows of a padded graph, or the nodes of the largest of a ragged batch. Rows of
     ``s`` stay in the order of a ragged graph's matrix.
     """
+    operator, args = pooling(x, adj, s, mask, **options)
+    return operator.fields(args, names)
+
+
+def pooling(
+    x: Tensor, adj: Tensor | RaggedGraph, s: Tensor, mask: Tensor | None = None, **options: Any
+) -> tuple[SoftPoolOperator, tuple[Any, ...]]:
+    """The operator of these inputs, and its arguments, checked; see :func:`pool_fields`."""
     if not isinstance(adj, RaggedGraph):
-        args = soft_pool_dense.arguments(x, adj, s, mask, **options)
-        return soft_pool_dense.soft_pool_dense.fields(args, names)
-    args = soft_pool_csr.arguments(x, adj, s, **options)
-    return soft_pool_csr.soft_pool_csr.fields(args, names)
+        return soft_pool_dense.soft_pool_dense, soft_pool_dense.arguments(x, adj, s, mask, **options)
+    return soft_pool_csr.soft_pool_csr, soft_pool_csr.arguments(x, adj, s, **options)

@@ -25,6 +25,11 @@ class Kind(Enum):
     DMON = 1  # spectral, orthogonality, cluster
     DMON_CROSSED = 2  # ... every graph's clusters over every graph's size
 
+    @property
+    def losses(self) -> int:
+        """How many it has."""
+        return 2 if self is Kind.MINCUT else 3
+
 
 class Sums(NamedTuple):
     """Fields of the record of soft pooling, in its accumulation dtype."""
