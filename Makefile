@@ -45,8 +45,9 @@ test: test-cpp test-py test-triton  ## run all tests: C++ (plain and under sanit
 # A failed build must fail the tests, not skip those of the native backend.
 test test-py bench: export HIERPOOL_REQUIRE_NATIVE := 1
 
+# As many workers as processors, of one thread each.
 test-py: $(STAMPS)/dev  ## run the Python tests
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal $(PYTEST_ARGS)
 
 # The interpreter has to be chosen before triton is imported: a process of its own.
 test-triton: $(STAMPS)/dev  ## run the tests of the operators on the Triton kernels, in Triton's interpreter

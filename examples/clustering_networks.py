@@ -59,9 +59,9 @@ class Inputs(NamedTuple):
     normalised: RaggedGraph  # D^(-1/2) A D^(-1/2)
 
     @classmethod
-    def of(cls, x: Tensor, graph: RaggedGraph, *, unit_rows: bool) -> Inputs:
-        """Inputs from features and a graph; with ``unit_rows``, every row of the features sums to 1."""
-        x = x / x.sum(1, keepdim=True).clamp(min=1e-12) if unit_rows else x
+    def of(cls, x: Tensor, graph: RaggedGraph) -> Inputs:
+        """Inputs from features, of which every row is divided by its sum, and a graph."""
+        x = x / x.sum(1, keepdim=True).clamp(min=1e-12)
         scale = graph.degree.clamp(min=1).rsqrt()
         weights = scale[graph.row] * scale[graph.col]
         weights = weights if graph.value is None else weights * graph.value
@@ -84,7 +84,8 @@ class SkipConv(nn.Module):
 
 
 class ScaledSkipConv(nn.Module):
-    r"""DMoN's: :math:`\mathrm{selu}(\tilde A X W + X W \, \mathrm{diag}(v) + b)`."""
+    r"""DMoN's: :math:`\mathrm{selu}(\hat A X W + X W \, \mathrm{diag}(v) + b)`, with the normalised
+    :math:`\hat A` of :math:`A + I`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -94,7 +95,9 @@ class ScaledSkipConv(nn.Module):
 
     def forward(self, x: Words, graph: RaggedGraph) -> Tensor:
         x = x @ self.weight
-        return F.selu(spmm(graph, x) + x * self.scale + self.bias)
+        root = (graph.degree + 1).rsqrt()[:, None]
+        near = root * x
+        return F.selu(root * (spmm(graph, near) + near) + x * self.scale + self.bias)
 
 
 class Smoothing(nn.Module):
@@ -111,6 +114,15 @@ class Smoothing(nn.Module):
         return (torch.lerp(x, spmm(graph, x), self.delta) + self.bias).relu()
 
 
+def glorot(net: nn.Module) -> nn.Module:
+    """The same network with the linear maps of its pooler as Keras starts them, whose users the authors were."""
+    for layer in net.pool.modules():
+        if isinstance(layer, nn.Linear):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    return net
+
+
 class CutNet(nn.Module):
     """One convolution of 16 features and a pooler on the normalised graph."""
 
@@ -125,12 +137,12 @@ class CutNet(nn.Module):
 
 def mincut(in_channels: int, k: int) -> nn.Module:
     """MinCutPool's network for clustering."""
-    return CutNet(in_channels, MinCutPool(16, k, symmetric=True))
+    return glorot(CutNet(in_channels, MinCutPool(16, k, symmetric=True)))
 
 
 def hosc(in_channels: int, k: int) -> nn.Module:
     """The same network with HOSC, whose code has none for clustering; its terms weigh as those of MinCut do."""
-    return CutNet(in_channels, HOSCPool(16, k, mu=1 / k, alpha=0.5, symmetric=True))
+    return glorot(CutNet(in_channels, HOSCPool(16, k, mu=1 / k, alpha=0.5, symmetric=True)))
 
 
 class DMoN(nn.Module):
@@ -145,7 +157,7 @@ class DMoN(nn.Module):
         self.pool = DMoNPool(64, k, assignment=self.assign, symmetric=True)
 
     def forward(self, data: Inputs) -> PoolingOutput:
-        x = self.conv(data.words, data.normalised)
+        x = self.conv(data.words, data.graph)
         return self.pool(x, data.graph, logits=F.dropout(self.assign(x), 0.5, self.training))
 
 
@@ -156,6 +168,7 @@ class JustBalance(nn.Module):
         super().__init__()
         self.smooth = nn.ModuleList(Smoothing(64 if i else in_channels, 64) for i in range(10))
         self.pool = JustBalancePool([64, 16], k, act="relu", symmetric=True)
+        glorot(self)
 
     def forward(self, data: Inputs) -> PoolingOutput:
         x: Any = data.words
@@ -165,14 +178,15 @@ class JustBalance(nn.Module):
 
 
 class TVGNN(nn.Module):
-    """Two convolutions of 256 features that lower the total variation, and the asymmetric Cheeger cut."""
+    """Two convolutions of 128 features that lower the total variation, and the asymmetric Cheeger cut."""
 
     def __init__(self, in_channels: int, k: int) -> None:
         super().__init__()
-        self.first = GTVConv(in_channels, 256, delta_coeff=0.311, act="elu")
-        self.second = GTVConv(256, 256, delta_coeff=0.311, act="elu")
+        self.first = GTVConv(in_channels, 128, delta_coeff=0.311, act="elu")
+        self.second = GTVConv(128, 128, delta_coeff=0.311, act="elu")
         options: dict[str, Any] = {"totvar_coeff": 0.785, "balance_coeff": 0.514, "act": "relu"}
-        self.pool = AsymCheegerCutPool([256, 256], k, symmetric=True, **options)
+        self.pool = AsymCheegerCutPool([128, 128], k, symmetric=True, **options)
+        glorot(self)
 
     def forward(self, data: Inputs) -> PoolingOutput:
         x = self.first.propagate(data.words @ self.first.weight, data.graph)

@@ -63,6 +63,7 @@ class Task:
         order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
         graphs = [dataset[i] for i in order]
         if name == "diffpool" and not sparse:
+            torch.sparse.check_sparse_tensor_invariants.disable()  # said, ToDense warns of it no more
             graphs = [transforms.ToDense(proteins_pyg.MAX_NODES)(data.clone()) for data in graphs]
         self.loader = DenseDataLoader if name == "diffpool" and not sparse else DataLoader
         part = -(-len(graphs) // 10)

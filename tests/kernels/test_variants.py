@@ -13,7 +13,7 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 import hierpool
 from hierpool_kernels.launch import Call, watch
-from tests.support import link, variation
+from tests.support import asymmetric, link, variation
 from tests.support.cases import Case
 from tests.support.running import check, run
 from tests.support.sparse import RaggedCase
@@ -139,6 +139,49 @@ def test_variants_of_the_variation_are_reached(
     calls_of_variation: list[Call],
 ) -> None:
     test_variants_are_reached(kernel, traits, variants, calls_of_variation)
+
+
+# ---- the asymmetric norm --------------------------------------------------------------------------------------------
+
+# Layout: ptr, sizes, mask; whether all rows of a graph are in a tile; the first digit.
+OF_NORM: list[tuple[str, tuple[Callable[[Call], Any], ...], set[tuple[Any, ...]]]] = [
+    ("_asymmetric_norm_graphs_kernel", (argument(7), argument(8), argument(9), option("ONE_TILE")),
+     {(False, False, False, True), (False, True, False, True), (False, True, True, True),
+      (True, False, False, False)}),
+    ("_asymmetric_norm_count_kernel", (argument(6), argument(7), argument(8), argument(3)),
+     {(*layout, later) for layout in ((False, True, False), (False, True, True), (True, False, False))
+      for later in (False, True)}),
+    ("_asymmetric_norm_digit_kernel", (option("LOWEST"),), {(None,), (-(1 << 31),)}),
+    ("_asymmetric_norm_sums_kernel", (), {()}),
+    ("_asymmetric_norm_finish_kernel", (), {()}),
+    ("_asymmetric_norm_bwd_kernel", (argument(9),), {(True,), (False,)}),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calls_of_norm() -> list[Call]:
+    """The launches of the asymmetric norm of both layouts, of small graphs and of large ones; all right."""
+    small = Case("skewed", b=8, n=80, k=5, valid="num_nodes", sizes=(2, 80, 0, 1, 3, 2, 1, 2))
+    cases = [Case("all", n=20), replace(DENSE, n=30), replace(WIDE, n=30), DENSE, WIDE]
+    with watch() as seen:
+        for inputs in (asymmetric.make(case, SEED, f32) for case in cases):
+            asymmetric.check(inputs, "triton")
+        for case in (small, replace(DENSE, n=120, sizes=(120, 60, 90))):
+            asymmetric.check(asymmetric.make(case, SEED, f32).ragged(), "triton")
+    return seen
+
+
+@pytest.mark.parametrize(("kernel", "traits", "variants"), OF_NORM, ids=[kernel for kernel, *_ in OF_NORM])
+def test_variants_of_the_norm_are_reached(
+    kernel: str,
+    traits: tuple[Callable[[Call], Any], ...],
+    variants: set[tuple[Any, ...]],
+    calls_of_norm: list[Call],
+) -> None:
+    test_variants_are_reached(kernel, traits, variants, calls_of_norm)
+
+
+# ---- what launches are for ------------------------------------------------------------------------------------------
 
 
 def test_symmetric_needs_one_product() -> None:
