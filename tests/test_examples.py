@@ -115,6 +115,14 @@ def test_recorded_runs_are_not_repeated(
     assert (tmp_path / "clustering.png").stat().st_size > 10_000
 
 
+def test_the_recorded_page_is_of_the_recorded_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    report = load_example("clustering_report", monkeypatch)
+    folder = EXAMPLES.parent / "bench" / "results" / "clustering"
+    rows = report.read_rows(folder)
+    assert {len(group) for group in report.by_method(rows).values()} == {10}
+    assert (folder / "clustering.md").read_text(encoding="utf-8") == report.page(rows)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

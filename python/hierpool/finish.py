@@ -181,17 +181,19 @@ class _CutPool(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dx: Tensor | None, dout: Tensor | None, *grads: Tensor | None) -> Any:
         kind, nodes, _, operator, filler = ctx.plan
-        *sums, out = ctx.saved_tensors[ctx.count : ctx.count + 5]
+        tensors = ctx.saved_tensors
+        *sums, out = tensors[ctx.count : ctx.count + 5]
         dlosses = (*grads[: kind.losses], None)[:3]
         ds, dsize = grads[kind.losses :] if nodes else (None, None)
         dsums: tuple[Tensor | None, ...] = (None,) * 4
         if not (dout is None and all(d is None for d in dlosses)):
-            saved = ctx.saved_tensors[ctx.count + 5 :]
-            dsums = filler.backward(dout, dlosses, Sums(*sums), out, saved, kind)
+            dsums = filler.backward(dout, dlosses, Sums(*sums), out, tensors[ctx.count + 5 :], kind)
         dadj, dgram, dvectors, dscalars = dsums
         if dsize is not None:
             own = torch.stack([dsize, torch.zeros_like(dsize)], 1)
             dvectors = own if dvectors is None else dvectors + own
         fields = (ds, dx, dadj, dgram, dvectors, dscalars, None, None)
-        kept = ctx.kept.take(ctx.saved_tensors[: ctx.count], ctx.needs_input_grad[1:])
-        return (None, *operator.gradients(kept, fields, operator.backward))
+        kept = ctx.kept.take(tensors[: ctx.count], ctx.needs_input_grad[1:])
+        inputs = operator.gradients(kept, fields, operator.backward)
+        kept.give()  # autograd keeps them
+        return (None, *inputs)

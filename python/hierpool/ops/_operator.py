@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from copy import copy
 from typing import Any
 
 import torch
@@ -45,10 +44,9 @@ class Kept:
         return tensors
 
     def take(self, tensors: tuple[Any, ...], needs_input_grad: tuple[bool, ...]) -> Kept:
-        """A copy with the tensors again, and which of the operator's arguments need a gradient."""
-        kept = copy(self)
-        kept.saved_tensors, kept.needs_input_grad = tensors, needs_input_grad
-        return kept
+        """The tensors again, and which of the operator's arguments need a gradient."""
+        self.saved_tensors, self.needs_input_grad = tensors, needs_input_grad
+        return self
 
 
 class Operator(ABC):
