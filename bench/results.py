@@ -97,6 +97,7 @@ def read(folder: Path) -> Results:
 
 def newest(parent: Path = RESULTS, device: str = "cpu") -> Results | None:
     """The newest run on this type of device that reached its end and is not a quick one, or None without one."""
-    folders = sorted((f for f in parent.iterdir() if f.is_dir()), reverse=True) if parent.is_dir() else []
+    # Beside them is what others record.
+    folders = sorted((f for f in parent.glob("????????T??????Z-*") if f.is_dir()), reverse=True)
     wanted = (run for run in map(read, folders) if run.device == device)
     return next((run for run in wanted if run.finished and not run.metadata.get("quick")), None)

@@ -27,14 +27,12 @@ from typing import Any
 import clustering_networks as networks
 import torch
 from clustering_networks import Inputs
-from clustering_report import read_rows, write_report
+from clustering_report import DATASETS, read_rows, write_report
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hierpool.data import LargeGraph, load_large
+from hierpool.data import DatasetError, LargeGraph, load_large
 from hierpool.metrics import modularity, normalized_mutual_information
-
-DATASETS = ("Cora", "CiteSeer", "PubMed")
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all of them"
     )
     parser.add_argument("--seeds", type=int, default=10, help="runs of each (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, help="default: as many as each method's own code")
+    parser.add_argument("--epochs", type=int, help="of every method (default: what METHODS says)")
     parser.add_argument("--root", type=Path, help="data root (default: HIERPOOL_DATA, then the network)")
     parser.add_argument("--out", type=Path, default=Path("clustering-out"), help="default: %(default)s")
     parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
@@ -148,7 +146,10 @@ def main(arguments: list[str] | None = None) -> int:
     if not args.report:
         args.out.mkdir(parents=True, exist_ok=True)
         for dataset in args.datasets or DATASETS:
-            data = load_large(dataset, args.root)
+            try:
+                data = load_large(dataset, args.root)
+            except (DatasetError, OSError) as error:
+                raise SystemExit(str(error)) from error
             print(
                 f"{dataset}: {data.graph.num_nodes} nodes, {data.graph.num_edges // 2} edges, from {data.source}"
             )

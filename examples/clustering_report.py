@@ -73,8 +73,8 @@ def by_method(rows: Rows) -> dict[tuple[str, str], Rows]:
 def table(rows: Rows) -> str:
     """Mean and standard deviation of the NMI over seeds, beside what is published, in Markdown."""
     lines = [
-        "| data set | method | K | runs | NMI | published | modularity | seconds a run |",
-        "|---|---|---|---|---|---|---|---|",
+        "| data set | method | K | runs | NMI | published | modularity |",
+        "|---|---|---|---|---|---|---|",
     ]
     cited: list[str] = []
     for (method, dataset), group in by_method(rows).items():
@@ -94,7 +94,6 @@ def table(rows: Rows) -> str:
             f"**{statistics.fmean(nmi):.3f}**" + (f" ± {statistics.stdev(nmi):.3f}" if len(nmi) > 1 else ""),
             published or "none found",
             f"{statistics.fmean(row['modularity'] for row in group):.3f}",
-            f"{statistics.median(row['seconds'] for row in group):.0f}",
         )
         lines.append("| " + " | ".join(str(cell) for cell in cells) + " |")
     notes = [f"{number}. {SOURCES[source]}." for number, source in enumerate(cited, 1)]
