@@ -111,7 +111,8 @@ class Smoothing(nn.Module):
 
     def forward(self, x: Tensor | Words, graph: RaggedGraph) -> Tensor:
         x = x @ self.weight
-        return (torch.lerp(x, spmm(graph, x), self.delta) + self.bias).relu()
+        step = self.delta * (graph.degree > 0)[:, None].to(x.dtype)  # L is 0 for a node without edges
+        return (torch.lerp(x, spmm(graph, x), step) + self.bias).relu()
 
 
 def glorot(net: nn.Module) -> nn.Module:
