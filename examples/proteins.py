@@ -163,7 +163,9 @@ def main(arguments: list[str] | None = None) -> int:
     dataset = load(args.root)
     if args.compare:
         names = [args.network] if args.network else list(NETWORKS)
-        print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, batches of {BATCH} graphs")
+        processor = torch.backends.cpu.get_cpu_capability()
+        threads = torch.get_num_threads()
+        print(f"torch {torch.__version__}, {processor}, {threads} thread(s), batches of {BATCH} graphs")
         for name in names:
             variants = [
                 Variant(label, lambda s=sparse, n=name: Task(n, dataset, sparse=s, seed=args.seed), patched)
