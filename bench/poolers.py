@@ -25,7 +25,7 @@ COSTS = {
     "total_variation": ("E K", "N K", "L1 distances over the edges"),
     "asymmetric_norm": ("N K", "N K", "distances from a quantile of every cluster"),
 }
-FIXED_SIZE = ("csr",)  # building of graphs, which is no work of a pooler's
+_GRAPHS = "csr"  # building of graphs, which is no work of a pooler's
 
 TEXT = """\
 # Poolers
@@ -93,8 +93,8 @@ def use(kind: type[SoftPooling]) -> tuple[list[str], list[str]]:
     pooler = kind(3, 2)
     with watched() as found:
         outputs = [pooler(x, graph), pooler(x[None], graph.to_dense())]
-    names = {re.sub("_(dense|csr)$", "", op) for op in found} - {*FIXED_SIZE}
-    return list(outputs[0].loss), [op for op in COSTS if op in names]
+    names = {re.sub("_(dense|csr)$", "", op) for op in found} - {_GRAPHS}
+    return list(outputs[0].loss), sorted(names, key=list(COSTS).index)
 
 
 def source_of(kind: type[SoftPooling]) -> str:

@@ -115,13 +115,12 @@ class Smoothing(nn.Module):
         return (torch.lerp(x, spmm(graph, x), step) + self.bias).relu()
 
 
-def glorot(net: nn.Module) -> nn.Module:
-    """The same network with the linear maps of its pooler as Keras starts them, whose users the authors were."""
+def glorot(net: nn.Module) -> None:
+    """Start the linear maps of a network's pooler as Keras does, whose users the authors were."""
     for layer in net.pool.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
-    return net
 
 
 class CutNet(nn.Module):
@@ -131,6 +130,7 @@ class CutNet(nn.Module):
         super().__init__()
         self.conv = SkipConv(in_channels, 16, F.elu)
         self.pool = pool
+        glorot(self)
 
     def forward(self, data: Inputs) -> PoolingOutput:
         return self.pool(self.conv(data.words, data.normalised), data.normalised)
@@ -138,12 +138,12 @@ class CutNet(nn.Module):
 
 def mincut(in_channels: int, k: int) -> nn.Module:
     """MinCutPool's network for clustering."""
-    return glorot(CutNet(in_channels, MinCutPool(16, k, symmetric=True)))
+    return CutNet(in_channels, MinCutPool(16, k, symmetric=True))
 
 
 def hosc(in_channels: int, k: int) -> nn.Module:
     """The same network with HOSC, whose code has none for clustering; its terms weigh as those of MinCut do."""
-    return glorot(CutNet(in_channels, HOSCPool(16, k, mu=1 / k, alpha=0.5, symmetric=True)))
+    return CutNet(in_channels, HOSCPool(16, k, mu=1 / k, alpha=0.5, symmetric=True))
 
 
 class DMoN(nn.Module):

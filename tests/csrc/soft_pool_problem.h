@@ -7,22 +7,15 @@
 #include <cstdint>
 #include <limits>
 #include <random>
-#include <thread>
 #include <vector>
 
 #include "hierpool/soft_pool.h"
+#include "running.h"
 
 namespace hierpool::testing {
 
 template <typename T>
 constexpr DType kTypeOf = sizeof(T) == 8 ? DType::f64 : DType::f32;
-
-inline void parallel(int64_t threads, Runtime::Body body, void* context) {
-  std::vector<std::thread> pool;
-  for (int64_t i = 1; i < threads; ++i) pool.emplace_back(body, i, i + 1, context);
-  body(0, 1, context);
-  for (std::thread& thread : pool) thread.join();
-}
 
 template <typename T>
 void plain_gemm(bool ta, bool tb, int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b,

@@ -5,31 +5,18 @@
 #include <functional>
 #include <limits>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "cpu/isa.h"
 #include "expect.h"
 #include "hierpool/asymmetric_norm.h"
+#include "running.h"
 
 using namespace hierpool;
+using hierpool::testing::noise;
+using hierpool::testing::threads;
 
 namespace {
-
-Runtime threads(int64_t count) {
-  return {[](int64_t n, Runtime::Body body, void* context) {
-            std::vector<std::thread> workers;
-            for (int64_t i = 0; i < n; ++i) workers.emplace_back(body, i, i + 1, context);
-            for (std::thread& worker : workers) worker.join();
-          },
-          count, nullptr, nullptr};
-}
-
-// A reproducible number in (-1, 1).
-double noise(uint64_t& state) {
-  state = state * 6364136223846793005u + 1442695040888963407u;
-  return static_cast<double>(static_cast<int64_t>(state >> 11)) / 4503599627370496.0 - 1.0;
-}
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 

@@ -5,24 +5,16 @@
 
 #include "expect.h"
 #include "hierpool/cut_terms.h"
+#include "running.h"
 
 using namespace hierpool;
+using hierpool::testing::noise;
+using hierpool::testing::threads;
 
 namespace {
 
 constexpr int64_t kScalars = 6, kNodes = 0, kCut = 2, kTotal = 4;
 constexpr CutKind kKinds[] = {CutKind::mincut, CutKind::dmon, CutKind::dmon_crossed};
-
-Runtime one_thread() {
-  return {[](int64_t threads, Runtime::Body body, void* context) { body(0, threads, context); }, 1, nullptr,
-          nullptr};
-}
-
-// A reproducible number in (0, 1).
-double share(uint64_t& state) {
-  state = state * 6364136223846793005u + 1442695040888963407u;
-  return static_cast<double>(state >> 11) / 9007199254740992.0;
-}
 
 size_t at(int64_t i) { return static_cast<size_t>(i); }
 
@@ -34,7 +26,7 @@ struct Sums {
   Sums(int64_t graphs, int64_t k, bool empty) : graphs(graphs), k(k) {
     uint64_t state = 7;
     values.resize(at(graphs * (2 * k * k + 2 * k + kScalars)));
-    for (double& v : values) v = 0.5 + share(state);
+    for (double& v : values) v = 1 + noise(state) / 2;
     if (!empty) return;
     // The last graph has no nodes, and the one before no edges.
     for (int64_t b = graphs - 2; b < graphs; ++b) std::fill_n(adj() + b * k * k, k * k, 0.0);
@@ -63,7 +55,7 @@ Results forward(Sums& s, CutKind kind) {
             std::vector<double>(at(s.graphs * (s.k + cpu::kCutSaved))),
             {}};
   void* losses[] = {&r.losses[0], &r.losses[1], &r.losses[2]};
-  cpu::cut_terms({s.graphs, s.k, true, kind}, s.sums(), r.out.data(), losses, r.saved.data(), one_thread());
+  cpu::cut_terms({s.graphs, s.k, true, kind}, s.sums(), r.out.data(), losses, r.saved.data(), threads(1));
   return r;
 }
 
@@ -137,12 +129,12 @@ void check_gradients(Sums& s, CutKind kind) {
   const Results r = forward(s, kind);
   uint64_t state = 3;
   std::vector<double> dout(r.out.size());
-  for (double& v : dout) v = share(state) - 0.5;
+  for (double& v : dout) v = noise(state) / 2;
   const double dlosses[] = {0.7, -1.3, 0.4};
   Sums grads = s;
   cpu::cut_terms_backward({s.graphs, s.k, true, kind}, s.sums(), r.out.data(), r.saved.data(), dout.data(),
                           dlosses, grads.adj(), grads.gram(),
-                          kind == CutKind::mincut ? nullptr : grads.vectors(), grads.scalars(), one_thread());
+                          kind == CutKind::mincut ? nullptr : grads.vectors(), grads.scalars(), threads(1));
   const double step = 1e-6;
   for (size_t i = 0; i < s.values.size(); ++i) {
     const double* place = s.values.data() + i;

@@ -7,21 +7,13 @@
 #include "cpu/isa.h"
 #include "expect.h"
 #include "hierpool/unit_rows.h"
+#include "running.h"
 
 using namespace hierpool;
+using hierpool::testing::noise;
+using hierpool::testing::threads;
 
 namespace {
-
-Runtime one_thread() {
-  return {[](int64_t threads, Runtime::Body body, void* context) { body(0, threads, context); }, 1, nullptr,
-          nullptr};
-}
-
-// A reproducible number in (-1, 1).
-double noise(uint64_t& state) {
-  state = state * 6364136223846793005u + 1442695040888963407u;
-  return static_cast<double>(static_cast<int64_t>(state >> 11)) / 4503599627370496.0 - 1.0;
-}
 
 template <typename T>
 void check(int64_t rows, int64_t n, bool relu) {
@@ -41,9 +33,9 @@ void check(int64_t rows, int64_t n, bool relu) {
   const std::vector<T> before = h;
   std::vector<T> length(static_cast<size_t>(rows)), out(static_cast<size_t>(rows * n)), dh(h.size(), T(7));
   const UnitRows shape{rows, n, wide, relu};
-  cpu::unit_rows(shape, h.data(), stride, length.data(), out.data(), one_thread());
+  cpu::unit_rows(shape, h.data(), stride, length.data(), out.data(), threads(1));
   cpu::unit_rows_backward(shape, dout.data(), dout_stride, h.data(), length.data(), dh.data(), stride,
-                          one_thread());
+                          threads(1));
   for (int64_t i = 0; i < rows; ++i) {
     const T* x = before.data() + i * stride;
     const T* y = h.data() + i * stride;
