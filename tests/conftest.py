@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.support.interpreter import prepare_once
+from tests.support.interpreter import make_fast
 from tests.support.running import INTERPRETED
 
 if INTERPRETED:
-    prepare_once()
+    make_fast()
 
 
 @pytest.fixture(autouse=True)
