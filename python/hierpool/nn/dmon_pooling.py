@@ -133,11 +133,12 @@ class DMoNPooling(nn.Module):
             raise ValueError(
                 f"x and adj must have shapes [B, N, F] and [B, N, N], got {list(x.shape)} and {list(adj.shape)}"
             )
+        mask = viewed_mask(mask, (x.size(0), x.size(1)))
         pooled = finish.dmon(
             x,
             adj,
-            self._logits(x),
-            viewed_mask(mask, (x.size(0), x.size(1))),
+            self._logits(x, mask),
+            mask,
             crossed=self.pyg_compat,
             symmetric=symmetric,
             backend=self.backend,
@@ -145,8 +146,8 @@ class DMoNPooling(nn.Module):
         assert pooled.s is not None
         return pooled.s, F.selu(pooled.x), pooled.adj, *pooled.losses  # type: ignore[return-value]
 
-    def _logits(self, x: Tensor) -> Tensor:
-        return F.dropout(self.mlp(x), self.dropout, training=self.training)
+    def _logits(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        return F.dropout(self.mlp(x, mask=mask), self.dropout, training=self.training)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.mlp.in_channels}, num_clusters={self.mlp.out_channels})"

@@ -33,16 +33,19 @@ def as_batch(name: str, value: object) -> Tensor:
 
 
 def viewed_mask(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
-    """A mask of any shape with as many elements as ``[B, N]``, in this shape, as PyTorch Geometric takes it.
+    """A mask of any shape with as many elements as ``[B, N]``, in this shape and as bool: PyTorch Geometric takes it.
 
     Raises:
-        ValueError: it has more or fewer.
+        TypeError: it is no tensor.
+        ValueError: it has more or fewer elements.
     """
+    if mask is None:
+        return None
     if not isinstance(mask, Tensor):
-        return mask
+        raise TypeError(f"mask must be a torch.Tensor, got {type(mask).__name__}")
     if mask.numel() != shape[0] * shape[1]:
         raise ValueError(f"mask must be viewable as [B, N] = {list(shape)}, got shape {tuple(mask.shape)}")
-    return mask.reshape(shape)
+    return valid_rows(mask.reshape(shape), shape)
 
 
 def select_valid(

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
+from hierpool.nn.linear_maps import linear_maps, pays
 
 Activation = str | Callable[[Tensor], Tensor] | None
 
@@ -56,7 +57,7 @@ class MLP(nn.Module):
 
     def reset_parameters(self) -> None:
         """Draw the parameters anew."""
-        for lin in cast("list[nn.Linear]", self.lins):
+        for lin in self._maps():
             # The expression of the bound, too, decides on the last bit.
             bound = math.sqrt(6 / ((1 + math.sqrt(5) ** 2) * lin.in_features))
             nn.init.uniform_(lin.weight, -bound, bound)
@@ -66,9 +67,15 @@ class MLP(nn.Module):
     def forward(
         self, x: Tensor, adj: Tensor | RaggedGraph | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """``[.., channels[-1]]`` of ``x [.., channels[0]]``; a graph and a mask are not looked at."""
+        """``[.., channels[-1]]`` of ``x [.., channels[0]]``, whatever the graph.
+
+        Whatever is in rows that ``mask`` (bool, ``x.shape[:-1]``) leaves out, no result of another row and no gradient
+        sees it.
+        """
         if self._is_one_map():
-            return F.linear(x, *self._one_map())
+            return linear_maps(x, [(lin.weight, lin.bias) for lin in self._maps()], mask)
+        if mask is not None:
+            x = torch.where(mask[..., None], x, 0)
         for lin in self.lins[:-1]:
             x = lin(x)
             x = x if self.act is None else self.act(x)
@@ -76,25 +83,25 @@ class MLP(nn.Module):
         out: Tensor = self.lins[-1](x)
         return out
 
+    def _maps(self) -> list[nn.Linear]:
+        return cast("list[nn.Linear]", list(self.lins))
+
     def _is_one_map(self) -> bool:
         """Whether the maps are best multiplied with each other first: nothing is between them, and it is less work."""
-        if self.act is not None or (self.training and self.dropout > 0) or len(self.channels) == 2:
+        several = len(self.channels) > 2
+        if several and (self.act is not None or (self.training and self.dropout > 0)):
             return False
-        less = self.channels[0] * self.channels[-1] < sum(a * b for a, b in pairwise(self.channels))
-        # Somebody may want to see what is between them, or make a weight when it is used.
-        return less and not any(lin._forward_hooks or lin._forward_pre_hooks for lin in self.lins)
-
-    def _one_map(self) -> tuple[Tensor, Tensor]:
-        """Weight and bias of all maps one after another."""
-        first, *others = cast("list[nn.Linear]", list(self.lins))
-        weight: Tensor = first.weight
-        bias: Tensor = first.bias
-        for other in others:
-            weight, bias = other.weight @ weight, F.linear(bias, other.weight, other.bias)
-        return weight, bias
+        # Somebody may want to see what is between them, or have put in a map of their own.
+        return pays(self.channels) and all(_is_plain(lin) for lin in self.lins)
 
     def extra_repr(self) -> str:
         return f"channels={list(self.channels)}, dropout={self.dropout}"
+
+
+def _is_plain(lin: nn.Module) -> bool:
+    """Whether a layer does nothing but multiply by its weight and add its bias."""
+    hooks = (lin._forward_hooks, lin._forward_pre_hooks, lin._backward_hooks, lin._backward_pre_hooks)
+    return type(lin).forward is nn.Linear.forward and not any(hooks)
 
 
 def activation(act: Activation) -> Callable[[Tensor], Tensor] | None:

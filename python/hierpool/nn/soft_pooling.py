@@ -243,8 +243,10 @@ class SoftPooling(nn.Module):
             logits = s[None] if s.dim() == 2 and x.dim() == 3 else s
         elif logits is None:
             seen = x if assign_x is None else assign_x
-            if mask is not None:  # NaN in padding would reach the gradients of weights
-                seen = torch.where(mask[..., None], seen, 0)
+            if mask is not None and not isinstance(self.assignment, MLP):
+                seen = torch.where(
+                    mask[..., None], seen, 0
+                )  # NaN in padding would reach the gradients of weights
             logits = self.assignment(seen, adj, mask)
         if logits.shape != (*x.shape[:-1], self.k):
             raise ValueError(
