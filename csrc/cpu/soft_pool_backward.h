@@ -109,16 +109,23 @@ class Backward {
     return args_.dlogits && uses_product(b, r) && !edges_.symmetric(b, r);
   }
 
-  // The right-hand sides of a graph, one below the other: dx and its transpose for X, then for each edge type that
-  // of M, that of M' and the core of dA, then that of S.
+  // The right-hand sides of a graph, one below the other: the transpose of dx for X, then for each edge type that of M,
+  // that of M' and the core of dA, then that of S; and dx, if it has to be converted.
   struct Weights {
-    T *dx, *x, *edges, *s;
+    T *x, *edges, *s, *dx;
   };
-  int64_t weights_size() const { return 2 * batch_.F * batch_.K + (3 * batch_.R + 1) * batch_.K * batch_.K; }
+  bool converts() const { return batch_.x_type != dtype_of<T>(); }
+  int64_t weights_size() const {
+    return (1 + converts()) * batch_.F * batch_.K + (3 * batch_.R + 1) * batch_.K * batch_.K;
+  }
   Weights weights(int64_t b) const {
     const int64_t FK = batch_.F * batch_.K, KK = batch_.K * batch_.K;
     T* base = weights_.data() + b * weights_size();
-    return {base, base + FK, base + 2 * FK, base + 2 * FK + 3 * batch_.R * KK};
+    T* s = base + FK + 3 * batch_.R * KK;
+    return {base, base + FK, s, s + KK};
+  }
+  const T* dx(int64_t b) const {
+    return converts() ? weights(b).dx : part<T>(args_.dx, b * batch_.K * batch_.F);
   }
   T* of_m(int64_t b, int64_t r) const { return weights(b).edges + 3 * r * batch_.K * batch_.K; }
   T* of_mt(int64_t b, int64_t r) const { return of_m(b, r) + batch_.K * batch_.K; }
@@ -150,8 +157,8 @@ void Backward<T, Edges>::prepare(int64_t b) {
   const int64_t K = batch_.K, F = batch_.F, KK = K * K;
   const Weights w = weights(b);
   if (args_.dx) {
-    rows_.load(w.dx, at(args_.dx, batch_.x_type, b * K * F), batch_.x_type, K * F);
-    rows_.transpose(w.x, w.dx, F, K, F);
+    if (converts()) rows_.load(w.dx, at(args_.dx, batch_.x_type, b * K * F), batch_.x_type, K * F);
+    if (args_.dlogits) rows_.transpose(w.x, dx(b), F, K, F);
   }
   std::fill_n(w.s, KK, T(0));
   for (int64_t r = 0; r < batch_.R; ++r) {
@@ -288,9 +295,9 @@ void Backward<T, Edges>::features_tile(int64_t b, int64_t begin, int64_t end, T*
       std::memset(out(i), 0, static_cast<size_t>(F * element_bytes(batch_.x_type)));
     return;
   }
-  const bool in_place = g.rows == nullptr && batch_.x_type == dtype_of<T>();
+  const bool in_place = g.rows == nullptr && !converts();
   T* target = in_place && count ? reinterpret_cast<T*>(out(begin)) : buffer;
-  problem_.product(count, F, batch_.K, p_[b].row(begin), p_[b].ld, weights(b).dx, F, target, F, false);
+  problem_.product(count, F, batch_.K, p_[b].row(begin), p_[b].ld, dx(b), F, target, F, false);
   if (in_place) return;
   for (int64_t i = begin; i < end; ++i) rows_.store(out(i), batch_.x_type, buffer + (i - begin) * F, F);
 }

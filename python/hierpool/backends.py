@@ -13,6 +13,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
+from hierpool import _native
+
 OPS = (
     "asymmetric_norm",
     "csr",
@@ -62,8 +64,6 @@ class Verdict(NamedTuple):
 
 
 def _native_can_run(op: str, device_type: str, wide: bool) -> str | None:
-    from hierpool import _native
-
     if device_type != "cpu":
         return f"the C++ kernels run on CPU tensors, not on {device_type}"
     return _native.unavailable_reason()

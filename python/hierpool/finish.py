@@ -11,14 +11,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hierpool import backends, losses
 from hierpool._tracing import seen
 from hierpool.connect import postprocess_adj
 from hierpool.graph import RaggedGraph
 from hierpool.losses._tensors import reciprocal
-from hierpool.ops._operator import Kept, transformed
+from hierpool.ops._operator import Kept, transformed, without_second
 from hierpool.ops._soft_pool import SoftPoolOperator
 from hierpool.ops.fallback.cut_terms import Kind, Sums
 from hierpool.ops.soft_pool import pool_fields, pooling
@@ -178,7 +177,7 @@ class _CutPool(torch.autograd.Function):
         return results
 
     @staticmethod
-    @once_differentiable
+    @without_second
     def backward(ctx: Any, dx: Tensor | None, dout: Tensor | None, *grads: Tensor | None) -> Any:
         kind, nodes, _, operator, filler = ctx.plan
         tensors = ctx.saved_tensors

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from hierpool._tracing import seen
-from hierpool.ops._operator import transformed
+from hierpool.ops._operator import transformed, without_second
 
 # Weight [G, F] and bias [G] of a map from F features to G.
 Map = tuple[Tensor, Tensor]
@@ -79,10 +78,10 @@ class _LinearMaps(torch.autograd.Function):
             rows = rows.index_select(0, valid)
         ctx.save_for_backward(rows, valid, *tensors, *(tensor for one in products[1:] for tensor in one))
         ctx.shape, ctx.count = x.shape, len(tensors)
-        return _scattered(torch.addmm(bias, rows, weight.t()), valid, x.shape)
+        return _scattered((rows @ weight.t()).add_(bias), valid, x.shape)
 
     @staticmethod
-    @once_differentiable
+    @without_second
     def backward(ctx: Any, dy: Tensor) -> Any:
         rows, valid, *saved = ctx.saved_tensors
         tensors, composed = saved[: ctx.count], saved[ctx.count :]

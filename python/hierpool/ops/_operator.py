@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.function import once_differentiable
 
 from hierpool import backends
 from hierpool._tracing import seen
@@ -22,6 +24,17 @@ Gradients = tuple[Tensor | None, ...]
 def transformed() -> bool:
     """Whether torch.func or forward-mode AD is at work, which no operator with a formula of its own goes along with."""
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def without_second(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """``once_differentiable``, which a backward that nobody differentiates goes past."""
+    guarded = once_differentiable(backward)
+
+    @wraps(backward)
+    def run(ctx: Any, *grads: Tensor | None) -> Any:
+        return guarded(ctx, *grads) if torch.is_grad_enabled() else backward(ctx, *grads)
+
+    return run
 
 
 class Kept:
@@ -98,7 +111,7 @@ class Operator(ABC):
 
     def filler(self, args: tuple[Any, ...]) -> Any:
         """The module that computes this operator or its backward, from the arguments, of which the last is its name."""
-        first = next(t for t in args if isinstance(t, Tensor))
+        first = args[0] if isinstance(args[0], Tensor) else next(t for t in args if isinstance(t, Tensor))
         device_type = first.device.type
         # Every backend of the CPU takes float64.
         wide = device_type != "cpu" and any(isinstance(t, Tensor) and t.dtype is torch.float64 for t in args)
