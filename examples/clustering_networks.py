@@ -179,14 +179,14 @@ class JustBalance(nn.Module):
 
 
 class TVGNN(nn.Module):
-    """Two convolutions of 128 features that lower the total variation, and the asymmetric Cheeger cut."""
+    """Two convolutions that lower the total variation, and the asymmetric Cheeger cut."""
 
-    def __init__(self, in_channels: int, k: int) -> None:
+    def __init__(self, in_channels: int, k: int, hidden: tuple[int, int] = (512, 256)) -> None:
         super().__init__()
-        self.first = GTVConv(in_channels, 128, delta_coeff=0.311, act="elu")
-        self.second = GTVConv(128, 128, delta_coeff=0.311, act="elu")
+        self.first = GTVConv(in_channels, hidden[0], delta_coeff=0.311, act="elu")
+        self.second = GTVConv(*hidden, delta_coeff=0.311, act="elu")
         options: dict[str, Any] = {"totvar_coeff": 0.785, "balance_coeff": 0.514, "act": "relu"}
-        self.pool = AsymCheegerCutPool([128, 128], k, symmetric=True, **options)
+        self.pool = AsymCheegerCutPool([hidden[1]] * 2, k, symmetric=True, **options)
         glorot(self)
 
     def forward(self, data: Inputs) -> PoolingOutput:
