@@ -20,6 +20,7 @@ OPS = (
     "csr",
     "cut_terms",
     "edge_distances",
+    "linear_rows",
     "link_bce",
     "soft_pool_dense",
     "soft_pool_csr",

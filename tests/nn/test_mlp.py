@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierpool import _native, backends
 from hierpool.nn.linear_maps import linear_maps
 from hierpool.nn.mlp import MLP
 
@@ -163,3 +164,26 @@ def test_a_layer_with_a_forward_of_its_own_is_called() -> None:
     layer.load_state_dict(net.lins[0].state_dict())
     net.lins[0] = layer
     torch.testing.assert_close(net(x), expected)
+
+
+@pytest.mark.skipif(_native.unavailable_reason() is not None, reason="the native backend was not built")
+@pytest.mark.parametrize("kind", ["none", "prefix", "holes", "empty"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_the_c_plus_plus_map_is_the_one_in_torch(dtype: torch.dtype, kind: str) -> None:
+    native, plain = (
+        backends.select("linear_rows", "cpu", name).filler("linear_rows") for name in ("native", "reference")
+    )
+    x, dy = make_x(15, 70, dtype=dtype).detach()[:, 3:60], make_x(15, 35, dtype=dtype).detach()[:, :33]
+    ((weight, bias),) = make_maps((57, 33), dtype)
+    weight, bias, mask = weight.detach(), bias.detach(), make_mask(kind)
+    mask = None if mask is None else mask.flatten()
+    torch.testing.assert_close(native.forward(x, mask, weight, bias), plain.forward(x, mask, weight, bias))
+    for wanted in ((True, True), (True, False), (False, True)):
+        got, expected = (filler.backward(dy, x, mask, weight, *wanted) for filler in (native, plain))
+        for ours, theirs in zip(got, expected, strict=True):
+            torch.testing.assert_close(ours, theirs)
+
+
+def test_features_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"x must have 4 features in its last dimension, got \[3, 5\]"):
+        linear_maps(make_x(3, 5), make_maps((4, 6, 3)))

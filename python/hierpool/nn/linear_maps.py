@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hierpool import backends
 from hierpool._tracing import seen
 from hierpool.ops._operator import transformed, without_second
 
@@ -34,7 +35,14 @@ def linear_maps(x: Tensor, maps: Sequence[Map], mask: Tensor | None = None) -> T
         x: :math:`X`, ``[.., F]``.
         maps: :math:`(W_i, b_i)`.
         mask: valid rows :math:`m`, bool, ``x.shape[:-1]``; whatever the others hold, no result and no gradient sees it.
+
+    Raises:
+        ValueError: ``x`` does not have :math:`F` features.
     """
+    if x.size(-1) != maps[0][0].size(1):
+        raise ValueError(
+            f"x must have {maps[0][0].size(1)} features in its last dimension, got {list(x.shape)}"
+        )
     cpu = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
     if cpu and not (seen() or transformed()):
         out: Tensor = _LinearMaps.apply(x, mask, *(tensor for one in maps for tensor in one))
@@ -54,7 +62,7 @@ def _products(maps: Sequence[Map]) -> list[Map]:
     return products
 
 
-def _product_gradients(maps: Sequence[Map], products: Sequence[Map], last: Map) -> list[Tensor]:
+def _product_gradients(maps: Sequence[Map], products: Sequence[Map], last: Sequence[Tensor]) -> list[Tensor]:
     """Gradients of all weights and biases, in order, from those of the last product."""
     dweight, dbias = last
     grads: list[Tensor] = []
@@ -69,16 +77,14 @@ class _LinearMaps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, mask: Tensor | None, *tensors: Tensor) -> Tensor:
-        maps = list(zip(tensors[::2], tensors[1::2], strict=True))
-        products = _products(maps)
-        weight, bias = products[-1]
+        products = _products(list(zip(tensors[::2], tensors[1::2], strict=True)))
+        ctx.filler = backends.select("linear_rows", "cpu").filler("linear_rows")
         rows = x.reshape(-1, x.size(-1))
-        valid = None if mask is None else mask.reshape(-1).nonzero().squeeze(1)
-        if valid is not None:
-            rows = rows.index_select(0, valid)
+        valid = None if mask is None else mask.reshape(-1)
+        y: Tensor = ctx.filler.forward(rows, valid, *products[-1])
         ctx.save_for_backward(rows, valid, *tensors, *(tensor for one in products[1:] for tensor in one))
         ctx.shape, ctx.count = x.shape, len(tensors)
-        return _scattered((rows @ weight.t()).add_(bias), valid, x.shape)
+        return y.view(*x.shape[:-1], y.size(1))
 
     @staticmethod
     @without_second
@@ -87,19 +93,8 @@ class _LinearMaps(torch.autograd.Function):
         tensors, composed = saved[: ctx.count], saved[ctx.count :]
         maps = list(zip(tensors[::2], tensors[1::2], strict=True))
         products = [maps[0], *zip(composed[::2], composed[1::2], strict=True)]
+        need_x, need_weights = ctx.needs_input_grad[0], any(ctx.needs_input_grad[2:])
         dy = dy.reshape(-1, dy.size(-1))
-        if valid is not None:
-            dy = dy.index_select(0, valid)
-        dx = _scattered(dy @ products[-1][0], valid, ctx.shape) if ctx.needs_input_grad[0] else None
-        if not any(ctx.needs_input_grad[2:]):
-            return (dx, None, *(None,) * ctx.count)
-        return (dx, None, *_product_gradients(maps, products, (dy.t() @ rows, dy.sum(0))))
-
-
-def _scattered(rows: Tensor, valid: Tensor | None, shape: torch.Size) -> Tensor:
-    """Rows of valid nodes in their places among zeros, ``[*shape[:-1], rows.size(1)]``."""
-    if valid is None:
-        return rows.view(*shape[:-1], rows.size(1))
-    out = rows.new_zeros(*shape[:-1], rows.size(1))
-    out.view(-1, rows.size(1)).index_copy_(0, valid, rows)
-    return out
+        dx, *last = ctx.filler.backward(dy, rows, valid, products[-1][0], need_x, need_weights)
+        grads = _product_gradients(maps, products, last) if need_weights else (None,) * ctx.count
+        return (dx.view(ctx.shape) if need_x else None, None, *grads)
