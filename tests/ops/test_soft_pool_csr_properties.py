@@ -13,7 +13,7 @@ from torch import Tensor
 from hierpool import RaggedGraph
 from tests.support.cases import Case, over
 from tests.support.oracle import Fields, eps_of, rounding
-from tests.support.running import check, random_upstream, run
+from tests.support.running import INTERPRETED, check, random_upstream, run
 from tests.support.sparse import Ragged, RaggedCase, ragged
 
 SEED = 5
@@ -37,7 +37,7 @@ CASES = st.builds(
 SEEDS = st.integers(0, 2**31)
 # The backend is chosen once per test, which is what the health check asks to confirm.
 drawn = settings(
-    max_examples=25,
+    max_examples=10 if INTERPRETED else 25,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

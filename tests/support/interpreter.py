@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 
@@ -15,6 +16,7 @@ def make_fast() -> None:
     interpreter.interpreter_builder.options = interpreter.InterpreterOptions(sanitize_overflow=False)
     _prepare_once(interpreter)
     _look_up_once(interpreter)
+    _make_shapes_once()
 
 
 def _prepare_once(interpreter: Any) -> None:
@@ -49,3 +51,33 @@ def _look_up_once(interpreter: Any) -> None:
         return found
 
     interpreter._get_np_dtype = np_dtype
+
+
+def _make_shapes_once() -> None:
+    """Keep the types of blocks, and the shapes of tensors as constants of the language; a value has both."""
+    from triton.language import core
+
+    original = core.block_type.__init__
+    types: dict[Any, dict[str, Any]] = {}
+    shapes: dict[Any, tuple[Any, Any]] = {}
+
+    def block_type(self: Any, element_ty: Any, shape: Any) -> None:
+        if type(element_ty) is not core.dtype:  # a pointer, of which every launch has its own
+            original(self, element_ty, shape)
+            return
+        key = (element_ty.name, *(getattr(size, "value", size) for size in shape))
+        if key not in types:
+            original(self, element_ty, shape)
+            types[key] = self.__dict__
+        self.__dict__ = types[key]
+
+    def tensor(self: Any, handle: Any, type: Any) -> None:
+        shape = type.shape if type.is_block() else ()
+        if shape not in shapes:
+            numel = core.constexpr(math.prod(shape))
+            shapes[shape] = numel, core.tuple([core.constexpr(size) for size in shape])
+        self.handle, self.type, self.dtype = handle, type, type.scalar
+        self.numel, self.shape = shapes[shape]
+
+    core.block_type.__init__ = block_type
+    core.tensor.__init__ = tensor
