@@ -25,7 +25,10 @@ COSTS = {
     "total_variation": ("E K", "N K", "L1 distances over the edges"),
     "asymmetric_norm": ("N K", "N K", "distances from a quantile of every cluster"),
 }
-_GRAPHS = "csr"  # building of graphs, which is no work of a pooler's
+_BESIDE = {
+    "csr",
+    "linear_rows",
+}  # building of graphs and the default assignment, which are no work of a pooler's
 
 TEXT = """\
 # Poolers
@@ -93,7 +96,7 @@ def use(kind: type[SoftPooling]) -> tuple[list[str], list[str]]:
     pooler = kind(3, 2)
     with watched() as found:
         outputs = [pooler(x, graph), pooler(x[None], graph.to_dense())]
-    names = {re.sub("_(dense|csr)$", "", op) for op in found} - {_GRAPHS}
+    names = {re.sub("_(dense|csr)$", "", op) for op in found} - _BESIDE
     return list(outputs[0].loss), sorted(names, key=list(COSTS).index)
 
 
