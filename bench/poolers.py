@@ -25,10 +25,8 @@ COSTS = {
     "total_variation": ("E K", "N K", "L1 distances over the edges"),
     "asymmetric_norm": ("N K", "N K", "distances from a quantile of every cluster"),
 }
-_BESIDE = {
-    "csr",
-    "linear_rows",
-}  # building of graphs and the default assignment, which are no work of a pooler's
+# Building of graphs and the default assignment, which are no work of a pooler's.
+_BESIDE = {"csr", "linear_rows"}
 
 TEXT = """\
 # Poolers

@@ -101,7 +101,7 @@ class MLP(nn.Module):
 def _is_plain(lin: nn.Module) -> bool:
     """Whether a layer does nothing but multiply by its weight and add its bias."""
     hooks = (lin._forward_hooks, lin._forward_pre_hooks, lin._backward_hooks, lin._backward_pre_hooks)
-    return type(lin).forward is nn.Linear.forward and not any(hooks)
+    return type(lin).forward is nn.Linear.forward and lin.bias is not None and not any(hooks)
 
 
 def activation(act: Activation) -> Callable[[Tensor], Tensor] | None:

@@ -243,10 +243,9 @@ class SoftPooling(nn.Module):
             logits = s[None] if s.dim() == 2 and x.dim() == 3 else s
         elif logits is None:
             seen = x if assign_x is None else assign_x
+            # NaN in padding would reach the gradients of weights; a perceptron sees to it.
             if mask is not None and not isinstance(self.assignment, MLP):
-                seen = torch.where(
-                    mask[..., None], seen, 0
-                )  # NaN in padding would reach the gradients of weights
+                seen = torch.where(mask[..., None], seen, 0)
             logits = self.assignment(seen, adj, mask)
         if logits.shape != (*x.shape[:-1], self.k):
             raise ValueError(
