@@ -26,7 +26,7 @@ COSTS = {
     "asymmetric_norm": ("N K", "N K", "distances from a quantile of every cluster"),
 }
 # Building of graphs and the default assignment, which are no work of a pooler's.
-_BESIDE = {"csr", "linear_rows"}
+_BESIDE = {"csr", "linear_maps"}
 
 TEXT = """\
 # Poolers
@@ -62,7 +62,7 @@ N² of a padded graph.
 
 On CPU tensors the first of C++ and plain PyTorch that is there runs, on CUDA tensors the first of Triton and plain
 PyTorch; `python -m hierpool info` says which, and why. The drop-ins `dense_mincut_pool`, `DMoNPooling` and
-`mincut_pool` have their last step on K × K in one piece of C++.
+`mincut_pool` are one call of C++ each way, from the logits (of `DMoNPooling`, from the features) to the losses.
 
 [How to add one](add-a-pooler.md) · [from PyTorch Geometric or torch-geometric-pool](switching.md)
 """

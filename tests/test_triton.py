@@ -59,7 +59,7 @@ def test_float64_goes_to_the_reference() -> None:
 
 @pytest.mark.usefixtures("a_device")
 def test_operators_without_a_kernel() -> None:
-    assert set(backends.OPS) - set(_triton.OPS) == {"csr", "cut_terms", "linear_rows", "unit_rows"}
+    assert set(backends.OPS) - set(_triton.OPS) == {"csr", "cut_pool", "linear_maps", "unit_rows"}
     assert reason("unit_rows") == "there is no Triton kernel of it"
     assert backends.select("unit_rows", "cuda").name == "reference"
 

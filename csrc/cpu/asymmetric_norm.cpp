@@ -129,7 +129,7 @@ class Forward : Rows<T> {
   }
 
   void large(int64_t b, int64_t column) {
-    const int64_t n = graph(b).n, columns = width(column), pieces = ceil_div(n, kPiece);
+    const int64_t n = graph(b).n, pieces = ceil_div(n, kPiece);
     T q[kColumns];
     select(b, column, q);
     std::vector<Sums> parts(static_cast<size_t>(pieces));

@@ -213,7 +213,7 @@ void backward(const CutTerms& shape, const CutSums& sums, const T* out, const T*
       normalize_backward(kernels, dout + b * k * k, out + b * k * k, saved + b * width, T(-slope), at,
                          columns.data() + thread * k, k);
     }
-    Orthogonality<T>{rest[0], rest[1], rest[2]}.backward(graph.gram, dortho, dgram + b * k * k, k);
+    if (dgram) Orthogonality<T>{rest[0], rest[1], rest[2]}.backward(graph.gram, dortho, dgram + b * k * k, k);
     T* scalars = dscalars + b * kScalars;
     std::fill(scalars, scalars + kScalars, T(0));
     const double expected = mincut ? 0 : graph.expected();

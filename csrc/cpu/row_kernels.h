@@ -69,6 +69,10 @@ struct RowKernels {
   T (*unit)(T* h, T* out, int64_t n, T shortest, bool relu);
   // dh = (g - <g, y> y) / length with g = dout or, with relu, dout where y > 0; without <g, y> unless project.
   void (*unit_backward)(T* dh, const T* dout, const T* y, int64_t n, T length, bool project, bool relu);
+  // y = selu(y)
+  void (*selu)(T* y, int64_t n);
+  // dx = dy times the derivative that belongs to y = selu(x); dx may be dy
+  void (*selu_backward)(T* dx, const T* dy, const T* y, int64_t n);
   // volume += degree * s, and the products of a row s of S with the row m of A S.
   AssignmentSums<T> (*assignment_sums)(T* volume, T degree, const T* s, const T* m, int64_t n);
   // Binary cross-entropy of the entries w of a matrix and q = min(p, 1), p = <s_i, s_j>:

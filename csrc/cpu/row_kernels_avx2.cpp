@@ -2,6 +2,7 @@
 #include "cpu/vec_avx2.h"
 
 namespace hierpool::cpu::avx2 {
+#include "cpu/activation_rows_impl.h"
 #include "cpu/asymmetric_rows_impl.h"
 #include "cpu/bce_rows_impl.h"
 #include "cpu/difference_rows_impl.h"

@@ -454,6 +454,8 @@ struct Rows {
                                         axpy,
                                         unit,
                                         unit_backward,
+                                        SeluRows<T>::selu,
+                                        SeluRows<T>::selu_backward,
                                         assignment_sums,
                                         BceRows<T>::bce,
                                         BceRows<T>::bce_gradient,

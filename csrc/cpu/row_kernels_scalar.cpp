@@ -3,6 +3,7 @@
 
 namespace hierpool::cpu::scalar {
 
+#include "cpu/activation_rows_impl.h"
 #include "cpu/asymmetric_rows_impl.h"
 #include "cpu/bce_rows_impl.h"
 #include "cpu/difference_rows_impl.h"

@@ -274,8 +274,9 @@ void Backward<T, Edges>::add_small_terms(int64_t b, int64_t i, T* ds, int64_t th
   for (int64_t r = 0; r < R; ++r) {
     const T cut = cut_gradient(b, r);
     if (args_.dvectors == nullptr && cut == 0) continue;
-    // Degrees are not kept from the forward: few losses need them here.
-    const T degree = edges_.degree(b, r, i, thread);
+    // Not every forward keeps the degrees: few losses need them here.
+    const T degree =
+        args_.degree ? *part(args_.degree, problem_.first_row(b, r) + i) : edges_.degree(b, r, i, thread);
     if (args_.dvectors) rows_.axpy(ds, degree, part(args_.dvectors, (b * (1 + R) + 1 + r) * K), K);
     if (cut != 0) rows_.axpy(ds, 2 * cut * degree, s, K);
   }

@@ -42,7 +42,7 @@ class Forward {
         entropy_(static_cast<size_t>(graphs_.tiles())),
         link_sq_(static_cast<size_t>(batch_.B * batch_.R)),
         vectors_(graphs_.tiles() * (1 + batch_.R) * batch_.K),
-        degree_(batch_.rows() * batch_.R),
+        degree_(args.degree ? 0 : batch_.rows() * batch_.R),
         product_(Edges::kTilesPerProduct * graphs_.largest_tile() * batch_.K, runtime) {
     for (int64_t b = 0; b < batch_.B; ++b) {
       const Graph& g = graphs_.graph(b);
@@ -72,7 +72,9 @@ class Forward {
   int64_t x_offset(int64_t b) const { return problem_.offset(b, batch_.x_stride_b, batch_.x_stride_n); }
   const RowsView<T>& p(int64_t b) const { return p_[b]; }
   const RowsView<T>& x(int64_t b) const { return x_[b]; }
-  T* degrees(int64_t b, int64_t r) const { return degree_.data() + problem_.first_row(b, r); }
+  T* degrees(int64_t b, int64_t r) const {
+    return (args_.degree ? static_cast<T*>(args_.degree) : degree_.data()) + problem_.first_row(b, r);
+  }
   EdgeSums& edge_sums(int64_t b, int64_t tile, int64_t r) {
     return edge_sums_[static_cast<size_t>((graphs_.graph(b).first_tile + tile) * batch_.R + r)];
   }

@@ -207,6 +207,7 @@ struct Vec<double> {
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm256_fmadd_pd(a.v, b.v, c.v)}; }
   static Vec max(Vec a, Vec b) { return {_mm256_max_pd(a.v, b.v)}; }
   friend Vec exp(Vec a) { return map(a, ::exp); }
+  friend Vec expm1(Vec a) { return map(a, ::expm1); }
   friend Vec log(Vec a) { return map(a, ::log); }
   static Vec select(int64_t count, Vec a, Vec b) {
     return {_mm256_blendv_pd(b.v, a.v, _mm256_castsi256_pd(lanes(count)))};

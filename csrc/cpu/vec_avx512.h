@@ -181,6 +181,7 @@ struct Vec<double> {
   static Vec fma(Vec a, Vec b, Vec c) { return {_mm512_fmadd_pd(a.v, b.v, c.v)}; }
   static Vec max(Vec a, Vec b) { return {_mm512_max_pd(a.v, b.v)}; }
   friend Vec exp(Vec a) { return map(a, ::exp); }
+  friend Vec expm1(Vec a) { return map(a, ::expm1); }
   friend Vec log(Vec a) { return map(a, ::log); }
   static Vec select(int64_t count, Vec a, Vec b) { return {_mm512_mask_mov_pd(b.v, lanes(count), a.v)}; }
   static Vec where_positive(Vec test, Vec a, Vec b) {

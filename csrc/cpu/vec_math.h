@@ -1,22 +1,42 @@
-// exp and log of float vectors, to within a few units in the last place over the whole range.
+// exp, expm1 and log of float vectors, to within a few units in the last place over the whole range.
 // Included inside the namespace of one instruction set, after its Vec.
 
-// exp(x) = 2^n exp(r), |r| <= ln(2)/2, by its Taylor series: the first term left out is below 6e-9. For x <= 88.
-static inline Vec<float> exp(Vec<float> x) {
+// x = n ln 2 + r, |r| <= ln(2)/2
+static inline Vec<float> reduce(Vec<float> x, Vec<float>& n) {
   using V = Vec<float>;
-  x = V::max(V::set(-150.0f), x);  // below: 0 all the same; NaN stays NaN
-  const V n = V::round(x * V::set(1.44269504f));
-  V r = V::fma(n, V::set(-0.693145752f), x);  // ln 2 in two parts, the first exact in a product with n
-  r = V::fma(n, V::set(-1.42860677e-6f), r);
+  x = V::max(V::set(-150.0f), x);  // below: exp(x) is 0 all the same; NaN stays NaN
+  n = V::round(x * V::set(1.44269504f));
+  const V r = V::fma(n, V::set(-0.693145752f), x);  // ln 2 in two parts, the first exact in a product with n
+  return V::fma(n, V::set(-1.42860677e-6f), r);
+}
+
+// (exp(r) - 1) / r by the Taylor series of exp: the first term left out of that is below 6e-9.
+static inline Vec<float> exp_slope(Vec<float> r) {
+  using V = Vec<float>;
   V y = V::set(1.0f / 5040);
   y = V::fma(y, r, V::set(1.0f / 720));
   y = V::fma(y, r, V::set(1.0f / 120));
   y = V::fma(y, r, V::set(1.0f / 24));
   y = V::fma(y, r, V::set(1.0f / 6));
   y = V::fma(y, r, V::set(0.5f));
-  y = V::fma(y, r, V::set(1.0f));
-  y = V::fma(y, r, V::set(1.0f));
-  return V::scale(y, n);
+  return V::fma(y, r, V::set(1.0f));
+}
+
+// exp(x) = 2^n exp(r). For x <= 88.
+static inline Vec<float> exp(Vec<float> x) {
+  using V = Vec<float>;
+  V n;
+  const V r = reduce(x, n);
+  return V::scale(V::fma(exp_slope(r), r, V::set(1.0f)), n);
+}
+
+// exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), which keeps its digits near 0. For x <= 88.
+static inline Vec<float> expm1(Vec<float> x) {
+  using V = Vec<float>;
+  V n;
+  const V r = reduce(x, n);
+  const V power = V::scale(V::set(1.0f), n);
+  return V::fma(exp_slope(r) * r, power, power - V::set(1.0f));
 }
 
 // log(m 2^n) = n ln 2 + 2 artanh(t), t = (m - 1) / (m + 1), |t| <= 1/5: the first term left out is 2 t^13 / 13.

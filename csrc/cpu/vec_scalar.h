@@ -40,6 +40,7 @@ struct Vec {
   static Vec fma(Vec a, Vec b, Vec c) { return {a.v * b.v + c.v}; }
   static Vec max(Vec a, Vec b) { return {a.v > b.v ? a.v : b.v}; }  // b where either is NaN
   friend Vec exp(Vec a) { return {std::exp(a.v)}; }
+  friend Vec expm1(Vec a) { return {std::expm1(a.v)}; }
   friend Vec log(Vec a) { return {std::log(a.v)}; }
   static Vec select(int64_t count, Vec a, Vec b) { return count > 0 ? a : b; }  // a in the first lanes
   static Vec where_positive(Vec test, Vec a, Vec b) { return test.v > T(0) ? a : b; }

@@ -18,23 +18,31 @@ PoolBatch pool_batch(const Tensor& s, const Tensor& x, double temperature, bool 
   return b;
 }
 
+void set_logits(SoftPoolForward& f, const Tensor& logits) {
+  check_rows(logits, "logits");
+  f.logits = logits.data_ptr();
+  f.logits_stride_b = logits.stride(0), f.logits_stride_n = row_stride(logits, f.batch.K);
+}
+
+Tensor empty_assignment(const PoolBatch& batch, const Tensor& logits) {
+  const ScalarType type = logits.scalar_type();
+  return batch.ptr ? empty({logits.size(0), batch.K}, type) : empty({batch.B, batch.N, batch.K}, type);
+}
+
 Forward set_forward(SoftPoolForward& f, const Tensor& logits, const Tensor& x, bool typed, int64_t symmetric,
                     bool want_gram, bool want_link, bool want_entropy) {
-  check_rows(logits, "logits");
-  const auto [B, R, N, K, F] = std::tuple(f.batch.B, f.batch.R, f.batch.N, f.batch.K, f.batch.F);
+  set_logits(f, logits);
+  const auto [B, R, K, F] = std::tuple(f.batch.B, f.batch.R, f.batch.K, f.batch.F);
   const ScalarType acc = accumulation_type(f.batch.wide);
   const int64_t gram_size = want_gram ? K : 0;
-  Forward out{
-      f.batch.ptr ? empty({logits.size(0), K}, logits.scalar_type()) : empty({B, N, K}, logits.scalar_type()),
-      empty({B, K, F}, x.scalar_type()),
-      typed ? empty({B, R, K, K}, acc) : empty({B, K, K}, acc),
-      empty({B, gram_size, gram_size}, acc),
-      empty({B, 1 + R, K}, acc),
-      empty({B, 2 + 4 * R}, acc),
-      empty({}, acc),
-      typed ? empty({R}, acc) : empty({}, acc)};
-  f.logits = logits.data_ptr();
-  f.logits_stride_b = logits.stride(0), f.logits_stride_n = row_stride(logits, K);
+  Forward out{empty_assignment(f.batch, logits),
+              empty({B, K, F}, x.scalar_type()),
+              typed ? empty({B, R, K, K}, acc) : empty({B, K, K}, acc),
+              empty({B, gram_size, gram_size}, acc),
+              empty({B, 1 + R, K}, acc),
+              empty({B, 2 + 4 * R}, acc),
+              empty({}, acc),
+              typed ? empty({R}, acc) : empty({}, acc)};
   f.symmetric = static_cast<int>(symmetric);
   f.want_link = want_link, f.want_entropy = want_entropy;
   const auto& [s, x_pooled, adj_pooled, gram, vectors, scalars, total_entropy, link_norm] = out;

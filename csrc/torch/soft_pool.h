@@ -33,6 +33,21 @@ PoolBatch pool_batch(const Tensor& s, const Tensor& x, double temperature, bool 
 
 using Forward = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
+// The batch of tensors with dense adjacency, and the adjacency.
+PoolBatch dense_batch(const Tensor& s, const Tensor& x, const Tensor& adj, const OptionalTensor& mask,
+                      const OptionalTensor& num_nodes, double temperature, bool given, bool mean);
+DenseAdjacency dense_adjacency(const Tensor& adj);
+
+// The ragged batch; `value` is of the accumulation type.
+PoolBatch csr_batch(const Tensor& s, const Tensor& x, const OptionalTensor& value, const Tensor& ptr,
+                    double temperature, bool given, bool mean);
+
+// Sets the logits, after the batch.
+void set_logits(SoftPoolForward& f, const Tensor& logits);
+
+// S, or its gradient: of the shape of the logits, contiguous.
+Tensor empty_assignment(const PoolBatch& batch, const Tensor& logits);
+
 // Allocates s, x, adj, gram, vectors, scalars, total_entropy and link_norm, and sets the arguments but for the batch, M
 // and is_symmetric. `typed`: adj and link_norm have a dimension of edge types.
 Forward set_forward(SoftPoolForward& f, const Tensor& logits, const Tensor& x, bool typed, int64_t symmetric,

@@ -8,11 +8,8 @@
 #include "torch/soft_pool.h"
 
 namespace hierpool::torch_binding {
-namespace {
-
-// `value` is of the accumulation type.
-PoolBatch batch_of(const Tensor& s, const Tensor& x, const OptionalTensor& value, const Tensor& ptr,
-                   double temperature, bool given, bool mean) {
+PoolBatch csr_batch(const Tensor& s, const Tensor& x, const OptionalTensor& value, const Tensor& ptr,
+                    double temperature, bool given, bool mean) {
   PoolBatch b = pool_batch(s, x, temperature, given, mean);
   b.B = ptr.numel() - 1;
   b.wide = b.s_type == DType::f64 || b.x_type == DType::f64 || (value && dtype(*value) == DType::f64);
@@ -22,6 +19,8 @@ PoolBatch batch_of(const Tensor& s, const Tensor& x, const OptionalTensor& value
   return b;
 }
 
+namespace {
+
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // Returns s, x, adj, gram, vectors, scalars, total_entropy, link_norm, m.
@@ -29,7 +28,7 @@ Outputs soft_pool_csr_forward(Tensor logits, Tensor x, OptionalTensor value, Ten
                               Tensor ptr, double temperature, bool given, bool symmetric, bool want_gram,
                               bool want_link, bool want_entropy, bool mean, bool save) {
   SoftPoolForward f{};
-  f.batch = batch_of(logits, x, value, ptr, temperature, given, mean);
+  f.batch = csr_batch(logits, x, value, ptr, temperature, given, mean);
   Forward out = set_forward(f, logits, x, false, symmetric, want_gram, want_link, want_entropy);
   Tensor m = empty({save ? logits.size(0) : 0, f.batch.K}, accumulation_type(f.batch.wide));
   f.m = save ? m.data_ptr() : nullptr;
@@ -46,7 +45,7 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_csr_backward(
     OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor value_t, double temperature, bool given,
     bool mean, bool need_logits, bool need_x, bool need_value) {
   SoftPoolBackward f{};
-  f.batch = batch_of(s, x, value, ptr, temperature, given, mean);
+  f.batch = csr_batch(s, x, value, ptr, temperature, given, mean);
   const Upstream grads{ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm};
   set_backward(f, grads, s, gram, link_norm, m);
   CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.wide), {}};

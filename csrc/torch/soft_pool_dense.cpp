@@ -5,16 +5,14 @@
 #include "torch/soft_pool.h"
 
 namespace hierpool::torch_binding {
-namespace {
-
-DenseAdjacency adjacency_of(const Tensor& adj) {
+DenseAdjacency dense_adjacency(const Tensor& adj) {
   check_rows(adj, "adj");
   return {dtype(adj), adj.data_ptr(), adj.stride(0), adj.dim() == 4 ? adj.stride(1) : 0,
           row_stride(adj, adj.size(adj.dim() - 1))};
 }
 
-PoolBatch batch_of(const Tensor& s, const Tensor& x, const Tensor& adj, const OptionalTensor& mask,
-                   const OptionalTensor& num_nodes, double temperature, bool given, bool mean) {
+PoolBatch dense_batch(const Tensor& s, const Tensor& x, const Tensor& adj, const OptionalTensor& mask,
+                      const OptionalTensor& num_nodes, double temperature, bool given, bool mean) {
   PoolBatch b = pool_batch(s, x, temperature, given, mean);
   b.B = s.size(0), b.N = s.size(1);
   STD_TORCH_CHECK(b.N < std::numeric_limits<int32_t>::max(), "sizes must be below 2^31");
@@ -25,6 +23,8 @@ PoolBatch batch_of(const Tensor& s, const Tensor& x, const Tensor& adj, const Op
   return b;
 }
 
+namespace {
+
 using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 // symmetric: 1, 0, or -1 for unknown. Returns s, x, adj, gram, vectors, scalars, total_entropy, link_norm, m,
@@ -33,14 +33,14 @@ Outputs soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, OptionalTen
                                 OptionalTensor num_nodes, double temperature, bool given, int64_t symmetric,
                                 bool want_gram, bool want_link, bool want_entropy, bool mean, bool save) {
   SoftPoolForward f{};
-  f.batch = batch_of(logits, x, adj, mask, num_nodes, temperature, given, mean);
+  f.batch = dense_batch(logits, x, adj, mask, num_nodes, temperature, given, mean);
   Forward out = set_forward(f, logits, x, adj.dim() == 4, symmetric, want_gram, want_link, want_entropy);
   const int64_t B = f.batch.B, R = f.batch.R;
   Tensor m = empty({B, R, save ? f.batch.N : 0, f.batch.K}, accumulation_type(f.batch.wide));
   Tensor is_symmetric = empty({B, save ? R : 0}, ScalarType::Bool);
   f.m = save ? m.data_ptr() : nullptr;
   f.is_symmetric = save ? static_cast<uint8_t*>(is_symmetric.data_ptr()) : nullptr;
-  cpu::soft_pool_forward(f, adjacency_of(adj), runtime());
+  cpu::soft_pool_forward(f, dense_adjacency(adj), runtime());
   return std::tuple_cat(std::move(out), std::tuple(std::move(m), std::move(is_symmetric)));
 }
 
@@ -51,7 +51,7 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
     OptionalTensor num_nodes, double temperature, bool given, bool mean, bool need_logits, bool need_x,
     bool need_adj) {
   SoftPoolBackward f{};
-  f.batch = batch_of(s, x, adj, mask, num_nodes, temperature, given, mean);
+  f.batch = dense_batch(s, x, adj, mask, num_nodes, temperature, given, mean);
   const Upstream grads{ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm};
   set_backward(f, grads, s, gram, link_norm, m);
   f.is_symmetric = static_cast<const uint8_t*>(pointer(OptionalTensor(is_symmetric)));
@@ -59,7 +59,7 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
   auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
   auto [dadjacency, dadjacency_data] = gradient_of(adj, need_adj);
   f.dlogits = dlogits_data, f.dfeatures = dfeatures_data, f.dadjacency = dadjacency_data;
-  cpu::soft_pool_backward(f, adjacency_of(adj), runtime());
+  cpu::soft_pool_backward(f, dense_adjacency(adj), runtime());
   return {std::move(dlogits), std::move(dfeatures), std::move(dadjacency)};
 }
 

@@ -18,9 +18,9 @@ from hierpool import _native
 OPS = (
     "asymmetric_norm",
     "csr",
-    "cut_terms",
+    "cut_pool",
     "edge_distances",
-    "linear_rows",
+    "linear_maps",
     "link_bce",
     "soft_pool_dense",
     "soft_pool_csr",

@@ -1,26 +1,30 @@
 """The last step of MinCut and DMoN pooling: losses, and the adjacency that the next layer sees.
 
 Both follow from the small sums of soft pooling. :mod:`hierpool.losses` and :mod:`hierpool.connect` have their formulas,
-and compilers and transforms get these. Everybody else gets pooling and last step in one piece with its own gradient: on
-a batch of small graphs, recording some thirty steps on ``[B, K, K]`` costs more than pooling the graphs.
+and compilers and transforms get these. Everybody else gets pooling and last step in one piece with its own gradient,
+:mod:`hierpool.ops.cut_pool`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hierpool import backends, losses
+from hierpool import losses
 from hierpool._tracing import seen
 from hierpool.connect import postprocess_adj
 from hierpool.graph import RaggedGraph
 from hierpool.losses._tensors import reciprocal
-from hierpool.ops._operator import Kept, transformed, without_second
-from hierpool.ops._soft_pool import SoftPoolOperator
-from hierpool.ops.fallback.cut_terms import Kind, Sums
-from hierpool.ops.soft_pool import pool_fields, pooling
+from hierpool.ops._operator import transformed
+from hierpool.ops.cut_pool import cut_pool
+from hierpool.ops.fallback.cut_terms import Kind
+from hierpool.ops.fallback.linear_maps import Map
+from hierpool.ops.linear_maps import linear_maps, on_cpu
+from hierpool.ops.soft_pool import pool_fields
 from hierpool.record import SoftPoolRecord
 
 _OPTIONS: dict[str, Any] = {"link_loss": None, "entropy": False, "gram": True}
@@ -59,33 +63,48 @@ def mincut(
         record = SoftPoolRecord(*pool_fields(SoftPoolRecord._fields, x, adj, s, mask, **options))
         terms = (losses.mincut_loss(record), losses.orthogonality_loss(record))
         return _composed(record, terms, x, s)
-    return _in_one(Kind.MINCUT, nodes, x, adj, s, mask, options)
+    pooled, out, cut, ortho, *rest = cut_pool(Kind.MINCUT, x, adj, s, mask, options, nodes=nodes, sizes=nodes)
+    assignment, size = rest if nodes else (None, None)
+    return Finished(assignment, pooled, out, size, (cut, ortho))
 
 
 def dmon(
     x: Tensor,
     adj: Tensor | RaggedGraph,
-    s: Tensor,
+    s: Tensor | Sequence[Map],
     mask: Tensor | None = None,
     *,
     crossed: bool = False,
+    selu: bool = False,
     **options: Any,
 ) -> Finished:
     """DMoN pooling; its losses are :func:`hierpool.losses.spectral_loss`, ``orthogonality_loss`` and ``cluster_loss``.
 
     Args:
-        x, adj, s, mask: see :func:`hierpool.soft_pool`.
+        x, adj, mask: see :func:`hierpool.soft_pool`.
+        s: the logits, or linear maps that make them of ``x`` (:func:`hierpool.ops.linear_maps.linear_maps`).
         crossed: take the cluster loss of all pairs of graphs, the clusters of one and the size of the other
             (:func:`crossed_cluster_loss`).
+        selu: apply SELU to the pooled features.
         options: ``temperature``, ``symmetric`` and ``backend`` of :func:`hierpool.soft_pool`.
     """
     options = _OPTIONS | options
-    if seen() or transformed():
+    composes = seen() or transformed()
+    if not isinstance(s, Tensor) and (composes or not on_cpu(x)):
+        s = linear_maps(x, s, mask)
+    if composes:
+        assert isinstance(s, Tensor)
         record = SoftPoolRecord(*pool_fields(SoftPoolRecord._fields, x, adj, s, mask, **options))
+        if selu:
+            record = record._replace(x=F.selu(record.x))
         cluster = crossed_cluster_loss(record) if crossed else losses.cluster_loss(record)
         terms = (losses.spectral_loss(record), losses.orthogonality_loss(record), cluster)
         return _composed(record, terms, x, s)
-    return _in_one(Kind.DMON_CROSSED if crossed else Kind.DMON, True, x, adj, s, mask, options)
+    kind = Kind.DMON_CROSSED if crossed else Kind.DMON
+    pooled, out, spectral, ortho, cluster, assignment = cut_pool(
+        kind, x, adj, s, mask, options, selu=selu, nodes=True
+    )
+    return Finished(assignment, pooled, out, None, (spectral, ortho, cluster))
 
 
 def crossed_cluster_loss(record: SoftPoolRecord) -> Tensor:
@@ -108,91 +127,3 @@ def _composed(record: SoftPoolRecord, terms: tuple[Tensor, ...], x: Tensor, s: T
     pooled = postprocess_adj(record.adj, remove_self_loops=True, degree_norm=True).to(s.dtype)
     dtype = torch.promote_types(x.dtype, s.dtype)
     return Finished(record.s, record.x, pooled, record.size, tuple(term.to(dtype) for term in terms))
-
-
-def _in_one(
-    kind: Kind,
-    nodes: bool,
-    x: Tensor,
-    adj: Tensor | RaggedGraph,
-    s: Tensor,
-    mask: Tensor | None,
-    options: dict[str, Any],
-) -> Finished:
-    """As one function of autograd, where there is somebody to differentiate it."""
-    backend = options.get("backend", "auto")
-    # There is no Triton kernel of the last step: what is beside one runs by torch.
-    last = backends.select("cut_terms", x.device.type, "auto" if backend == "triton" else backend)
-    operator, args = pooling(x, adj, s, mask, **options)
-    dtypes = (s.dtype, torch.promote_types(x.dtype, s.dtype))
-    run = _CutPool.apply if operator.saves(args) else _CutPool.outputs
-    out = run(_Plan(kind, nodes, dtypes, operator, last.filler("cut_terms")), *args)
-    pooled, adj_pooled, *terms = out[: 2 + kind.losses]
-    assignment, size = out[2 + kind.losses :] if nodes else (None, None)
-    return Finished(assignment, pooled, adj_pooled, size, tuple(terms))
-
-
-class _Plan(NamedTuple):
-    """What is to be done."""
-
-    kind: Kind
-    nodes: bool  # return S and the sizes of the clusters, too
-    dtypes: tuple[torch.dtype, torch.dtype]  # of the adjacency, of the losses
-    operator: SoftPoolOperator
-    filler: Any  # of the last step
-
-    def run(self, kept: Kept, args: tuple[Any, ...]) -> tuple[tuple[Tensor, ...], tuple[Tensor | None, ...]]:
-        """The outputs, and what the gradient of the last step needs."""
-        fields = self.operator.forward(*args)
-        self.operator.keep(kept, args, fields)
-        s, x, adj, gram, vectors, scalars = fields[:6]
-        sums = Sums(adj, gram, None if self.kind is Kind.MINCUT else vectors, scalars)
-        out, terms, saved = self.filler.forward(sums, self.kind)
-        results = [
-            x,
-            out.to(self.dtypes[0]),
-            *(term.to(self.dtypes[1]) for term in terms[: self.kind.losses]),
-        ]
-        if self.nodes:
-            results += [s, vectors.select(1, 0)]
-        return tuple(results), (*sums, out, *saved)
-
-
-class _CutPool(torch.autograd.Function):
-    """Soft pooling and its last step; the arithmetic is a backend's."""
-
-    @staticmethod
-    def outputs(plan: _Plan, *args: Any) -> tuple[Tensor, ...]:
-        """Without a gradient."""
-        return plan.run(Kept(), args)[0]
-
-    @staticmethod
-    def forward(ctx: Any, plan: _Plan, *args: Any) -> tuple[Tensor, ...]:
-        ctx.plan, ctx.kept = plan, Kept()
-        results, saved = plan.run(ctx.kept, args)
-        tensors = ctx.kept.give()
-        ctx.save_for_backward(*tensors, *saved)
-        ctx.count = len(tensors)
-        ctx.set_materialize_grads(False)
-        return results
-
-    @staticmethod
-    @without_second
-    def backward(ctx: Any, dx: Tensor | None, dout: Tensor | None, *grads: Tensor | None) -> Any:
-        kind, nodes, _, operator, filler = ctx.plan
-        tensors = ctx.saved_tensors
-        *sums, out = tensors[ctx.count : ctx.count + 5]
-        dlosses = (*grads[: kind.losses], None)[:3]
-        ds, dsize = grads[kind.losses :] if nodes else (None, None)
-        dsums: tuple[Tensor | None, ...] = (None,) * 4
-        if not (dout is None and all(d is None for d in dlosses)):
-            dsums = filler.backward(dout, dlosses, Sums(*sums), out, tensors[ctx.count + 5 :], kind)
-        dadj, dgram, dvectors, dscalars = dsums
-        if dsize is not None:
-            own = torch.stack([dsize, torch.zeros_like(dsize)], 1)
-            dvectors = own if dvectors is None else dvectors + own
-        fields = (ds, dx, dadj, dgram, dvectors, dscalars, None, None)
-        kept = ctx.kept.take(tensors[: ctx.count], ctx.needs_input_grad[1:])
-        inputs = operator.gradients(kept, fields, operator.backward)
-        kept.give()  # autograd keeps them
-        return (None, *inputs)

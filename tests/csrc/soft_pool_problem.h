@@ -168,7 +168,7 @@ constexpr int kOutputs = 8;
 template <typename T>
 struct Outputs {
   std::vector<T> values[kOutputs];
-  std::vector<T> m;
+  std::vector<T> m, degree;
   std::vector<uint8_t> is_symmetric;
 
   explicit Outputs(const Shape& s)
@@ -181,6 +181,7 @@ struct Outputs {
                std::vector<T>(1),
                std::vector<T>(s.R)},
         m(s.B * s.R * s.N * s.K),
+        degree(s.B * s.R * s.N),
         is_symmetric(s.B * s.R) {}
 };
 
@@ -188,23 +189,24 @@ template <typename T>
 Outputs<T> forward(const Inputs<T>& in, const Runtime& runtime, int symmetric, bool bytes = false) {
   Outputs<T> out(in.shape);
   auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
-  const SoftPoolForward args{in.batch(),
-                             in.logits.data(),
-                             in.shape.N * in.shape.K,
-                             in.shape.K,
-                             symmetric,
-                             true,
-                             true,
-                             s.data(),
-                             x.data(),
-                             adj.data(),
-                             gram.data(),
-                             vectors.data(),
-                             scalars.data(),
-                             total_entropy.data(),
-                             link_norm.data(),
-                             out.m.data(),
-                             out.is_symmetric.data()};
+  SoftPoolForward args{in.batch(),
+                       in.logits.data(),
+                       in.shape.N * in.shape.K,
+                       in.shape.K,
+                       symmetric,
+                       true,
+                       true,
+                       s.data(),
+                       x.data(),
+                       adj.data(),
+                       gram.data(),
+                       vectors.data(),
+                       scalars.data(),
+                       total_entropy.data(),
+                       link_norm.data(),
+                       out.m.data(),
+                       out.is_symmetric.data()};
+  args.degree = out.degree.data();
   cpu::soft_pool_forward(args, in.adjacency(bytes), runtime);
   return out;
 }
@@ -217,23 +219,24 @@ Outputs<T> forward(const Ragged<T, I>& in, const Runtime& runtime, bool weighted
   auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
   s.assign(in.logits.size(), T(0));
   out.m = s;
-  const SoftPoolForward args{in.batch(),
-                             in.logits.data(),
-                             0,
-                             in.from.shape.K,
-                             symmetric,
-                             true,
-                             true,
-                             s.data(),
-                             x.data(),
-                             adj.data(),
-                             gram.data(),
-                             vectors.data(),
-                             scalars.data(),
-                             total_entropy.data(),
-                             link_norm.data(),
-                             keep ? out.m.data() : nullptr,
-                             nullptr};
+  SoftPoolForward args{in.batch(),
+                       in.logits.data(),
+                       0,
+                       in.from.shape.K,
+                       symmetric,
+                       true,
+                       true,
+                       s.data(),
+                       x.data(),
+                       adj.data(),
+                       gram.data(),
+                       vectors.data(),
+                       scalars.data(),
+                       total_entropy.data(),
+                       link_norm.data(),
+                       keep ? out.m.data() : nullptr,
+                       nullptr};
+  args.degree = out.degree.data();
   cpu::soft_pool_forward(args, in.adjacency(weighted, symmetric), runtime);
   return out;
 }

@@ -135,6 +135,12 @@ void check_gradients(Sums& s, CutKind kind) {
   cpu::cut_terms_backward({s.graphs, s.k, true, kind}, s.sums(), r.out.data(), r.saved.data(), dout.data(),
                           dlosses, grads.adj(), grads.gram(),
                           kind == CutKind::mincut ? nullptr : grads.vectors(), grads.scalars(), threads(1));
+  // Where that of the Gram matrix is not needed.
+  Sums rest = grads;
+  cpu::cut_terms_backward({s.graphs, s.k, true, kind}, s.sums(), r.out.data(), r.saved.data(), dout.data(),
+                          dlosses, rest.adj(), nullptr, kind == CutKind::mincut ? nullptr : rest.vectors(),
+                          rest.scalars(), threads(1));
+  EXPECT(rest.values == grads.values);
   const double step = 1e-6;
   for (size_t i = 0; i < s.values.size(); ++i) {
     const double* place = s.values.data() + i;

@@ -75,13 +75,19 @@ Gradients<T> backward(const Inputs<T>& in, const std::vector<T> (&weights)[kOutp
                       const Runtime& runtime) {
   const Outputs<T> out = forward(in, runtime, -1);
   Gradients<T> grads{in.logits, in.x, in.adj};
-  const SoftPoolBackward args{in.batch(),           out.values[0].data(), out.values[3].data(),
-                              out.values[7].data(), out.m.data(),         out.is_symmetric.data(),
-                              weights[0].data(),    weights[1].data(),    weights[2].data(),
-                              weights[3].data(),    weights[4].data(),    weights[5].data(),
-                              weights[6].data(),    weights[7].data(),    grads.logits.data(),
-                              grads.x.data(),       grads.adj.data()};
+  SoftPoolBackward args{in.batch(),           out.values[0].data(), out.values[3].data(),
+                        out.values[7].data(), out.m.data(),         out.is_symmetric.data(),
+                        weights[0].data(),    weights[1].data(),    weights[2].data(),
+                        weights[3].data(),    weights[4].data(),    weights[5].data(),
+                        weights[6].data(),    weights[7].data(),    grads.logits.data(),
+                        grads.x.data(),       grads.adj.data()};
   cpu::soft_pool_backward(args, in.adjacency(false), runtime);
+  // With the degrees as the forward kept them.
+  const Gradients<T> found = grads;
+  args.degree = out.degree.data();
+  cpu::soft_pool_backward(args, in.adjacency(false), runtime);
+  EXPECT(same_bits(grads.logits, found.logits) && same_bits(grads.x, found.x) &&
+         same_bits(grads.adj, found.adj));
   return grads;
 }
 
@@ -187,15 +193,16 @@ void test_ragged(Shape shape) {
     for (int64_t entry : ragged.entries) entries.push_back(padded.adj[entry]);
     for (int threads : {1, 3}) {
       std::vector<T> dlogits(ragged.logits.size()), dx(ragged.x.size()), dvalue(ragged.col.size());
-      const SoftPoolBackward args{ragged.batch(),       out.values[0].data(),
-                                  out.values[3].data(), out.values[7].data(),
-                                  out.m.data(),         nullptr,
-                                  of_ragged[0].data(),  of_ragged[1].data(),
-                                  of_ragged[2].data(),  of_ragged[3].data(),
-                                  of_ragged[4].data(),  of_ragged[5].data(),
-                                  of_ragged[6].data(),  of_ragged[7].data(),
-                                  dlogits.data(),       dx.data(),
-                                  dvalue.data()};
+      SoftPoolBackward args{ragged.batch(),       out.values[0].data(),
+                            out.values[3].data(), out.values[7].data(),
+                            out.m.data(),         nullptr,
+                            of_ragged[0].data(),  of_ragged[1].data(),
+                            of_ragged[2].data(),  of_ragged[3].data(),
+                            of_ragged[4].data(),  of_ragged[5].data(),
+                            of_ragged[6].data(),  of_ragged[7].data(),
+                            dlogits.data(),       dx.data(),
+                            dvalue.data()};
+      if (threads > 1) args.degree = out.degree.data();
       cpu::soft_pool_backward(args, ragged.adjacency(symmetric, symmetric), runtime(threads, false));
       const double bound = sizeof(T) == 8 ? 1e-9 : 1e-3;
       expect_close(dlogits, rows_of(ragged, padded.logits, shape.K), bound);

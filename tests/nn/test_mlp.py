@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool import _native, backends
-from hierpool.nn.linear_maps import linear_maps
 from hierpool.nn.mlp import MLP
+from hierpool.ops.linear_maps import linear_maps
 
 DEPTHS = ((4, 3), (4, 6, 3), (4, 6, 5, 3))
 
@@ -141,7 +143,7 @@ def test_compiled_and_transformed_calls_see_plain_operators() -> None:
 
 def test_what_is_between_two_maps_is_seen_by_a_hook() -> None:
     net, x = MLP([4, 6, 3]).double(), make_x(3, 5, 4)
-    assert net._is_one_map()
+    assert net.as_maps() is not None
     seen: list[Tensor] = []
     handle = net.lins[0].register_forward_hook(lambda layer, inputs, y: seen.append(y))
     hooked = net(x)
@@ -169,19 +171,42 @@ def test_a_layer_with_a_forward_of_its_own_is_called() -> None:
 @pytest.mark.skipif(_native.unavailable_reason() is not None, reason="the native backend was not built")
 @pytest.mark.parametrize("kind", ["none", "prefix", "holes", "empty"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_the_c_plus_plus_map_is_the_one_in_torch(dtype: torch.dtype, kind: str) -> None:
+@pytest.mark.parametrize("channels", [(57, 33), (57, 20, 40, 33)], ids=str)
+def test_the_c_plus_plus_map_is_the_one_in_torch(
+    dtype: torch.dtype, kind: str, channels: tuple[int, ...]
+) -> None:
     native, plain = (
-        backends.select("linear_rows", "cpu", name).filler("linear_rows") for name in ("native", "reference")
+        backends.select("linear_maps", "cpu", name).filler("linear_maps") for name in ("native", "reference")
     )
     x, dy = make_x(15, 70, dtype=dtype).detach()[:, 3:60], make_x(15, 35, dtype=dtype).detach()[:, :33]
-    ((weight, bias),) = make_maps((57, 33), dtype)
-    weight, bias, mask = weight.detach(), bias.detach(), make_mask(kind)
+    maps, mask = make_maps(channels, dtype), make_mask(kind)
+    tensors = [tensor.detach() for one in maps for tensor in one]
     mask = None if mask is None else mask.flatten()
-    torch.testing.assert_close(native.forward(x, mask, weight, bias), plain.forward(x, mask, weight, bias))
-    for wanted in ((True, True), (True, False), (False, True)):
-        got, expected = (filler.backward(dy, x, mask, weight, *wanted) for filler in (native, plain))
-        for ours, theirs in zip(got, expected, strict=True):
-            torch.testing.assert_close(ours, theirs)
+    exact = [tensor.double() for tensor in tensors]
+
+    def results(filler: Any, x: Tensor, dy: Tensor, tensors: list[Tensor]) -> list[Tensor]:
+        dx, grads = filler.backward(dy, x, mask, tensors, True, True)
+        return [filler.forward(x, mask, tensors), dx, *grads]
+
+    ours, theirs = (results(filler, x, dy, tensors) for filler in (native, plain))
+    truth = results(plain, x.double(), dy.double(), exact)
+    for one, other, wanted in zip(ours, theirs, truth, strict=True):
+        errors = [(t.double() - wanted).abs().max() for t in (one, other)]
+        assert errors[0] <= 2 * errors[1] + 4 * torch.finfo(dtype).eps * wanted.abs().max()
+    dx, none = native.backward(dy, x, mask, tensors, True, False)
+    assert torch.equal(dx, ours[1])
+    assert not none
+    empty, grads = native.backward(dy, x, mask, tensors, False, True)
+    assert empty.numel() == 0
+    for one, other in zip(grads, ours[2:], strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_second_derivative_is_refused() -> None:
+    maps, x = make_maps((4, 6, 3)), make_x(3, 5, 4)
+    (grad,) = torch.autograd.grad(linear_maps(x, maps).sum(), x, create_graph=True)
+    with pytest.raises(RuntimeError, match="linear_maps has no second derivative"):
+        (grad.square().sum()).backward()
 
 
 def test_features_that_do_not_fit_are_refused() -> None:

@@ -37,8 +37,8 @@ inline constexpr int64_t kCutSaved = 3;
 void cut_terms(const CutTerms& shape, const CutSums& sums, void* out, void* const* losses, void* saved,
                const Runtime& runtime);
 
-// From dout[B, K, K], null for zeros, and the losses' gradients: dadj[B, K, K], dgram[B, K, K], dvectors[B, 2, K],
-// null for mincut, and dscalars[B, 6]
+// From dout[B, K, K], null for zeros, and the losses' gradients: dadj[B, K, K], dgram[B, K, K], null if it is not
+// needed, dvectors[B, 2, K], null for mincut, and dscalars[B, 6]
 void cut_terms_backward(const CutTerms& shape, const CutSums& sums, const void* out, const void* saved,
                         const void* dout, const double* dlosses, void* dadj, void* dgram, void* dvectors,
                         void* dscalars, const Runtime& runtime);

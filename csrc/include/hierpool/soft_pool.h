@@ -46,16 +46,17 @@ struct SoftPoolForward {
   int symmetric;  // 1 known to be, 0 known not to be, -1 to be found out (dense only)
   bool want_link, want_entropy;
   // Outputs, contiguous.
-  void* s;                // [.., K]             dtype of logits
-  void* x_pooled;         // [B, K, F]           dtype of X
-  void* adj_pooled;       // [B, R, K, K]        Acc
-  void* gram;             // [B, K, K] or null   Acc
-  void* vectors;          // [B, 1 + R, K]       Acc
-  void* scalars;          // [B, 2 + 4R]         Acc
-  void* total_entropy;    // []                  Acc
-  void* link_norm;        // [R]                 Acc
-  void* m;                // [B, R, N, K], [ptr[B], K] or null  Acc; rows of invalid nodes are not written
-  uint8_t* is_symmetric;  // [B, R] or null
+  void* s;                 // [.., K]             dtype of logits
+  void* x_pooled;          // [B, K, F]           dtype of X
+  void* adj_pooled;        // [B, R, K, K]        Acc
+  void* gram;              // [B, K, K] or null   Acc
+  void* vectors;           // [B, 1 + R, K]       Acc
+  void* scalars;           // [B, 2 + 4R]         Acc
+  void* total_entropy;     // []                  Acc
+  void* link_norm;         // [R]                 Acc
+  void* m;                 // [B, R, N, K], [ptr[B], K] or null  Acc; rows of invalid nodes are not written
+  uint8_t* is_symmetric;   // [B, R] or null
+  void* degree = nullptr;  // [B, R, N], [ptr[B]] or null  Acc; for the backward, in an order of its own
 };
 
 struct SoftPoolBackward {
@@ -67,6 +68,7 @@ struct SoftPoolBackward {
   const void *ds, *dx, *dadj, *dgram, *dvectors, *dscalars, *dtotal_entropy, *dlink_norm;
   // Outputs, contiguous; null where not needed. Dtypes of logits, X and A; of a sparse A, its entries in Acc.
   void *dlogits, *dfeatures, *dadjacency;
+  const void* degree = nullptr;  // as the forward wrote it; null: found again where it is needed
 };
 
 namespace cpu {

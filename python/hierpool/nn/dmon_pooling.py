@@ -11,8 +11,9 @@ from hierpool import finish
 from hierpool.graph import RaggedGraph
 from hierpool.graph.arguments import graph_of
 from hierpool.nn.masking import as_batch, viewed_mask
-from hierpool.nn.mlp import MLP
+from hierpool.nn.mlp import MLP, is_plain
 from hierpool.ops._checks import check_flag
+from hierpool.ops.fallback.linear_maps import Map
 
 DMoNOutput = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -121,9 +122,11 @@ class DMoNPooling(nn.Module):
             if mask is not None:
                 raise ValueError("mask must be None with edge_index, which has no padding")
             graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
-            pooled = finish.dmon(x, graph, self._logits(x), crossed=self.pyg_compat, backend=self.backend)
+            pooled = finish.dmon(
+                x, graph, self._logits(x), crossed=self.pyg_compat, selu=True, backend=self.backend
+            )
             assert pooled.s is not None
-            return graph.in_callers_order(pooled.s), F.selu(pooled.x), pooled.adj, *pooled.losses  # type: ignore[return-value]
+            return graph.in_callers_order(pooled.s), pooled.x, pooled.adj, *pooled.losses  # type: ignore[return-value]
         given = {"edge_weight": edge_weight, "batch": batch, "ptr": ptr, "batch_size": batch_size}
         for name, value in given.items():
             if value is not None:
@@ -140,14 +143,21 @@ class DMoNPooling(nn.Module):
             self._logits(x, mask),
             mask,
             crossed=self.pyg_compat,
+            selu=True,
             symmetric=symmetric,
             backend=self.backend,
         )
         assert pooled.s is not None
-        return pooled.s, F.selu(pooled.x), pooled.adj, *pooled.losses  # type: ignore[return-value]
+        return pooled.s, pooled.x, pooled.adj, *pooled.losses  # type: ignore[return-value]
 
-    def _logits(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return F.dropout(self.mlp(x, mask=mask), self.dropout, training=self.training)
+    def _logits(self, x: Tensor, mask: Tensor | None = None) -> Tensor | list[Map]:
+        """The logits, or the maps that make them."""
+        mlp = self.mlp
+        if is_plain(mlp, MLP) and not (self.training and self.dropout > 0):
+            maps = mlp.as_maps()
+            if maps is not None:
+                return maps
+        return F.dropout(mlp(x, mask=mask), self.dropout, training=self.training)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.mlp.in_channels}, num_clusters={self.mlp.out_channels})"

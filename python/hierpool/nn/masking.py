@@ -43,6 +43,8 @@ def viewed_mask(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
         return None
     if not isinstance(mask, Tensor):
         raise TypeError(f"mask must be a torch.Tensor, got {type(mask).__name__}")
+    if tuple(mask.shape) == shape:
+        return valid_rows(mask, shape)
     if mask.numel() != shape[0] * shape[1]:
         raise ValueError(f"mask must be viewable as [B, N] = {list(shape)}, got shape {tuple(mask.shape)}")
     return valid_rows(mask.reshape(shape), shape)

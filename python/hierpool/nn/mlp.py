@@ -10,9 +10,11 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.module import _has_any_global_hook
 
 from hierpool.graph import RaggedGraph
-from hierpool.nn.linear_maps import linear_maps, pays
+from hierpool.ops.fallback.linear_maps import Map
+from hierpool.ops.linear_maps import linear_maps, pays
 
 Activation = str | Callable[[Tensor], Tensor] | None
 
@@ -44,6 +46,7 @@ class MLP(nn.Module):
         self.channels = tuple(channels)
         self.act = activation(act)
         self.dropout = dropout
+        self._composes = pays(self.channels) and (self.act is None or len(self.channels) == 2)
         self.lins = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(self.channels))
         self.reset_parameters()
 
@@ -72,8 +75,9 @@ class MLP(nn.Module):
         Whatever is in rows that ``mask`` (bool, ``x.shape[:-1]``) leaves out, no result of another row and no gradient
         sees it.
         """
-        if self._is_one_map():
-            return linear_maps(x, [(lin.weight, lin.bias) for lin in self._maps()], mask)
+        maps = self.as_maps()
+        if maps is not None:
+            return linear_maps(x, maps, mask)
         if mask is not None:
             x = torch.where(mask[..., None], x, 0)
         for lin in self.lins[:-1]:
@@ -83,25 +87,38 @@ class MLP(nn.Module):
         out: Tensor = self.lins[-1](x)
         return out
 
+    def as_maps(self) -> list[Map] | None:
+        """The maps, if they are best multiplied with each other first: nothing is between them, and it is less work."""
+        if not self._composes or (self.training and self.dropout > 0 and len(self.channels) > 2):
+            return None
+        maps = []
+        for lin in self._modules["lins"]._modules.values():  # type: ignore[union-attr]
+            # Somebody may want to see what is between them, or have put in a map of their own.
+            if lin is None or not is_plain(lin, nn.Linear):
+                return None
+            # Attributes of modules are looked up in Python, which takes longer than a small product.
+            weight, bias = lin._parameters["weight"], lin._parameters["bias"]
+            if weight is None or bias is None:
+                return None
+            maps.append((weight, bias))
+        return maps
+
     def _maps(self) -> list[nn.Linear]:
         return cast("list[nn.Linear]", list(self.lins))
-
-    def _is_one_map(self) -> bool:
-        """Whether the maps are best multiplied with each other first: nothing is between them, and it is less work."""
-        several = len(self.channels) > 2
-        if several and (self.act is not None or (self.training and self.dropout > 0)):
-            return False
-        # Somebody may want to see what is between them, or have put in a map of their own.
-        return pays(self.channels) and all(_is_plain(lin) for lin in self.lins)
 
     def extra_repr(self) -> str:
         return f"channels={list(self.channels)}, dropout={self.dropout}"
 
 
-def _is_plain(lin: nn.Module) -> bool:
-    """Whether a layer does nothing but multiply by its weight and add its bias."""
-    hooks = (lin._forward_hooks, lin._forward_pre_hooks, lin._backward_hooks, lin._backward_pre_hooks)
-    return type(lin).forward is nn.Linear.forward and lin.bias is not None and not any(hooks)
+def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether calling a module is what that class does, and nobody waits for the call."""
+    return type(module) is kind and not (
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or _has_any_global_hook()
+    )
 
 
 def activation(act: Activation) -> Callable[[Tensor], Tensor] | None:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
-from torch.autograd.function import once_differentiable
 
 from hierpool import backends
 from hierpool._tracing import seen
@@ -26,40 +25,41 @@ def transformed() -> bool:
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
-def without_second(backward: Callable[..., Any]) -> Callable[..., Any]:
-    """``once_differentiable``, which a backward that nobody differentiates goes past."""
-    guarded = once_differentiable(backward)
+def without_second(name: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
+    """A backward whose gradients, if somebody asks for their graph, raise an error once they are differentiated.
 
-    @wraps(backward)
-    def run(ctx: Any, *grads: Tensor | None) -> Any:
-        return guarded(ctx, *grads) if torch.is_grad_enabled() else backward(ctx, *grads)
+    ``torch.autograd.function.once_differentiable`` lets them pass as constants where the gradients that come in are.
+    """
 
-    return run
+    def decorate(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
+        @wraps(backward)
+        def run(ctx: Any, *grads: Tensor | None) -> Gradients:
+            if not torch.is_grad_enabled():
+                return backward(ctx, *grads)
+            with torch.no_grad():
+                found = backward(ctx, *grads)
+            anchor = torch.zeros((), requires_grad=True)
+            return tuple(None if grad is None else _Constant.apply(name, anchor, grad) for grad in found)
+
+        return run
+
+    return decorate
 
 
-class Kept:
-    """Stands for the context of autograd to :meth:`Operator.keep` and :meth:`Operator.gradients`, where an operator is
-    a part of somebody else's function."""
+class _Constant(torch.autograd.Function):
+    """A gradient that is not to be differentiated."""
 
-    def __init__(self) -> None:
-        self.saved_tensors: tuple[Any, ...] = ()
-        self.needs_input_grad: tuple[bool, ...] = ()
+    @staticmethod
+    def forward(ctx: Any, name: str, anchor: Tensor, grad: Tensor) -> Tensor:
+        ctx.name = name
+        return grad
 
-    def save_for_backward(self, *tensors: Tensor | None) -> None:
-        self.saved_tensors = tensors
-
-    def set_materialize_grads(self, value: bool) -> None:
-        """That function has to."""
-
-    def give(self) -> tuple[Any, ...]:
-        """The tensors, for the context that there is to save."""
-        tensors, self.saved_tensors = self.saved_tensors, ()
-        return tensors
-
-    def take(self, tensors: tuple[Any, ...], needs_input_grad: tuple[bool, ...]) -> Kept:
-        """The tensors again, and which of the operator's arguments need a gradient."""
-        self.saved_tensors, self.needs_input_grad = tensors, needs_input_grad
-        return self
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        raise RuntimeError(
+            f"{ctx.name} has no second derivative; the functions of hierpool.reference are differentiable any number of"
+            " times"
+        )
 
 
 class Operator(ABC):

@@ -22,7 +22,8 @@ from hierpool.ops._operator import Gradients, Operator, transformed
 from hierpool.record import SoftPoolRecord
 
 _FIELDS = 8  # of the record
-_TEMPERATURE, _GIVEN, _SYMMETRIC, _WANT_GRAM, _MEAN, _SAVE = -9, -8, -7, -6, -3, -2
+# Places among the arguments of an operator.
+TEMPERATURE, _GIVEN, SYMMETRIC, _WANT_GRAM, _MEAN, _SAVE = -9, -8, -7, -6, -3, -2
 _OUTPUTS = (
     "Tensor s, Tensor x_pooled, Tensor adj_pooled, Tensor gram, Tensor vectors, Tensor scalars, Tensor total_entropy,"
     " Tensor link_norm"
@@ -49,11 +50,12 @@ class SoftPoolOperator(Operator):
             " str backend) -> (Tensor, Tensor, Tensor)"
         )
         self._functions: dict[tuple[str, ...], type[torch.autograd.Function]] = {}
-        self._x = _FIELDS + 3 + saved.count("Tensor")  # place of x among the backward's arguments
+        self.saved = saved.count("Tensor")
+        self._x = _FIELDS + 3 + self.saved  # place of x among the backward's arguments
 
     def check_values(self, *args: Any) -> None:
         """Check values that are cheap to read."""
-        _checks.check_values(0, None, args[_TEMPERATURE])
+        _checks.check_values(0, None, args[TEMPERATURE])
 
     def forward(self, *args: Any) -> tuple[Tensor, ...]:
         self.check_values(*args)
@@ -76,14 +78,14 @@ class SoftPoolOperator(Operator):
 
     def keep(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
         logits, x, edges = inputs[:3]
-        structure, temperature = inputs[3:_TEMPERATURE], inputs[_TEMPERATURE]
+        structure, temperature = inputs[3:TEMPERATURE], inputs[TEMPERATURE]
         s, gram, link_norm, *saved = output[0], output[3], *output[_FIELDS - 1 :]
         learned = temperature is not None and temperature.requires_grad
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(
             s, gram, link_norm, *saved, x, edges, *structure, temperature, logits if learned else None
         )
-        ctx.options = tuple(inputs[i] for i in (_GIVEN, _SYMMETRIC, _MEAN))
+        ctx.options = tuple(inputs[i] for i in (_GIVEN, SYMMETRIC, _MEAN))
         ctx.backend, ctx.arguments = inputs[-1], len(inputs)
 
     def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -96,7 +98,7 @@ class SoftPoolOperator(Operator):
         *saved, temperature, logits = ctx.saved_tensors
         need_logits, need_x, need_edges = ctx.needs_input_grad[:3]
         count = ctx.arguments
-        need_temperature = ctx.needs_input_grad[count + _TEMPERATURE]
+        need_temperature = ctx.needs_input_grad[count + TEMPERATURE]
         dlogits, dx, dedges = backward(
             *grads[:_FIELDS],
             *saved,
@@ -107,17 +109,13 @@ class SoftPoolOperator(Operator):
             need_edges,
             ctx.backend,
         )
-        dtemperature = None
-        if need_temperature:  # logits in padding may be NaN, where dlogits is 0
-            product = torch.where(dlogits != 0, dlogits * logits, 0)
-            dtemperature = -product.sum(dtype=torch.float64).to(temperature.dtype) / temperature
         return (
             dlogits if need_logits else None,
             dx if need_x else None,
             dedges if need_edges else None,
-            *(None,) * (count + _TEMPERATURE - 3),
-            dtemperature,
-            *(None,) * (-1 - _TEMPERATURE),
+            *(None,) * (count + TEMPERATURE - 3),
+            temperature_gradient(dlogits, logits, temperature) if need_temperature else None,
+            *(None,) * (-1 - TEMPERATURE),
         )
 
     @staticmethod
@@ -141,6 +139,14 @@ class SoftPoolOperator(Operator):
             self._functions[names] = function
         output: tuple[Tensor, ...] = function.apply(*args)
         return output
+
+
+def temperature_gradient(dlogits: Tensor, logits: Tensor, temperature: Tensor) -> Tensor:
+    """The gradient of the temperature that divides the logits."""
+    product = torch.where(
+        dlogits != 0, dlogits * logits, 0
+    )  # logits in padding may be NaN, where dlogits is 0
+    return -product.sum(dtype=torch.float64).to(temperature.dtype) / temperature
 
 
 def options(

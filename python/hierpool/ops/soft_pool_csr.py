@@ -64,12 +64,16 @@ def arguments(
     gram: bool | None = None,
     backend: str = "auto",
     mean: bool = False,
+    leaves: tuple[Tensor, ...] = (),
 ) -> tuple[Any, ...]:
-    """Those of :func:`hierpool.soft_pool`, checked, as the operator takes them: rows in the order of the matrix."""
+    """Those of :func:`hierpool.soft_pool`, checked, as the operator takes them: rows in the order of the matrix.
+
+    ``leaves`` are further tensors that somebody may ask the gradient of.
+    """
     _checks.check_ragged(x, graph, s)
     value, symmetric = graph.value, graph.is_symmetric
     rest = options(
-        s, (s, x, value), assignment, temperature, symmetric, link_loss, entropy, gram, mean, backend
+        s, (s, x, value, *leaves), assignment, temperature, symmetric, link_loss, entropy, gram, mean, backend
     )
     save = rest[-2]
     transpose = graph.transposed() if save and not symmetric else (None, None, None)

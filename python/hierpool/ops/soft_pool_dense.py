@@ -80,11 +80,15 @@ def arguments(
     gram: bool | None = None,
     backend: str = "auto",
     mean: bool = False,
+    leaves: tuple[Tensor, ...] = (),
 ) -> tuple[Any, ...]:
-    """Those of :func:`hierpool.soft_pool`, checked, as the operator takes them."""
+    """Those of :func:`hierpool.soft_pool`, checked, as the operator takes them.
+
+    ``leaves`` are further tensors that somebody may ask the gradient of.
+    """
     _checks.check_dense(x, adj, s, mask, num_nodes)
     rest = options(
-        s, (s, x, adj), assignment, temperature, symmetric, link_loss, entropy, gram, mean, backend
+        s, (s, x, adj, *leaves), assignment, temperature, symmetric, link_loss, entropy, gram, mean, backend
     )
     if mask is not None and mask.dtype is not torch.bool:
         mask = mask != 0

@@ -6,7 +6,7 @@ denominator of 0 is replaced by infinity.
 
 from __future__ import annotations
 
-from enum import Enum
+from enum import IntEnum
 from typing import NamedTuple
 
 import torch
@@ -18,17 +18,12 @@ _CUT = scalar_columns(CUT_DEGREE, 1).start
 _TOTAL = scalar_columns(TOTAL_DEGREE, 1).start
 
 
-class Kind(Enum):
-    """Whose losses."""
+class Kind(IntEnum):
+    """Whose losses. The numbers are those of the C++ kernels."""
 
     MINCUT = 0  # normalised cut, orthogonality
     DMON = 1  # spectral, orthogonality, cluster
     DMON_CROSSED = 2  # ... every graph's clusters over every graph's size
-
-    @property
-    def losses(self) -> int:
-        """How many it has."""
-        return 2 if self is Kind.MINCUT else 3
 
 
 class Sums(NamedTuple):

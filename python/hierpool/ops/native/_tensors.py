@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
 from hierpool.reference.soft_pool_dense import accumulation_dtype
@@ -19,6 +21,11 @@ def rows(t: Tensor) -> Tensor:
 def contiguous(t: Tensor | None) -> Tensor | None:
     """``t``, copied only if it is not contiguous already."""
     return None if t is None else t.contiguous()
+
+
+def packed(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """All of them, contiguous."""
+    return [t.contiguous() for t in tensors]
 
 
 def accumulated(value: Tensor | None, *others: Tensor) -> Tensor | None:

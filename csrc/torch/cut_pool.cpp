@@ -1,0 +1,323 @@
+// hierpool_native::cut_pool_{dense,csr}_{forward,backward}: soft pooling and the last step of MinCut and DMoN in one
+// call. Arguments were checked by hierpool.ops.
+#include <torch/csrc/stable/library.h>
+
+#include <cstring>
+#include <utility>
+
+#include "hierpool/cut_terms.h"
+#include "hierpool/selu.h"
+#include "torch/csr.h"
+#include "torch/linear_maps.h"
+#include "torch/soft_pool.h"
+
+namespace hierpool::torch_binding {
+namespace {
+
+// Consecutive arrays of Acc. Each tensor costs torch more than the arithmetic of a small graph.
+class Arrays {
+ public:
+  explicit Arrays(const Tensor& memory)
+      : next_(static_cast<char*>(pointer(memory))), bytes_(static_cast<int64_t>(memory.element_size())) {}
+
+  void* take(int64_t count) {
+    void* array = next_;
+    next_ += count * bytes_;
+    return array;
+  }
+
+ private:
+  char* next_;
+  int64_t bytes_;
+};
+
+constexpr int64_t kScalars = 6;
+
+CutTerms terms_of(const PoolBatch& batch, int64_t kind) {
+  STD_TORCH_CHECK(kind >= 0 && kind <= 2, "kind must be 0, 1 or 2");
+  return {batch.B, batch.K, batch.wide, static_cast<CutKind>(kind)};
+}
+
+// What the backward needs of the graphs, and of the nodes' degrees; `vectors` is a tensor of its own.
+struct Sums {
+  void *adj, *gram, *scalars, *saved, *degree, *total_entropy, *link_norm;
+
+  static int64_t count(const PoolBatch& b) {
+    return b.B * (2 * b.K * b.K + kScalars + b.K + cpu::kCutSaved) + b.rows() + 2;
+  }
+  Sums(const PoolBatch& b, const Tensor& memory) {
+    STD_TORCH_CHECK(memory.numel() == count(b), "the sums are those of another batch");
+    Arrays arrays(memory);
+    adj = arrays.take(b.B * b.K * b.K), gram = arrays.take(b.B * b.K * b.K);
+    scalars = arrays.take(b.B * kScalars), saved = arrays.take(b.B * (b.K + cpu::kCutSaved));
+    degree = arrays.take(b.rows()), total_entropy = arrays.take(1), link_norm = arrays.take(1);
+  }
+};
+
+// SELU is applied to features of these types here.
+bool is_wide(const Tensor& x) {
+  const ScalarType type = x.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, "SELU takes float32 and float64");
+  return type == ScalarType::Double;
+}
+
+using Maps =
+    std::vector<Tensor>;  // weights and biases in turn, that make the logits of x; none if there are logits
+
+// The features of a batch as rows of one matrix.
+int64_t feature_rows(const PoolBatch& b, const Tensor& x) {
+  STD_TORCH_CHECK(b.ptr || b.B <= 1 || b.x_stride_b == b.N * b.x_stride_n,
+                  "x must be one matrix of all rows if the logits are made of it");
+  return row_stride(x, b.F);
+}
+
+// S, X', A', the losses, the vectors of the record, and sums
+using Pooled = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// f.batch, f.symmetric, f.m and f.is_symmetric are set.
+template <typename Adjacency>
+Pooled forward(SoftPoolForward& f, const Adjacency& adjacency, const OptionalTensor& logits, const Tensor& x,
+               const OptionalTensor& mask, const Maps& maps, int64_t kind, bool selu) {
+  const PoolBatch& b = f.batch;
+  const CutTerms shape = terms_of(b, kind);
+  const ScalarType acc = accumulation_type(b.wide);
+  Tensor s = empty_assignment(b, logits ? *logits : x), pooled = empty({b.B, b.K, b.F}, x.scalar_type());
+  Tensor out = empty({b.B, b.K, b.K}, acc), vectors = empty({b.B, 2, b.K}, acc);
+  Tensor first = empty({}, acc), ortho = empty({}, acc), cluster = empty({}, acc);
+  Tensor memory = empty({Sums::count(b)}, acc);
+  const Sums sums(b, memory);
+  const Runtime threads = runtime();
+  if (logits) {
+    set_logits(f, *logits);
+  } else {
+    const TensorMaps composed(maps, b.F, x.scalar_type());
+    cpu::linear_maps(composed.of_rows(b.rows(), mask), b.x, feature_rows(b, x), s.data_ptr(), threads);
+    set_logits(f, s);  // S takes the place of its logits, row by row
+  }
+  f.s = s.data_ptr(), f.x_pooled = pooled.data_ptr(), f.vectors = vectors.data_ptr();
+  f.adj_pooled = sums.adj, f.gram = sums.gram, f.scalars = sums.scalars, f.degree = sums.degree;
+  f.total_entropy = sums.total_entropy, f.link_norm = sums.link_norm;
+  cpu::soft_pool_forward(f, adjacency, threads);
+  void* losses[] = {first.data_ptr(), ortho.data_ptr(), cluster.data_ptr()};
+  const CutSums cut{sums.adj, sums.gram, f.vectors, sums.scalars};
+  cpu::cut_terms(shape, cut, out.data_ptr(), losses, sums.saved, threads);
+  if (selu) cpu::selu(f.x_pooled, pooled.numel(), is_wide(pooled), threads);
+  return {std::move(s),     std::move(pooled),  std::move(out),     std::move(first),
+          std::move(ortho), std::move(cluster), std::move(vectors), std::move(memory)};
+}
+
+double number(const OptionalTensor& t) {
+  if (!t) return 0;
+  STD_TORCH_CHECK(t->numel() == 1, "the gradient of a loss must be one number");
+  if (t->scalar_type() == ScalarType::Double) return *static_cast<const double*>(t->data_ptr());
+  STD_TORCH_CHECK(t->scalar_type() == ScalarType::Float, "gradients must be float32 or float64");
+  return *static_cast<const float*>(t->data_ptr());
+}
+
+// Gradients of what the forward returns; the adjacency's and that of the sizes are of Acc.
+struct CutUpstream {
+  OptionalTensor ds, dx, dout, dfirst, dortho, dcluster, dsize;
+
+  bool of_terms() const { return dout || dfirst || dortho || dcluster; }
+};
+
+// What the forward returned.
+struct CutOutputs {
+  Tensor s;
+  OptionalTensor x_pooled;  // absent: without SELU
+  Tensor out, vectors, memory, m;
+};
+
+template <typename T>
+void add_sizes(T* dvectors, const void* dsize, const PoolBatch& b) {
+  for (int64_t i = 0; i < b.B; ++i) {
+    for (int64_t k = 0; k < b.K; ++k) dvectors[2 * i * b.K + k] += static_cast<const T*>(dsize)[i * b.K + k];
+  }
+}
+
+// Memory of the gradients of the sums, which must outlive the call of the kernel.
+Tensor set_gradients_of_sums(SoftPoolBackward& f, const CutUpstream& up, const CutOutputs& from,
+                             const Sums& sums, int64_t kind, const Runtime& threads) {
+  const PoolBatch& b = f.batch;
+  const CutTerms shape = terms_of(b, kind);
+  const int64_t square = b.B * b.K * b.K, vectors = 2 * b.B * b.K;
+  Tensor memory = empty({2 * square + vectors + b.B * kScalars}, accumulation_type(b.wide));
+  Arrays arrays(memory);
+  void *dadj = arrays.take(square), *dgram = arrays.take(square);
+  void *dvectors = arrays.take(vectors), *dscalars = arrays.take(b.B * kScalars);
+  const bool mincut = shape.kind == CutKind::mincut;
+  if (up.of_terms()) {
+    STD_TORCH_CHECK(from.out.numel() == square && from.vectors.numel() == vectors, "sizes disagree");
+    STD_TORCH_CHECK(!up.dout || (up.dout->numel() == square && dtype(*up.dout) == dtype(from.out)),
+                    "the gradient of the adjacency must be of its shape and dtype");
+    const CutSums cut{sums.adj, sums.gram, pointer(from.vectors), sums.scalars};
+    const double dlosses[] = {number(up.dfirst), number(up.dortho), number(up.dcluster)};
+    cpu::cut_terms_backward(shape, cut, pointer(from.out), sums.saved, pointer(up.dout), dlosses, dadj,
+                            up.dortho ? dgram : nullptr, mincut ? nullptr : dvectors, dscalars, threads);
+    f.dadj = dadj, f.dscalars = dscalars;
+    if (up.dortho) f.dgram = dgram;
+    if (!mincut) f.dvectors = dvectors;
+  }
+  if (!up.dsize) return memory;
+  STD_TORCH_CHECK(2 * up.dsize->numel() == vectors && dtype(*up.dsize) == dtype(from.out), "sizes disagree");
+  if (!f.dvectors) std::memset(dvectors, 0, static_cast<size_t>(vectors) * memory.element_size());
+  f.dvectors = dvectors;
+  b.wide ? add_sizes(static_cast<double*>(dvectors), pointer(*up.dsize), b)
+         : add_sizes(static_cast<float*>(dvectors), pointer(*up.dsize), b);
+  return memory;
+}
+
+// f.batch, f.is_symmetric and the outputs are set. Returns the gradients of the maps, if they are needed.
+template <typename Adjacency>
+Maps backward(SoftPoolBackward& f, const Adjacency& adjacency, const CutUpstream& up, const CutOutputs& from,
+              const Tensor& x, const OptionalTensor& mask, const Maps& maps, int64_t kind, bool need_maps) {
+  const PoolBatch& b = f.batch;
+  const Runtime threads = runtime();
+  const Sums sums(b, from.memory);
+  STD_TORCH_CHECK(from.m.numel() == b.rows() * b.K, "M was not saved");
+  f.s = pointer(from.s), f.gram = sums.gram, f.link_norm = sums.link_norm, f.degree = sums.degree;
+  f.m = pointer(OptionalTensor(from.m));
+  const Tensor memory = set_gradients_of_sums(f, up, from, sums, kind, threads);
+  f.ds = pointer(up.ds), f.dx = pointer(up.dx);
+  OptionalTensor before;  // the gradient of X' before SELU
+  if (up.dx && from.x_pooled) {
+    before = empty({b.B, b.K, b.F}, from.x_pooled->scalar_type());
+    STD_TORCH_CHECK(up.dx->numel() == before->numel() && dtype(*up.dx) == dtype(*before), "sizes disagree");
+    cpu::selu_backward(before->data_ptr(), f.dx, pointer(*from.x_pooled), before->numel(), is_wide(*before),
+                       threads);
+    f.dx = before->data_ptr();
+  }
+  cpu::soft_pool_backward(f, adjacency, threads);
+  if (maps.empty()) return {};
+  STD_TORCH_CHECK(f.dlogits != nullptr, "the maps need the gradient of the logits");
+  const TensorMaps composed(maps, b.F, x.scalar_type());
+  Maps grads;
+  std::vector<LinearMapGradient> places;
+  if (need_maps) std::tie(grads, places) = composed.gradients();
+  cpu::linear_maps_backward(composed.of_rows(b.rows(), mask), f.dlogits, b.K, b.x, feature_rows(b, x),
+                            f.dfeatures, true, need_maps ? places.data() : nullptr, threads);
+  return grads;
+}
+
+using Gradients = std::tuple<Tensor, Tensor, Tensor, Maps>;  // of logits, x, A, and the maps
+
+// ----------------------------------------------------------------------------------------------------------- dense
+
+using DenseOutputs =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// The clusters, if the logits are made of x.
+void set_clusters(PoolBatch& b, const Maps& maps) {
+  STD_TORCH_CHECK(!maps.empty(), "there are neither logits nor maps that make them");
+  b.K = maps.back().numel();
+}
+
+// symmetric: 1, 0, or -1 for unknown. Returns Pooled, M and is_symmetric.
+DenseOutputs dense_forward(OptionalTensor logits, Tensor x, Tensor adj, OptionalTensor mask,
+                           double temperature, int64_t symmetric, bool save, int64_t kind, bool selu,
+                           Maps maps) {
+  SoftPoolForward f{};
+  f.batch = dense_batch(logits ? *logits : x, x, adj, mask, {}, temperature, false, false);
+  if (!logits) set_clusters(f.batch, maps);
+  STD_TORCH_CHECK(f.batch.R == 1, "adj must have shape [B, N, N]");
+  f.symmetric = static_cast<int>(symmetric);
+  Tensor m = empty({save ? f.batch.rows() : 0, f.batch.K}, accumulation_type(f.batch.wide));
+  Tensor is_symmetric = empty({save ? f.batch.B : 0}, ScalarType::Bool);
+  f.m = save ? m.data_ptr() : nullptr;
+  f.is_symmetric = save ? static_cast<uint8_t*>(is_symmetric.data_ptr()) : nullptr;
+  Pooled out = forward(f, dense_adjacency(adj), logits, x, mask, maps, kind, selu);
+  return std::tuple_cat(std::move(out), std::tuple(std::move(m), std::move(is_symmetric)));
+}
+
+Gradients dense_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
+                         OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
+                         OptionalTensor x_pooled, Tensor out, Tensor vectors, Tensor sums, Tensor m,
+                         Tensor is_symmetric, Tensor x, Tensor adj, OptionalTensor mask, double temperature,
+                         int64_t kind, Maps maps, bool need_logits, bool need_x, bool need_adj,
+                         bool need_maps) {
+  SoftPoolBackward f{};
+  f.batch = dense_batch(s, x, adj, mask, {}, temperature, false, false);
+  f.is_symmetric = static_cast<const uint8_t*>(pointer(OptionalTensor(is_symmetric)));
+  auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
+  auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
+  auto [dadjacency, dadjacency_data] = gradient_of(adj, need_adj);
+  f.dlogits = dlogits_data, f.dfeatures = dfeatures_data, f.dadjacency = dadjacency_data;
+  Maps dmaps = backward(f, dense_adjacency(adj), {ds, dx, dout, dfirst, dortho, dcluster, dsize},
+                        {s, x_pooled, out, vectors, sums, m}, x, mask, maps, kind, need_maps);
+  return {std::move(dlogits), std::move(dfeatures), std::move(dadjacency), std::move(dmaps)};
+}
+
+// ---------------------------------------------------------------------------------------------------------- sparse
+
+using CsrOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// Returns Pooled and M.
+CsrOutputs csr_forward(OptionalTensor logits, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col,
+                       Tensor ptr, double temperature, bool symmetric, bool save, int64_t kind, bool selu,
+                       Maps maps) {
+  SoftPoolForward f{};
+  f.batch = csr_batch(logits ? *logits : x, x, value, ptr, temperature, false, false);
+  if (!logits) set_clusters(f.batch, maps);
+  f.symmetric = symmetric;
+  Tensor m = empty({save ? f.batch.rows() : 0, f.batch.K}, accumulation_type(f.batch.wide));
+  f.m = save ? m.data_ptr() : nullptr;
+  const CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.wide), {}};
+  return std::tuple_cat(forward(f, adjacency, logits, x, {}, maps, kind, selu), std::tuple(std::move(m)));
+}
+
+// The transpose is absent where A is symmetric. Gradients to the entries of A are of Acc.
+Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
+                       OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
+                       OptionalTensor x_pooled, Tensor out, Tensor vectors, Tensor sums, Tensor m, Tensor x,
+                       OptionalTensor value, Tensor rowptr, Tensor col, Tensor ptr, OptionalTensor rowptr_t,
+                       OptionalTensor col_t, OptionalTensor value_t, double temperature, int64_t kind,
+                       Maps maps, bool need_logits, bool need_x, bool need_value, bool need_maps) {
+  SoftPoolBackward f{};
+  f.batch = csr_batch(s, x, value, ptr, temperature, false, false);
+  CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.wide), {}};
+  if (rowptr_t) adjacency.transposed = csr(*rowptr_t, *col_t, value_t, f.batch.wide);
+  auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
+  auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
+  Tensor dvalue = empty({need_value ? col.numel() : 0}, accumulation_type(f.batch.wide));
+  f.dlogits = dlogits_data, f.dfeatures = dfeatures_data;
+  f.dadjacency = need_value ? dvalue.data_ptr() : nullptr;
+  Maps dmaps = backward(f, adjacency, {ds, dx, dout, dfirst, dortho, dcluster, dsize},
+                        {s, x_pooled, out, vectors, sums, m}, x, {}, maps, kind, need_maps);
+  return {std::move(dlogits), std::move(dfeatures), std::move(dvalue), std::move(dmaps)};
+}
+
+}  // namespace
+
+#define HIERPOOL_UPSTREAM                                                                    \
+  "(Tensor? ds, Tensor? dx, Tensor? dout, Tensor? dfirst, Tensor? dortho, Tensor? dcluster," \
+  " Tensor? dsize, Tensor s, Tensor? x_pooled, Tensor out, Tensor vectors, Tensor sums, Tensor m,"
+
+STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
+  m.def(
+      "cut_pool_dense_forward(Tensor? logits, Tensor x, Tensor adj, Tensor? mask, float temperature,"
+      " int symmetric, bool save, int kind, bool selu, Tensor[] maps)"
+      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def(
+      "cut_pool_dense_backward" HIERPOOL_UPSTREAM
+      " Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask, float temperature, int kind, Tensor[] maps,"
+      " bool need_logits, bool need_x, bool need_adj, bool need_maps) -> (Tensor, Tensor, Tensor, Tensor[])");
+  m.def(
+      "cut_pool_csr_forward(Tensor? logits, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr,"
+      " float temperature, bool symmetric, bool save, int kind, bool selu, Tensor[] maps)"
+      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("cut_pool_csr_backward" HIERPOOL_UPSTREAM
+        " Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr, Tensor? rowptr_t, Tensor? col_t,"
+        " Tensor? value_t, float temperature, int kind, Tensor[] maps, bool need_logits, bool need_x,"
+        " bool need_value, bool need_maps) -> (Tensor, Tensor, Tensor, Tensor[])");
+}
+
+#undef HIERPOOL_UPSTREAM
+
+STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
+  m.impl("cut_pool_dense_forward", TORCH_BOX(&dense_forward));
+  m.impl("cut_pool_dense_backward", TORCH_BOX(&dense_backward));
+  m.impl("cut_pool_csr_forward", TORCH_BOX(&csr_forward));
+  m.impl("cut_pool_csr_backward", TORCH_BOX(&csr_backward));
+}
+
+}  // namespace hierpool::torch_binding
