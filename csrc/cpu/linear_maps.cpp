@@ -137,7 +137,7 @@ void backward(const LinearMaps& shape, const T* dy, int64_t dy_stride, const T* 
     if (gradients == nullptr) return;
     T* sum = sums.data() + segment * size;
     kernels.gemm(n, m, count, rows, 1, dy_stride, x + first * stride, stride, sum, m, true);
-    for (int64_t i = 0; i < count; ++i) kernels.axpy(sum + n * m, T(1), rows + i * dy_stride, n);
+    kernels.column_sums(sum + n * m, rows, dy_stride, count, n);
   };
   const auto hole = [&](int64_t first, int64_t count) {
     if (dx && !accumulate) std::fill_n(dx + first * m, count * m, T(0));

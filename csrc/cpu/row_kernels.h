@@ -65,6 +65,8 @@ struct RowKernels {
   void (*transpose)(T* dst, const T* src, int64_t ld, int64_t rows, int64_t columns);
   // y += alpha x
   void (*axpy)(T* y, T alpha, const T* x, int64_t n);
+  // y += a + b + beta c + gamma d; any of a, b, c and d may be null
+  void (*add_terms)(T* y, const T* a, const T* b, T beta, const T* c, T gamma, const T* d, int64_t n);
   // h becomes y = h / length, out = y or, with relu, max(0, y). Returns length = max(|h|, shortest).
   T (*unit)(T* h, T* out, int64_t n, T shortest, bool relu);
   // dh = (g - <g, y> y) / length with g = dout or, with relu, dout where y > 0; without <g, y> unless project.
@@ -90,6 +92,8 @@ struct RowKernels {
   // dst = scale times the derivative
   void (*asymmetric_gradient)(T* dst, int64_t ld_dst, const T* s, int64_t ld, int64_t count, const T* q,
                               int64_t n, T scale, T rho);
+  // sums[j] += sum_i rows[i, j] over `count` rows of n elements, ld apart
+  void (*column_sums)(T* sums, const T* rows, int64_t ld, int64_t count, int64_t n);
   // Number of non-zeros, sum and sum of squares.
   RowStats<T> (*stats)(const T* row, int64_t n);
   // Indices and values of the non-zeros, in order; both buffers hold n + 16 elements. Returns their number.

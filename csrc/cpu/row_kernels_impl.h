@@ -168,6 +168,20 @@ struct Rows {
     if (i < n) V::fma(factor, V::load(x + i, n - i), V::load(y + i, n - i)).store(y + i, n - i);
   }
 
+  static void add_terms(T* y, const T* a, const T* b, T beta, const T* c, T gamma, const T* d, int64_t n) {
+    const V of_c = V::set(beta), of_d = V::set(gamma);
+    for (int64_t i = 0; i < n; i += L) {
+      const bool full = i + L <= n;
+      const auto load = [&](const T* p) { return full ? V::load(p + i) : V::load(p + i, n - i); };
+      V sum = load(y);
+      if (a) sum = sum + load(a);
+      if (b) sum = sum + load(b);
+      if (c) sum = V::fma(of_c, load(c), sum);
+      if (d) sum = V::fma(of_d, load(d), sum);
+      full ? sum.store(y + i) : sum.store(y + i, n - i);
+    }
+  }
+
   static T unit(T* h, T* out, int64_t n, T shortest, bool relu) {
     const T norm = static_cast<T>(__builtin_sqrt(static_cast<double>(dot(h, h, n))));
     const T length = norm < shortest ? shortest : norm;  // NaN stays
@@ -443,6 +457,11 @@ struct Rows {
     }
   }
 
+  static void column_sums(T* sums, const T* rows, int64_t ld, int64_t count, int64_t n) {
+    const T one = 1;
+    gemm(1, n, count, &one, 0, 0, rows, ld, sums, n, true);
+  }
+
   static constexpr RowKernels<T> kTable{load,
                                         store,
                                         softmax,
@@ -452,6 +471,7 @@ struct Rows {
                                         dot,
                                         transpose,
                                         axpy,
+                                        add_terms,
                                         unit,
                                         unit_backward,
                                         SeluRows<T>::selu,
@@ -462,6 +482,7 @@ struct Rows {
                                         BceRows<T>::bce_log_odds,
                                         AsymmetricRows<T>::asymmetric_sums,
                                         AsymmetricRows<T>::asymmetric_gradient,
+                                        column_sums,
                                         stats,
                                         nonzeros,
                                         gather,

@@ -160,7 +160,13 @@ void Backward<T, Edges>::prepare(int64_t b) {
     if (converts()) rows_.load(w.dx, at(args_.dx, batch_.x_type, b * K * F), batch_.x_type, K * F);
     if (args_.dlogits) rows_.transpose(w.x, dx(b), F, K, F);
   }
-  std::fill_n(w.s, KK, T(0));
+  if (args_.dgram) {
+    const T* dgram = part(args_.dgram, b * KK);
+    rows_.transpose(w.s, dgram, K, K, K);
+    rows_.axpy(w.s, T(1), dgram, KK);
+  } else {
+    std::fill_n(w.s, KK, T(0));
+  }
   for (int64_t r = 0; r < batch_.R; ++r) {
     if (!uses_product(b, r)) continue;
     T *core = of_adj(b, r), *of_transposed = of_m(b, r), *plain = of_mt(b, r);
@@ -177,13 +183,6 @@ void Backward<T, Edges>::prepare(int64_t b) {
       std::copy_n(core, KK, plain);
     }
     if (args_.gram) rows_.axpy(w.s, 4 * link(b, r), part(args_.gram, b * KK), KK);
-  }
-  if (args_.dgram) {
-    const T* dgram = part(args_.dgram, b * KK);
-    rows_.axpy(w.s, T(1), dgram, KK);
-    for (int64_t k = 0; k < K; ++k) {
-      for (int64_t l = 0; l < K; ++l) w.s[k * K + l] += dgram[l * K + k];
-    }
   }
 }
 
@@ -265,20 +264,29 @@ void Backward<T, Edges>::add_small_terms(int64_t b, int64_t i, T* ds, int64_t th
   const Graph& g = graphs_.graph(b);
   const int64_t K = batch_.K, R = batch_.R;
   const T* s = p_[b].row(i);
+  const T* up = nullptr;
   if (args_.ds) {
-    T* buffer = row_.of(thread);
-    rows_.load(buffer, at(args_.ds, batch_.s_type, (g.first_row + g.row(i)) * K), batch_.s_type, K);
-    rows_.axpy(ds, T(1), buffer, K);
+    const void* row = at(args_.ds, batch_.s_type, (g.first_row + g.row(i)) * K);
+    up = static_cast<const T*>(row);
+    if (batch_.s_type != dtype_of<T>()) {
+      rows_.load(row_.of(thread), row, batch_.s_type, K);
+      up = row_.of(thread);
+    }
   }
-  if (args_.dvectors) rows_.axpy(ds, T(1), part(args_.dvectors, b * (1 + R) * K), K);
-  for (int64_t r = 0; r < R; ++r) {
+  const T* size = part<T>(args_.dvectors, b * (1 + R) * K);
+  for (int64_t r = 0; r < R; ++r, up = size = nullptr) {
     const T cut = cut_gradient(b, r);
-    if (args_.dvectors == nullptr && cut == 0) continue;
+    const T* volume = part<T>(args_.dvectors, (b * (1 + R) + 1 + r) * K);
+    const bool weighs = volume != nullptr || cut != 0;
+    if (!weighs && up == nullptr) continue;
     // Not every forward keeps the degrees: few losses need them here.
-    const T degree =
-        args_.degree ? *part(args_.degree, problem_.first_row(b, r) + i) : edges_.degree(b, r, i, thread);
-    if (args_.dvectors) rows_.axpy(ds, degree, part(args_.dvectors, (b * (1 + R) + 1 + r) * K), K);
-    if (cut != 0) rows_.axpy(ds, 2 * cut * degree, s, K);
+    T degree = 0;
+    if (weighs && args_.degree) {
+      degree = *part(args_.degree, problem_.first_row(b, r) + i);
+    } else if (weighs) {
+      degree = edges_.degree(b, r, i, thread);
+    }
+    rows_.add_terms(ds, up, size, degree, volume, 2 * cut * degree, cut != 0 ? s : nullptr, K);
   }
   if (const T entropy = entropy_gradient(b); entropy != 0) rows_.entropy_backward(ds, s, K, entropy);
 }

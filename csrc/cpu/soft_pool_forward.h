@@ -236,8 +236,8 @@ void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
     if (p(b).copied) rows_.store(s, type, row, K);
     if (!same_type) rows_.load(row, s, type, K);  // every sum sees S as it is returned
     if (measure) entropy += rows_.entropy(row, K);
-    rows_.axpy(size, T(1), row, K);
   }
+  if (end > begin) rows_.column_sums(size, p(b).row(begin), p(b).ld, end - begin, K);
   entropy_[static_cast<size_t>(g.first_tile + tile)] = entropy;
   if (x(b).copied) {
     problem_.load_rows(x(b).row(begin), at(batch_.x, batch_.x_type, x_offset(b)), batch_.x_type,
