@@ -100,12 +100,16 @@ struct Rows {
       const int64_t height = rows - i < L ? rows - i : L;
       for (int64_t j = 0; j < columns; j += L) {
         const int64_t width = columns - j < L ? columns - j : L;
+        const T* from = src + i * ld + j;
+        T* to = dst + j * rows + i;
         V block[L];
-        for (int64_t r = 0; r < L; ++r) {
-          block[r] = r < height ? V::load(src + (i + r) * ld + j, width) : V::zero();
+        HIERPOOL_UNROLL for (int64_t r = 0; r < L; ++r) {
+          block[r] = r < height ? V::load(from + r * ld, width) : V::zero();
         }
         V::transpose(block);
-        for (int64_t c = 0; c < width; ++c) block[c].store(dst + (j + c) * rows + i, height);
+        HIERPOOL_UNROLL for (int64_t c = 0; c < L; ++c) {
+          if (c < width) block[c].store(to + c * rows, height);
+        }
       }
     }
   }

@@ -36,7 +36,8 @@ class Backward {
         problem_(args.batch, runtime,
                  [&](int64_t first, int64_t n) { return Edges::cut(adjacency, first, n); }),
         edges_(adjacency, problem_, args),
-        weights_(batch_.B * weights_size()),
+        slot_(static_cast<size_t>(batch_.B)),
+        weights_(weights_size(), runtime),
         link_(batch_.B * batch_.R),
         row_(std::max(batch_.K, kRowTile), runtime),
         tile_(graphs_.largest_tile() * std::max(batch_.K, batch_.F), runtime) {
@@ -57,6 +58,7 @@ class Backward {
     const auto needs = [&](int64_t b) { return [this, b](int64_t r) { return needs_transpose(b, r); }; };
     const auto cut = [&](int64_t b) {
       const int64_t tiles = graphs_.graph(b).tiles;
+      slot_[static_cast<size_t>(b)] = 0;
       prepare(b);
       run_tasks(problem_.runtime, tiles, [&](int64_t tile, int64_t) { load(b, tile); });
       edges_.prepare(b, needs(b), p_[b], problem_.runtime, 0);
@@ -67,6 +69,7 @@ class Backward {
     Runtime alone = problem_.runtime;
     alone.threads = 1;
     const auto whole = [&](int64_t b, int64_t thread) {
+      slot_[static_cast<size_t>(b)] = thread;
       prepare(b);
       load(b, 0);
       edges_.prepare(b, needs(b), p_[b], alone, thread);
@@ -120,7 +123,7 @@ class Backward {
   }
   Weights weights(int64_t b) const {
     const int64_t FK = batch_.F * batch_.K, KK = batch_.K * batch_.K;
-    T* base = weights_.data() + b * weights_size();
+    T* base = weights_.of(slot_[static_cast<size_t>(b)]);
     T* s = base + FK + 3 * batch_.R * KK;
     return {base, base + FK, s, s + KK};
   }
@@ -148,7 +151,10 @@ class Backward {
   Edges edges_;
   const MeanCounts counts_{batch_};
   RowsViews<T> p_, x_, m_;  // S, X, M by rows
-  Buffer<T> weights_, link_;
+  std::vector<int64_t>
+      slot_;  // where the weights of a graph are: those of a thread's last one stay in its caches
+  Scratch<T> weights_;
+  Buffer<T> link_;
   Scratch<T> row_, tile_;
 };
 

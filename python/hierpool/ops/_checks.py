@@ -55,14 +55,14 @@ def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
     check_tensor("adj", adj, ADJ_DTYPES)
     check_tensor("s", s, FLOATS)
     _check_assignment(s)
-    b, n, _ = s.shape
-    if x.dim() != 3 or x.size(0) != b or x.size(1) != n:
+    (b, n, _), of_x, of_adj = s.shape, x.shape, adj.shape
+    if len(of_x) != 3 or of_x[0] != b or of_x[1] != n:
         raise ValueError(f"x must have shape [B, N, F] = [{b}, {n}, F] to match s, got {_shape(x)}")
-    if adj.dim() not in (3, 4) or adj.size(0) != b or adj.size(-1) != n or adj.size(-2) != n:
+    if len(of_adj) not in (3, 4) or of_adj[0] != b or of_adj[-1] != n or of_adj[-2] != n:
         raise ValueError(
             f"adj must have shape [B, N, N] = [{b}, {n}, {n}] or [B, R, N, N] to match s, got {_shape(adj)}"
         )
-    if adj.dim() == 4 and adj.size(1) == 0:
+    if len(of_adj) == 4 and of_adj[1] == 0:
         raise ValueError(f"adj must have at least one edge type in dimension 1, got shape {_shape(adj)}")
     _check_nodes(mask, num_nodes, b, n)
     _check_devices(s, x=x, adj=adj, mask=mask, num_nodes=num_nodes)
@@ -131,9 +131,10 @@ def _check_nodes(mask: Any, num_nodes: Any, b: int, n: int) -> None:
 
 
 def _check_devices(s: Tensor, **others: Any) -> None:
+    device = s.device
     for name, value in others.items():
-        if value is not None and value.device != s.device:
-            raise ValueError(f"{name} must be on the device of s, {s.device}, got {value.device}")
+        if value is not None and value.device != device:
+            raise ValueError(f"{name} must be on the device of s, {device}, got {value.device}")
 
 
 def check_ragged(x: Any, graph: RaggedGraph, s: Any) -> None:

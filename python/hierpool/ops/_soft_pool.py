@@ -85,7 +85,7 @@ class SoftPoolOperator(Operator):
         ctx.save_for_backward(
             s, gram, link_norm, *saved, x, edges, *structure, temperature, logits if learned else None
         )
-        ctx.options = tuple(inputs[i] for i in (_GIVEN, SYMMETRIC, _MEAN))
+        ctx.options = (inputs[_GIVEN], inputs[SYMMETRIC], inputs[_MEAN])
         ctx.backend, ctx.arguments = inputs[-1], len(inputs)
 
     def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -164,9 +164,12 @@ def options(
     """The arguments of an operator from ``temperature`` on, checked."""
     given = _checks.check_choice("assignment", assignment, ("softmax", "given")) == 1
     want_link = _checks.check_choice("link_loss", link_loss, (None, "frobenius")) == 1
-    backends.check_name(backend)
-    _checks.check_flag("symmetric", symmetric)
-    _checks.check_flag("gram", gram)
+    if backend != "auto":
+        backends.check_name(backend)
+    if symmetric is not None:
+        _checks.check_flag("symmetric", symmetric)
+    if gram is not None:
+        _checks.check_flag("gram", gram)
     if not isinstance(entropy, bool):
         raise TypeError(f"entropy must be True or False, got {entropy!r}")
     if gram is None:

@@ -70,8 +70,11 @@ def dense_diff_pool(
     )
     if not normalize:  # PyG's flag is for the link loss alone
         ent_loss = ent_loss / max(s.size(0) * s.size(1), 1)
-    dtype = torch.promote_types(x.dtype, s.dtype)
-    return out, out_adj.to(s.dtype), link_loss.to(dtype), ent_loss.to(dtype)
+    dtype = s.dtype
+    if out_adj.dtype is dtype is x.dtype:  # a conversion that does nothing takes its time, too
+        return out, out_adj, link_loss, ent_loss
+    of_losses = torch.promote_types(x.dtype, dtype)
+    return out, out_adj.to(dtype), link_loss.to(of_losses), ent_loss.to(of_losses)
 
 
 def dense_mincut_pool(
