@@ -38,19 +38,24 @@ CutTerms terms_of(const PoolBatch& batch, int64_t kind) {
   return {batch.B, batch.K, batch.wide, static_cast<CutKind>(kind)};
 }
 
-// What the backward needs of the graphs, and of the nodes' degrees; `vectors` is a tensor of its own.
+// What the backward needs besides the outputs; `vectors`, [B, 2, K], come first. M, and whether A is symmetric, one
+// element a graph, are there if they are saved.
 struct Sums {
-  void *adj, *gram, *scalars, *saved, *degree, *total_entropy, *link_norm;
+  void *vectors, *adj, *gram, *scalars, *saved, *degree, *total_entropy, *link_norm, *m, *is_symmetric;
 
-  static int64_t count(const PoolBatch& b) {
-    return b.B * (2 * b.K * b.K + kScalars + b.K + cpu::kCutSaved) + b.rows() + 2;
+  static int64_t count(const PoolBatch& b, bool save) {
+    const int64_t graph = 2 * b.K + 2 * b.K * b.K + kScalars + b.K + cpu::kCutSaved;
+    return b.B * graph + b.rows() + 2 + (save ? b.rows() * b.K + b.B : 0);
   }
-  Sums(const PoolBatch& b, const Tensor& memory) {
-    STD_TORCH_CHECK(memory.numel() == count(b), "the sums are those of another batch");
+  Sums(const PoolBatch& b, const Tensor& memory, bool save) {
+    STD_TORCH_CHECK(memory.numel() == count(b, save), "the sums are those of another batch");
     Arrays arrays(memory);
+    vectors = arrays.take(b.B * 2 * b.K);
     adj = arrays.take(b.B * b.K * b.K), gram = arrays.take(b.B * b.K * b.K);
     scalars = arrays.take(b.B * kScalars), saved = arrays.take(b.B * (b.K + cpu::kCutSaved));
     degree = arrays.take(b.rows()), total_entropy = arrays.take(1), link_norm = arrays.take(1);
+    m = save ? arrays.take(b.rows() * b.K) : nullptr;
+    is_symmetric = save ? arrays.take(b.B) : nullptr;
   }
 };
 
@@ -71,21 +76,20 @@ int64_t feature_rows(const PoolBatch& b, const Tensor& x) {
   return row_stride(x, b.F);
 }
 
-// S, X', A', the losses, the vectors of the record, and sums
-using Pooled = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+// S, X', A', the losses, and sums
+using Pooled = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
-// f.batch, f.symmetric, f.m and f.is_symmetric are set.
+// f.batch and f.symmetric are set.
 template <typename Adjacency>
 Pooled forward(SoftPoolForward& f, const Adjacency& adjacency, const OptionalTensor& logits, const Tensor& x,
-               const OptionalTensor& mask, const Maps& maps, int64_t kind, bool selu) {
+               const OptionalTensor& mask, const Maps& maps, bool save, int64_t kind, bool selu) {
   const PoolBatch& b = f.batch;
   const CutTerms shape = terms_of(b, kind);
   const ScalarType acc = accumulation_type(b.wide);
   Tensor s = empty_assignment(b, logits ? *logits : x), pooled = empty({b.B, b.K, b.F}, x.scalar_type());
-  Tensor out = empty({b.B, b.K, b.K}, acc), vectors = empty({b.B, 2, b.K}, acc);
-  Tensor first = empty({}, acc), ortho = empty({}, acc), cluster = empty({}, acc);
-  Tensor memory = empty({Sums::count(b)}, acc);
-  const Sums sums(b, memory);
+  Tensor out = empty({b.B, b.K, b.K}, acc), first = empty({}, acc), ortho = empty({}, acc),
+         cluster = empty({}, acc), memory = empty({Sums::count(b, save)}, acc);
+  const Sums sums(b, memory, save);
   const Runtime threads = runtime();
   if (logits) {
     set_logits(f, *logits);
@@ -94,16 +98,17 @@ Pooled forward(SoftPoolForward& f, const Adjacency& adjacency, const OptionalTen
     cpu::linear_maps(composed.of_rows(b.rows(), mask), b.x, feature_rows(b, x), s.data_ptr(), threads);
     set_logits(f, s);  // S takes the place of its logits, row by row
   }
-  f.s = s.data_ptr(), f.x_pooled = pooled.data_ptr(), f.vectors = vectors.data_ptr();
+  f.s = s.data_ptr(), f.x_pooled = pooled.data_ptr(), f.vectors = sums.vectors;
   f.adj_pooled = sums.adj, f.gram = sums.gram, f.scalars = sums.scalars, f.degree = sums.degree;
   f.total_entropy = sums.total_entropy, f.link_norm = sums.link_norm;
+  f.m = sums.m, f.is_symmetric = static_cast<uint8_t*>(sums.is_symmetric);
   cpu::soft_pool_forward(f, adjacency, threads);
   void* losses[] = {first.data_ptr(), ortho.data_ptr(), cluster.data_ptr()};
   const CutSums cut{sums.adj, sums.gram, f.vectors, sums.scalars};
   cpu::cut_terms(shape, cut, out.data_ptr(), losses, sums.saved, threads);
   if (selu) cpu::selu(f.x_pooled, pooled.numel(), is_wide(pooled), threads);
-  return {std::move(s),     std::move(pooled),  std::move(out),     std::move(first),
-          std::move(ortho), std::move(cluster), std::move(vectors), std::move(memory)};
+  return {std::move(s),     std::move(pooled),  std::move(out),   std::move(first),
+          std::move(ortho), std::move(cluster), std::move(memory)};
 }
 
 double number(const OptionalTensor& t) {
@@ -125,7 +130,7 @@ struct CutUpstream {
 struct CutOutputs {
   Tensor s;
   OptionalTensor x_pooled;  // absent: without SELU
-  Tensor out, vectors, memory, m;
+  Tensor out, memory;
 };
 
 template <typename T>
@@ -147,10 +152,10 @@ Tensor set_gradients_of_sums(SoftPoolBackward& f, const CutUpstream& up, const C
   void *dvectors = arrays.take(vectors), *dscalars = arrays.take(b.B * kScalars);
   const bool mincut = shape.kind == CutKind::mincut;
   if (up.of_terms()) {
-    STD_TORCH_CHECK(from.out.numel() == square && from.vectors.numel() == vectors, "sizes disagree");
+    STD_TORCH_CHECK(from.out.numel() == square, "sizes disagree");
     STD_TORCH_CHECK(!up.dout || (up.dout->numel() == square && dtype(*up.dout) == dtype(from.out)),
                     "the gradient of the adjacency must be of its shape and dtype");
-    const CutSums cut{sums.adj, sums.gram, pointer(from.vectors), sums.scalars};
+    const CutSums cut{sums.adj, sums.gram, sums.vectors, sums.scalars};
     const double dlosses[] = {number(up.dfirst), number(up.dortho), number(up.dcluster)};
     cpu::cut_terms_backward(shape, cut, pointer(from.out), sums.saved, pointer(up.dout), dlosses, dadj,
                             up.dortho ? dgram : nullptr, mincut ? nullptr : dvectors, dscalars, threads);
@@ -167,16 +172,15 @@ Tensor set_gradients_of_sums(SoftPoolBackward& f, const CutUpstream& up, const C
   return memory;
 }
 
-// f.batch, f.is_symmetric and the outputs are set. Returns the gradients of the maps, if they are needed.
+// f.batch and the outputs are set. Returns the gradients of the maps, if they are needed.
 template <typename Adjacency>
 Maps backward(SoftPoolBackward& f, const Adjacency& adjacency, const CutUpstream& up, const CutOutputs& from,
               const Tensor& x, const OptionalTensor& mask, const Maps& maps, int64_t kind, bool need_maps) {
   const PoolBatch& b = f.batch;
   const Runtime threads = runtime();
-  const Sums sums(b, from.memory);
-  STD_TORCH_CHECK(from.m.numel() == b.rows() * b.K, "M was not saved");
+  const Sums sums(b, from.memory, true);
   f.s = pointer(from.s), f.gram = sums.gram, f.link_norm = sums.link_norm, f.degree = sums.degree;
-  f.m = pointer(OptionalTensor(from.m));
+  f.m = sums.m, f.is_symmetric = static_cast<const uint8_t*>(sums.is_symmetric);
   const Tensor memory = set_gradients_of_sums(f, up, from, sums, kind, threads);
   f.ds = pointer(up.ds), f.dx = pointer(up.dx);
   OptionalTensor before;  // the gradient of X' before SELU
@@ -203,75 +207,59 @@ using Gradients = std::tuple<Tensor, Tensor, Tensor, Maps>;  // of logits, x, A,
 
 // ----------------------------------------------------------------------------------------------------------- dense
 
-using DenseOutputs =
-    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
 // The clusters, if the logits are made of x.
 void set_clusters(PoolBatch& b, const Maps& maps) {
   STD_TORCH_CHECK(!maps.empty(), "there are neither logits nor maps that make them");
   b.K = maps.back().numel();
 }
 
-// symmetric: 1, 0, or -1 for unknown. Returns Pooled, M and is_symmetric.
-DenseOutputs dense_forward(OptionalTensor logits, Tensor x, Tensor adj, OptionalTensor mask,
-                           double temperature, int64_t symmetric, bool save, int64_t kind, bool selu,
-                           Maps maps) {
+// symmetric: 1, 0, or -1 for unknown
+Pooled dense_forward(OptionalTensor logits, Tensor x, Tensor adj, OptionalTensor mask, double temperature,
+                     int64_t symmetric, bool save, int64_t kind, bool selu, Maps maps) {
   SoftPoolForward f{};
   f.batch = dense_batch(logits ? *logits : x, x, adj, mask, {}, temperature, false, false);
   if (!logits) set_clusters(f.batch, maps);
   STD_TORCH_CHECK(f.batch.R == 1, "adj must have shape [B, N, N]");
   f.symmetric = static_cast<int>(symmetric);
-  Tensor m = empty({save ? f.batch.rows() : 0, f.batch.K}, accumulation_type(f.batch.wide));
-  Tensor is_symmetric = empty({save ? f.batch.B : 0}, ScalarType::Bool);
-  f.m = save ? m.data_ptr() : nullptr;
-  f.is_symmetric = save ? static_cast<uint8_t*>(is_symmetric.data_ptr()) : nullptr;
-  Pooled out = forward(f, dense_adjacency(adj), logits, x, mask, maps, kind, selu);
-  return std::tuple_cat(std::move(out), std::tuple(std::move(m), std::move(is_symmetric)));
+  return forward(f, dense_adjacency(adj), logits, x, mask, maps, save, kind, selu);
 }
 
 Gradients dense_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
                          OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
-                         OptionalTensor x_pooled, Tensor out, Tensor vectors, Tensor sums, Tensor m,
-                         Tensor is_symmetric, Tensor x, Tensor adj, OptionalTensor mask, double temperature,
-                         int64_t kind, Maps maps, bool need_logits, bool need_x, bool need_adj,
-                         bool need_maps) {
+                         OptionalTensor x_pooled, Tensor out, Tensor sums, Tensor x, Tensor adj,
+                         OptionalTensor mask, double temperature, int64_t kind, Maps maps, bool need_logits,
+                         bool need_x, bool need_adj, bool need_maps) {
   SoftPoolBackward f{};
   f.batch = dense_batch(s, x, adj, mask, {}, temperature, false, false);
-  f.is_symmetric = static_cast<const uint8_t*>(pointer(OptionalTensor(is_symmetric)));
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
   auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
   auto [dadjacency, dadjacency_data] = gradient_of(adj, need_adj);
   f.dlogits = dlogits_data, f.dfeatures = dfeatures_data, f.dadjacency = dadjacency_data;
   Maps dmaps = backward(f, dense_adjacency(adj), {ds, dx, dout, dfirst, dortho, dcluster, dsize},
-                        {s, x_pooled, out, vectors, sums, m}, x, mask, maps, kind, need_maps);
+                        {s, x_pooled, out, sums}, x, mask, maps, kind, need_maps);
   return {std::move(dlogits), std::move(dfeatures), std::move(dadjacency), std::move(dmaps)};
 }
 
 // ---------------------------------------------------------------------------------------------------------- sparse
 
-using CsrOutputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-// Returns Pooled and M.
-CsrOutputs csr_forward(OptionalTensor logits, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col,
-                       Tensor ptr, double temperature, bool symmetric, bool save, int64_t kind, bool selu,
-                       Maps maps) {
+Pooled csr_forward(OptionalTensor logits, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col,
+                   Tensor ptr, double temperature, bool symmetric, bool save, int64_t kind, bool selu,
+                   Maps maps) {
   SoftPoolForward f{};
   f.batch = csr_batch(logits ? *logits : x, x, value, ptr, temperature, false, false);
   if (!logits) set_clusters(f.batch, maps);
   f.symmetric = symmetric;
-  Tensor m = empty({save ? f.batch.rows() : 0, f.batch.K}, accumulation_type(f.batch.wide));
-  f.m = save ? m.data_ptr() : nullptr;
   const CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.wide), {}};
-  return std::tuple_cat(forward(f, adjacency, logits, x, {}, maps, kind, selu), std::tuple(std::move(m)));
+  return forward(f, adjacency, logits, x, {}, maps, save, kind, selu);
 }
 
 // The transpose is absent where A is symmetric. Gradients to the entries of A are of Acc.
 Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
                        OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
-                       OptionalTensor x_pooled, Tensor out, Tensor vectors, Tensor sums, Tensor m, Tensor x,
-                       OptionalTensor value, Tensor rowptr, Tensor col, Tensor ptr, OptionalTensor rowptr_t,
-                       OptionalTensor col_t, OptionalTensor value_t, double temperature, int64_t kind,
-                       Maps maps, bool need_logits, bool need_x, bool need_value, bool need_maps) {
+                       OptionalTensor x_pooled, Tensor out, Tensor sums, Tensor x, OptionalTensor value,
+                       Tensor rowptr, Tensor col, Tensor ptr, OptionalTensor rowptr_t, OptionalTensor col_t,
+                       OptionalTensor value_t, double temperature, int64_t kind, Maps maps, bool need_logits,
+                       bool need_x, bool need_value, bool need_maps) {
   SoftPoolBackward f{};
   f.batch = csr_batch(s, x, value, ptr, temperature, false, false);
   CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.wide), {}};
@@ -282,7 +270,7 @@ Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout
   f.dlogits = dlogits_data, f.dfeatures = dfeatures_data;
   f.dadjacency = need_value ? dvalue.data_ptr() : nullptr;
   Maps dmaps = backward(f, adjacency, {ds, dx, dout, dfirst, dortho, dcluster, dsize},
-                        {s, x_pooled, out, vectors, sums, m}, x, {}, maps, kind, need_maps);
+                        {s, x_pooled, out, sums}, x, {}, maps, kind, need_maps);
   return {std::move(dlogits), std::move(dfeatures), std::move(dvalue), std::move(dmaps)};
 }
 
@@ -290,21 +278,21 @@ Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout
 
 #define HIERPOOL_UPSTREAM                                                                    \
   "(Tensor? ds, Tensor? dx, Tensor? dout, Tensor? dfirst, Tensor? dortho, Tensor? dcluster," \
-  " Tensor? dsize, Tensor s, Tensor? x_pooled, Tensor out, Tensor vectors, Tensor sums, Tensor m,"
+  " Tensor? dsize, Tensor s, Tensor? x_pooled, Tensor out, Tensor sums,"
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "cut_pool_dense_forward(Tensor? logits, Tensor x, Tensor adj, Tensor? mask, float temperature,"
       " int symmetric, bool save, int kind, bool selu, Tensor[] maps)"
-      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "cut_pool_dense_backward" HIERPOOL_UPSTREAM
-      " Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask, float temperature, int kind, Tensor[] maps,"
+      " Tensor x, Tensor adj, Tensor? mask, float temperature, int kind, Tensor[] maps,"
       " bool need_logits, bool need_x, bool need_adj, bool need_maps) -> (Tensor, Tensor, Tensor, Tensor[])");
   m.def(
       "cut_pool_csr_forward(Tensor? logits, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr,"
       " float temperature, bool symmetric, bool save, int kind, bool selu, Tensor[] maps)"
-      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("cut_pool_csr_backward" HIERPOOL_UPSTREAM
         " Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr, Tensor? rowptr_t, Tensor? col_t,"
         " Tensor? value_t, float temperature, int kind, Tensor[] maps, bool need_logits, bool need_x,"

@@ -31,11 +31,11 @@ class Pooled(NamedTuple):
     adj: Tensor  # [B, K, K]
     losses: tuple[Tensor, ...]  # three, 0-d
     s: Tensor  # [B, N, K], or [N, K]
-    vectors: Tensor  # [B, 2, K], of the record
+    size: Tensor | None  # [B, K], of the clusters; may be None where the plan does not ask for it
 
 
 class Upstream(NamedTuple):
-    """Gradients of it, and of the sizes of the clusters, the first of the vectors; ``None`` is zero."""
+    """Gradients of it; ``None`` is zero."""
 
     x: Tensor | None
     adj: Tensor | None
@@ -68,8 +68,10 @@ class Plan(NamedTuple):
         if of_losses is not acc:
             losses = tuple(term.to(of_losses) for term in losses)
         nodes = (pooled.s,) if self.nodes else ()
-        sizes = (pooled.vectors.select(1, 0),) if self.sizes else ()
-        return (pooled.x, adj, *losses, *nodes, *sizes)
+        if not self.sizes:
+            return (pooled.x, adj, *losses, *nodes)
+        assert pooled.size is not None
+        return (pooled.x, adj, *losses, *nodes, pooled.size)
 
     def upstream(self, dx: Tensor | None, dadj: Tensor | None, *grads: Tensor | None) -> Upstream:
         """The gradients of what was returned."""

@@ -36,7 +36,7 @@ def forward(
     if plan.selu:
         x = F.selu(x)
     saved = (s, gram, link_norm, *kept, x if plan.selu else None, adj, vectors, scalars, out, *parts)
-    return Pooled(x, out, losses, s, vectors), saved
+    return Pooled(x, out, losses, s, vectors.select(1, 0)), saved
 
 
 def backward(

@@ -35,11 +35,16 @@ def forward(
     else:
         value = accumulated(edges, args[0], x)
         fields = ops.cut_pool_csr_forward.default(logits, x, value, *structure[:3], scale, symmetric, *rest)
-    s, pooled, adj, *losses, vectors, sums = fields[:8]
+    s, pooled, adj, *losses, sums = fields
     if plan.selu and not selu:
         pooled = F.selu(pooled)
-    saved = (s, pooled if plan.selu else None, adj, vectors, sums, *fields[8:])
-    return Pooled(pooled, adj, tuple(losses), s, vectors), saved
+    size = None
+    if plan.sizes:
+        b, k = adj.shape[:2]
+        size = (
+            sums[: 2 * b * k].view(b, 2, k).select(1, 0)
+        )  # the vectors of the record are the first of the sums
+    return Pooled(pooled, adj, tuple(losses), s, size), (s, pooled if plan.selu else None, adj, sums)
 
 
 def backward(
