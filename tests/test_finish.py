@@ -17,7 +17,6 @@ from tests.support.ragged import both_forms
 SIZES = (6, 9, 0, 1, 4)
 FEATURES, K = 4, 3
 BACKENDS = ("native", "reference")
-OUTPUTS = {"mincut": 6, "dmon": 6}
 
 Leaves = dict[str, Tensor]
 
@@ -237,6 +236,14 @@ def test_maps_that_do_not_fit_are_refused(backend: str) -> None:
     problem.leaves["x"] = problem.leaves["x"][..., :3]
     with pytest.raises(ValueError, match="x must have 4 features in its last dimension"):
         in_one(problem, "dmon", True, True, backend)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize("value", [0.0, -1.0, float("nan")])
+def test_a_temperature_that_is_not_positive_is_refused(backend: str, sparse: bool, value: float) -> None:
+    problem = Problem(sparse, False)
+    with pytest.raises(ValueError, match="temperature must be positive and finite"):
+        in_one(problem, "mincut", False, False, backend, temperature=torch.tensor(value))
 
 
 def test_a_second_derivative_is_refused(backend: str) -> None:

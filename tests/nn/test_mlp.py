@@ -152,6 +152,22 @@ def test_what_is_between_two_maps_is_seen_by_a_hook() -> None:
     torch.testing.assert_close(net(x), hooked)
 
 
+def test_an_activation_may_come_later() -> None:
+    net, x = MLP([4, 6, 3]).double(), make_x(3, 5, 4)
+    net.act = F.relu
+    assert net.as_maps() is None
+    first, second = net.lins
+    torch.testing.assert_close(net(x), second(first(x).relu()))
+
+
+def test_a_layer_without_a_bias_is_called() -> None:
+    net, x = MLP([4, 6, 3]).double(), make_x(3, 5, 4)
+    net.lins[0] = nn.Linear(4, 6, bias=False).double()
+    assert net.as_maps() is None
+    first, second = net.lins
+    torch.testing.assert_close(net(x), second(first(x)))
+
+
 class Doubled(nn.Linear):
     """A map with something of its own."""
 

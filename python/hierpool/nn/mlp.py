@@ -46,7 +46,7 @@ class MLP(nn.Module):
         self.channels = tuple(channels)
         self.act = activation(act)
         self.dropout = dropout
-        self._composes = pays(self.channels) and (self.act is None or len(self.channels) == 2)
+        self._pays = pays(self.channels)
         self.lins = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(self.channels))
         self.reset_parameters()
 
@@ -89,7 +89,8 @@ class MLP(nn.Module):
 
     def as_maps(self) -> list[Map] | None:
         """The maps, if they are best multiplied with each other first: nothing is between them, and it is less work."""
-        if not self._composes or (self.training and self.dropout > 0 and len(self.channels) > 2):
+        several = len(self.channels) > 2
+        if not self._pays or (several and (self.act is not None or (self.training and self.dropout > 0))):
             return None
         maps = []
         for lin in self._modules["lins"]._modules.values():  # type: ignore[union-attr]

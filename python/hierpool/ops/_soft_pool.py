@@ -143,9 +143,8 @@ class SoftPoolOperator(Operator):
 
 def temperature_gradient(dlogits: Tensor, logits: Tensor, temperature: Tensor) -> Tensor:
     """The gradient of the temperature that divides the logits."""
-    product = torch.where(
-        dlogits != 0, dlogits * logits, 0
-    )  # logits in padding may be NaN, where dlogits is 0
+    # Logits in padding may be NaN, where dlogits is 0.
+    product = torch.where(dlogits != 0, dlogits * logits, 0)
     return -product.sum(dtype=torch.float64).to(temperature.dtype) / temperature
 
 

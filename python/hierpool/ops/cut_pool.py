@@ -114,6 +114,7 @@ def cut_pool(
         else:
             s, maps = linear_maps(x, s, mask), ()
     operator, args = pooling(x, adj, s, mask, leaves=maps, **options)
+    operator.check_values(*args)
     dtype, losses = s.dtype, 2 if kind is Kind.MINCUT else 3
     dtypes = (dtype, torch.promote_types(x.dtype, dtype))
     plan = Plan(kind, selu, nodes, sizes, losses, dtypes, operator, args[SYMMETRIC], backend, filler)

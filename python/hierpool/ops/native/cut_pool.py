@@ -41,9 +41,8 @@ def forward(
     size = None
     if plan.sizes:
         b, k = adj.shape[:2]
-        size = (
-            sums[: 2 * b * k].view(b, 2, k).select(1, 0)
-        )  # the vectors of the record are the first of the sums
+        # The vectors of the record are the first of the sums.
+        size = sums[: 2 * b * k].view(b, 2, k).select(1, 0)
     return Pooled(pooled, adj, tuple(losses), s, size), (s, pooled if plan.selu else None, adj, sums)
 
 

@@ -11,9 +11,8 @@ from hierpool.ops.fallback import linear_maps as fallback
 from hierpool.ops.native._tensors import contiguous, packed, rows
 
 _DTYPES = (torch.float32, torch.float64)
-_LARGE = (
-    1 << 23
-)  # multiply-adds from which packing the valid rows for torch's BLAS pays (measured with MKL on Zen 3)
+# Multiply-adds from which packing the valid rows for torch's BLAS pays (measured with MKL on Zen 3).
+_LARGE = 1 << 23
 
 
 def forward(x: Tensor, mask: Tensor | None, tensors: Sequence[Tensor]) -> Tensor:
