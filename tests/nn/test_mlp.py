@@ -168,6 +168,17 @@ def test_a_layer_without_a_bias_is_called() -> None:
     torch.testing.assert_close(net(x), second(first(x)))
 
 
+def test_a_replica_without_parameters_is_called() -> None:
+    net, x = MLP([4, 6, 3]).double(), make_x(3, 5, 4)
+    expected = net(x)
+    for lin in net.lins:
+        weight, bias = lin.weight.detach(), lin.bias.detach()
+        del lin.weight, lin.bias
+        lin.weight, lin.bias = weight, bias
+    assert net.as_maps() is None
+    torch.testing.assert_close(net(x), expected)
+
+
 class Doubled(nn.Linear):
     """A map with something of its own."""
 

@@ -98,8 +98,8 @@ class MLP(nn.Module):
             if lin is None or not is_plain(lin, nn.Linear):
                 return None
             # Attributes of modules are looked up in Python, which takes longer than a small product.
-            weight, bias = lin._parameters["weight"], lin._parameters["bias"]
-            if weight is None or bias is None:
+            weight, bias = lin._parameters.get("weight"), lin._parameters.get("bias")
+            if weight is None or bias is None:  # also in a replica, whose parameters are plain attributes
                 return None
             maps.append((weight, bias))
         return maps
