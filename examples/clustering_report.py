@@ -25,6 +25,7 @@ SOURCES = {
     "DMoN": "Tsitsulin, Palowitch, Perozzi, Müller, JMLR 24, 2023 (arXiv:2006.16904), the paper's own table",
     "PyAGC": "PyAGC (arXiv:2602.08519), structured benchmark results, other networks and 1000 epochs",
     "DPR": "Salehi, Giannacopoulos (arXiv:2501.13451), rerun of DMoN",
+    "Listed": "wizwand.com, listed for the method's paper; who ran it, and with how many clusters, is not said",
 }
 # Papers whose text could not be read when this was written: their figures are from memory.
 UNREAD = ("MinCut", "DMoN")
@@ -39,6 +40,10 @@ PUBLISHED = {
     ),
     ("dmon", "CiteSeer"): (Published(0.337, None, "16", "DMoN"),),
     ("dmon", "PubMed"): (Published(0.298, None, "16", "DMoN"),),
+    ("just-balance", "Cora"): (Published(0.22, None, "?", "Listed"),),
+    ("just-balance", "CiteSeer"): (Published(0.19, None, "?", "Listed"),),
+    ("hosc", "CiteSeer"): (Published(0.20, None, "?", "Listed"),),
+    ("tvgnn", "CiteSeer"): (Published(0.27, None, "?", "Listed"),),
 }
 TITLES = {
     "mincut": "MinCut",
