@@ -69,7 +69,7 @@ class Products {
   // Weight and bias of all as one.
   std::pair<const T*, const T*> whole() const { return maps_.back(); }
 
-  // Gradients of all maps from those of the whole, which are spoiled.
+  // Gradients of all maps from those of the whole.
   void differentiate(Buffer<T> dweight, Buffer<T> dbias, const LinearMapGradient* gradients) const {
     const int64_t m = shape_.inputs;
     for (int64_t i = shape_.count - 1; i > 0; --i) {

@@ -66,8 +66,8 @@ bool is_wide(const Tensor& x) {
   return type == ScalarType::Double;
 }
 
-using Maps =
-    std::vector<Tensor>;  // weights and biases in turn, that make the logits of x; none if there are logits
+// Weights and biases in turn, that make the logits of x; none if there are logits.
+using Maps = std::vector<Tensor>;
 
 // The features of a batch as rows of one matrix.
 int64_t feature_rows(const PoolBatch& b, const Tensor& x) {

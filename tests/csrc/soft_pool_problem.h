@@ -185,14 +185,15 @@ struct Outputs {
         is_symmetric(s.B * s.R) {}
 };
 
+// Into `out`; of a ragged batch, `graph_stride` is 0.
 template <typename T>
-Outputs<T> forward(const Inputs<T>& in, const Runtime& runtime, int symmetric, bool bytes = false) {
-  Outputs<T> out(in.shape);
+SoftPoolForward arguments(const PoolBatch& batch, const std::vector<T>& logits, int64_t graph_stride,
+                          int symmetric, Outputs<T>& out) {
   auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
-  SoftPoolForward args{in.batch(),
-                       in.logits.data(),
-                       in.shape.N * in.shape.K,
-                       in.shape.K,
+  SoftPoolForward args{batch,
+                       logits.data(),
+                       graph_stride,
+                       batch.K,
                        symmetric,
                        true,
                        true,
@@ -207,6 +208,13 @@ Outputs<T> forward(const Inputs<T>& in, const Runtime& runtime, int symmetric, b
                        out.m.data(),
                        out.is_symmetric.data()};
   args.degree = out.degree.data();
+  return args;
+}
+
+template <typename T>
+Outputs<T> forward(const Inputs<T>& in, const Runtime& runtime, int symmetric, bool bytes = false) {
+  Outputs<T> out(in.shape);
+  const auto args = arguments(in.batch(), in.logits, in.shape.N * in.shape.K, symmetric, out);
   cpu::soft_pool_forward(args, in.adjacency(bytes), runtime);
   return out;
 }
@@ -216,27 +224,11 @@ template <typename T, typename I>
 Outputs<T> forward(const Ragged<T, I>& in, const Runtime& runtime, bool weighted, bool symmetric,
                    bool keep = true) {
   Outputs<T> out(in.from.shape);
-  auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
-  s.assign(in.logits.size(), T(0));
-  out.m = s;
-  SoftPoolForward args{in.batch(),
-                       in.logits.data(),
-                       0,
-                       in.from.shape.K,
-                       symmetric,
-                       true,
-                       true,
-                       s.data(),
-                       x.data(),
-                       adj.data(),
-                       gram.data(),
-                       vectors.data(),
-                       scalars.data(),
-                       total_entropy.data(),
-                       link_norm.data(),
-                       keep ? out.m.data() : nullptr,
-                       nullptr};
-  args.degree = out.degree.data();
+  out.values[0].assign(in.logits.size(), T(0));
+  out.m = out.values[0];
+  auto args = arguments(in.batch(), in.logits, 0, symmetric, out);
+  if (!keep) args.m = nullptr;
+  args.is_symmetric = nullptr;
   cpu::soft_pool_forward(args, in.adjacency(weighted, symmetric), runtime);
   return out;
 }

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from hierpool.reference.soft_pool_dense import accumulation_dtype
+
+# What kernels without a type of their own for sums take; other dtypes are converted, or left to torch.
+DTYPES = (torch.float32, torch.float64)
+
+
+def number(temperature: Tensor | None) -> float:
+    """The temperature, which is 1 where there is none."""
+    return 1.0 if temperature is None else float(temperature)
 
 
 def rows(t: Tensor) -> Tensor:

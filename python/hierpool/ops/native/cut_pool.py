@@ -10,12 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hierpool.ops.cut_pool import Plan, Pooled, Upstream, selu_backward
-from hierpool.ops.native._tensors import accumulated, contiguous, packed, rows
+from hierpool.ops.native._tensors import DTYPES, accumulated, contiguous, number, packed, rows
 from hierpool.ops.native.linear_maps import takes
 
 __all__ = ["backward", "forward", "takes"]
-
-_SELU_DTYPES = (torch.float32, torch.float64)
 
 
 def forward(
@@ -23,8 +21,8 @@ def forward(
 ) -> tuple[Pooled, tuple[Tensor | None, ...]]:
     """See :func:`hierpool.ops.fallback.cut_pool.forward`."""
     logits, x, edges, *structure, temperature, _, symmetric, _, _, _, _, save, _ = args
-    selu = plan.selu and x.dtype in _SELU_DTYPES
-    scale = 1.0 if temperature is None else float(temperature)
+    selu = plan.selu and x.dtype in DTYPES
+    scale = number(temperature)
     logits = None if maps else rows(logits)
     x = x.contiguous() if maps else rows(x)
     ops, rest = torch.ops.hierpool_native, (save, plan.kind, selu, packed(maps))
@@ -58,7 +56,7 @@ def backward(
     s, pooled, adj, *rest = saved
     x, edges, *structure, temperature = inputs
     dx, dadj, dlosses, ds, dsize = upstream
-    if dx is not None and pooled is not None and pooled.dtype not in _SELU_DTYPES:
+    if dx is not None and pooled is not None and pooled.dtype not in DTYPES:
         dx, pooled = selu_backward(dx, pooled), None
     grads = (
         contiguous(ds),
@@ -67,7 +65,7 @@ def backward(
         *(_of(adj.dtype, d) for d in dlosses),
         _of(adj.dtype, dsize),
     )
-    scale = 1.0 if temperature is None else float(temperature)
+    scale = number(temperature)
     options = (scale, plan.kind, packed(maps), *needs)
     x = x.contiguous() if maps else rows(x)
     ops = torch.ops.hierpool_native

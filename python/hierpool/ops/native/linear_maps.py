@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from hierpool.ops.fallback import linear_maps as fallback
-from hierpool.ops.native._tensors import contiguous, packed, rows
+from hierpool.ops.native._tensors import DTYPES, contiguous, packed, rows
 
-_DTYPES = (torch.float32, torch.float64)
 # Multiply-adds from which packing the valid rows for torch's BLAS pays (measured with MKL on Zen 3).
 _LARGE = 1 << 23
 
@@ -37,7 +36,7 @@ def backward(
 def takes(x: Tensor, tensors: Sequence[Tensor]) -> bool:
     """Whether the C++ kernels are for such features, weights and biases."""
     dtype = x.dtype
-    if dtype not in _DTYPES:
+    if dtype not in DTYPES:
         return False
     for t in tensors:
         if t.dtype is not dtype:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.ops.native._tensors import accumulated, contiguous, rows
+from hierpool.ops.native._tensors import accumulated, contiguous, number, rows
 
 
 def forward(
@@ -35,7 +35,7 @@ def forward(
         rowptr,
         col,
         ptr,
-        1.0 if temperature is None else float(temperature),
+        number(temperature),
         given,
         symmetric,
         want_gram,
@@ -82,7 +82,7 @@ def backward(
         rowptr_t,
         col_t,
         weight_t,
-        1.0 if temperature is None else float(temperature),
+        number(temperature),
         given,
         mean,
         *needs,

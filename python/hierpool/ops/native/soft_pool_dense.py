@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.ops.native._tensors import contiguous, rows
+from hierpool.ops.native._tensors import contiguous, number, rows
 
 
 def forward(
@@ -30,7 +30,7 @@ def forward(
         rows(adj),
         contiguous(mask),
         contiguous(num_nodes),
-        1.0 if temperature is None else float(temperature),
+        number(temperature),
         given,
         -1 if symmetric is None else int(symmetric),
         want_gram,
@@ -70,7 +70,7 @@ def backward(
         rows(adj),
         contiguous(mask),
         contiguous(num_nodes),
-        1.0 if temperature is None else float(temperature),
+        number(temperature),
         given,
         mean,
         *needs,

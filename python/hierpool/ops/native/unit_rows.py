@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_DTYPES = (torch.float32, torch.float64)
+from hierpool.ops.native._tensors import DTYPES
 
 
 def forward(h: Tensor, relu: bool) -> tuple[Tensor, Tensor]:
     """What follows the rows, and their lengths; ``h`` becomes the rows of length 1."""
-    if h.dtype in _DTYPES:
+    if h.dtype in DTYPES:
         out, length = torch.ops.hierpool_native.unit_rows_.default(h, relu)
         return out, length
     wide = h.float()
@@ -23,7 +23,7 @@ def backward(dout: Tensor, y: Tensor, length: Tensor, relu: bool, dh: Tensor) ->
     """The gradient to the rows before they were divided, into ``dh``, which lies as ``y`` does."""
     function = torch.ops.hierpool_native.unit_rows_backward.default
     dout = dout if dout.stride(1) == 1 else dout.contiguous()
-    if dh.dtype in _DTYPES:
+    if dh.dtype in DTYPES:
         function(dout, y, length, relu, dh)
         return
     wide = torch.empty(dh.shape)
