@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from bench.providers import Outputs, Pool, Provider, load_pyg
+from bench.operators import Problem
+from bench.providers import Pool, Provider, load_pyg
 from bench.sparse import AnyBatch
 
 OUTPUTS = ("x", "adj", "link", "entropy")
@@ -34,7 +35,7 @@ def norm_drift(entries: int) -> float:
 class Evaluation:
     """Outputs, and gradients to the leaves by the output they come from; "all" is their sum."""
 
-    outputs: Outputs
+    outputs: tuple[Tensor, ...]
     gradients: dict[str, tuple[Tensor, ...]]
 
 
@@ -65,10 +66,15 @@ class Verdict:
             self.failures.append(f"{name}: relative error {relative:.1e}, tolerance {limit:.1e}")
 
 
-def evaluate(pool: Pool, batch: AnyBatch, separate: bool = True) -> Evaluation:
+def names_of(batch: AnyBatch | Problem) -> tuple[str, ...]:
+    """The outputs of what is timed on ``batch``."""
+    return batch.output_names if isinstance(batch, Problem) else OUTPUTS
+
+
+def evaluate(pool: Pool, batch: AnyBatch | Problem, separate: bool = True) -> Evaluation:
     """Run ``pool`` for the values and for each gradient; only for the combined ones unless ``separate``."""
     gradients: dict[str, tuple[Tensor, ...]] = {}
-    for i, name in enumerate((*OUTPUTS, "all")):
+    for i, name in enumerate((*names_of(batch), "all")):
         if not separate and name not in ("link", "all"):
             continue
         outputs = pool(batch)
@@ -76,11 +82,12 @@ def evaluate(pool: Pool, batch: AnyBatch, separate: bool = True) -> Evaluation:
         gradients[name] = torch.autograd.grad(
             outputs[chosen], batch.leaves, batch.grads[chosen], materialize_grads=True
         )
-    x, adj, link, entropy = (t.detach() for t in outputs)
-    return Evaluation((x, adj, link, entropy), gradients)
+    return Evaluation(tuple(t.detach() for t in outputs), gradients)
 
 
-def truth_of(batch: AnyBatch, load: Callable[[], Pool] = load_pyg, separate: bool = True) -> Evaluation:
+def truth_of(
+    batch: AnyBatch | Problem, load: Callable[[], Pool] = load_pyg, separate: bool = True
+) -> Evaluation:
     """A peer's function in float64."""
     return evaluate(load(), batch.double(), separate)
 
@@ -97,21 +104,23 @@ FLOAT32 = Tolerance(VALUE_TOLERANCE, GRADIENT_TOLERANCE)
 
 
 def verify(
-    provider: Provider, pool: Pool, batch: AnyBatch, truth: Evaluation, allow: Tolerance = FLOAT32
+    provider: Provider, pool: Pool, batch: AnyBatch | Problem, truth: Evaluation, allow: Tolerance = FLOAT32
 ) -> Verdict:
     """Compare ``pool`` with the truth, with the tolerances of the arithmetic and of the provider."""
-    drift = norm_drift(batch.padded_entries) if provider.fp32_norm else 0.0
+    drift = 0.0
+    if provider.fp32_norm and not isinstance(batch, Problem):
+        drift = norm_drift(batch.padded_entries)
     got = evaluate(pool, batch, separate=set(truth.gradients) > {"link", "all"})
     verdict = Verdict()
-    for name, value, expected in zip(OUTPUTS, got.outputs, truth.outputs, strict=True):
+    for name, value, expected in zip(names_of(batch), got.outputs, truth.outputs, strict=True):
         tolerance = allow.values + (drift if name == "link" else 0.0)
         verdict.judge(name, value, expected, tolerance * float(expected.abs().max()))
     for name, grads in got.gradients.items():
-        for leaf, value, expected, link in zip(
-            batch.leaf_names, grads, truth.gradients[name], truth.gradients["link"], strict=True
+        for i, (leaf, value, expected) in enumerate(
+            zip(batch.leaf_names, grads, truth.gradients[name], strict=True)
         ):
             allowed = allow.gradients * float(expected.abs().max())
-            if name in ("link", "all"):
-                allowed += drift * float(link.abs().max())
+            if drift and name in ("link", "all"):
+                allowed += drift * float(truth.gradients["link"][i].abs().max())
             verdict.judge(f"d{leaf} from {name}", value, expected, allowed)
     return verdict

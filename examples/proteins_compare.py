@@ -109,20 +109,21 @@ def time_steps(variants: Sequence[Variant], steps: int) -> dict[str, list[float]
 
 
 def time_calls(variants: Sequence[Variant], steps: int) -> dict[str, list[float]]:
-    """Milliseconds of the pooling calls of a step, forward and backward, on what its network hands to them."""
+    """Milliseconds of the pooling calls of a step, forward and backward, on what its network hands to them.
+
+    Variants take turns at every step: the clock of the processor may move between two of them.
+    """
     times: dict[str, list[float]] = {variant.label: [] for variant in variants}
     tasks = [made(variant) for variant in variants]
     batches = [first_batches(task, steps) for task in tasks]
-    turns = torch.arange(steps).split(5)
-    for turn in tqdm(turns, desc="pooling calls", unit="turn", leave=False):
+    for step in tqdm(range(steps), desc="pooling calls", unit="step", leave=False):
         for variant, task, its in zip(variants, tasks, batches, strict=True):
             with variant.context():
-                for step in turn:
-                    with recorded(task.net) as calls:
-                        task.step(its[step])
-                    # The first is not counted: it finds the caches as the rest of the step has left them.
-                    _, ms = (sum(time_call(*call) for call in calls) for _ in range(2))
-                    times[variant.label].append(ms)
+                with recorded(task.net) as calls:
+                    task.step(its[step])
+                # The first is not counted: it finds the caches as the rest of the step has left them.
+                _, ms = (sum(time_call(*call) for call in calls) for _ in range(2))
+            times[variant.label].append(ms)
     return times
 
 

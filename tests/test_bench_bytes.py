@@ -18,6 +18,8 @@ from bench import __main__ as cli  # noqa: E402
 from bench import bytes as model  # noqa: E402
 from bench import costs, floors  # noqa: E402
 from bench.gpu import workloads  # noqa: E402
+from bench.gpu.command import ALL  # noqa: E402
+from bench.gpu.operators import OPERATORS  # noqa: E402
 from bench.gpu.providers import BASELINES, KERNELS, TRUTHS, is_ours, providers  # noqa: E402
 from bench.gpu.workloads import BF16, IEEE, TF32, WORKLOADS  # noqa: E402
 from bench.registry import WORKLOADS as CPU_WORKLOADS  # noqa: E402
@@ -34,8 +36,8 @@ needs_triton = pytest.mark.skipif(
 
 def test_workloads_and_providers_fit_together():
     known = providers(CPU)
-    assert {w.kind for w in WORKLOADS.values()} == set(BASELINES)
-    assert len({w.title for w in WORKLOADS.values()}) == len(WORKLOADS)
+    assert {w.kind for w in ALL.values()} == set(BASELINES)
+    assert len({w.title for w in ALL.values()}) == len(ALL) == len(WORKLOADS) + len(OPERATORS)
     assert not set(WORKLOADS) & set(CPU_WORKLOADS)
     for kind, names in (*BASELINES.items(), *TRUTHS.items()):
         assert all(kind in known[name].kinds for name in names)
@@ -43,6 +45,9 @@ def test_workloads_and_providers_fit_together():
         able = {p.name for p in known.values() if p.applies(workload)}
         assert able & set(KERNELS)
         assert {name for name in able if not is_ours(name)}
+    for workload in OPERATORS.values():
+        able = {p.name for p in known.values() if p.applies(workload)}
+        assert able - {"pyg-call"} == {"hierpool-call", "hierpool-call-reference"}
     precisions = {w.precision for w in WORKLOADS.values() if w.kind == "dense"}
     assert precisions == {IEEE, TF32, BF16}
     assert any(w.replayed for w in WORKLOADS.values())

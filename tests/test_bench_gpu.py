@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,10 @@ sys.path.insert(0, str(ROOT))  # bench is run from the repository root, not inst
 
 from bench import bytes as model  # noqa: E402
 from bench import results, verify  # noqa: E402
-from bench.gpu import command, timing, truth, workloads  # noqa: E402
+from bench.gpu import command, operators, timing, truth, workloads  # noqa: E402
 from bench.gpu import report as gpu_report  # noqa: E402
 from bench.gpu import run as gpu_run  # noqa: E402
-from bench.gpu.providers import TRUTHS, first_of, providers  # noqa: E402
+from bench.gpu.providers import TRUTHS, calls, first_of, providers  # noqa: E402
 from bench.gpu.workloads import BF16, IEEE, GpuWorkload  # noqa: E402
 from bench.measure import Effort  # noqa: E402
 from bench.providers import Provider, ProviderUnavailable  # noqa: E402
@@ -219,19 +220,87 @@ def test_the_first_that_loads_is_taken():
         first_of(("a",), known)
 
 
+# ---- operators and poolers -----------------------------------------------------------------------------------------
+
+GRAPH, PAIRS = workloads.scattered(40, 4, 3, 4, torch.float32), workloads.dense(2, 12, 3, 4, torch.float32)
+CALLS = {
+    "spmm": ("operator", operators.spmm(GRAPH)),
+    "distances": ("operator", operators.edge_distances(GRAPH)),
+    "variation": ("operator", operators.total_variation(GRAPH)),
+    "variation-dense": ("operator", operators.dense_total_variation(PAIRS)),
+    "norm": ("operator", operators.asymmetric_norm(PAIRS)),
+    "link-bce": ("operator", operators.link_bce(PAIRS)),
+    "mincut": ("pooler", operators.mincut(PAIRS)),
+    "dmon": ("pooler", operators.dmon(PAIRS)),
+}
+
+
+def run_calls(folder, monkeypatch, **changes) -> tuple[results.Results, int]:
+    """The toys, with our kernels for CPUs in place of those for GPUs."""
+    known = providers(CPU)
+    ours = replace(known["hierpool-call"], load=calls("native", CPU))
+    table = known | {"hierpool-call": ours} | changes
+    monkeypatch.setattr(gpu_run, "providers", lambda device: table)
+    toys = [GpuWorkload(name, name, kind, IEEE, build) for name, (kind, build) in CALLS.items()]
+    plan = gpu_run.Plan(toys, CPU, 600.0, ["hierpool-call", "pyg-call"], quick=True)
+    return command.execute(plan, folder, rates=RATES)
+
+
+def test_the_toys_are_the_workloads():
+    assert set(CALLS) == set(operators.OPERATORS)
+    assert all(operators.OPERATORS[name].kind == kind for name, (kind, _) in CALLS.items())
+    assert not set(operators.OPERATORS) & set(workloads.WORKLOADS)
+
+
+def test_operators_are_verified_and_timed(tmp_path, monkeypatch):
+    found, failed = run_calls(tmp_path, monkeypatch)
+    rows = rows_of(found)
+    assert failed == 0, [row["reason"] for row in found.rows if row["status"] != "measured"]
+    for name, (kind, _) in CALLS.items():
+        for mode in gpu_run.MODES:
+            row = rows[name, "hierpool-call", mode]
+            assert row["baseline"] in ("hierpool-call-reference", "pyg-call")
+            assert row["floor"]["fraction"] == row["floor"]["ms"] / row["candidate_ms"]["p50"]
+            assert row["sizes"]["nodes"] in (24, 40) or kind == "pooler"
+            assert row["copies"] > 1  # the inputs of toys fit into the cache
+    assert "variation-dense" in gpu_report.table(found)
+
+
+@pytest.mark.parametrize("drift", ["value", "gradient"])
+def test_wrong_operators_are_refused(drift, tmp_path, monkeypatch):
+    right = calls("native", CPU)()
+
+    def wrong(problem):
+        first, *rest = right(problem)
+        leaf = problem.leaves[0].sum()
+        return first * 1.001 if drift == "value" else first + 10 * (leaf - leaf.detach()), *rest
+
+    provider = Provider("hierpool-call", "hierpool", "", lambda: wrong, kinds=("operator", "pooler"))
+    found, failed = run_calls(tmp_path, monkeypatch, **{"hierpool-call": provider})
+    rows = rows_of(found)
+    assert failed == len(CALLS)
+    for name in CALLS:
+        assert rows[name, "hierpool-call", ""]["status"] == "refused"
+
+
 INTERPRETED = """
 import sys, torch
 torch.set_num_threads(1)
 from pathlib import Path
 from bench import bytes as model
-from bench.gpu import command, workloads
+from bench.gpu import command, operators, workloads
 from bench.gpu.run import Plan
 rates = model.DeviceRates(10.0, {"half": 100.0, "tf32": 50.0, "ieee": 50.0}, 3.0, 1, 2)
 toys = [
     workloads.GpuWorkload("d", "Dense", "dense", workloads.IEEE, workloads.dense(1, 12, 3, 4, torch.float32)),
     workloads.GpuWorkload("l", "Large", "large", workloads.IEEE, workloads.scattered(20, 4, 3, 4, torch.float32)),
+    workloads.GpuWorkload("v", "Variation", "operator", workloads.IEEE,
+                          operators.total_variation(workloads.scattered(20, 4, 3, 4, torch.float32))),
+    workloads.GpuWorkload("m", "MinCut", "pooler", workloads.IEEE,
+                          operators.mincut(workloads.dense(1, 12, 3, 4, torch.float32))),
 ]
-plan = Plan(toys, torch.device("cpu"), 60.0, ["hierpool-untold", "hierpool-graph"], quick=True)
+ours = ["hierpool-untold", "hierpool-graph", "hierpool-call"]
+plan = Plan(toys, torch.device("cpu"), 120.0, ours, quick=True)
 found, failed = command.execute(plan, Path(sys.argv[1]), rates=rates)
 print(failed, *(row.get("reason", row["status"]) for row in found.rows))
 print(*("predicted" in row for row in found.rows))
@@ -246,4 +315,4 @@ def test_the_kernels_pass_through_a_run_in_the_interpreter(tmp_path):
         env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": paths}, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["0" + " measured" * 4, "True True True True"]
+    assert done.stdout.splitlines() == ["0" + " measured" * 8, " ".join(["True"] * 4 + ["False"] * 4)]

@@ -11,12 +11,14 @@ import torch
 
 from bench import results
 from bench.gpu import device, report, stages
+from bench.gpu.operators import OPERATORS
 from bench.gpu.providers import providers
 from bench.gpu.run import Plan, Run
 from bench.gpu.workloads import WORKLOADS
 from bench.registry import select
 from bench.run import say
 
+ALL = WORKLOADS | OPERATORS
 SECONDS = 420.0  # of the workloads
 TOTAL_S = 570.0  # with the stages before them, which get what is more
 LEAST_S = 200.0  # of the workloads, however long the stages take
@@ -25,7 +27,7 @@ LEAST_S = 200.0  # of the workloads, however long the stages take
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     names = providers(torch.device("cuda"))
     parser.add_argument(
-        "--workloads", nargs="+", metavar="NAME", help=f"from: {', '.join(WORKLOADS)} (default: all)"
+        "--workloads", nargs="+", metavar="NAME", help=f"from: {', '.join(ALL)} (default: all)"
     )
     parser.add_argument(
         "--providers", nargs="+", metavar="NAME", help=f"from: {', '.join(names)} (default: all)"
@@ -47,7 +49,7 @@ def plan(args: argparse.Namespace, on: torch.device) -> Plan:
     """Turn the options into a plan; ValueError names what is wrong."""
     if not args.seconds > 0:
         raise ValueError(f"--seconds must be positive, got {args.seconds:g}")
-    chosen = select(WORKLOADS, args.workloads, "workload")
+    chosen = select(ALL, args.workloads, "workload")
     wanted = [p.name for p in select(providers(on), args.providers, "provider")]
     return Plan(chosen, on, args.seconds, wanted, args.quick, args.seed)
 

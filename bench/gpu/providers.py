@@ -18,12 +18,18 @@ BASELINES: dict[str, tuple[str, ...]] = {
     "graphs": ("pyg-converted", "hierpool-graph-reference", "hierpool-graph"),
     "large": ("torch-sparse", "hierpool-graph"),
     "large-linear": ("tgp-unbatched", "hierpool-graph"),
+    "pooler": ("pyg-call", "hierpool-call-reference", "hierpool-call"),
+    "operator": ("hierpool-call-reference", "hierpool-call"),
 }
 # In float64 the truth, the first of them that is installed; that of a large graph is taken in parts.
 TRUTHS: dict[str, tuple[str, ...]] = {
     "dense": ("pyg", "hierpool-reference"),
     "graphs": ("pyg-converted", "hierpool-graph-reference"),
+    "pooler": ("hierpool-call-reference",),
+    "operator": ("hierpool-call-reference",),
 }
+CALLS = ("operator", "pooler")  # kinds of `bench.gpu.operators`
+_CALL = "the call; a sparse graph built before, not counted"
 _GRAPHS = ("graphs", "large", "large-linear")
 _PEERS = {
     "pyg": ("dense",),
@@ -53,12 +59,16 @@ def providers(device: torch.device) -> dict[str, Provider]:
         Provider("hierpool-untold", "hierpool, symmetry not given", f"{_POOLING}; both products with A",
                  _dense(None, "triton", device)),
         Provider("hierpool-graph", "hierpool", _GIVEN, _graph("triton", device), kinds=_GRAPHS),
+        Provider("hierpool-call", "hierpool", _CALL, calls("triton", device), kinds=CALLS),
+        Provider("pyg-call", "PyG eager", _CALL, _load_pyg, kinds=("pooler",)),
     )  # fmt: skip
     references = (
         Provider("hierpool-reference", "hierpool reference", f"{_POOLING}, in plain PyTorch",
                  _dense(True, "reference", device)),
         Provider("hierpool-graph-reference", "hierpool reference", f"{_GIVEN}, in plain PyTorch",
                  _graph("reference", device), kinds=("graphs", "large")),
+        Provider("hierpool-call-reference", "hierpool reference", f"{_CALL}, in plain PyTorch",
+                 calls("reference", device), kinds=CALLS),
     )  # fmt: skip
     peers = (replace(ANY_DEVICE[name], kinds=kinds) for name, kinds in _PEERS.items())
     return {p.name: p for p in (*ours, *peers, *references)}
@@ -115,3 +125,21 @@ def _graph(backend: str, device: torch.device) -> Callable[[], Pool]:
         return lambda batch: hierpool.diff_pool(batch.x, prepared(batch), batch.logits, backend=backend)[:4]
 
     return load
+
+
+def calls(backend: str, device: torch.device) -> Callable[[], Pool]:
+    """Our side of a problem."""
+
+    def load() -> Pool:
+        _check("spmm", backend, device)  # no operator has fewer backends
+        return lambda problem: problem.ours(backend, *problem.tensors.values())
+
+    return load
+
+
+def _load_pyg() -> Pool:
+    try:
+        import torch_geometric.nn  # noqa: F401
+    except ImportError as error:
+        raise ProviderUnavailable(f"{error}: pip install 'hierpool[bench]'") from error
+    return lambda problem: problem.pyg(*problem.tensors.values())

@@ -14,12 +14,12 @@ from bench import bytes as model
 from bench import floors, results, verify
 from bench.gpu import timing, truth
 from bench.gpu.device import describe
-from bench.gpu.providers import BASELINES, KERNELS, TRUTHS, first_of, is_ours, providers
-from bench.gpu.workloads import GpuWorkload, copied, in_force, input_bytes
+from bench.gpu.providers import BASELINES, CALLS, KERNELS, TRUTHS, first_of, is_ours, providers
+from bench.gpu.workloads import AnyWork, GpuWorkload, copied, in_force, input_bytes
 from bench.measure import Effort, step
+from bench.operators import Problem
 from bench.providers import Pool, Provider, ProviderUnavailable
 from bench.run import first_line, say
-from bench.sparse import AnyBatch
 
 MODES = ("forward", "both")
 EFFORT = Effort(budget_s=2.0, min_pairs=5, max_pairs=101)  # at most; less as time runs out
@@ -44,12 +44,15 @@ class Bench:
     """A workload, its batch and as many copies as the cache of the device cannot hold, and calls on them."""
 
     def __init__(
-        self, workload: GpuWorkload, batch: AnyBatch, rates: model.DeviceRates, device: torch.device
+        self, workload: GpuWorkload, batch: AnyWork, rates: model.DeviceRates, device: torch.device
     ) -> None:
         wanted = -(-2 * rates.l2_bytes // max(1, input_bytes(batch)))
         self.batches = [batch, *(copied(batch) for _ in range(min(wanted, MOST_COPIES) - 1))]
         self.workload, self.device = workload, device
-        self.least = model.least_work(batch, rates.l2_bytes)
+        if isinstance(batch, Problem):
+            self.least = batch.least(rates.l2_bytes)
+        else:
+            self.least = model.least_work(batch, rates.l2_bytes)
 
     def pools(self, provider: Provider) -> list[Pool]:
         """One for each copy, as it may keep what comes with its batch; with a dense batch, nothing does."""
@@ -167,7 +170,8 @@ class Run:
 
     def too_large(self, workload: GpuWorkload) -> str | None:
         """Why the workload does not fit: inputs, S, M and both gradients, and a quarter of that for the rest."""
-        if self.plan.device.type != "cuda":
+        # What plain PyTorch needs for a call is not foreseen: running out of memory is a row then.
+        if self.plan.device.type != "cuda" or workload.kind in CALLS:
             return None
         batch = workload.build(self.plan.seed, model.META)
         nodes, element = sum(batch.sizes), batch.x.element_size()

@@ -15,11 +15,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bench.operators import Problem
 from bench.sparse import AnyBatch, SparseBatch, make_sparse, with_linear
 from bench.verify import FLOAT32, Tolerance
 from bench.workloads import Batch, draw, generator
 
-Build = Callable[[int, torch.device], AnyBatch]
+AnyWork = AnyBatch | Problem
+Build = Callable[[int, torch.device], AnyWork]
 
 
 @dataclass(frozen=True)
@@ -132,8 +134,10 @@ def rings(graphs: int, smallest: int, largest: int, clusters: int, features: int
     return build
 
 
-def input_bytes(batch: AnyBatch) -> int:
-    """Of everything that a batch holds."""
+def input_bytes(batch: AnyWork) -> int:
+    """Of everything that a batch holds; of a problem, its tensors."""
+    if isinstance(batch, Problem):
+        return sum(t.nbytes for t in batch.tensors.values())
     held = [batch.x, *batch.grads, *tensors_of(batch).values()]
     return sum(t.nbytes for t in held)
 
@@ -146,8 +150,10 @@ def tensors_of(batch: AnyBatch) -> dict[str, Tensor]:
     return own if isinstance(batch.given, torch.nn.Linear) else own | {"given": batch.given}
 
 
-def copied(batch: AnyBatch) -> AnyBatch:
-    """The same values elsewhere in memory."""
+def copied(batch: AnyWork) -> AnyWork:
+    """The same values elsewhere in memory; the graph of a problem is shared."""
+    if isinstance(batch, Problem):
+        return batch.with_tensors(Tensor.clone)
     copies = {name: t.detach().clone() for name, t in ({"x": batch.x} | tensors_of(batch)).items()}
     for name in {"x", "logits", "given"} & set(copies):
         copies[name].requires_grad_()
