@@ -108,22 +108,24 @@ def time_steps(variants: Sequence[Variant], steps: int) -> dict[str, list[float]
     return times
 
 
-def time_calls(variants: Sequence[Variant], steps: int) -> dict[str, list[float]]:
+def time_calls(variants: Sequence[Variant], steps: int, rounds: int = 5) -> dict[str, list[float]]:
     """Milliseconds of the pooling calls of a step, forward and backward, on what its network hands to them.
 
-    Variants take turns at every step: the clock of the processor may move between two of them.
+    Variants take turns, and the least of some rounds is taken: the clock of a processor that others use, too, moves
+    between two calls.
     """
     times: dict[str, list[float]] = {variant.label: [] for variant in variants}
     tasks = [made(variant) for variant in variants]
     batches = [first_batches(task, steps) for task in tasks]
     for step in tqdm(range(steps), desc="pooling calls", unit="step", leave=False):
+        found = []
         for variant, task, its in zip(variants, tasks, batches, strict=True):
-            with variant.context():
-                with recorded(task.net) as calls:
-                    task.step(its[step])
-                # The first is not counted: it finds the caches as the rest of the step has left them.
-                _, ms = (sum(time_call(*call) for call in calls) for _ in range(2))
-            times[variant.label].append(ms)
+            with variant.context(), recorded(task.net) as calls:
+                task.step(its[step])
+            found.append(calls)
+        measured = [[time_warm(calls) for calls in found] for _ in range(rounds)]
+        for variant, of_rounds in zip(variants, zip(*measured, strict=True), strict=True):
+            times[variant.label].append(min(of_rounds))
     return times
 
 
@@ -148,6 +150,12 @@ def time_call(pool: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
     outputs = [out for out in outputs if out.requires_grad]
     end = _Rest.apply([torch.ones_like(out) for out in outputs], *outputs)
     return forward + milliseconds(end.backward)
+
+
+def time_warm(calls: Sequence[Call]) -> float:
+    """Milliseconds of all calls, the second time: the first finds the caches as somebody else has left them."""
+    _, ms = (sum(time_call(*call) for call in calls) for _ in range(2))
+    return ms
 
 
 def milliseconds(run: Callable[[], Any]) -> float:
