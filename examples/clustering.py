@@ -6,8 +6,9 @@
 
 No label is used in training, and no epoch is chosen by them: what is compared with the labels, by normalised mutual
 information (NMI), is the likeliest cluster of every node after the last epoch. Networks and trainings are those of the
-methods' own code, but for what METHODS says. Everything runs on the sparse graph, in memory O(N K) beside features and
-hidden layers. Runs are recorded one by one in the output folder, and those found there are not repeated.
+methods' own code, but for what METHODS and the networks say, and that a node's features are divided by their sum for
+every method. Everything runs on the sparse graph, in memory O(N K) beside features and hidden layers. Runs are recorded
+one by one in the output folder, and those found there are not repeated.
 
 Needs ``pip install 'hierpool[train]'``. The data sets are downloaded unless ``--root`` holds ``planetoid/Cora/raw``
 and so on.

@@ -147,7 +147,10 @@ def hosc(in_channels: int, k: int) -> nn.Module:
 
 
 class DMoN(nn.Module):
-    """One convolution of 64 features and DMoN, whose logits are dropped at random."""
+    """One convolution of 64 features and DMoN, whose logits are dropped at random.
+
+    The loss is the paper's; its code has half of the modularity, and in it half of the null model.
+    """
 
     def __init__(self, in_channels: int, k: int) -> None:
         super().__init__()

@@ -35,6 +35,7 @@ PUBLISHED = {
     ("mincut", "PubMed"): (Published(0.200, 0.020, "3", "MinCut"),),
     ("dmon", "Cora"): (
         Published(0.488, None, "16", "DMoN"),
+        Published(0.488, None, "?", "Listed"),
         Published(0.438, 0.023, "7", "PyAGC"),
         Published(0.439, None, "?", "DPR"),
     ),
