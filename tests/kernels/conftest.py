@@ -5,5 +5,7 @@ from tests.support.running import INTERPRETED, one_thread
 __all__ = ["one_thread"]
 
 collect_ignore = (
-    ["test_aot.py"] if INTERPRETED else ["test_slots.py", "test_variants.py", "test_long_rows.py"]
+    ["test_aot.py"]
+    if INTERPRETED
+    else ["test_slots.py", "test_variants.py", "test_long_rows.py", "test_poolers.py"]
 )
