@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hierpool.nn import POOLERS, SelectOutput, get_pooler
-from tests.nn.test_poolers import F, K, forms, make_batch, scalar
+from tests.support.poolers import F, K, forms, make_batch, scalar
 from tests.support.tgp import import_tgp
 
 DOCS = Path(__file__).parents[1] / "docs"

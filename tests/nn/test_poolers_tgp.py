@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool.nn import POOLERS, get_pooler
-from tests.nn.test_poolers import SIZES, Batch, F, K, make_batch
+from tests.support.poolers import SIZES, Batch, F, K, make_batch
 from tests.support.tgp import import_tgp
 
 # Of HOSC, where post-processing is off: else its first-order cut is taken from what post-processing leaves.
