@@ -1,9 +1,9 @@
 // The loops over differences x - y of rows at the entries of a sparse matrix: the sums of their absolute values, and
 // their signs, which are the derivatives of these; sign(0) = 0.
-// Included inside the namespace of one instruction set, after its Vec and before row_kernels_impl.h.
+// Included inside the namespace of one instruction set, after its Vec and before gather_rows_impl.h.
 
 template <typename T>
-struct Rows;
+struct GatherRows;
 
 template <typename T>
 struct DifferenceRows {
@@ -35,7 +35,7 @@ struct DifferenceRows {
     const int64_t end = a.rowptr[a.count];
     for (int64_t i = 0; i < a.count; ++i) {
       for (int64_t e = a.rowptr[i]; e < a.rowptr[i + 1]; ++e) {
-        if (e + Rows<T>::kAhead < end) Rows<T>::prefetch_row(rows, ld, n, a, e + Rows<T>::kAhead);
+        GatherRows<T>::prefetch(rows, ld, n, a, e, end);
         out[e] = scale * distance(left + i * ld_left, rows + static_cast<int64_t>(a.col[e]) * ld, n);
       }
     }
@@ -84,7 +84,7 @@ struct DifferenceRows {
         V even = V::zero();
         V odd = V::zero();
         for (int64_t e = first; e < last; ++e) {
-          if (e + Rows<T>::kAhead < end) Rows<T>::prefetch_row(rows, ld, n, a, e + Rows<T>::kAhead);
+          GatherRows<T>::prefetch(rows, ld, n, a, e, end);
           const T weight = a.value ? a.value[e] : T(1);
           if (weight == T(0)) continue;
           ++result.entries;
@@ -119,9 +119,7 @@ struct DifferenceRows {
       V acc[W];
       HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[w] = accumulate ? load(out, w) : V::zero();
       for (const int64_t row_end = a.rowptr[i + 1]; e < row_end; ++e) {
-        if (e + Rows<T>::kAhead < end) {
-          Rows<T>::prefetch_row(rows, ld, (W - 1) * L + last, a, e + Rows<T>::kAhead);
-        }
+        GatherRows<T>::prefetch(rows, ld, (W - 1) * L + last, a, e, end);
         const T* row = rows + static_cast<int64_t>(a.col[e]) * ld;
         const V factor = V::set(a.value ? a.value[e] : T(1));
         HIERPOOL_UNROLL for (int w = 0; w < W; ++w) {

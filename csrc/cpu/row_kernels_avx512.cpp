@@ -6,6 +6,7 @@ namespace hierpool::cpu::avx512 {
 #include "cpu/asymmetric_rows_impl.h"
 #include "cpu/bce_rows_impl.h"
 #include "cpu/difference_rows_impl.h"
+#include "cpu/gather_rows_impl.h"
 #include "cpu/gemm_rows_impl.h"
 #include "cpu/row_kernels_impl.h"
 #include "cpu/vec_math.h"

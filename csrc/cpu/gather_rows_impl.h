@@ -1,0 +1,105 @@
+// The loops that gather rows of a matrix for the entries of a sparse one. Included inside the namespace of one
+// instruction set, after its Vec.
+
+template <typename T>
+struct GatherRows {
+  using V = Vec<T>;
+  static constexpr int64_t L = V::kLanes;
+
+  // A stripe of W vectors of one output row; the last vector has `last` elements.
+  template <int W>
+  static void gather_stripe(T* out, int64_t last, const T* rows, int64_t ld, const int32_t* index,
+                            const T* value, int64_t count) {
+    V acc[W];
+    HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[w] = V::zero();
+    for (int64_t e = 0; e < count; ++e) {
+      const T* row = rows + index[e] * ld;
+      const V factor = V::set(value[e]);
+      HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) acc[w] = V::fma(factor, V::load(row + w * L), acc[w]);
+      acc[W - 1] = V::fma(factor, V::load(row + (W - 1) * L, last), acc[W - 1]);
+    }
+    HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) acc[w].store(out + w * L);
+    acc[W - 1].store(out + (W - 1) * L, last);
+  }
+
+  static void gather(T* out, int64_t n, const T* rows, int64_t ld, const int32_t* index, const T* value,
+                     int64_t count) {
+    for (; n > 8 * L; n -= 8 * L, out += 8 * L, rows += 8 * L) {
+      gather_stripe<8>(out, L, rows, ld, index, value, count);
+    }
+    const int64_t vectors = (n + L - 1) / L;
+    const int64_t last = n - (vectors - 1) * L;
+    switch (vectors) {
+      case 8: return gather_stripe<8>(out, last, rows, ld, index, value, count);
+      case 7: return gather_stripe<7>(out, last, rows, ld, index, value, count);
+      case 6: return gather_stripe<6>(out, last, rows, ld, index, value, count);
+      case 5: return gather_stripe<5>(out, last, rows, ld, index, value, count);
+      case 4: return gather_stripe<4>(out, last, rows, ld, index, value, count);
+      case 3: return gather_stripe<3>(out, last, rows, ld, index, value, count);
+      case 2: return gather_stripe<2>(out, last, rows, ld, index, value, count);
+      case 1: return gather_stripe<1>(out, last, rows, ld, index, value, count);
+    }
+  }
+
+  // How many entries ahead of their use rows are asked for: rows of a large matrix are not in a cache.
+  static constexpr int64_t kAhead = 16;
+
+  // Asks, at entry e of those below `end`, for the row of n elements of a later one.
+  template <typename I>
+  static void prefetch(const T* rows, int64_t ld, int64_t n, const SparseRows<T, I>& a, int64_t e,
+                       int64_t end) {
+    if (e + kAhead >= end) return;
+    const char* row = reinterpret_cast<const char*>(rows + static_cast<int64_t>(a.col[e + kAhead]) * ld);
+    const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
+    for (int64_t offset = 0; offset < bytes; offset += 64) __builtin_prefetch(row + offset);
+  }
+
+  // A stripe of W vectors of all rows; the last vector has `last` elements.
+  template <int W, bool Weighted, typename I>
+  static void spmm_stripe(T* out, int64_t ld_out, int64_t last, const T* rows, int64_t ld,
+                          const SparseRows<T, I>& a) {
+    const int64_t end = a.rowptr[a.count];
+    int64_t e = a.rowptr[0];
+    for (int64_t i = 0; i < a.count; ++i, out += ld_out) {
+      V acc[W];
+      HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[w] = V::zero();
+      for (const int64_t row_end = a.rowptr[i + 1]; e < row_end; ++e) {
+        prefetch(rows, ld, (W - 1) * L + last, a, e, end);
+        const T* row = rows + static_cast<int64_t>(a.col[e]) * ld;
+        const V factor = Weighted ? V::set(a.value[e]) : V::zero();
+        HIERPOOL_UNROLL for (int w = 0; w < W; ++w) {
+          const V v = w < W - 1 ? V::load(row + w * L) : V::load(row + w * L, last);
+          acc[w] = Weighted ? V::fma(factor, v, acc[w]) : acc[w] + v;
+        }
+      }
+      HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) acc[w].store(out + w * L);
+      acc[W - 1].store(out + (W - 1) * L, last);
+    }
+  }
+
+  template <int W, typename I>
+  static void spmm_stripe_of(T* out, int64_t ld_out, int64_t last, const T* rows, int64_t ld,
+                             const SparseRows<T, I>& a) {
+    a.value ? spmm_stripe<W, true>(out, ld_out, last, rows, ld, a)
+            : spmm_stripe<W, false>(out, ld_out, last, rows, ld, a);
+  }
+
+  template <typename I>
+  static void spmm(T* out, int64_t ld_out, int64_t n, const T* rows, int64_t ld, const SparseRows<T, I>& a) {
+    for (; n > 8 * L; n -= 8 * L, out += 8 * L, rows += 8 * L) {
+      spmm_stripe_of<8>(out, ld_out, L, rows, ld, a);
+    }
+    const int64_t vectors = (n + L - 1) / L;
+    const int64_t last = n - (vectors - 1) * L;
+    switch (vectors) {
+      case 8: return spmm_stripe_of<8>(out, ld_out, last, rows, ld, a);
+      case 7: return spmm_stripe_of<7>(out, ld_out, last, rows, ld, a);
+      case 6: return spmm_stripe_of<6>(out, ld_out, last, rows, ld, a);
+      case 5: return spmm_stripe_of<5>(out, ld_out, last, rows, ld, a);
+      case 4: return spmm_stripe_of<4>(out, ld_out, last, rows, ld, a);
+      case 3: return spmm_stripe_of<3>(out, ld_out, last, rows, ld, a);
+      case 2: return spmm_stripe_of<2>(out, ld_out, last, rows, ld, a);
+      case 1: return spmm_stripe_of<1>(out, ld_out, last, rows, ld, a);
+    }
+  }
+};
