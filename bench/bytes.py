@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from bench import floors
 from bench.costs import COSTS, Cost, Launch, gathered_bytes, size
 from bench.gpu.workloads import WORKLOADS, GpuWorkload
+from bench.operators import Problem
 from bench.registry import select
 from bench.sparse import AnyBatch
 from bench.tables import aligned, number
@@ -63,8 +64,13 @@ H200 = DeviceRates(
 # ---- floor ----------------------------------------------------------------------------------------------------------
 
 
-def least_work(batch: AnyBatch, l2_bytes: int) -> dict[str, floors.Work]:
-    """`bench.floors.work`, and rows of S read by every entry of a sparse A, where S is larger than the L2 cache."""
+def least_work(batch: AnyBatch | Problem, l2_bytes: int) -> dict[str, floors.Work]:
+    """`bench.floors.work`, and rows of S read by every entry of a sparse A, where S is larger than the L2 cache.
+
+    A problem says its own.
+    """
+    if isinstance(batch, Problem):
+        return batch.least(l2_bytes)
     steps = floors.work(batch)
     s = torch.empty(sum(batch.sizes), batch.clusters, dtype=batch.x.dtype, device=META)
     if isinstance(batch, Batch) or size(s) <= l2_bytes:

@@ -107,9 +107,7 @@ def verify(
     provider: Provider, pool: Pool, batch: AnyBatch | Problem, truth: Evaluation, allow: Tolerance = FLOAT32
 ) -> Verdict:
     """Compare ``pool`` with the truth, with the tolerances of the arithmetic and of the provider."""
-    drift = 0.0
-    if provider.fp32_norm and not isinstance(batch, Problem):
-        drift = norm_drift(batch.padded_entries)
+    drift = norm_drift(batch.padded_entries) if provider.fp32_norm else 0.0
     got = evaluate(pool, batch, separate=set(truth.gradients) > {"link", "all"})
     verdict = Verdict()
     for name, value, expected in zip(names_of(batch), got.outputs, truth.outputs, strict=True):

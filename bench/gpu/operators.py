@@ -196,23 +196,20 @@ def mincut(build: Build) -> Make:
 def dmon(build: Build) -> Make:
     """``DMoNPooling`` with one linear map, told that A is symmetric; without the cluster loss, where PyG's differs."""
 
-    def call(layer: nn.Module, x: Tensor, weight: Tensor, bias: Tensor, adj: Tensor, **options: Any) -> Any:
+    layer = cache(lambda kind, *sizes, **options: kind(*sizes, **options))  # made once
+
+    def call(made: nn.Module, x: Tensor, weight: Tensor, bias: Tensor, adj: Tensor, **options: Any) -> Any:
         maps = {"mlp.lins.0.weight": weight, "mlp.lins.0.bias": bias}
-        return tuple(torch.func.functional_call(layer, maps, (x, adj), options))[1:5]
-
-    @cache
-    def layer(features: int, clusters: int, backend: str) -> nn.Module:
-        if backend != "pyg":
-            return hierpool.DMoNPooling(features, clusters, backend=backend)
-        from torch_geometric.nn import DMoNPooling
-
-        return DMoNPooling(features, clusters)
+        return tuple(torch.func.functional_call(made, maps, (x, adj), options))[1:5]
 
     def pyg(x: Tensor, weight: Tensor, bias: Tensor, adj: Tensor) -> tuple[Tensor, ...]:
-        return call(layer(x.size(-1), len(bias), "pyg"), x, weight, bias, adj)
+        from torch_geometric.nn import DMoNPooling
+
+        return call(layer(DMoNPooling, x.size(-1), len(bias)), x, weight, bias, adj)
 
     def ours(backend: str, x: Tensor, weight: Tensor, bias: Tensor, adj: Tensor) -> tuple[Tensor, ...]:
-        return call(layer(x.size(-1), len(bias), backend), x, weight, bias, adj, symmetric=True)
+        made = layer(hierpool.DMoNPooling, x.size(-1), len(bias), backend=backend)
+        return call(made, x, weight, bias, adj, symmetric=True)
 
     def make(seed: int, device: torch.device) -> Problem:
         batch = _communities(build(seed, device))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from bench.providers import Pool, Provider, ProviderUnavailable
+from bench.providers import Pool, Provider, ProviderUnavailable, load_pyg
 from bench.registry import PROVIDERS as ANY_DEVICE
 from bench.sparse import SparseBatch
 from bench.sparse_providers import PerBatch
@@ -138,8 +138,5 @@ def calls(backend: str, device: torch.device) -> Callable[[], Pool]:
 
 
 def _load_pyg() -> Pool:
-    try:
-        import torch_geometric.nn  # noqa: F401
-    except ImportError as error:
-        raise ProviderUnavailable(f"{error}: pip install 'hierpool[bench]'") from error
+    load_pyg()  # which says what is missing
     return lambda problem: problem.pyg(*problem.tensors.values())

@@ -17,7 +17,6 @@ from bench.gpu.device import describe
 from bench.gpu.providers import BASELINES, CALLS, KERNELS, TRUTHS, first_of, is_ours, providers
 from bench.gpu.workloads import AnyWork, GpuWorkload, copied, in_force, input_bytes
 from bench.measure import Effort, step
-from bench.operators import Problem
 from bench.providers import Pool, Provider, ProviderUnavailable
 from bench.run import first_line, say
 
@@ -49,10 +48,7 @@ class Bench:
         wanted = -(-2 * rates.l2_bytes // max(1, input_bytes(batch)))
         self.batches = [batch, *(copied(batch) for _ in range(min(wanted, MOST_COPIES) - 1))]
         self.workload, self.device = workload, device
-        if isinstance(batch, Problem):
-            self.least = batch.least(rates.l2_bytes)
-        else:
-            self.least = model.least_work(batch, rates.l2_bytes)
+        self.least = model.least_work(batch, rates.l2_bytes)
 
     def pools(self, provider: Provider) -> list[Pool]:
         """One for each copy, as it may keep what comes with its batch; with a dense batch, nothing does."""

@@ -135,11 +135,9 @@ def rings(graphs: int, smallest: int, largest: int, clusters: int, features: int
 
 
 def input_bytes(batch: AnyWork) -> int:
-    """Of everything that a batch holds; of a problem, its tensors."""
-    if isinstance(batch, Problem):
-        return sum(t.nbytes for t in batch.tensors.values())
-    held = [batch.x, *batch.grads, *tensors_of(batch).values()]
-    return sum(t.nbytes for t in held)
+    """Of everything that a batch holds; the graph of a problem is not counted."""
+    own = batch.tensors if isinstance(batch, Problem) else {"x": batch.x} | tensors_of(batch)
+    return sum(t.nbytes for t in (*own.values(), *batch.grads))
 
 
 def tensors_of(batch: AnyBatch) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 import hierpool
 from bench.gpu import truth as in_parts
-from bench.gpu.workloads import scattered
+from bench.gpu.workloads import BF16, scattered
 from bench.sparse import SparseBatch, star
 from bench.verify import FLOAT32, Tolerance
 from hierpool import RaggedGraph
@@ -16,7 +16,7 @@ from tests.support.cases import Inputs
 
 SEED = 3
 f64, f32, bf16 = torch.float64, torch.float32, torch.bfloat16
-HALF = Tolerance(8e-3, 1.6e-2)  # as the benchmark of the same arithmetic has it
+HALF = BF16.tolerance
 
 
 def assert_near(got: Tensor, true: Tensor, limit: float) -> None:
