@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 
 from hierpool import RaggedGraph, cli, metrics
 from hierpool.data import rmat, stochastic_block_model
+from tests.support.data import data_root
 
 np = pytest.importorskip("numpy", reason="numpy (extra: train) is not installed")
 pytest.importorskip("tqdm", reason="tqdm (extra: train) is not installed")
@@ -251,9 +251,7 @@ def test_errors_are_one_sentence(
 
 def test_cora(tmp_path: Path) -> None:
     pytest.importorskip("torch_geometric", reason="torch_geometric (extra: train) is not installed")
-    root = os.environ.get("HIERPOOL_DATA")
-    if not root or not Path(root, "planetoid", "Cora", "raw").is_dir():
-        pytest.skip("HIERPOOL_DATA names no folder that holds planetoid/Cora")
+    data_root("planetoid/Cora")
     made = run(tmp_path / "out", "Cora", "--hidden-channels=64")
     assert made["modularity"] > 0.65
     assert made["nmi"] > 0.35

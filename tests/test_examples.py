@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from hierpool.data import LargeGraph, stochastic_block_model
 from hierpool.metrics import normalized_mutual_information
+from tests.support.data import data_root
 from tests.support.running import one_thread  # noqa: F401
 
 for needed in ("torch_geometric", "tqdm", "matplotlib", "numpy"):
@@ -215,10 +215,7 @@ def test_the_sparse_network_is_the_same_function(name: str, monkeypatch: pytest.
 def test_on_proteins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = os.environ.get("HIERPOOL_DATA")
-    if not root or not (raw := Path(root) / "tu" / "PROTEINS" / "raw").is_dir():
-        pytest.skip("HIERPOOL_DATA names no folder that holds tu/PROTEINS")
-    shutil.copytree(raw, tmp_path / "PROTEINS" / "raw")
+    shutil.copytree(data_root("tu/PROTEINS") / "tu/PROTEINS/raw", tmp_path / "PROTEINS" / "raw")
     example = load_example("proteins", monkeypatch)
     assert example.main(["mincut", "--patch", "--epochs", "1", "--root", str(tmp_path)]) == 0
     assert "epoch   1: loss" in capsys.readouterr().out

@@ -4,7 +4,6 @@ that name the line."""
 from __future__ import annotations
 
 import gzip
-import os
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from hierpool import RaggedGraph
 from hierpool.data import DatasetError, edge_lists, load_large, read_edge_list
+from tests.support.data import data_root
 
 np = pytest.importorskip("numpy", reason="numpy (extra: train) is not installed")
 # A triangle 0 1 2 and an edge 2 3.
@@ -221,9 +221,7 @@ def test_datasets_on_this_machine(
     folder: str, name: str, nodes: int, entries: int, features: int, classes: int
 ) -> None:
     pytest.importorskip("torch_geometric", reason="torch_geometric (extra: train) is not installed")
-    root = os.environ.get("HIERPOOL_DATA")
-    if not root or not Path(root, folder, name, "raw").is_dir():
-        pytest.skip(f"HIERPOOL_DATA names no folder that holds {folder}/{name}")
+    data_root(f"{folder}/{name}")
     data = load_large(name)
     assert (data.graph.num_nodes, data.graph.num_edges) == (nodes, entries)
     assert data.graph.value is None

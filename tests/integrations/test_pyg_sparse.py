@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import random
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -14,6 +12,7 @@ from torch import Tensor
 from hierpool import dense_diff_pool, diff_pool
 from hierpool.data import load_tu
 from hierpool.data.tu import GraphDataset
+from tests.support.data import data_root
 from tests.support.oracle import assert_error, eps_of, max_error
 from tests.support.running import BACKENDS, choose
 
@@ -179,10 +178,7 @@ def test_drawn_cases_in_float32(first: int) -> None:
 
 @pytest.fixture(scope="module", params=["ENZYMES", "PROTEINS", "IMDB-BINARY"])
 def dataset(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> GraphDataset:
-    root = os.environ.get("HIERPOOL_DATA")
-    if root is None or not Path(root, "tu", request.param).is_dir():
-        pytest.skip(f"HIERPOOL_DATA names no folder that holds tu/{request.param}")
-    return load_tu(request.param, root, cache=tmp_path_factory.mktemp("cache"))
+    return load_tu(request.param, data_root(f"tu/{request.param}"), cache=tmp_path_factory.mktemp("cache"))
 
 
 def test_every_real_batch(dataset: GraphDataset) -> None:
