@@ -8,6 +8,7 @@ struct GatherRows;
 template <typename T>
 struct DifferenceRows {
   using V = Vec<T>;
+  using Gather = GatherRows<T>;
   static constexpr int64_t L = V::kLanes;
 
   static V magnitude(V d) { return V::max(d, V::zero() - d); }  // NaN stays NaN
@@ -35,7 +36,7 @@ struct DifferenceRows {
     const int64_t end = a.rowptr[a.count];
     for (int64_t i = 0; i < a.count; ++i) {
       for (int64_t e = a.rowptr[i]; e < a.rowptr[i + 1]; ++e) {
-        GatherRows<T>::prefetch(rows, ld, n, a, e, end);
+        if (e + Gather::kAhead < end) Gather::prefetch_row(rows, ld, n, a, e + Gather::kAhead);
         out[e] = scale * distance(left + i * ld_left, rows + static_cast<int64_t>(a.col[e]) * ld, n);
       }
     }
@@ -84,7 +85,7 @@ struct DifferenceRows {
         V even = V::zero();
         V odd = V::zero();
         for (int64_t e = first; e < last; ++e) {
-          GatherRows<T>::prefetch(rows, ld, n, a, e, end);
+          if (e + Gather::kAhead < end) Gather::prefetch_row(rows, ld, n, a, e + Gather::kAhead);
           const T weight = a.value ? a.value[e] : T(1);
           if (weight == T(0)) continue;
           ++result.entries;
@@ -119,7 +120,9 @@ struct DifferenceRows {
       V acc[W];
       HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[w] = accumulate ? load(out, w) : V::zero();
       for (const int64_t row_end = a.rowptr[i + 1]; e < row_end; ++e) {
-        GatherRows<T>::prefetch(rows, ld, (W - 1) * L + last, a, e, end);
+        if (e + Gather::kAhead < end) {
+          Gather::prefetch_row(rows, ld, (W - 1) * L + last, a, e + Gather::kAhead);
+        }
         const T* row = rows + static_cast<int64_t>(a.col[e]) * ld;
         const V factor = V::set(a.value ? a.value[e] : T(1));
         HIERPOOL_UNROLL for (int w = 0; w < W; ++w) {

@@ -44,12 +44,9 @@ struct GatherRows {
   // How many entries ahead of their use rows are asked for: rows of a large matrix are not in a cache.
   static constexpr int64_t kAhead = 16;
 
-  // Asks, at entry e of those below `end`, for the row of n elements of a later one.
   template <typename I>
-  static void prefetch(const T* rows, int64_t ld, int64_t n, const SparseRows<T, I>& a, int64_t e,
-                       int64_t end) {
-    if (e + kAhead >= end) return;
-    const char* row = reinterpret_cast<const char*>(rows + static_cast<int64_t>(a.col[e + kAhead]) * ld);
+  static void prefetch_row(const T* rows, int64_t ld, int64_t n, const SparseRows<T, I>& a, int64_t e) {
+    const char* row = reinterpret_cast<const char*>(rows + static_cast<int64_t>(a.col[e]) * ld);
     const int64_t bytes = n * static_cast<int64_t>(sizeof(T));
     for (int64_t offset = 0; offset < bytes; offset += 64) __builtin_prefetch(row + offset);
   }
@@ -64,7 +61,7 @@ struct GatherRows {
       V acc[W];
       HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[w] = V::zero();
       for (const int64_t row_end = a.rowptr[i + 1]; e < row_end; ++e) {
-        prefetch(rows, ld, (W - 1) * L + last, a, e, end);
+        if (e + kAhead < end) prefetch_row(rows, ld, (W - 1) * L + last, a, e + kAhead);
         const T* row = rows + static_cast<int64_t>(a.col[e]) * ld;
         const V factor = Weighted ? V::set(a.value[e]) : V::zero();
         HIERPOOL_UNROLL for (int w = 0; w < W; ++w) {

@@ -268,7 +268,7 @@ struct Rows {
     const int64_t end = a.rowptr[a.count];
     for (int64_t i = 0; i < a.count; ++i) {
       for (int64_t e = a.rowptr[i]; e < a.rowptr[i + 1]; ++e) {
-        Gather::prefetch(rows, ld, n, a, e, end);
+        if (e + Gather::kAhead < end) Gather::prefetch_row(rows, ld, n, a, e + Gather::kAhead);
         out[e] = dot(left + i * ld_left, rows + static_cast<int64_t>(a.col[e]) * ld, n);
       }
     }
