@@ -120,11 +120,12 @@ def pairs_of_program(sizes, mask_ptr, N, BN: tl.constexpr, BJ: tl.constexpr):
 
 @triton.jit
 def part(ptr, i, stride):
-    """Where part ``i`` of a tensor begins, such as that of a graph or an edge type; None stays None."""
+    """Where part ``i`` of a tensor begins, such as that of a graph or an edge type; None stays None.
+
+    There is no ``return None``, which Triton 3.5 and 3.6 cannot compile.
+    """
     if ptr is not None:
         return ptr + (tl.full((), 0, tl.int64) + i) * stride
-    else:
-        return None
 
 
 @triton.jit

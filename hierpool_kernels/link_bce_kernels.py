@@ -27,13 +27,14 @@ NO_COLUMN = tl.constexpr(2**31 - 1)
 
 
 @triton.jit
-def _first_entries(rowptr, col_ptr, value_ptr, begin, end, BN: tl.constexpr):
-    """Where the columns and values of the entries of rows from ``begin`` on are: their own are counted in 32 bits."""
+def _first_entries(rowptr, begin, end, BN: tl.constexpr):
+    """The first entry of row ``begin``, and counted from there, in 32 bits, the first of each row and the one after its
+    last."""
     before = tl.load(rowptr + begin, mask=begin < end, other=0).to(tl.int64)
     o_n = begin + tl.arange(0, BN)
     cursor = (tl.load(rowptr + o_n, mask=o_n < end, other=0) - before).to(tl.int32)
     stop = (tl.load(rowptr + o_n + 1, mask=o_n < end, other=0) - before).to(tl.int32)
-    return part(col_ptr, before, 1), part(value_ptr, before, 1), cursor, stop
+    return before, cursor, stop
 
 
 @triton.jit
@@ -142,7 +143,9 @@ def _link_bce_sums_kernel(
     if a_ptr is not None:
         p_a = part(a_ptr, i_b, a_graph)
     else:
-        p_col, p_value, cursor, stop = _first_entries(rowptr, col_ptr, value_ptr, begin, end, BN)
+        before, cursor, stop = _first_entries(rowptr, begin, end, BN)
+        p_col = part(col_ptr, before, 1)
+        p_value = part(value_ptr, before, 1)
         cursor = _skip_to(first, p_col, cursor, stop)
         j = _column(p_col, cursor, stop)
     total = tl.zeros([BN], tl.float64)
@@ -211,12 +214,14 @@ def _link_bce_rows_bwd_kernel(
     if a_ptr is not None:
         p_a = part(a_ptr, i_b, a_graph)
     else:
-        p_col, p_value, cursor, stop = _first_entries(rowptr, col_ptr, value_ptr, begin, end, BN)
+        before, cursor, stop = _first_entries(rowptr, begin, end, BN)
+        p_col = part(col_ptr, before, 1)
+        p_value = part(value_ptr, before, 1)
         j = _column(p_col, cursor, stop)
         if not SYMMETRIC:
-            p_col_t, p_value_t, cursor_t, stop_t = _first_entries(
-                rowptr_t, col_t_ptr, value_t_ptr, begin, end, BN
-            )
+            before_t, cursor_t, stop_t = _first_entries(rowptr_t, begin, end, BN)
+            p_col_t = part(col_t_ptr, before_t, 1)
+            p_value_t = part(value_t_ptr, before_t, 1)
             j_t = _column(p_col_t, cursor_t, stop_t)
     ds = tl.zeros([BN, BK], ACC)
     for i_j in range(first, tl.where(begin < end, end, first), BJ):
