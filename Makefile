@@ -20,8 +20,9 @@ BUILD_INPUTS := pyproject.toml setup.py CMakeLists.txt python/hierpool/_version.
                 $(shell find csrc -name '*.cpp' -o -name '*.h')
 HAS_TRITON := $(filter Linux,$(shell uname -s))
 CXX_FILES := $(shell find csrc tests/csrc -name '*.cpp' -o -name '*.h')
-CMAKE_TESTS := -GNinja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
-               -DHIERPOOL_BUILD_OPS=OFF -DHIERPOOL_BUILD_PYMODULE=OFF -DHIERPOOL_BUILD_TESTS=ON
+# Where setup.py builds the native library.
+NATIVE_BUILD = build/native-$(shell $(BIN)/python -c 'import sys; print(sys.implementation.cache_tag)')
+CTEST_ARGS := -j $(shell getconf _NPROCESSORS_ONLN) --output-on-failure --no-tests=error
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test test-cpp test-py test-triton aot gpu bench check format clean
@@ -29,7 +30,7 @@ CMAKE_TESTS := -GNinja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
 help:  ## show this text
 	@echo 'make TARGET [VARIABLE=VALUE ...]'
 	@echo
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-12s%s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-15s%s\n", $$1, $$2}'
 	@echo
 	@echo '  PYTHON=$(PYTHON)  VENV=$(VENV)  TORCH=$(TORCH)  TRITON=$(TRITON)'
 	@echo '  TRITON       the version that belongs to TORCH: 3.6.0 to 2.11, 3.7.0 to 2.12, 3.7.1 to 2.13. On Linux only.'
@@ -54,23 +55,33 @@ test-triton: $(STAMPS)/dev  ## run the tests of the operators on the Triton kern
 ifeq ($(HAS_TRITON),)
 	@echo 'not run: the tests of the Triton kernels, as triton is for Linux only'
 else
-	TRITON_INTERPRET=1 $(BIN)/python -m pytest tests/ops tests/kernels -n auto $(PYTEST_ARGS)
+	TRITON_INTERPRET=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/ops tests/kernels -n auto --dist worksteal $(PYTEST_ARGS)
 endif
 
-test-cpp: $(STAMPS)/tools  ## run the C++ tests, plain and under address and undefined-behaviour sanitizers
-	$(BIN)/cmake -S . -B build/test $(CMAKE_TESTS)
-	$(BIN)/cmake --build build/test
-	$(BIN)/ctest --test-dir build/test --output-on-failure --no-tests=error
-	$(BIN)/cmake -S . -B build/test-sanitize $(CMAKE_TESTS) -DHIERPOOL_SANITIZE=address,undefined
-	$(BIN)/cmake --build build/test-sanitize
-	$(BIN)/ctest --test-dir build/test-sanitize --output-on-failure --no-tests=error
+# Plain: on the objects of the library that the Python tests load. Under sanitizers: on a build of its own.
+test-cpp: $(STAMPS)/dev  ## run the C++ tests, plain and under address and undefined-behaviour sanitizers
+	$(BIN)/cmake --build $(NATIVE_BUILD) --target hp_tests
+	$(BIN)/ctest --test-dir $(NATIVE_BUILD) $(CTEST_ARGS)
+	$(BIN)/cmake -S . -B build/test-sanitize -GNinja -DCMAKE_MAKE_PROGRAM=$(abspath $(BIN)/ninja) \
+	  -DHIERPOOL_SANITIZE=address,undefined
+	$(BIN)/cmake --build build/test-sanitize --target hp_tests
+	$(BIN)/ctest --test-dir build/test-sanitize $(CTEST_ARGS)
 
-aot: $(STAMPS)/dev  ## compile the GPU kernels for every architecture and print what they need; a spill or a loss since the record fails
+# The kernels also have to compile with the Triton of torch 2.11.
+AOT_TRITON ?= 3.6.0
+AOT = $(BIN)/python -m hierpool_kernels.aot --record bench/results/aot
+
+aot: $(STAMPS)/dev $(if $(HAS_TRITON),build/triton-$(AOT_TRITON)/installed)  ## compile GPU kernels that changed; fail if one is worse than recorded
 ifeq ($(HAS_TRITON),)
 	@echo 'not run: the compilation of the Triton kernels, as triton is for Linux only'
 else
-	$(BIN)/python -m hierpool_kernels.aot --cache build/triton-aot --check bench/results/aot $(AOT_ARGS)
+	$(AOT) $(AOT_ARGS)
+	PYTHONPATH=build/triton-$(AOT_TRITON) $(AOT) --targets sm_90 $(AOT_ARGS)
 endif
+
+build/triton-%/installed: | $(STAMPS)/venv
+	$(PIP) install --no-deps --target $(@D) triton==$*
+	@touch $@
 
 gpu:  ## test and benchmark on this machine's CUDA device with PYTHON's own torch: no venv, no network, ten minutes
 	PYTHONPATH=python:. $(PYTHON) -m bench gpu --tests $(GPU_ARGS)

@@ -1,65 +1,68 @@
-"""Command line: ``python -m bench run`` times operators, ``step`` training steps, ``gpu`` operators on a GPU, of which
-``bytes`` predicts the times; ``report`` writes table and plots, ``poolers`` the page of that name."""
+"""Command line: ``python -m bench run`` times operators on the CPU, ``gpu`` on a CUDA device, ``step`` whole training
+steps; ``report`` writes tables and plots, ``poolers`` the page of that name."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
-from bench import bytes as model
-from bench import poolers, report, results, run, step
-from bench.gpu import command as gpu
-from bench.kinds import KINDS, Workload
-from bench.measure import Effort
-from bench.registry import MODES, PROVIDERS, STUDIES, WORKLOADS, select
-from bench.studies import Study
+from bench.harness import machine, results, run, stages
+from bench.harness.timing import Effort
+from bench.harness.workload import CPU, Study, Workload, select
+from bench.ops import PROVIDERS, STUDIES, step, workloads_on
+from bench.report import pages, plots, poolers, tables
+
+CUDA = torch.device("cuda", 0)
+SECONDS = 420.0  # of the workloads on a GPU
+TOTAL_S = 570.0  # with the stages before them
+
+
+def defaults(device: str) -> list[str]:
+    """Providers that are timed on a type of device without being named."""
+    return [p.name for p in PROVIDERS.values() if device in p.devices]
 
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="python -m bench", description="Benchmarks of the pooling operators.")
     commands = top.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("run", help="verify and time, into a new folder under bench/results")
-    one.add_argument(
-        "--workloads",
-        nargs="+",
-        metavar="NAME",
-        help=f"workloads and studies, from: {', '.join([*WORKLOADS, *STUDIES])} (default: all)",
-    )
-    one.add_argument(
-        "--providers", nargs="+", metavar="NAME", help=f"from: {', '.join(PROVIDERS)} (default: all)"
-    )
-    one.add_argument("--modes", nargs="+", choices=MODES, default=list(MODES), help="what is timed")
-    one.add_argument("--data-root", type=Path, help="folder with tu/<NAME>/raw (default: HIERPOOL_DATA)")
-    one.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
-    one.add_argument("--seed", type=int, default=0, help="of batches, features and logits")
-    one.add_argument(
-        "--budget-s", type=float, default=Effort.budget_s, help="seconds for a pair of providers and mode"
-    )
-    one.add_argument(
-        "--quick", action="store_true", help="a short look: few pairs, no memory; never reported"
-    )
-    two = commands.add_parser(
-        "report", help="print the table; write it into README.md, and the plots to docs/assets"
-    )
-    two.add_argument("folder", nargs="?", type=Path, help="result folder (default: the newest complete one)")
-    two.add_argument(
-        "--check", action="store_true", help="only check that README.md holds the newest results"
-    )
-    two.add_argument("--print", action="store_true", dest="print_only", help="only print")
-    step.add_arguments(
-        commands.add_parser(
-            "step", help="time whole training steps against PyG's layers, into bench/step_results"
+    cpu = commands.add_parser("run", help="verify and time on the CPU, into a new folder under bench/results")
+    gpu = commands.add_parser("gpu", help="verify and time on a CUDA device, within a time")
+    for one, names in ((cpu, [*workloads_on("cpu"), *STUDIES]), (gpu, workloads_on("cuda"))):
+        one.add_argument(
+            "--workloads", nargs="+", metavar="NAME", help=f"from: {', '.join(names)} (default: all)"
         )
+        one.add_argument("--providers", nargs="+", metavar="NAME", help=f"from: {', '.join(PROVIDERS)}")
+        one.add_argument("--seed", type=int, default=0, help="of graphs, features and logits")
+        one.add_argument("--quick", action="store_true", help="a short look: few pairs; never reported")
+    modes, budget_s = run.MODES["cpu"], run.EFFORT["cpu"].budget_s
+    cpu.add_argument("--modes", nargs="+", choices=modes, default=list(modes), help="what is timed")
+    cpu.add_argument("--data-root", type=Path, help="folder with tu/<NAME>/raw (default: HIERPOOL_DATA)")
+    cpu.add_argument("--threads", type=int, help="threads of torch (default: torch's own choice)")
+    cpu.add_argument(
+        "--budget-s", type=float, default=budget_s, help="seconds for a pair of providers and mode"
     )
-    gpu.add_arguments(commands.add_parser("gpu", help="verify and time on a CUDA device, within a time"))
-    model.add_arguments(
-        commands.add_parser("bytes", help="predict the times on an H200 from bytes and flops")
+    gpu.add_argument("--seconds", type=float, default=SECONDS, help="for all workloads together")
+    gpu.add_argument(
+        "--out", type=Path, default=results.RESULTS, metavar="DIR", help="where the folder is made"
     )
-    poolers.add_arguments(commands.add_parser("poolers", help="write docs/poolers.md from the poolers"))
+    gpu.add_argument("--tests", action="store_true",
+                     help=f"first run tests/gpu and compute-sanitizer; at most {TOTAL_S:.0f} s in all")  # fmt: skip
+    step.add_arguments(commands.add_parser("step", help="time whole training steps against PyG's layers"))
+    report = commands.add_parser(
+        "report", help="print the tables; write README.md's, docs/benchmarks.md, plots"
+    )
+    report.add_argument("folder", nargs="?", type=Path, help="only print the tables of this result folder")
+    report.add_argument(
+        "--check", action="store_true", help="only check that the pages hold the newest results"
+    )
+    report.add_argument("--print", action="store_true", dest="print_only", help="only print")
+    page = commands.add_parser("poolers", help="write docs/poolers.md from the poolers")
+    page.add_argument("--check", action="store_true", help="only check that the page is what it should be")
     return top
 
 
@@ -72,43 +75,68 @@ def data_root(given: Path | None) -> Path | None:
 
 
 def plan(args: argparse.Namespace) -> run.Plan:
-    """Turn the options into a plan; ValueError names what is wrong."""
+    """Turn the options of ``run`` or ``gpu`` into a plan; ValueError names what is wrong."""
+    device = CUDA if args.command == "gpu" else CPU
+    kind = device.type
+    chosen = select({**workloads_on(kind), **(STUDIES if kind == "cpu" else {})}, args.workloads, "workload")
+    wanted = [p.name for p in select(PROVIDERS, args.providers or defaults(kind), "provider")]
+    made = run.Plan(
+        [entry for entry in chosen if isinstance(entry, Workload)], PROVIDERS, wanted, device,
+        studies=[entry for entry in chosen if isinstance(entry, Study)], modes=run.MODES[kind], seed=args.seed,
+        effort=(run.QUICK if args.quick else run.EFFORT)[kind], quick=args.quick,
+    )  # fmt: skip
+    if kind == "cuda":
+        if not args.seconds > 0:
+            raise ValueError(f"--seconds must be positive, got {args.seconds:g}")
+        before = stages.STAGES if args.tests else ()
+        return replace(made, seconds=args.seconds, stages=before, total_s=TOTAL_S)
     if args.threads is not None:
         if args.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {args.threads}")
         torch.set_num_threads(args.threads)
     if not args.budget_s > 0:
         raise ValueError(f"--budget-s must be positive, got {args.budget_s}")
-    chosen = select({**WORKLOADS, **STUDIES}, args.workloads, "workload")
-    return run.Plan(
-        workloads=[entry for entry in chosen if isinstance(entry, Workload)],
-        studies=[entry for entry in chosen if isinstance(entry, Study)],
-        providers=select(PROVIDERS, args.providers, "provider"),
-        modes=args.modes,
-        data_root=data_root(args.data_root),
-        seed=args.seed,
-        effort=run.QUICK if args.quick else Effort(budget_s=args.budget_s),
-        quick=args.quick,
-    )
+    effort = made.effort if args.quick else Effort(budget_s=args.budget_s)
+    return replace(made, modes=tuple(args.modes), data_root=data_root(args.data_root), effort=effort)
+
+
+def on_gpu(args: argparse.Namespace) -> int:
+    """The exit status of ``gpu``: 2 without a device, 1 if anything of ours is wrong or failed."""
+    reason = machine.missing()
+    if reason is not None:
+        print(reason, file=sys.stderr)
+        return 2
+    found, failed = run.execute(plan(args), args.out)
+    text = tables.terminal(found)
+    (found.folder / "table.txt").write_text(text + "\n")
+    print(text)
+    try:
+        for path in plots.draw(found, found.folder):
+            run.say(f"wrote {path.name}")
+    except RuntimeError as error:
+        run.say(str(error))
+    return 1 if failed else 0
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         if args.command == "run":
-            PROVIDERS[KINDS["dense"].baseline].load()
-            folder, failed = run.execute(plan(args))
-            print(report.terminal_table(results.read(folder)))
+            PROVIDERS["pyg"].load(CPU)  # the tables compare with it
+            found, failed = run.execute(plan(args))
+            print(tables.terminal(found))
             return 1 if failed else 0
-        if args.command == "step":
-            return step.command(args, run.ROOT)
         if args.command == "gpu":
-            return gpu.command(args)
-        if args.command == "bytes":
-            return model.command(args)
+            return on_gpu(args)
+        if args.command == "step":
+            found = step.run(args)
+            print(
+                f"{tables.place(found)}\n\n{tables.aligned(tables.steps(found))}\n\nresults in {found.folder}"
+            )
+            return 0
         if args.command == "poolers":
-            return poolers.main(args)
-        return report.command(args.folder, check=args.check, print_only=args.print_only)
+            return poolers.command(args.check)
+        return pages.command(args.folder, check=args.check, print_only=args.print_only)
     except (ValueError, RuntimeError, OSError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 2

@@ -2,15 +2,15 @@
 
     python examples/clustering.py                        # all three, five methods, ten seeds: some hours
     python examples/clustering.py Cora --methods mincut dmon --seeds 3
-    python examples/clustering.py --report               # table and picture of the runs so far
+    python examples/clustering.py --report               # table and plot of the recorded runs
 
-No label is used in training, and no epoch is chosen by them: what is compared with the labels, by normalised mutual
-information (NMI), is the likeliest cluster of every node after the last epoch. Networks and trainings are those of the
-methods' own code, but for what METHODS and the networks say, and that a node's features are divided by their sum for
-every method. Everything runs on the sparse graph, in memory O(N K) beside features and hidden layers. Runs are recorded
-one by one in the output folder, and those found there are not repeated.
+Labels are not used in training, nor to choose an epoch. The most probable cluster of every node after the last epoch is
+compared with the labels by normalised mutual information (NMI). Networks and training are those of the code of each
+method, except for the differences that METHODS and the networks name, and the features of a node are divided by their
+sum. Everything runs on the sparse graph and needs O(N K) memory in addition to features and hidden layers. Every run is
+recorded in the output folder, and recorded runs are not repeated.
 
-Needs ``pip install 'hierpool[train]'``. The data sets are downloaded unless ``--root`` holds ``planetoid/Cora/raw``
+Needs ``pip install 'hierpool[train]'``. The datasets are downloaded unless ``--root`` holds ``planetoid/Cora/raw``
 and so on.
 """
 
@@ -30,6 +30,7 @@ import clustering_networks as networks
 import torch
 from clustering_networks import Inputs
 from clustering_report import DATASETS, read_rows, write_report
+from options import positive
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -39,13 +40,13 @@ from hierpool.metrics import modularity, normalized_mutual_information
 
 @dataclass(frozen=True)
 class Method:
-    """A network and how it is trained.
+    """A network and its training.
 
     Attributes:
-        build: the network, given the features of a node and the number of clusters.
+        build: makes the network from the number of features and the number of clusters.
         lr: learning rate of Adam.
-        epochs: steps, each on the whole graph.
-        k: clusters; ``None``: as many as there are classes.
+        epochs: number of steps, each on the whole graph.
+        k: number of clusters; ``None`` takes the number of classes.
     """
 
     build: Callable[[int, int], nn.Module]
@@ -54,15 +55,17 @@ class Method:
     k: int | None = None
 
 
-# Behind a sign: what the method's own code has instead. The losses have settled all the same.
+# Comments name the values of the method's own code. The losses converge with these values, too.
 METHODS = {
     "mincut": Method(networks.mincut, lr=1e-3, epochs=1500),  # 5e-4, 10,000
     "dmon": Method(networks.DMoN, lr=1e-3, epochs=1000, k=16),
     "just-balance": Method(networks.JustBalance, lr=5e-4, epochs=400),  # 1e-4, 2000
-    "hosc": Method(networks.hosc, lr=1e-3, epochs=1500),  # no code for clustering: as MinCut
+    "hosc": Method(
+        networks.hosc, lr=1e-3, epochs=1500
+    ),  # its code has no clustering; the values are those of MinCut
     "tvgnn": Method(networks.TVGNN, lr=1e-3, epochs=500),
 }
-# Where ten trainings of the whole size take hours.
+# For a graph on which ten runs of the full network take hours.
 SMALLER = {("tvgnn", "PubMed"): Method(partial(networks.TVGNN, hidden=(128, 128)), lr=1e-3, epochs=250)}
 
 
@@ -71,7 +74,7 @@ def cluster(
 ) -> tuple[Tensor, float]:
     """Train a network on the graph and return the cluster of each node, int64 ``[N]``, and the last loss."""
     torch.manual_seed(seed)
-    net = method.build(data.words.channels, k)
+    net = method.build(data.x.channels, k)
     optimizer = torch.optim.Adam(net.parameters(), lr=method.lr)
     loss = torch.zeros(())
     for _ in range(epochs):
@@ -88,17 +91,17 @@ def cluster(
 def run(
     name: str, data: LargeGraph, seeds: range, epochs: int | None, folder: Path
 ) -> Iterator[dict[str, Any]]:
-    """The rows of a method on a data set, one per seed; those that are recorded already are left out."""
+    """Yield the rows of a method on a dataset, one per seed, without those that are recorded already."""
     method = SMALLER.get((name, data.name), METHODS[name])
     assert data.x is not None
     assert data.labels is not None
     epochs = epochs or method.epochs
     k = method.k or int(data.labels.max()) + 1
-    wanted = {"dataset": data.name, "method": name, "k": k, "epochs": epochs}
-    found = {row["seed"] for row in read_rows(folder) if row.items() >= wanted.items()}
+    key = {"dataset": data.name, "method": name, "k": k, "epochs": epochs}
+    recorded = {row["seed"] for row in read_rows(folder) if row.items() >= key.items()}
     inputs = Inputs.of(data.x, data.graph)
     for seed in seeds:
-        if seed in found:
+        if seed in recorded:
             continue
         started = time.perf_counter()
         with tqdm(total=epochs, desc=f"{data.name} {name} seed {seed}", unit="epoch", leave=False) as bar:
@@ -108,7 +111,7 @@ def run(
                 bar.update()
 
             clusters, loss = cluster(method, inputs, k, seed, epochs=epochs, on_epoch=on_epoch)
-        yield wanted | {
+        yield key | {
             "seed": seed,
             "nmi": normalized_mutual_information(clusters, data.labels),
             "modularity": modularity(data.graph, clusters),
@@ -121,25 +124,28 @@ def run(
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "datasets", nargs="*", metavar="DATASET", help=f"of {', '.join(DATASETS)} (default: all)"
+        "datasets", nargs="*", metavar="DATASET", help=f"{', '.join(DATASETS)} (default: all)"
     )
     parser.add_argument(
-        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="default: all of them"
+        "--methods", nargs="+", choices=METHODS, default=list(METHODS), help="methods (default: all)"
     )
-    parser.add_argument("--seeds", type=int, default=10, help="runs of each (default: %(default)s)")
-    parser.add_argument("--epochs", type=int, help="of every method (default: what METHODS says)")
+    parser.add_argument(
+        "--seeds", type=positive, default=10, help="number of runs of each method (default: %(default)s)"
+    )
+    parser.add_argument("--epochs", type=positive, help="epochs of every method (default: those in METHODS)")
     parser.add_argument("--root", type=Path, help="data root (default: HIERPOOL_DATA, then the network)")
-    parser.add_argument("--out", type=Path, default=Path("clustering-out"), help="default: %(default)s")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
-    parser.add_argument("--report", action="store_true", help="train nothing, report what is recorded")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("clustering-out"),
+        help="folder of the records (default: %(default)s)",
+    )
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: torch decides)")
+    parser.add_argument("--report", action="store_true", help="report the recorded runs only")
     args = parser.parse_args(arguments)
     for name in args.datasets:
         if name not in DATASETS:
             parser.error(f"argument DATASET: invalid choice: {name!r} (choose from {', '.join(DATASETS)})")
-    for name in ("seeds", "epochs", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f"argument --{name}: must be at least 1, got {value}")
     return args
 
 

@@ -1,4 +1,4 @@
-"""Networks that cluster the nodes of one graph, each with the layers of its paper's code, on sparse graphs only."""
+"""Networks that cluster the nodes of one sparse graph, with the layers of the code of each paper."""
 
 from __future__ import annotations
 
@@ -23,69 +23,69 @@ from hierpool.nn import (
 )
 
 
-class Words:
-    """Features ``X [N, F]`` most of whose entries are 0, and their products with weights ``[F, H]``."""
+class SparseFeatures:
+    """Features ``X [N, F]`` with few non-zeros, and their products with weights ``[F, H]``."""
 
     def __init__(self, x: Tensor) -> None:
         self.channels = x.size(1)
-        # By rows for the product, by columns for its gradient.
+        # CSR for the product, CSC for its gradient.
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta")
-            self.by_row, self.by_column = x.to_sparse_csr(), x.t().to_sparse_csr()
+            self.csr, self.csc = x.to_sparse_csr(), x.t().to_sparse_csr()
         self.dense = x if x.count_nonzero() > 0.05 * x.numel() else None
 
     def __matmul__(self, weight: Tensor) -> Tensor:
-        if self.dense is not None and weight.size(1) > 100:  # where a dense product is the faster one
+        if self.dense is not None and weight.size(1) > 100:  # a dense product is faster
             return self.dense @ weight
-        return _WordProduct.apply(weight, self)
+        return _SparseProduct.apply(weight, self)
 
 
-class _WordProduct(torch.autograd.Function):
+class _SparseProduct(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, weight: Tensor, x: Words) -> Tensor:
+    def forward(ctx: Any, weight: Tensor, x: SparseFeatures) -> Tensor:
         ctx.x = x
-        return x.by_row @ weight
+        return x.csr @ weight
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return ctx.x.by_column @ grad, None
+        return ctx.x.csc @ grad, None
 
 
 class Inputs(NamedTuple):
-    """A graph and its features; nothing is larger than the features or the edges."""
+    """A graph and its features. No tensor is larger than the features or the edges."""
 
-    words: Words
+    x: SparseFeatures
     graph: RaggedGraph  # A
     normalised: RaggedGraph  # D^(-1/2) A D^(-1/2)
 
     @classmethod
     def of(cls, x: Tensor, graph: RaggedGraph) -> Inputs:
-        """Inputs from features, of which every row is divided by its sum, and a graph."""
+        """Divide every row of the features by its sum, and normalise the adjacency matrix."""
         x = x / x.sum(1, keepdim=True).clamp(min=1e-12)
         scale = graph.degree.clamp(min=1).rsqrt()
         weights = scale[graph.row] * scale[graph.col]
         weights = weights if graph.value is None else weights * graph.value
-        return cls(Words(x), graph, graph.with_value(weights, symmetric=True))
+        return cls(SparseFeatures(x), graph, graph.with_value(weights, symmetric=True))
 
 
 class SkipConv(nn.Module):
-    r"""A graph convolution with a way around the graph, :math:`\sigma(\tilde A X W + X V + b)`."""
+    r"""A graph convolution with a skip connection, :math:`\sigma(\tilde A X W + X V + b)`."""
 
     def __init__(self, in_channels: int, out_channels: int, act: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
         self.act = act
         self.weights = nn.Parameter(torch.empty(in_channels, 2 * out_channels))  # W and V
-        nn.init.kaiming_normal_(self.weights, mode="fan_out")  # torch takes the first dimension for outputs
+        nn.init.kaiming_normal_(self.weights, mode="fan_out")  # torch calls the first dimension fan out
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def forward(self, x: Words, graph: RaggedGraph) -> Tensor:
-        near, own = (x @ self.weights).chunk(2, 1)
-        return self.act(spmm(graph, near.contiguous()) + own + self.bias)
+    def forward(self, x: SparseFeatures, graph: RaggedGraph) -> Tensor:
+        xw, xv = (x @ self.weights).chunk(2, 1)
+        return self.act(spmm(graph, xw.contiguous()) + xv + self.bias)
 
 
 class ScaledSkipConv(nn.Module):
-    r"""DMoN's: :math:`\mathrm{selu}(\hat A X W + X W \, \mathrm{diag}(v) + b)`, with the normalised
-    :math:`\hat A` of :math:`A + I`."""
+    r"""The layer of DMoN, :math:`\mathrm{selu}(\hat A X W + X W \, \mathrm{diag}(v) + b)` with the
+    normalised :math:`\hat A` of :math:`A + I`."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -93,15 +93,15 @@ class ScaledSkipConv(nn.Module):
         self.scale = nn.Parameter(torch.ones(out_channels))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def forward(self, x: Words, graph: RaggedGraph) -> Tensor:
+    def forward(self, x: SparseFeatures, graph: RaggedGraph) -> Tensor:
         x = x @ self.weight
         root = (graph.degree + 1).rsqrt()[:, None]
-        near = root * x
-        return F.selu(root * (spmm(graph, near) + near) + x * self.scale + self.bias)
+        scaled = root * x
+        return F.selu(root * (spmm(graph, scaled) + scaled) + x * self.scale + self.bias)
 
 
 class Smoothing(nn.Module):
-    r"""Just Balance's: :math:`\mathrm{relu}((I - \delta L) X W + b)` with :math:`L = I - \tilde A`."""
+    r"""The layer of Just Balance, :math:`\mathrm{relu}((I - \delta L) X W + b)` with :math:`L = I - \tilde A`."""
 
     def __init__(self, in_channels: int, out_channels: int, delta: float = 0.85) -> None:
         super().__init__()
@@ -109,14 +109,14 @@ class Smoothing(nn.Module):
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(in_channels, out_channels)))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
-    def forward(self, x: Tensor | Words, graph: RaggedGraph) -> Tensor:
+    def forward(self, x: Tensor | SparseFeatures, graph: RaggedGraph) -> Tensor:
         x = x @ self.weight
         step = self.delta * (graph.degree > 0)[:, None].to(x.dtype)  # L is 0 for a node without edges
         return (torch.lerp(x, spmm(graph, x), step) + self.bias).relu()
 
 
 def glorot(net: nn.Module) -> None:
-    """Start the linear maps of a network's pooler as Keras does, whose users the authors were."""
+    """Initialise the linear layers of the pooler as Keras does, which the authors used."""
     for layer in net.pool.modules():
         if isinstance(layer, nn.Linear):
             nn.init.xavier_uniform_(layer.weight)
@@ -124,7 +124,7 @@ def glorot(net: nn.Module) -> None:
 
 
 class CutNet(nn.Module):
-    """One convolution of 16 features and a pooler on the normalised graph."""
+    """One convolution with 16 features, and a pooler on the normalised graph."""
 
     def __init__(self, in_channels: int, pool: SoftPooling) -> None:
         super().__init__()
@@ -133,23 +133,23 @@ class CutNet(nn.Module):
         glorot(self)
 
     def forward(self, data: Inputs) -> PoolingOutput:
-        return self.pool(self.conv(data.words, data.normalised), data.normalised)
+        return self.pool(self.conv(data.x, data.normalised), data.normalised)
 
 
 def mincut(in_channels: int, k: int) -> nn.Module:
-    """MinCutPool's network for clustering."""
+    """The network of MinCutPool for clustering."""
     return CutNet(in_channels, MinCutPool(16, k, symmetric=True))
 
 
 def hosc(in_channels: int, k: int) -> nn.Module:
-    """The same network with HOSC, whose code has none for clustering; its terms weigh as those of MinCut do."""
+    """The same network with HOSC, whose code has no clustering. The weights of its terms are those of MinCut."""
     return CutNet(in_channels, HOSCPool(16, k, mu=1 / k, alpha=0.5, symmetric=True))
 
 
 class DMoN(nn.Module):
-    """One convolution of 64 features and DMoN, whose logits are dropped at random.
+    """One convolution with 64 features, and DMoN with dropout of the logits.
 
-    The loss is the paper's; its code has half of the modularity, and in it half of the null model.
+    The loss is that of the paper. Its code has half the modularity, with half the null model.
     """
 
     def __init__(self, in_channels: int, k: int) -> None:
@@ -161,12 +161,12 @@ class DMoN(nn.Module):
         self.pool = DMoNPool(64, k, assignment=self.assign, symmetric=True)
 
     def forward(self, data: Inputs) -> PoolingOutput:
-        x = self.conv(data.words, data.graph)
+        x = self.conv(data.x, data.graph)
         return self.pool(x, data.graph, logits=F.dropout(self.assign(x), 0.5, self.training))
 
 
 class JustBalance(nn.Module):
-    """Ten smoothing convolutions of 64 features, a perceptron, and Just Balance."""
+    """Ten smoothing convolutions with 64 features, a perceptron, and Just Balance."""
 
     def __init__(self, in_channels: int, k: int) -> None:
         super().__init__()
@@ -175,14 +175,14 @@ class JustBalance(nn.Module):
         glorot(self)
 
     def forward(self, data: Inputs) -> PoolingOutput:
-        x: Any = data.words
+        x: Any = data.x
         for layer in self.smooth:
             x = layer(x, data.normalised)
         return self.pool(x, data.normalised)
 
 
 class TVGNN(nn.Module):
-    """Two convolutions that lower the total variation, and the asymmetric Cheeger cut."""
+    """Two convolutions that decrease the total variation, and the asymmetric Cheeger cut."""
 
     def __init__(self, in_channels: int, k: int, hidden: tuple[int, int] = (512, 256)) -> None:
         super().__init__()
@@ -193,5 +193,5 @@ class TVGNN(nn.Module):
         glorot(self)
 
     def forward(self, data: Inputs) -> PoolingOutput:
-        x = self.first.propagate(data.words @ self.first.weight, data.graph)
+        x = self.first.propagate(data.x @ self.first.weight, data.graph)
         return self.pool(self.second(x, data.graph), data.graph)

@@ -1,4 +1,4 @@
-"""The table and the picture of recorded clustering runs, beside published figures."""
+"""The table and the plot of recorded clustering runs, with published results."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ Rows = list[Mapping[str, Any]]
 
 
 class Published(NamedTuple):
-    """Mean NMI over runs, as somebody has published it."""
+    """A published mean NMI over runs."""
 
     mean: float
-    std: float | None  # None: not said
-    k: str  # clusters
+    std: float | None  # None: unknown
+    k: str  # number of clusters
     source: str  # a key of SOURCES
 
 
@@ -27,7 +27,7 @@ SOURCES = {
     "DPR": "Salehi, Giannacopoulos (arXiv:2501.13451), rerun of DMoN",
     "Listed": "wizwand.com, listed for the method's paper; who ran it, and with how many clusters, is not said",
 }
-# Papers whose text could not be read when this was written: their figures are from memory.
+# The papers were not available when this was written; their results are from memory.
 UNREAD = ("MinCut", "DMoN")
 PUBLISHED = {
     ("mincut", "Cora"): (Published(0.404, 0.018, "7", "MinCut"), Published(0.408, 0.018, "7", "PyAGC")),
@@ -57,7 +57,7 @@ DATASETS = ("Cora", "CiteSeer", "PubMed")
 
 
 def read_rows(folder: Path) -> Rows:
-    """All recorded runs."""
+    """The recorded runs."""
     return [
         json.loads(line)
         for path in sorted(folder.glob("*.jsonl"))
@@ -66,7 +66,7 @@ def read_rows(folder: Path) -> Rows:
 
 
 def by_method(rows: Rows) -> dict[tuple[str, str], Rows]:
-    """Runs by method and data set, in the order of the table; data sets of other names follow."""
+    """Runs by method and dataset, in the order of the table; other datasets follow."""
     names = [*DATASETS, *sorted({row["dataset"] for row in rows} - {*DATASETS})]
     groups = {
         (method, name): [row for row in rows if row["method"] == method and row["dataset"] == name]
@@ -77,7 +77,7 @@ def by_method(rows: Rows) -> dict[tuple[str, str], Rows]:
 
 
 def table(rows: Rows) -> str:
-    """Mean and standard deviation of the NMI over seeds, beside what is published, in Markdown."""
+    """A Markdown table of the mean and standard deviation of the NMI over seeds, with published results."""
     lines = [
         "| data set | method | K | runs | NMI | published | modularity |",
         "|---|---|---|---|---|---|---|",
@@ -119,7 +119,7 @@ def page(rows: Rows) -> str:
 
 
 def draw(path: Path, rows: Rows) -> None:
-    """One panel a data set: a dot for every run, a line at their mean, grey where figures are published."""
+    """Draw a panel per dataset: a dot for every run, a line at the mean, and published results in grey."""
     from matplotlib.figure import Figure
 
     groups = by_method(rows)
@@ -128,18 +128,16 @@ def draw(path: Path, rows: Rows) -> None:
     axes = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
     for axis, name in zip(axes, names, strict=True):
         methods = [method for method, dataset in groups if dataset == name]
-        for place, method in enumerate(methods):
+        for x, method in enumerate(methods):
             for known in PUBLISHED.get((method, name), ()):
-                axis.plot([place - 0.32, place + 0.32], [known.mean] * 2, color="0.55", linewidth=1)
+                axis.plot([x - 0.32, x + 0.32], [known.mean] * 2, color="0.55", linewidth=1)
                 if known.std is not None:
                     low, high = known.mean - known.std, known.mean + known.std
-                    axis.fill_between([place - 0.32, place + 0.32], low, high, color="0.88")
+                    axis.fill_between([x - 0.32, x + 0.32], low, high, color="0.88")
             nmi = [row["nmi"] for row in groups[method, name]]
-            shift = [place + 0.03 * (i - (len(nmi) - 1) / 2) for i in range(len(nmi))]
+            shift = [x + 0.03 * (i - (len(nmi) - 1) / 2) for i in range(len(nmi))]
             axis.scatter(shift, nmi, s=12, color="tab:blue", zorder=3)
-            axis.plot(
-                [place - 0.22, place + 0.22], [statistics.fmean(nmi)] * 2, color="tab:blue", linewidth=2
-            )
+            axis.plot([x - 0.22, x + 0.22], [statistics.fmean(nmi)] * 2, color="tab:blue", linewidth=2)
         axis.set_xticks(range(len(methods)), [TITLES[method] for method in methods], rotation=30, ha="right")
         axis.set_title(name)
         axis.grid(axis="y", alpha=0.3)
@@ -149,7 +147,7 @@ def draw(path: Path, rows: Rows) -> None:
 
 
 def write_report(folder: Path) -> str:
-    """Write ``clustering.md`` and ``clustering.png`` into the folder and return the table; fails if it has no runs."""
+    """Write ``clustering.md`` and ``clustering.png`` to the folder, and return the table."""
     rows = read_rows(folder)
     if not rows:
         raise SystemExit(f"{folder} holds no recorded runs")

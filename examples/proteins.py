@@ -1,12 +1,12 @@
-"""Graph classification on PROTEINS by the networks of PyTorch Geometric's examples: DiffPool, MinCut or DMoN.
+"""Graph classification on PROTEINS with the networks of PyTorch Geometric's examples: DiffPool, MinCut or DMoN.
 
     python examples/proteins.py diffpool             # PyTorch Geometric alone
-    python examples/proteins.py diffpool --patch     # the same program with hierpool in the place of its pooling
+    python examples/proteins.py diffpool --patch     # the same program with hierpool's pooling
     python examples/proteins.py diffpool --sparse    # the same network from edge_index, without padding
-    python examples/proteins.py --compare            # all three networks: are losses equal, and what takes how long?
+    python examples/proteins.py --compare            # losses and times of all networks, three ways
 
-Needs ``pip install 'hierpool[train]'``. The data set is downloaded unless ``--root`` holds ``PROTEINS/raw``;
-PyTorch Geometric writes a folder ``processed`` beside that.
+Needs ``pip install 'hierpool[train]'``. The dataset is downloaded unless ``--root`` holds ``PROTEINS/raw``.
+PyTorch Geometric writes a folder ``processed`` next to ``raw``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import proteins_pyg
 import proteins_sparse
 import torch
 import torch.nn.functional as F
+from options import positive
 from proteins_compare import Variant, compare
 from torch import Tensor, nn
 from torch_geometric import transforms
@@ -50,9 +51,9 @@ class Task:
 
     Args:
         name: ``"diffpool"``, ``"mincut"`` or ``"dmon"``.
-        dataset: PROTEINS, or one like it.
-        sparse: the network on ``edge_index``, and batches for it.
-        seed: of the split, the order of graphs and the network's weights.
+        dataset: PROTEINS or a similar dataset.
+        sparse: use the network on ``edge_index`` and sparse batches.
+        seed: seed of the split, the order of graphs and the weights.
     """
 
     def __init__(self, name: str, dataset: Any, *, sparse: bool, seed: int) -> None:
@@ -63,7 +64,7 @@ class Task:
         order = torch.randperm(len(dataset), generator=torch.Generator().manual_seed(seed)).tolist()
         graphs = [dataset[i] for i in order]
         if name == "diffpool" and not sparse:
-            torch.sparse.check_sparse_tensor_invariants.disable()  # said, ToDense warns of it no more
+            torch.sparse.check_sparse_tensor_invariants.disable()  # otherwise ToDense warns
             graphs = [transforms.ToDense(proteins_pyg.MAX_NODES)(data.clone()) for data in graphs]
         self.loader = DenseDataLoader if name == "diffpool" and not sparse else DataLoader
         part = -(-len(graphs) // 10)
@@ -75,17 +76,17 @@ class Task:
         self.optimizer = torch.optim.Adam(self.net.parameters(), **LEARNING_RATES[name])
 
     def batches(self, graphs: list[Any], generator: torch.Generator | None = None) -> Any:
-        """A loader of batches, shuffled if it gets a generator."""
+        """A loader of batches, shuffled if ``generator`` is given."""
         return self.loader(graphs, BATCH, shuffle=generator is not None, generator=generator)
 
     def loss(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """What is minimised, and the class scores. DiffPool's example leaves the auxiliary losses out."""
+        """The loss to minimise, without auxiliary losses for DiffPool as in its example, and the class scores."""
         scores, losses = self.net(batch)
         loss = F.nll_loss(scores, batch.y.flatten())
         return loss if self.name == "diffpool" else loss + torch.stack(list(losses.values())).sum(), scores
 
     def step(self, batch: Any) -> Tensor:
-        """One step of training; returns the loss before it."""
+        """Take one training step and return the loss before it."""
         self.optimizer.zero_grad()
         loss, _ = self.loss(batch)
         loss.backward()
@@ -101,7 +102,7 @@ class Task:
 
 
 def train(task: Task, epochs: int, seed: int) -> None:
-    """Train, and print a line an epoch; the test accuracy is that of the best epoch on the validation graphs."""
+    """Train and print a line per epoch, with the test accuracy at the best epoch on the validation graphs."""
     order = torch.Generator().manual_seed(seed)
     best = test = 0.0
     for epoch in range(1, epochs + 1):
@@ -123,36 +124,32 @@ def train(task: Task, epochs: int, seed: int) -> None:
 
 
 def load(root: Path | None) -> Any:
-    """PROTEINS from a folder, or from the network."""
+    """Load PROTEINS from a folder, or download it."""
     folder = root or Path(os.environ.get("HIERPOOL_CACHE") or Path.home() / ".cache" / "hierpool") / "pyg"
     if root is not None and not (root / "PROTEINS").is_dir():
-        raise SystemExit(f"--root {root} has no folder PROTEINS; without --root the data set is downloaded")
+        raise SystemExit(f"--root {root} has no folder PROTEINS; without --root the dataset is downloaded")
     return TUDataset(str(folder), "PROTEINS")
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument(
-        "network", nargs="?", choices=NETWORKS, help="which one; with --compare: all, if left out"
+        "network", nargs="?", choices=NETWORKS, help="network; optional with --compare, which then takes all"
     )
     how = parser.add_mutually_exclusive_group()
-    how.add_argument("--patch", action="store_true", help="put hierpool in the place of PyG's pooling")
-    how.add_argument("--sparse", action="store_true", help="the network on edge_index")
-    how.add_argument("--compare", action="store_true", help="compare losses and times of all three")
-    parser.add_argument("--epochs", type=int, default=20, help="of training (default: %(default)s)")
+    how.add_argument("--patch", action="store_true", help="replace PyG's pooling by hierpool's")
+    how.add_argument("--sparse", action="store_true", help="use the network on edge_index")
+    how.add_argument("--compare", action="store_true", help="compare losses and times of the three ways")
+    parser.add_argument("--epochs", type=positive, default=20, help="training epochs (default: %(default)s)")
     parser.add_argument(
-        "--steps", type=int, default=45, help="compared with --compare (default: %(default)s)"
+        "--steps", type=positive, default=45, help="steps of --compare (default: %(default)s)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--root", type=Path, help="data root (default: downloads)")
-    parser.add_argument("--threads", type=int, help="of torch (default: its own choice)")
+    parser.add_argument("--seed", type=int, default=0, help="seed (default: %(default)s)")
+    parser.add_argument("--root", type=Path, help="data root (default: the network)")
+    parser.add_argument("--threads", type=positive, help="CPU threads (default: torch decides)")
     args = parser.parse_args(arguments)
     if args.network is None and not args.compare:
         parser.error(f"name a network ({', '.join(NETWORKS)}), or --compare")
-    for name in ("epochs", "steps", "threads"):
-        value = getattr(args, name)
-        if value is not None and value < 1:
-            parser.error(f"argument --{name}: must be at least 1, got {value}")
     return args
 
 

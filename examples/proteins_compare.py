@@ -1,4 +1,4 @@
-"""Are the losses of two networks equal, and what takes how long?"""
+"""Comparison of the losses and times of networks."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Variant(NamedTuple):
     """One way to train a network."""
 
     label: str
-    make: Callable[[], Any]  # a task of examples/proteins.py
+    make_task: Callable[[], Any]  # a task of proteins.py
     patched: bool
 
     def context(self) -> AbstractContextManager[Any]:
-        # pyg_compat: PyG's cluster loss of DMoN, which divides the clusters of every graph by the sizes of all.
+        # PyG's cluster loss of DMoN divides the cluster sizes of every graph by the sizes of all graphs.
         return patch(pyg_compat=True) if self.patched else nullcontext()
 
 
 def compare(name: str, variants: Sequence[Variant], steps: int) -> str:
-    """Run PyG's network, the same under the patch and the sparse one, and describe what was found in some lines."""
+    """Run PyG's network, the patched one and the sparse one, and describe the differences and times."""
     difference = loss_difference(*variants[:2], steps)
     calls = time_calls(variants[:2], steps)
     whole = time_steps(variants, steps)
@@ -49,21 +49,21 @@ def compare(name: str, variants: Sequence[Variant], steps: int) -> str:
     return "\n".join(lines)
 
 
-def made(variant: Variant) -> Any:
-    """Its task, whose layers are made under the patch if there is one."""
+def make_task(variant: Variant) -> Any:
+    """The task of a variant, whose layers are made under the patch if it is patched."""
     with variant.context():
-        return variant.make()
+        return variant.make_task()
 
 
 def loss_difference(one: Variant, other: Variant, steps: int) -> float:
-    """The largest relative difference of their losses, step by step, in float64.
+    """The largest relative difference of the losses of two variants over the steps, in float64.
 
-    In float32 two trainings that differ by rounding alone drift apart within some steps.
+    In float32, rounding errors make the losses of two runs diverge after some steps.
     """
     losses = []
     for variant in (one, other):
         with variant.context(), double_precision():
-            task = variant.make()
+            task = variant.make_task()
             batches = first_batches(task, steps)
             progress = tqdm(batches, desc=f"{variant.label} in float64", unit="step", leave=False)
             losses.append(torch.stack([task.step(in_double(batch)) for batch in progress]))
@@ -72,7 +72,7 @@ def loss_difference(one: Variant, other: Variant, steps: int) -> float:
 
 @contextmanager
 def double_precision() -> Iterator[None]:
-    """Of new parameters, and of the ones in a dense adjacency of PyG."""
+    """Make new parameters and PyG's dense adjacency float64."""
     torch.set_default_dtype(torch.float64)
     try:
         yield
@@ -85,52 +85,53 @@ def in_double(batch: Any) -> Any:
 
 
 def first_batches(task: Any, steps: int) -> list[Any]:
-    """That many batches of the training graphs, from the start again where they end."""
+    """``steps`` batches of the training graphs, which are repeated if there are fewer."""
     batches = list(task.batches(task.train))
     return [batches[i % len(batches)] for i in range(steps)]
 
 
 def time_steps(variants: Sequence[Variant], steps: int) -> dict[str, list[float]]:
-    """Milliseconds of whole steps from a batch on: forward, losses, backward, optimizer.
+    """Milliseconds of whole training steps: forward, losses, backward, optimizer.
 
-    Variants take turns of some steps; the first of a turn is not counted, as the patch, which looks through all
-    modules, leaves nothing in the processor's caches.
+    Variants alternate after a few steps. The first step of a turn is not counted, since the patch, which searches all
+    modules, evicts the caches of the processor.
     """
-    tasks = [made(variant) for variant in variants]
+    tasks = [make_task(variant) for variant in variants]
     batches = [first_batches(task, steps) for task in tasks]
     times: dict[str, list[float]] = {variant.label: [] for variant in variants}
     turns = torch.arange(steps).split(5)
     for turn in tqdm(turns, desc="whole steps", unit="turn", leave=False):
-        for variant, task, its in zip(variants, tasks, batches, strict=True):
+        for variant, task, task_batches in zip(variants, tasks, batches, strict=True):
             with variant.context():
-                task.step(its[turn[0]])
-                times[variant.label] += [milliseconds(partial(task.step, its[step])) for step in turn]
+                task.step(task_batches[turn[0]])
+                times[variant.label] += [
+                    milliseconds(partial(task.step, task_batches[step])) for step in turn
+                ]
     return times
 
 
 def time_calls(variants: Sequence[Variant], steps: int, rounds: int = 5) -> dict[str, list[float]]:
-    """Milliseconds of the pooling calls of a step, forward and backward, on what its network hands to them.
+    """Milliseconds of the pooling calls of a step, forward and backward, with the arguments that the network passes.
 
-    Variants take turns, and the least of some rounds is taken: the clock of a processor that others use, too, moves
-    between two calls.
+    Variants alternate. The minimum over rounds is taken, since other processes disturb single calls.
     """
     times: dict[str, list[float]] = {variant.label: [] for variant in variants}
-    tasks = [made(variant) for variant in variants]
+    tasks = [make_task(variant) for variant in variants]
     batches = [first_batches(task, steps) for task in tasks]
     for step in tqdm(range(steps), desc="pooling calls", unit="step", leave=False):
-        found = []
-        for variant, task, its in zip(variants, tasks, batches, strict=True):
+        recorded_calls = []
+        for variant, task, task_batches in zip(variants, tasks, batches, strict=True):
             with variant.context(), recorded(task.net) as calls:
-                task.step(its[step])
-            found.append(calls)
-        measured = [[time_warm(calls) for calls in found] for _ in range(rounds)]
+                task.step(task_batches[step])
+            recorded_calls.append(calls)
+        measured = [[time_warm(calls) for calls in recorded_calls] for _ in range(rounds)]
         for variant, of_rounds in zip(variants, zip(*measured, strict=True), strict=True):
             times[variant.label].append(min(of_rounds))
     return times
 
 
-class _Rest(torch.autograd.Function):
-    """Stands for what a network has behind a pooling call: it takes the outputs, and has a gradient for each."""
+class _GivenGradients(torch.autograd.Function):
+    """Stands for the layers after a pooling call: it passes a given gradient to every output of the call."""
 
     @staticmethod
     def forward(ctx: Any, gradients: list[Tensor], *outputs: Tensor) -> Tensor:
@@ -148,12 +149,12 @@ def time_call(pool: Callable[..., Any], arguments: tuple[Any, ...]) -> float:
     outputs: list[Tensor] = []
     forward = milliseconds(lambda: outputs.extend(pool(*leaves)))
     outputs = [out for out in outputs if out.requires_grad]
-    end = _Rest.apply([torch.ones_like(out) for out in outputs], *outputs)
+    end = _GivenGradients.apply([torch.ones_like(out) for out in outputs], *outputs)
     return forward + milliseconds(end.backward)
 
 
 def time_warm(calls: Sequence[Call]) -> float:
-    """Milliseconds of all calls, the second time: the first finds the caches as somebody else has left them."""
+    """Milliseconds of all calls, the second time, when the caches are warm."""
     _, ms = (sum(time_call(*call) for call in calls) for _ in range(2))
     return ms
 
@@ -166,7 +167,7 @@ def milliseconds(run: Callable[[], Any]) -> float:
 
 @contextmanager
 def recorded(net: nn.Module) -> Iterator[list[Call]]:
-    """Keep what a step calls of PyG's pooling functions and layers, or of those in their place."""
+    """Record the calls of PyG's pooling functions and layers, or of their replacements, with the arguments."""
     calls: list[Call] = []
     functions = {name: getattr(proteins_pyg, name) for name in ("dense_diff_pool", "dense_mincut_pool")}
 

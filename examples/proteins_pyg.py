@@ -1,6 +1,6 @@
 """The networks of PyTorch Geometric's examples on PROTEINS: DiffPool, MinCut and DMoN, on padded batches.
 
-Nothing here knows of hierpool. Layers, sizes and the order of operations are those of ``proteins_diff_pool.py``,
+This module does not use hierpool. Layers, sizes and the order of operations are those of ``proteins_diff_pool.py``,
 ``proteins_mincut_pool.py`` and ``proteins_dmon_pool.py`` in PyTorch Geometric's repository.
 """
 
@@ -22,14 +22,14 @@ from torch_geometric.nn import (
 )
 from torch_geometric.utils import to_dense_adj, to_dense_batch
 
-MAX_NODES = 150  # of the graphs that DiffPool's network is trained on
+MAX_NODES = 150  # DiffPool's network is trained on smaller graphs only
 
-# Class scores [B, C], and the auxiliary losses by name. DiffPool's example leaves its own out of what is minimised.
+# Class scores [B, C], and auxiliary losses by name.
 Output = tuple[Tensor, dict[str, Tensor]]
 
 
 class SAGEBlock(nn.Module):
-    """Three GraphSAGE layers, each with ReLU and batch norm, side by side, and a linear layer if wanted."""
+    """Three GraphSAGE layers with ReLU and batch norm, concatenated, and optionally a linear layer."""
 
     def __init__(
         self, fan_in: int, hidden: int, fan_out: int, *, linear: bool, conv: Any = DenseSAGEConv
@@ -54,7 +54,7 @@ class SAGEBlock(nn.Module):
 
 
 class DiffPoolNet(nn.Module):
-    """Two levels of DiffPool, to a quarter of the nodes each, with GraphSAGE blocks."""
+    """Two levels of DiffPool with GraphSAGE blocks; each keeps a quarter of the nodes."""
 
     def __init__(self, in_channels: int, classes: int, *, conv: Any = DenseSAGEConv) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class DiffPoolNet(nn.Module):
 
 
 class MinCutNet(nn.Module):
-    """A GCN layer and two levels of MinCut pooling, to half the mean number of nodes and half of that."""
+    """A GCN layer and two levels of MinCut pooling, to a half and a quarter of the mean number of nodes."""
 
     def __init__(self, in_channels: int, classes: int, mean_nodes: int, *, conv: Any = GCNConv) -> None:
         super().__init__()
@@ -115,7 +115,7 @@ class MinCutNet(nn.Module):
 
 
 class DMoNNet(MinCutNet):
-    """The same with DMoN pooling."""
+    """The same network with DMoN pooling."""
 
     def pooling(self, hidden: int, k: int) -> nn.Module:
         return DMoNPooling([hidden, hidden], k)

@@ -1,4 +1,4 @@
-"""The same networks with the same parameters, from ``edge_index``: no padding, no N x N."""
+"""The networks of ``proteins_pyg.py`` with the same parameters on ``edge_index``, without padding and N x N tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hierpool.nn import SAGEConv
 
 
 class SparseDiffPoolNet(DiffPoolNet):
-    """Batch norm sees real nodes only; the padded network's sees those that fill up a batch as well."""
+    """DiffPool on sparse batches. Batch norm averages over nodes only; that of the padded network includes padding."""
 
     def __init__(self, in_channels: int, classes: int) -> None:
         super().__init__(in_channels, classes, conv=SAGEConv)
@@ -43,6 +43,8 @@ class GCN(nn.Module):
 
 
 class SparseMinCutNet(MinCutNet):
+    """MinCut pooling on sparse batches."""
+
     def __init__(self, in_channels: int, classes: int, mean_nodes: int) -> None:
         super().__init__(in_channels, classes, mean_nodes, conv=GCN)
 
@@ -56,6 +58,8 @@ class SparseMinCutNet(MinCutNet):
 
 
 class SparseDMoNNet(DMoNNet):
+    """DMoN pooling on sparse batches."""
+
     def __init__(self, in_channels: int, classes: int, mean_nodes: int) -> None:
         super().__init__(in_channels, classes, mean_nodes, conv=GCN)
 

@@ -1,160 +1,476 @@
-"""The forward of soft pooling from launches: all outputs of the operator."""
+"""The forward of soft pooling: softmax, one walk over A, products with S, and the record from partial sums."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
+import triton
+import triton.language as tl
 from torch import Tensor
 
-from hierpool_kernels import plan
-from hierpool_kernels.adjacency import Csr, Dense, factor
-from hierpool_kernels.batch import Batch, accumulation_dtype, language_type, readable
-from hierpool_kernels.launch import launch
-from hierpool_kernels.plan import cdiv
-from hierpool_kernels.soft_pool_fwd_kernels import (
-    SUMS,
-    _assign_kernel,
-    _finish_kernel,
-    _products_kernel,
-    _scalars_kernel,
-    _soft_pool_rows_kernel,
+from hierpool_kernels.core import plan
+from hierpool_kernels.core.adjacency import Csr, Dense, factor_dtype
+from hierpool_kernels.core.chunks import (
+    first_chunk,
+    graph_rows,
+    locate_chunk,
+    swizzled_program_ids,
+    valid_rows,
 )
-from hierpool_kernels.soft_pool_types import Outputs, Wanted
+from hierpool_kernels.core.launch import launch
+from hierpool_kernels.core.plan import cdiv
+from hierpool_kernels.core.rows import Rows
+from hierpool_kernels.core.rows_of_a import dense_rows, sparse_rows
+from hierpool_kernels.core.target import Target
+from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, language_type
+from hierpool_kernels.core.tiles import dot, gather_tile, load_tile, slice_ptr, store_tile
+from hierpool_kernels.soft_pool import Options, Outputs, mean_divisors
 from hierpool_kernels.spmm import launch_long_rows
-from hierpool_kernels.target import Target
+
+# ---- kernels --------------------------------------------------------------------------------------------------------
+
+SUMS = tl.constexpr(6)  # of a chunk: nodes, entropy, cut_degree, adj_sq, total_degree, tr(adj)
 
 
-def launch_assign(
-    logits: Tensor, batch: Batch, temperature: Tensor | None, given: bool, acc: torch.dtype, target: Target
+@triton.jit(do_not_specialize=["N", "B"])
+def _soft_pool_softmax_fwd_kernel(
+    logits_ptr, l_graph, l_row, s_ptr, s_graph, s_row, temperature_ptr, sizes, mask_ptr, N, B, K,
+    BN: tl.constexpr, BK: tl.constexpr, ONE_TILE: tl.constexpr, GIVEN: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """S = m softmax(L / T), 0 on rows that are not valid; NaN, as in torch, where all of L is -inf.
+
+    L, S [B, N, K]; the nodes of a ragged batch are one graph.
+    A program for BN rows of a graph: of BK >= K columns, or of BK at a time, first for the online maximum and sum of
+    each row, and then for S.
+    In ACC; S is rounded once, to its own dtype.
+    """
+    i_b = tl.program_id(0) // tl.cdiv(N, BN)
+    i_n = tl.program_id(0) % tl.cdiv(N, BN) * BN
+    o_n = i_n + tl.arange(0, BN)
+    _, end = graph_rows(i_b, None, sizes, N)
+    m_n = o_n < N
+    m_valid = valid_rows(o_n, end, slice_ptr(mask_ptr, i_b, N))
+    p_l = slice_ptr(logits_ptr, i_b, l_graph)
+    p_s = slice_ptr(s_ptr, i_b, s_graph)
+    scale = 1.0
+    if temperature_ptr is not None:
+        scale = 1 / tl.load(temperature_ptr).to(ACC)
+    if ONE_TILE or GIVEN:
+        for i_k in range(0, K, BK):
+            m_k = i_k + tl.arange(0, BK) < K
+            z = load_tile(p_l, i_n, l_row, i_k, m_valid, m_k, BN, BK).to(ACC)
+            if not GIVEN:
+                z = tl.where(m_k[None, :], z * scale, float("-inf"))
+                e = tl.exp(z - tl.max(z, 1)[:, None])
+                z = e / tl.sum(e, 1)[:, None]
+            store_tile(p_s, i_n, s_row, i_k, m_n, m_k, tl.where(m_valid[:, None], z, 0.0), BN, BK)
+    else:
+        largest = tl.full([BN], float("-inf"), ACC)
+        total = tl.zeros([BN], ACC)
+        for i_k in range(0, K, BK):
+            m_k = i_k + tl.arange(0, BK) < K
+            z = load_tile(p_l, i_n, l_row, i_k, m_valid, m_k, BN, BK).to(ACC)
+            z = tl.where(m_k[None, :], z * scale, float("-inf"))
+            above = tl.maximum(largest, tl.max(z, 1))
+            finite = tl.where(above == float("-inf"), 0.0, above)  # all of the row is -inf so far
+            total = total * tl.exp(largest - finite) + tl.sum(tl.exp(z - finite[:, None]), 1)
+            largest = above
+        for i_k in range(0, K, BK):
+            m_k = i_k + tl.arange(0, BK) < K
+            z = load_tile(p_l, i_n, l_row, i_k, m_valid, m_k, BN, BK).to(ACC)
+            z = tl.exp(z * scale - largest[:, None]) / total[:, None]
+            store_tile(p_s, i_n, s_row, i_k, m_n, m_k, tl.where(m_valid[:, None], z, 0.0), BN, BK)
+
+
+@triton.jit(do_not_specialize=["N", "B"])
+def _soft_pool_rows_fwd_kernel(
+    s_ptr, s_graph, s_row, a_ptr, a_graph, a_type, a_row, a_col,
+    rowptr, col_ptr, value_ptr, carry_ptr, carry_sums_ptr,
+    m_ptr, m_graph, m_type, part_adj_ptr, part_vectors_ptr, part_sums_ptr,
+    ptr, sizes, mask_ptr, N, B, R, K,
+    CHUNK: tl.constexpr, BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr,
+    LONGEST: tl.constexpr, AHEAD: tl.constexpr, ON_CHIP: tl.constexpr, ENTROPY: tl.constexpr, ACC: tl.constexpr,
+    PRECISION: tl.constexpr, PRODUCT: tl.constexpr,
+):  # fmt: skip
+    """M = A S, and of each chunk S^T M (if ON_CHIP), S^T 1, S^T d, and the sums behind the scalars of the record.
+
+    S [B, N, K]; A [B, R, N, N], or sparse [N, N]; M [B, R, N, K], or None if it is not needed; partial sums
+    part_adj [chunks, R, K, K], part_vectors [chunks, 1 + R, K], part_sums [chunks, R, K / BK, SUMS].
+    A program for a chunk of CHUNK rows of a graph, an edge type and BK columns of S, BN rows at a time: rows of M
+    stay on the chip until they are multiplied by S^T. A is read K / BK times, S once for each BN rows of A.
+    Sums in ACC, those of the scalars over chunks in float64.
+    """
+    i_chunk, i_k, i_r = swizzled_program_ids()
+    i_b, begin, end = locate_chunk(i_chunk, ptr, sizes, N, B, CHUNK)
+    if begin >= end:
+        return
+    i_col = i_k * BK
+    o_k = i_col + tl.arange(0, BK)
+    m_k = o_k < K
+    p_s = slice_ptr(s_ptr, i_b, s_graph)
+    p_mask = slice_ptr(mask_ptr, i_b, N)
+    if a_ptr is not None:
+        p_a = slice_ptr(a_ptr, i_b, a_graph) + i_r.to(tl.int64) * a_type
+    if m_ptr is not None:
+        p_m = slice_ptr(m_ptr, i_b, m_graph) + i_r.to(tl.int64) * m_type
+    adj = tl.zeros([BK, BK], ACC)
+    size = tl.zeros([BK], ACC)
+    volume = tl.zeros([BK], ACC)
+    nodes = tl.zeros([BN], ACC)
+    entropy = tl.zeros([BN], ACC)
+    cut = tl.zeros([BN], ACC)
+    squares = tl.zeros([BN], ACC)
+    degrees = tl.zeros([BN], ACC)
+    trace = tl.zeros([BN], ACC)
+    for i_n in range(begin, tl.minimum(begin + CHUNK, end), BN):
+        o_n = i_n + tl.arange(0, BN)
+        m_n = valid_rows(o_n, end, p_mask)
+        if a_ptr is not None:
+            m, degree, square = dense_rows(
+                p_a, a_row, a_col, p_s, s_row, p_mask, i_n, m_n, i_col, m_k, end, BN, BJ, BK, ACC, PRECISION
+            )
+        else:
+            m, degree, square = sparse_rows(
+                rowptr, col_ptr, value_ptr, p_s, s_row, carry_ptr, carry_sums_ptr, o_n, m_n, o_k, m_k, K,
+                BN, BK, LONGEST, AHEAD, ACC,
+            )  # fmt: skip
+        if m_ptr is not None:
+            store_tile(p_m, i_n, K, i_col, m_n, m_k, m, BN, BK)
+        s = load_tile(p_s, i_n, s_row, i_col, m_n, m_k, BN, BK)
+        p = s.to(ACC)
+        if ON_CHIP:
+            adj = dot(tl.trans(s), m, adj, PRODUCT)
+        size += tl.sum(p, 0)
+        volume += tl.sum(p * degree[:, None], 0)
+        nodes += m_n.to(ACC)
+        if ENTROPY:
+            entropy -= tl.sum(p * tl.log(tl.where(p > 0, p, 1.0)), 1)
+        cut += degree * tl.sum(p * p, 1)
+        squares += square
+        degrees += degree
+        trace += tl.sum(p * m, 1)
+    chunk = i_chunk.to(tl.int64)
+    if ON_CHIP:
+        p_adj = part_adj_ptr + (chunk * R + i_r) * K * K
+        store_tile(p_adj, i_col, K, i_col, m_k, m_k, adj, BK, BK)
+    p_vectors = part_vectors_ptr + chunk * (1 + R) * K + o_k
+    if i_r == 0:
+        tl.store(p_vectors, size, mask=m_k)
+    tl.store(p_vectors + (1 + i_r) * K, volume, mask=m_k)
+    # Sums over columns of S are partial in each program of a row; sums over rows of A are the same in all of them.
+    once = (i_k == 0).to(tl.float64)
+    of_s = (i_r == 0).to(tl.float64)
+    p_sums = part_sums_ptr + ((chunk * R + i_r) * tl.num_programs(1) + i_k) * SUMS
+    tl.store(p_sums, tl.sum(nodes, 0).to(tl.float64) * once * of_s)
+    tl.store(p_sums + 1, tl.sum(entropy.to(tl.float64), 0) * of_s)
+    tl.store(p_sums + 2, tl.sum(cut.to(tl.float64), 0))
+    tl.store(p_sums + 3, tl.sum(squares.to(tl.float64), 0) * once)
+    tl.store(p_sums + 4, tl.sum(degrees.to(tl.float64), 0) * once)
+    tl.store(p_sums + 5, tl.sum(trace.to(tl.float64), 0))
+
+
+@triton.jit(do_not_specialize=["N", "B"])
+def _soft_pool_products_fwd_kernel(
+    s_ptr, s_graph, s_row, y_ptr, y_graph, y_row, part_ptr, part_chunk, ptr, sizes, mask_ptr, N, B, K, C,
+    CHUNK: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, ACC: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """S^T Y of each chunk, Y on valid rows only.
+
+    S [B, N, K], Y [B, N, C]: X, or M, or S itself; part [chunks, .., K, C].
+    A program for a chunk of CHUNK rows of a graph, BK rows and BC columns of the product, BN rows at a time.
+    Sums in ACC.
+    """
+    i_chunk, i_k, i_c = swizzled_program_ids()
+    i_b, begin, end = locate_chunk(i_chunk, ptr, sizes, N, B, CHUNK)
+    if begin >= end:
+        return
+    i_k *= BK
+    i_c *= BC
+    m_k = i_k + tl.arange(0, BK) < K
+    m_c = i_c + tl.arange(0, BC) < C
+    p_s = slice_ptr(s_ptr, i_b, s_graph)
+    p_y = slice_ptr(y_ptr, i_b, y_graph)
+    p_mask = slice_ptr(mask_ptr, i_b, N)
+    total = tl.zeros([BK, BC], ACC)
+    for i_n in range(begin, tl.minimum(begin + CHUNK, end), BN):
+        m_n = valid_rows(i_n + tl.arange(0, BN), end, p_mask)
+        s = load_tile(p_s, i_n, s_row, i_k, m_n, m_k, BN, BK)
+        y = load_tile(p_y, i_n, y_row, i_c, m_n, m_c, BN, BC)
+        total = dot(tl.trans(s), y, total, PRECISION)
+    store_tile(slice_ptr(part_ptr, i_chunk, part_chunk), i_k, C, i_c, m_k, m_c, total, BK, BC)
+
+
+@triton.jit
+def _sum_chunks(
+    part_ptr, chunk, count, o_q, m_q, WIDTH, BS: tl.constexpr, BQ: tl.constexpr, TYPE: tl.constexpr
+):
+    """The sum over ``count`` chunks from ``chunk`` on of elements ``o_q`` of ``[chunks, WIDTH]``."""
+    total = tl.zeros([BQ], TYPE)
+    for i_s in range(0, count, BS):
+        o_s = i_s + tl.arange(0, BS)
+        total += tl.sum(gather_tile(part_ptr, chunk + o_s, WIDTH, o_q, o_s < count, m_q).to(TYPE), 0)
+    return total
+
+
+@triton.jit
+def _square_position(o_q, K, MIRROR: tl.constexpr):
+    """The offset of element ``o_q`` of matrices ``[.., K, K]``; with MIRROR, of its mirror image above the diagonal."""
+    if MIRROR:
+        o_matrix = o_q // (K * K)
+        o_row = o_q // K % K
+        o_col = o_q % K
+        return o_matrix * K * K + tl.minimum(o_row, o_col) * K + tl.maximum(o_row, o_col)
+    else:
+        return o_q
+
+
+@triton.jit(do_not_specialize=["N", "B", "K_TILES", "ADJ_TILES", "GRAM_TILES", "X_TILES", "VECTOR_TILES"])
+def _soft_pool_reduce_fwd_kernel(
+    part_adj_ptr, part_gram_ptr, part_x_ptr, part_vectors_ptr, part_sums_ptr,
+    adj_ptr, gram_ptr, x_ptr, vectors_ptr, sums_ptr, gram_squares_ptr,
+    ptr, sizes, N, B, R, K, F, K_TILES, ADJ_TILES, GRAM_TILES, X_TILES, VECTOR_TILES,
+    CHUNK_ROWS: tl.constexpr, CHUNK_PRODUCTS: tl.constexpr, CHUNK_ADJ: tl.constexpr,
+    BS: tl.constexpr, BQ: tl.constexpr, SYMMETRIC: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """The record of each graph from the partial sums of its chunks, in their order.
+
+    adj [B, R, K, K], gram [B, K, K], x [B, K, F], vectors [B, 1 + R, K]; sums [B, R, SUMS] and the squared norm of
+    gram by tiles, gram_squares [B, GRAM_TILES], in float64.
+    A program for a graph and BQ elements of one of these; the last program of a graph is for the sums.
+    Sums in ACC. With SYMMETRIC adj is symmetric to the last bit, as gram always is.
+    """
+    tiles = ADJ_TILES + GRAM_TILES + X_TILES + VECTOR_TILES + 1
+    i_b = tl.program_id(0) // tiles
+    i_t = tl.program_id(0) % tiles
+    b = i_b.to(tl.int64)
+    first, end = graph_rows(i_b, ptr, sizes, N)
+    nodes = end - first
+    o_i = tl.arange(0, BQ)
+    chunk = first_chunk(i_b, ptr, N, CHUNK_ROWS)
+    count = tl.cdiv(nodes, CHUNK_ROWS)
+    chunk_products = first_chunk(i_b, ptr, N, CHUNK_PRODUCTS)
+    count_products = tl.cdiv(nodes, CHUNK_PRODUCTS)
+    if i_t < ADJ_TILES:
+        o_q = i_t * BQ + o_i
+        m_q = o_q < R * K * K
+        at = _square_position(o_q, K, SYMMETRIC)
+        chunk_adj = first_chunk(i_b, ptr, N, CHUNK_ADJ)
+        total = _sum_chunks(
+            part_adj_ptr, chunk_adj, tl.cdiv(nodes, CHUNK_ADJ), at, m_q, R * K * K, BS, BQ, ACC
+        )
+        tl.store(adj_ptr + b * R * K * K + o_q, total, mask=m_q)
+    elif i_t < ADJ_TILES + GRAM_TILES:
+        i_q = i_t - ADJ_TILES
+        o_q = i_q * BQ + o_i
+        m_q = o_q < K * K
+        at = _square_position(o_q, K, True)
+        total = _sum_chunks(part_gram_ptr, chunk_products, count_products, at, m_q, K * K, BS, BQ, ACC)
+        tl.store(gram_ptr + b * K * K + o_q, total, mask=m_q)
+        double = total.to(tl.float64)
+        tl.store(gram_squares_ptr + b * GRAM_TILES + i_q, tl.sum(double * double, 0))
+    elif i_t < ADJ_TILES + GRAM_TILES + X_TILES:
+        o_q = (i_t - ADJ_TILES - GRAM_TILES) * BQ + o_i
+        m_q = o_q < K * F
+        total = _sum_chunks(part_x_ptr, chunk_products, count_products, o_q, m_q, K * F, BS, BQ, ACC)
+        tl.store(x_ptr + b * K * F + o_q, total.to(x_ptr.dtype.element_ty), mask=m_q)
+    elif i_t < ADJ_TILES + GRAM_TILES + X_TILES + VECTOR_TILES:
+        o_q = (i_t - ADJ_TILES - GRAM_TILES - X_TILES) * BQ + o_i
+        m_q = o_q < (1 + R) * K
+        total = _sum_chunks(part_vectors_ptr, chunk, count, o_q, m_q, (1 + R) * K, BS, BQ, ACC)
+        tl.store(vectors_ptr + b * (1 + R) * K + o_q, total, mask=m_q)
+    else:
+        o_r = tl.arange(0, 8)
+        for i_r in range(R):
+            total = tl.zeros([8], tl.float64)
+            for i_k in range(K_TILES):
+                o_q = (i_r * K_TILES + i_k) * SUMS + o_r
+                width = R * K_TILES * SUMS
+                total += _sum_chunks(part_sums_ptr, chunk, count, o_q, o_r < SUMS, width, BS, 8, tl.float64)
+            tl.store(sums_ptr + (b * R + i_r) * SUMS + o_r, total, mask=o_r < SUMS)
+
+
+@triton.jit(do_not_specialize=["N", "B", "R", "GRAM_TILES"])
+def _soft_pool_scalars_fwd_kernel(
+    sums_ptr, gram_squares_ptr, scalars_ptr, total_entropy_ptr, link_norm_ptr, largest_ptr, N, B, R, GRAM_TILES,
+    BB: tl.constexpr, LINK: tl.constexpr, ENTROPY: tl.constexpr, MEAN: tl.constexpr, ACC: tl.constexpr,
+):  # fmt: skip
+    """link_sq = max(0, |A|^2 - 2 tr(adj) + |gram|^2) of each graph; link_norm = sqrt(sum of link_sq); total entropy.
+
+    sums [B, R, SUMS], gram_squares [B, GRAM_TILES], scalars [B, 2 + 4R], link_norm [R].
+    One program for each edge type, BB graphs at a time, in their order.
+    In float64, as link_sq is a difference of large sums.
+    """
+    i_r = tl.program_id(0)
+    link_total = tl.zeros([BB], tl.float64)
+    entropy_total = tl.zeros([BB], tl.float64)
+    for i_b in range(0, B, BB):
+        o_b = i_b + tl.arange(0, BB)
+        m_b = o_b < B
+        o_b = o_b.to(tl.int64)
+        p_sums = sums_ptr + (o_b * R + i_r) * SUMS
+        adj_sq = tl.load(p_sums + 3, mask=m_b, other=0)
+        p_out = scalars_ptr + o_b * (2 + 4 * R)
+        if i_r == 0:
+            entropy = tl.load(p_sums + 1, mask=m_b, other=0)
+            entropy_total += entropy
+            if not ENTROPY:
+                entropy = tl.full([BB], float("nan"), tl.float64)
+            tl.store(p_out, tl.load(p_sums, mask=m_b, other=0).to(ACC), mask=m_b)
+            tl.store(p_out + 1, entropy.to(ACC), mask=m_b)
+        tl.store(p_out + 2 + i_r, tl.load(p_sums + 2, mask=m_b, other=0).to(ACC), mask=m_b)
+        tl.store(p_out + 2 + R + i_r, adj_sq.to(ACC), mask=m_b)
+        tl.store(p_out + 2 + 2 * R + i_r, tl.load(p_sums + 4, mask=m_b, other=0).to(ACC), mask=m_b)
+        link = tl.full([BB], float("nan"), tl.float64)
+        if LINK:
+            gram_sq = tl.zeros([BB], tl.float64)
+            for i_t in range(GRAM_TILES):
+                gram_sq += tl.load(gram_squares_ptr + o_b * GRAM_TILES + i_t, mask=m_b, other=0)
+            link = adj_sq - 2 * tl.load(p_sums + 5, mask=m_b, other=0) + gram_sq
+            link = tl.where(link < 0, 0.0, link)  # NaN stays NaN
+            link_total += tl.where(m_b, link, 0.0)
+        tl.store(p_out + 2 + 3 * R + i_r, link.to(ACC), mask=m_b)
+    rows, entries = mean_divisors(B, N, largest_ptr, MEAN)
+    link_norm = tl.full((), float("nan"), tl.float64)
+    if LINK:
+        link_norm = tl.sqrt(tl.sum(link_total, 0)) / entries
+    tl.store(link_norm_ptr + i_r, link_norm.to(ACC))
+    if i_r == 0:
+        total = tl.full((), float("nan"), tl.float64)
+        if ENTROPY:
+            total = tl.sum(entropy_total, 0) / rows
+        tl.store(total_entropy_ptr, total.to(ACC))
+
+
+# ---- launchers ------------------------------------------------------------------------------------------------------
+
+
+def _softmax(
+    logits: Tensor, rows: Rows, temperature: Tensor | None, given: bool, acc: torch.dtype, target: Target
 ) -> Tensor:
     """S, ``[B, N, K]`` or ``[N, K]``."""
     k = logits.size(-1)
-    s = batch.nodes(logits, k)
-    tiles = plan.assign(k, target)
-    # Rows of a ragged batch need not know their graphs.
-    b = 1 if batch.ptr is not None else batch.b
+    s = rows.empty(logits, k)
+    tiles = plan.softmax(k, target)
+    b = 1 if rows.ptr is not None else rows.b  # the softmax takes a ragged batch as one graph
     launch(
-        _assign_kernel, (b * cdiv(batch.n, tiles.bn),),
-        logits, batch.graph_stride(logits), logits.stride(-2), s, batch.graph_stride(s), k, temperature,
-        batch.sizes, batch.mask, batch.n, b, k,
+        _soft_pool_softmax_fwd_kernel, (b * cdiv(rows.n, tiles.bn),),
+        logits, rows.graph_stride(logits), logits.stride(-2), s, rows.graph_stride(s), k, temperature,
+        rows.sizes, rows.mask, rows.n, b, k,
         BN=tiles.bn, BK=tiles.bk, ONE_TILE=tiles.one_tile, GIVEN=given, ACC=language_type(acc), num_warps=tiles.warps,
     )  # fmt: skip
     return s
 
 
 class _Partial(NamedTuple):
-    """Sums of slots, and how long the slots of ``adj`` are."""
+    """Partial sums of chunks; chunks of ``adj`` have another size than those of the other sums."""
 
     adj: Tensor
-    adj_step: int
+    adj_chunk: int
     vectors: Tensor
     sums: Tensor
-    tiles: int  # of K, of which each has its sums
-    step: int
+    tiles: int  # tiles of K, each with its own sums
+    chunk: int
 
 
 def _walk(
-    s: Tensor, edges: Dense | Csr, m: Tensor | None, batch: Batch, entropy: bool, acc: torch.dtype,
-    rows: plan.Rows, walk: plan.Sparse | None, how: str, target: Target,
+    s: Tensor, edges: Dense | Csr, m: Tensor | None, rows: Rows, entropy: bool, acc: torch.dtype,
+    walk: plan.WalkTiles, sparse: plan.SparseTiles | None, precision: str, target: Target,
 ) -> _Partial:  # fmt: skip
-    """M, and the sums of slots that its rows are needed for."""
+    """M = A S into ``m``, and the partial sums that need rows of M or A."""
     k, r = s.size(-1), edges.types
-    slots, tiles = batch.slots(rows.step), rows.tiles
+    chunks, tiles = rows.chunks(walk.chunk), walk.tiles
     k_tiles = cdiv(k, tiles.bk)
     empty = s.new_empty
     partial = _Partial(
-        empty(slots if rows.on_chip else 0, r, k, k, dtype=acc), rows.step,
-        empty(slots, 1 + r, k, dtype=acc), empty(slots, r, k_tiles, SUMS.value, dtype=torch.float64), k_tiles,
-        rows.step,
+        empty(chunks if walk.on_chip else 0, r, k, k, dtype=acc), walk.chunk,
+        empty(chunks, 1 + r, k, dtype=acc), empty(chunks, r, k_tiles, SUMS.value, dtype=torch.float64), k_tiles,
+        walk.chunk,
     )  # fmt: skip
     carry: tuple[Tensor | None, Tensor | None] = (None, None)
     if isinstance(edges, Csr):
-        assert walk is not None
-        carry = launch_long_rows(edges.rowptr, edges.col, edges.value, s, acc, walk)
-    m_strides = (0, 0) if m is None or batch.ptr is not None else (m.stride(0), m.stride(1))
+        assert sparse is not None
+        carry = launch_long_rows(edges.rowptr, edges.col, edges.value, s, acc, sparse)
+    m_strides = (0, 0) if m is None or rows.ptr is not None else (m.stride(0), m.stride(1))
     launch(
-        _soft_pool_rows_kernel, (slots, k_tiles, r),
-        s, batch.graph_stride(s), k, *edges.arguments(4), *carry, m, *m_strides,
-        partial.adj, partial.vectors, partial.sums, *batch.rows, r, k,
-        STEP=rows.step, BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, LONGEST=walk.longest if walk else 0,
-        AHEAD=walk.ahead if walk else 1, ON_CHIP=rows.on_chip, ENTROPY=entropy, ACC=language_type(acc), PRECISION=how,
-        PRODUCT=plan.precision(s.dtype, acc, target), **tiles.options(how, target),
+        _soft_pool_rows_fwd_kernel, (chunks, k_tiles, r),
+        s, rows.graph_stride(s), k, *edges.arguments(4), *carry, m, *m_strides,
+        partial.adj, partial.vectors, partial.sums, *rows.arguments, r, k,
+        CHUNK=walk.chunk, BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, LONGEST=sparse.longest if sparse else 0,
+        AHEAD=sparse.ahead if sparse else 1, ON_CHIP=walk.on_chip, ENTROPY=entropy, ACC=language_type(acc),
+        PRECISION=precision, PRODUCT=plan.product_precision(s.dtype, acc, target), **tiles.options(precision, target),
     )  # fmt: skip
     return partial
 
 
-def _launch_products(
-    s: Tensor, y: Tensor, part: Tensor, batch: Batch, step: int, acc: torch.dtype, target: Target
+def _products(
+    s: Tensor, y: Tensor, part: Tensor, rows: Rows, chunk: int, acc: torch.dtype, target: Target
 ) -> None:
-    """S^T Y of each slot into ``part [slots, .., K, C]``."""
+    """S^T Y of each chunk into ``part [chunks, .., K, C]``."""
     k, c = s.size(-1), y.size(-1)
-    how = plan.precision(s.dtype, y.dtype, target)
-    tiles = plan.products(k, c, how, target)
+    precision = plan.product_precision(s.dtype, y.dtype, target)
+    tiles = plan.products(k, c, precision, target)
     launch(
-        _products_kernel, (batch.slots(step), cdiv(k, tiles.bk), cdiv(c, tiles.bj)),
-        s, batch.graph_stride(s), k, y, batch.graph_stride(y), y.stride(-2), part, part.stride(0), *batch.rows, k, c,
-        STEP=step, BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ACC=language_type(acc), PRECISION=how,
-        **tiles.options(how, target),
+        _soft_pool_products_fwd_kernel, (rows.chunks(chunk), cdiv(k, tiles.bk), cdiv(c, tiles.bj)),
+        s, rows.graph_stride(s), k, y, rows.graph_stride(y), y.stride(-2), part, part.stride(0), *rows.arguments, k, c,
+        CHUNK=chunk, BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ACC=language_type(acc), PRECISION=precision,
+        **tiles.options(precision, target),
     )  # fmt: skip
 
 
 def launch_soft_pool_fwd(
-    logits: Tensor, x: Tensor, edges: Dense | Csr, batch: Batch, temperature: Tensor | None, given: bool,
-    symmetric: bool, wanted: Wanted, target: Target,
+    logits: Tensor, x: Tensor, edges: Dense | Csr, rows: Rows, temperature: Tensor | None, given: bool,
+    symmetric: bool, options: Options, target: Target,
 ) -> Outputs:  # fmt: skip
     """All outputs of the operator.
 
-    Six launches: the assignment, the walk over A, a product for each of X and S (and M, if K is more than a tile),
-    the record from the sums of slots, its scalars; one more for a sparse A that may have long rows.
+    Six launches: softmax, walk over A, products of S with X and with S (and with M, if K is more than a tile), sums
+    over chunks, scalars. One more for a sparse A that may have long rows.
     """
-    logits, x = readable(logits), readable(x)
-    _check_sizes(logits.size(-1), x.size(-1), edges.types)
-    acc = accumulation_dtype(logits, x, edges.entries)
-    k, f, r, b, n = logits.size(-1), x.size(-1), edges.types, batch.b, batch.n
-    s = launch_assign(logits, batch, temperature, given, acc, target)
-    walk, how = None, "ieee"
+    logits, x = contiguous_rows(logits), contiguous_rows(x)
+    k, f, r, b, n = logits.size(-1), x.size(-1), edges.types, rows.b, rows.n
+    _check_sizes(k, f, r)
+    acc = accumulation_dtype(logits, x, edges.values)
+    s = _softmax(logits, rows, temperature, given, acc, target)
+    sparse, precision = None, "ieee"
     if isinstance(edges, Dense):
-        how = plan.precision(factor(edges.a, s), s.dtype, target)
-        rows = plan.dense_rows(b, n, r, k, how, target)
+        precision = plan.product_precision(factor_dtype(edges.a, s), s.dtype, target)
+        walk = plan.dense_rows(b, n, r, k, precision, target)
     else:
-        rows, walk = plan.sparse_rows(b, n, edges.col.numel(), k, target)
-    kept = wanted.save or not rows.on_chip
-    types = () if batch.ptr is not None else (r,)
-    m = logits.new_empty(*(() if batch.ptr is not None else (b, r)), n, k, dtype=acc) if kept else None
-    partial = _walk(s, edges, m, batch, wanted.entropy, acc, rows, walk, how, target)
-
-    step = plan.products_step(b, n, k, min(f, k) or k, batch.ptr is not None, target)
-    slots = batch.slots(step)
+        walk, sparse = plan.sparse_rows(b, n, edges.col.numel(), k, target)
+    ragged = rows.ptr is not None
+    types = () if ragged else (r,)
+    m_shape = (n, k) if ragged else (b, r, n, k)
     empty = logits.new_empty
-    part_x = empty(slots, k, f, dtype=acc)
-    gram_size = k if wanted.gram else 0
-    part_gram = empty(slots, gram_size, gram_size, dtype=acc)
+    m = empty(m_shape, dtype=acc) if options.save or not walk.on_chip else None
+    partial = _walk(s, edges, m, rows, options.entropy, acc, walk, sparse, precision, target)
+
+    chunk = plan.products_chunk(b, n, k, min(f, k) or k, ragged, target)
+    chunks, gram_size = rows.chunks(chunk), k if options.gram else 0
+    part_x = empty(chunks, k, f, dtype=acc)
+    part_gram = empty(chunks, gram_size, gram_size, dtype=acc)
     if f:
-        _launch_products(s, x, part_x, batch, step, acc, target)
-    if wanted.gram:
-        _launch_products(s, s, part_gram, batch, step, acc, target)
-    if not rows.on_chip:
+        _products(s, x, part_x, rows, chunk, acc, target)
+    if options.gram:
+        _products(s, s, part_gram, rows, chunk, acc, target)
+    if not walk.on_chip:
         assert m is not None
-        partial = partial._replace(adj=empty(slots, r, k, k, dtype=acc), adj_step=step)
+        partial = partial._replace(adj=empty(chunks, r, k, k, dtype=acc), adj_chunk=chunk)
         for i_r in range(r):
-            of_type = m if batch.ptr is not None else m[:, i_r]
-            _launch_products(s, of_type, partial.adj[:, i_r], batch, step, acc, target)
+            _products(s, m if ragged else m[:, i_r], partial.adj[:, i_r], rows, chunk, acc, target)
+    if m is None or not options.save:
+        m = empty((*m_shape[:-2], 0, k), dtype=acc)
     out = Outputs(
         s, x.new_empty(b, k, f), empty(b, *types, k, k, dtype=acc), empty(b, gram_size, gram_size, dtype=acc),
-        empty(b, 1 + r, k, dtype=acc), empty(b, 2 + 4 * r, dtype=acc), empty((), dtype=acc), empty(types, dtype=acc),
-        m if wanted.save and m is not None else _no_rows(batch, r, k, logits, acc),
+        empty(b, 1 + r, k, dtype=acc), empty(b, 2 + 4 * r, dtype=acc), empty((), dtype=acc), empty(types, dtype=acc), m,
     )  # fmt: skip
-    _finish(out, partial, part_x, part_gram, batch, r, step, symmetric, wanted, acc, target)
+    _reduce(out, partial, part_x, part_gram, rows, r, chunk, symmetric, options, acc, target)
     return out
 
 
-def _no_rows(batch: Batch, r: int, k: int, like: Tensor, acc: torch.dtype) -> Tensor:
-    return like.new_empty(*(() if batch.ptr is not None else (batch.b, r)), 0, k, dtype=acc)
-
-
 def _check_sizes(k: int, f: int, r: int) -> None:
-    """The K x K and K x F elements of a graph are counted in 32 bits."""
+    """The K x K and K x F elements of a graph have 32-bit offsets."""
     largest = max(r * k * k, (1 + r) * k, k * f)
     if largest >= 1 << 31:
         raise ValueError(
@@ -163,28 +479,28 @@ def _check_sizes(k: int, f: int, r: int) -> None:
         )
 
 
-def _finish(
-    out: Outputs, partial: _Partial, part_x: Tensor, part_gram: Tensor, batch: Batch, r: int, step: int,
-    symmetric: bool, wanted: Wanted, acc: torch.dtype, target: Target,
+def _reduce(
+    out: Outputs, partial: _Partial, part_x: Tensor, part_gram: Tensor, rows: Rows, r: int, chunk: int,
+    symmetric: bool, options: Options, acc: torch.dtype, target: Target,
 ) -> None:  # fmt: skip
-    """The record from the sums of slots."""
+    """The record from the partial sums of chunks."""
     (b, k, f), gram_size = out.x.shape, out.gram.size(1)
-    cut = plan.finish(k * max(r * k, f), target)
+    cut = plan.reduce(k * max(r * k, f), target)
     tiles = [cdiv(size, cut.bq) for size in (r * k * k, gram_size * gram_size, k * f, (1 + r) * k)]
     sums = out.scalars.new_empty(b, r, SUMS.value, dtype=torch.float64)
     squares = out.scalars.new_empty(b, tiles[1], dtype=torch.float64)
     acc_type = language_type(acc)
     launch(
-        _finish_kernel, (b * (sum(tiles) + 1),),
+        _soft_pool_reduce_fwd_kernel, (b * (sum(tiles) + 1),),
         partial.adj, part_gram, part_x, partial.vectors, partial.sums,
         out.adj, out.gram, out.x, out.vectors, sums, squares,
-        batch.ptr, batch.sizes, batch.n, b, r, k, f, partial.tiles, *tiles,
-        STEP_ROWS=partial.step, STEP_PRODUCTS=step, STEP_ADJ=partial.adj_step, BS=cut.bs, BQ=cut.bq,
+        rows.ptr, rows.sizes, rows.n, b, r, k, f, partial.tiles, *tiles,
+        CHUNK_ROWS=partial.chunk, CHUNK_PRODUCTS=chunk, CHUNK_ADJ=partial.adj_chunk, BS=cut.bs, BQ=cut.bq,
         SYMMETRIC=symmetric, ACC=acc_type, num_warps=4, **plan.registers(4, target),
     )  # fmt: skip
     launch(
-        _scalars_kernel, (r,),
-        sums, squares, out.scalars, out.total_entropy, out.link_norm, batch.largest() if wanted.mean else None,
-        batch.n, b, r, tiles[1],
-        BB=cut.bb, LINK=wanted.link, ENTROPY=wanted.entropy, MEAN=wanted.mean, ACC=acc_type, num_warps=4,
+        _soft_pool_scalars_fwd_kernel, (r,),
+        sums, squares, out.scalars, out.total_entropy, out.link_norm, rows.largest() if options.mean else None,
+        rows.n, b, r, tiles[1],
+        BB=cut.bb, LINK=options.link, ENTROPY=options.entropy, MEAN=options.mean, ACC=acc_type, num_warps=4,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Products with A alone: A S, A^T S, row sums, and products of rows at the entries of a sparse A."""
+"""Products with A: A S, A^T S, row sums, and inner products of rows at the entries of a sparse A."""
 
 from __future__ import annotations
 
@@ -7,20 +7,16 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hierpool_kernels import plan
-from hierpool_kernels.adjacency import factor
-from hierpool_kernels.batch import Batch, language_type
-from hierpool_kernels.common import (
-    graph_rows,
-    part,
-    side_by_side,
-    store_block,
-    valid_rows,
-)
-from hierpool_kernels.launch import launch
-from hierpool_kernels.plan import cdiv
-from hierpool_kernels.rows_of_a import _long_rows_kernel, dense_rows, entry_products, sparse_rows
-from hierpool_kernels.target import Target
+from hierpool_kernels.core import plan
+from hierpool_kernels.core.adjacency import factor_dtype
+from hierpool_kernels.core.chunks import graph_rows, swizzled_program_ids, valid_rows
+from hierpool_kernels.core.launch import launch
+from hierpool_kernels.core.plan import cdiv
+from hierpool_kernels.core.rows import Rows
+from hierpool_kernels.core.rows_of_a import _long_rows_kernel, dense_rows, entry_products, sparse_rows
+from hierpool_kernels.core.target import Target
+from hierpool_kernels.core.tensors import contiguous_rows, language_type
+from hierpool_kernels.core.tiles import slice_ptr, store_tile
 
 
 @triton.jit(do_not_specialize=["N"])
@@ -28,7 +24,7 @@ def _spmm_kernel(
     rowptr, col_ptr, value_ptr, x_ptr, x_row, carry_ptr, carry_sums_ptr, out_ptr, degree_ptr, N, K,
     BN: tl.constexpr, BK: tl.constexpr, LONGEST: tl.constexpr, AHEAD: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """A X of a sparse A, or its row sums, where there is no X.
+    """A X of a sparse A, or without X the row sums of A.
 
     A [N, N] in compressed rows, X and out [N, K], degree [N].
     A program for BN rows and BK columns.
@@ -45,7 +41,7 @@ def _spmm_kernel(
         BN, BK, LONGEST, AHEAD, ACC,
     )  # fmt: skip
     if x_ptr is not None:
-        store_block(out_ptr, i_n, K, i_k, m_n, m_k, total, BN, BK)
+        store_tile(out_ptr, i_n, K, i_k, m_n, m_k, total, BN, BK)
     else:
         tl.store(degree_ptr + o_n, degree, mask=m_n)
 
@@ -56,28 +52,30 @@ def _dense_product_kernel(
     sizes, mask_ptr, N, K,
     BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A S on valid rows and columns (A^T S with the strides of A exchanged), or the row sums of A, where there is no S.
+    """A S on valid rows and columns (A^T S with the strides of A exchanged), or without S the row sums of A.
 
     A [B, R, N, N], S [B, N, K], out [B, R, N, K], degree [B, R, N]: 0 on rows that are not valid.
     A program for BN rows of a graph, BK columns and an edge type.
     Sums in ACC.
     """
-    i_slot, i_k, i_r = side_by_side()
-    i_b = i_slot // tl.cdiv(N, BN)
-    i_n = i_slot % tl.cdiv(N, BN) * BN
+    i_chunk, i_k, i_r = swizzled_program_ids()
+    i_b = i_chunk // tl.cdiv(N, BN)
+    i_n = i_chunk % tl.cdiv(N, BN) * BN
     i_k *= BK
     o_n = i_n + tl.arange(0, BN)
     m_k = i_k + tl.arange(0, BK) < K
     _, end = graph_rows(i_b, None, sizes, N)
-    p_mask = part(mask_ptr, i_b, N)
+    p_mask = slice_ptr(mask_ptr, i_b, N)
     m_n = valid_rows(o_n, end, p_mask)
-    p_a = part(part(a_ptr, i_b, a_graph), i_r, a_type)
+    p_a = slice_ptr(slice_ptr(a_ptr, i_b, a_graph), i_r, a_type)
     total, degree, _ = dense_rows(
-        p_a, a_row, a_col, part(s_ptr, i_b, s_graph), s_row, p_mask, i_n, m_n, i_k, m_k, end,
+        p_a, a_row, a_col, slice_ptr(s_ptr, i_b, s_graph), s_row, p_mask, i_n, m_n, i_k, m_k, end,
         BN, BJ, BK, ACC, PRECISION,
     )  # fmt: skip
     if s_ptr is not None:
-        store_block(part(part(out_ptr, i_b, out_graph), i_r, out_type), i_n, K, i_k, m_n, m_k, total, BN, BK)
+        store_tile(
+            slice_ptr(slice_ptr(out_ptr, i_b, out_graph), i_r, out_type), i_n, K, i_k, m_n, m_k, total, BN, BK
+        )
     else:
         p_degree = degree_ptr + (i_b.to(tl.int64) * tl.num_programs(2) + i_r) * N
         tl.store(p_degree + o_n, degree, mask=o_n < N)
@@ -91,7 +89,7 @@ def _sampled_product_kernel(
     """left_i . right_j for every stored entry (i, j).
 
     left, right [N, K]; rows and columns of A [N, N] compressed; out [E].
-    A program for BE entries, which finds their rows by halving.
+    A program for BE entries, which finds their rows by bisection.
     Sums in ACC.
     """
     total, o_e, m_e = entry_products(
@@ -101,10 +99,10 @@ def _sampled_product_kernel(
 
 
 def launch_long_rows(
-    rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, walk: plan.Sparse,
+    rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, walk: plan.SparseTiles,
     signs: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    """What `sparse_rows` adds to rows longer than ``walk.longest``; nothing where there are not so many entries."""
+    """The sums that `sparse_rows` adds to rows longer than ``walk.longest``; None if A has too few entries for one."""
     entries = col.numel()
     if entries <= walk.longest:
         return None, None
@@ -123,7 +121,8 @@ def launch_spmm(
     rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, dtype: torch.dtype,
     target: Target,
 ) -> Tensor:  # fmt: skip
-    """A X ``[N, K]`` in ``dtype``, or without X the row sums of A ``[N]``; sums are taken in ``acc``."""
+    """A X ``[N, K]`` in ``dtype``, or without X the row sums of A ``[N]``; sums are in ``acc``."""
+    x = None if x is None else contiguous_rows(x)
     n, k = rowptr.numel() - 1, 0 if x is None else x.size(-1)
     walk = plan.sparse(col.numel(), k, target)
     carry = launch_long_rows(rowptr, col, value, x, acc, walk)
@@ -139,46 +138,42 @@ def launch_spmm(
 
 
 def _launch_dense(
-    a: Tensor, s: Tensor | None, out: Tensor, batch: Batch, acc: torch.dtype, target: Target
+    a: Tensor, s: Tensor | None, out: Tensor, rows: Rows, acc: torch.dtype, target: Target
 ) -> None:
     (b, r, n, _), k = a.shape, 0 if s is None else s.size(-1)
-    how = "ieee"
+    precision = "ieee"
     if s is not None:
-        how = plan.precision(factor(a, s), s.dtype, target)
-    tiles = plan.dense_product(k, how, target)
+        precision = plan.product_precision(factor_dtype(a, s), s.dtype, target)
+    tiles = plan.dense_product(k, precision, target)
     product, degree = (None, out) if s is None else (out, None)
     launch(
         _dense_product_kernel, (b * cdiv(n, tiles.bn), max(cdiv(k, tiles.bk), 1), r),
-        a, *a.stride(), s, batch.graph_stride(s), k, product, out.stride(0), out.stride(1), degree,
-        batch.sizes, batch.mask, n, k,
-        BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=how, **tiles.options(how, target),
+        a, *a.stride(), s, rows.graph_stride(s), k, product, out.stride(0), out.stride(1), degree,
+        rows.sizes, rows.mask, n, k,
+        BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=precision,
+        **tiles.options(precision, target),
     )  # fmt: skip
 
 
-def launch_dense_product(a: Tensor, s: Tensor, batch: Batch, acc: torch.dtype, target: Target) -> Tensor:
+def launch_dense_product(a: Tensor, s: Tensor, rows: Rows, acc: torch.dtype, target: Target) -> Tensor:
     """A S ``[B, R, N, K]`` in ``acc`` of a padded batch; rows that are not valid are not written."""
     out = s.new_empty(*a.shape[:3], s.size(-1), dtype=acc)
-    _launch_dense(a, s, out, batch, acc, target)
+    _launch_dense(a, s, out, rows, acc, target)
     return out
 
 
-def launch_dense_degrees(a: Tensor, batch: Batch, acc: torch.dtype, target: Target) -> Tensor:
+def launch_dense_degrees(a: Tensor, rows: Rows, acc: torch.dtype, target: Target) -> Tensor:
     """The row sums of A, ``[B, R, N]``, 0 where they are not valid."""
     out = a.new_empty(a.shape[:3], dtype=acc)
-    _launch_dense(a, None, out, batch, acc, target)
+    _launch_dense(a, None, out, rows, acc, target)
     return out
 
 
 def launch_sampled_product(
-    rowptr: Tensor,
-    col: Tensor,
-    left: Tensor,
-    right: Tensor,
-    acc: torch.dtype,
-    dtype: torch.dtype,
-    target: Target,
-) -> Tensor:
+    rowptr: Tensor, col: Tensor, left: Tensor, right: Tensor, acc: torch.dtype, dtype: torch.dtype, target: Target
+) -> Tensor:  # fmt: skip
     """The inner product of row i of ``left`` and row j of ``right`` for every entry (i, j), ``[E]``."""
+    left, right = contiguous_rows(left), contiguous_rows(right)
     n, k, entries = rowptr.numel() - 1, left.size(-1), col.numel()
     out = left.new_empty(entries, dtype=dtype)
     be, bk = plan.entries(k, target)

@@ -1,9 +1,10 @@
-"""``python -m hierpool_kernels.tune``: time tiles on the GPU at hand, and write the table that plans look them up in.
+"""``python -m hierpool_kernels.tune``: time tiles on this machine's GPU, and write the table that plans read.
 
-For each question that the plans of the workloads ask a table (see ``tuned``), first half, once and twice each side,
-with as many elements of a sum for a thread as the plan has; then, at the fastest sides, half, once and twice the warps,
-and one stage less, as many and one more. Left out is what cannot fit, does not compile, spills, or gives other results
-than the plan. What is timed are the launches that the tiles have a part in, from a graph, which the host cannot slow.
+For each key that the plans of the workloads look up (see ``core/tuned.py``): first half, once and twice each side, with
+as many accumulator elements per thread as the plan has; then, with the fastest sides, half, once and twice the warps,
+and one pipeline stage less, the same number, and one more. Tiles that do not fit, do not compile, spill, or give other
+results than the plan are left out. The launches that depend on the tiles are timed in a CUDA graph, so that the host
+does not slow them down.
 """
 
 from __future__ import annotations
@@ -30,16 +31,20 @@ from torch import Tensor
 from triton import knobs
 from triton.runtime.errors import TritonError
 
-from hierpool_kernels import plan, soft_pool, tuned
-from hierpool_kernels.batch import Batch
-from hierpool_kernels.launch import Call, watch
-from hierpool_kernels.plan import Tiles
-from hierpool_kernels.target import PRECISIONS, Architecture, Target, target_of
-from hierpool_kernels.tuned import Question
+from hierpool_kernels.core import plan, tuned
+from hierpool_kernels.core.adjacency import Dense
+from hierpool_kernels.core.launch import Call, watch
+from hierpool_kernels.core.plan import Tiles
+from hierpool_kernels.core.rows import Rows
+from hierpool_kernels.core.target import PRECISIONS, Architecture, Target, target_of
+from hierpool_kernels.core.tuned import Key
+from hierpool_kernels.soft_pool import Options, Saved, Upstream
+from hierpool_kernels.soft_pool_bwd import launch_soft_pool_bwd
+from hierpool_kernels.soft_pool_fwd import launch_soft_pool_fwd
 
 B, N, F = 32, 1024, 128
-NOISE = 0.03  # a gain that is none
-INPUTS = 3  # taken in turns, so that none of A is left in a cache
+NOISE = 0.03  # smaller gains do not count
+INPUTS = 3  # used in turn, so that no part of A stays in a cache
 REPLAYS = 30
 
 
@@ -52,7 +57,7 @@ class Workload(NamedTuple):
 
     @property
     def tolerance(self) -> float:
-        """Of a difference, beside the largest element: sums in another order, rounded to the type of a factor."""
+        """The largest difference relative to the largest element: other orders of sums, rounding of a factor."""
         if self.dtype is torch.bfloat16:
             return 2.0**-7
         return 2.0**-9 if self.fp32 == "tf32" else 1e-4
@@ -61,15 +66,13 @@ class Workload(NamedTuple):
         """All outputs and gradients."""
         torch.manual_seed(seed)
         logits, x = (torch.randn(B, N, width, device=device).to(self.dtype) for width in (self.k, F))
-        edges = soft_pool.Dense(torch.rand(B, 1, N, N, device=device).to(self.dtype))
-        of_all = (x, edges, Batch.padded(B, N, None, None), None, False, False)
-        wanted = soft_pool.Wanted(gram=True, link=True, entropy=True, mean=True, save=True)
-        out = soft_pool.launch_soft_pool_fwd(logits, *of_all, wanted, target)
+        edges = Dense.of(torch.rand(B, 1, N, N, device=device).to(self.dtype))
+        of_all = (x, edges, Rows.padded(B, N, None, None), None, False, False)
+        options = Options(gram=True, link=True, entropy=True, mean=True, save=True)
+        out = launch_soft_pool_fwd(logits, *of_all, options, target)
         ramps = (torch.linspace(-1, 1, t.numel(), device=device).to(t.dtype).view_as(t) for t in out[:-1])
-        saved = soft_pool.Saved(out.s, out.gram, out.link_norm, out.m)
-        gradients = soft_pool.launch_soft_pool_bwd(
-            soft_pool.Upstream(*ramps), saved, *of_all, True, (True, True, True), target
-        )
+        saved = Saved(out.s, out.gram, out.link_norm, out.m)
+        gradients = launch_soft_pool_bwd(Upstream(*ramps), saved, *of_all, True, (True, True, True), target)
         scalars = out.scalars.unbind(1)  # of very different sizes
         return [*(t for t in out if t is not out.scalars), *scalars, *gradients]
 
@@ -82,8 +85,8 @@ WORKLOADS = [
 
 
 class Kind(NamedTuple):
-    """Of a plan's tiles: the side that is summed over, the sides that cover the widths of a question, and the kernels
-    that take them or have more or less to do because of them."""
+    """Tiles of a plan: the side of the inner dimension, the sides that cover the widths of a key, and the kernels whose
+    time depends on them."""
 
     inner: str
     covering: tuple[str, ...]
@@ -91,59 +94,63 @@ class Kind(NamedTuple):
 
 
 KINDS = {
-    "dense_rows": Kind("bj", ("bk",), ("_soft_pool_rows_kernel", "_products_kernel", "_finish_kernel")),
+    "dense_rows": Kind(
+        "bj",
+        ("bk",),
+        ("_soft_pool_rows_fwd_kernel", "_soft_pool_products_fwd_kernel", "_soft_pool_reduce_fwd_kernel"),
+    ),
     "dense_product": Kind("bj", ("bk",), ("_dense_product_kernel",)),
-    "products": Kind("bn", ("bk", "bj"), ("_products_kernel",)),
-    "rows_backward": Kind("bj", ("bk",), ("_soft_pool_rows_bwd_kernel", "_softmax_bwd_kernel")),
-    "row_products": Kind("bk", ("bj",), ("_row_products_kernel",)),
-    "dense_edges": Kind("bk", (), ("_dense_edges_kernel",)),
+    "products": Kind("bn", ("bk", "bj"), ("_soft_pool_products_fwd_kernel",)),
+    "rows_backward": Kind("bj", ("bk",), ("_soft_pool_rows_bwd_kernel", "_soft_pool_softmax_bwd_kernel")),
+    "row_products": Kind("bk", ("bj",), ("_soft_pool_row_products_bwd_kernel",)),
+    "dense_edges": Kind("bk", (), ("_soft_pool_dense_edges_bwd_kernel",)),
 }
 
 
 @contextmanager
 def untuned() -> Iterator[None]:
-    """Plans inside do without a table."""
+    """Plans inside the context use no table."""
     with ExitStack() as stack:
         for kernel in KINDS:
             stack.enter_context(tuned.forced(kernel, None))
         yield
 
 
-def questions(architecture: Architecture, kernels: Sequence[str]) -> dict[Question, list[Workload]]:
-    """What the workloads ask a table, and which of them do; starts nothing."""
-    found: dict[Question, list[Workload]] = {}
+def keys(architecture: Architecture, kernels: Sequence[str]) -> dict[Key, list[Workload]]:
+    """The keys that the workloads look up, with the workloads of each; runs nothing."""
+    found: dict[Key, list[Workload]] = {}
     for workload in WORKLOADS:
-        with untuned(), watch(run=False), tuned.listen() as asked:
+        with untuned(), watch(run=False), tuned.record_keys() as looked_up:
             workload.run(Target(architecture, workload.fp32), torch.device("meta"), 0)
-        for question in dict.fromkeys(asked):
-            if question[0] in kernels:
-                found.setdefault(question, []).append(workload)
+        for key in dict.fromkeys(looked_up):
+            if key[0] in kernels:
+                found.setdefault(key, []).append(workload)
     return found
 
 
-def planned(question: Question, architecture: Architecture) -> Tiles:
+def planned(key: Key, architecture: Architecture) -> Tiles:
     """The tiles of the plan itself."""
-    kernel, how, *widths = question
+    kernel, precision, *widths = key
     target = Target(architecture, "ieee")
     with untuned():
         if kernel == "dense_rows":
-            return plan.dense_rows(B, N, 1, widths[0], how, target).tiles
-        tiles = getattr(plan, kernel)(*widths, how, target)
+            return plan.dense_rows(B, N, 1, widths[0], precision, target).tiles
+        tiles = getattr(plan, kernel)(*widths, precision, target)
     return tiles[0] if kernel == "rows_backward" else tiles
 
 
 def _sums(kernel: str, tiles: Tiles) -> int:
-    """Elements of the tile of sums."""
+    """Elements of the accumulator."""
     return math.prod(tiles[:3]) // getattr(tiles, KINDS[kernel].inner)
 
 
-def fits(question: Question, tiles: Tiles, architecture: Architecture) -> bool:
-    """Whether the tiles of a pass of the loop, once for each stage, fit into shared memory, and the sums into
-    registers, and no tile is wider than what it covers. What Triton takes beyond that, a launch finds out."""
-    kernel, how, *widths = question
+def fits(key: Key, tiles: Tiles, architecture: Architecture) -> bool:
+    """True if the tiles of all pipeline stages fit into shared memory and the accumulator into registers, and no tile
+    is wider than what it covers. Triton may need more; the launch then fails."""
+    kernel, precision, *widths = key
     kind, sides = KINDS[kernel], tiles[:3]
     inner = getattr(tiles, kind.inner)
-    shared = tiles.stages * inner * (sum(sides) - inner) * (2 if how == "half" else 4)
+    shared = tiles.stages * inner * (sum(sides) - inner) * (2 if precision == "half" else 4)
     covering = zip(kind.covering, widths, strict=True)
     return (
         tuned.SMALLEST <= min(sides) <= max(sides) <= tuned.LARGEST
@@ -155,40 +162,40 @@ def fits(question: Question, tiles: Tiles, architecture: Architecture) -> bool:
     )
 
 
-def other_sides(question: Question, start: Tiles, architecture: Architecture) -> list[Tiles]:
-    """Half, once and twice each side, with warps in proportion to the sums."""
+def other_sides(key: Key, start: Tiles, architecture: Architecture) -> list[Tiles]:
+    """Half, once and twice each side, with warps in proportion to the accumulator."""
     found = []
     for factors in product((1, 2, 4), repeat=3):
         bn, bj, bk = (size * factor // 2 for size, factor in zip(start[:3], factors, strict=True))
         tiles = Tiles(bn, bj, bk, start.warps, start.stages)
-        warps = start.warps * _sums(question[0], tiles) // _sums(question[0], start)
+        warps = start.warps * _sums(key[0], tiles) // _sums(key[0], start)
         found.append(tiles._replace(warps=min(max(warps, 4), 16)))
-    return [tiles for tiles in found if fits(question, tiles, architecture)]
+    return [tiles for tiles in found if fits(key, tiles, architecture)]
 
 
-def other_pipelines(question: Question, start: Tiles, architecture: Architecture) -> list[Tiles]:
-    """Half, once and twice the warps; one stage less, as many, and one more."""
+def other_pipelines(key: Key, start: Tiles, architecture: Architecture) -> list[Tiles]:
+    """Half, once and twice the warps; one stage less, the same number, one more."""
     warps = (start.warps // 2, start.warps, 2 * start.warps)
     stages = range(start.stages - 1, start.stages + 2)
     found = (start._replace(warps=w, stages=s) for w, s in product(warps, stages))
-    return [tiles for tiles in found if fits(question, tiles, architecture)]
+    return [tiles for tiles in found if fits(key, tiles, architecture)]
 
 
 def choose(default: Tiles, us: dict[Tiles, float]) -> Tiles:
-    """The fastest, if it beats the plan's own tiles by more than the noise; else those."""
+    """The fastest tiles, if they beat those of the plan by more than the noise; else those of the plan."""
     fastest = min(us, key=lambda tiles: (us[tiles], tiles))
     return fastest if us[fastest] < (1 - NOISE) * us[default] else default
 
 
 class UnfitError(Exception):
-    """Why tiles are left out."""
+    """The reason why tiles are left out."""
 
 
 def search(
-    question: Question, architecture: Architecture, timed: Callable[[Tiles], float]
+    key: Key, architecture: Architecture, timed: Callable[[Tiles], float]
 ) -> tuple[Tiles, Tiles, dict[Tiles, float]]:
-    """The plan's tiles, the chosen ones, and the microseconds of both, from measurements after the choice."""
-    default = planned(question, architecture)
+    """The tiles of the plan, the chosen ones, and the microseconds of both, measured after the choice."""
+    default = planned(key, architecture)
     us = {default: timed(default)}
 
     def take(candidates: list[Tiles]) -> None:
@@ -200,10 +207,10 @@ def search(
                     us[tiles] = math.inf
                     print(f"  {tuple(tiles)} {reason}", file=sys.stderr)
 
-    take(other_sides(question, default, architecture))
-    take(other_pipelines(question, min(us, key=us.__getitem__), architecture))
+    take(other_sides(key, default, architecture))
+    take(other_pipelines(key, min(us, key=us.__getitem__), architecture))
     best = choose(default, us)
-    if best != default:  # the least of many is too little: once more
+    if best != default:  # the minimum of many measurements is biased: measure again
         us = {tiles: timed(tiles) for tiles in (default, best)}
         best = choose(default, us)
     return default, best, us
@@ -214,7 +221,7 @@ def _start(call: Call) -> Any:
 
 
 def agree(found: list[Tensor], expected: list[Tensor], tolerance: float) -> bool:
-    """Whether no element differs by more than ``tolerance`` of the largest."""
+    """True if no element differs by more than ``tolerance`` times the largest."""
     return all(
         bool((a.float() - b.float()).abs().amax() <= tolerance * b.float().abs().amax())
         for a, b in zip(found, expected, strict=True)
@@ -222,7 +229,7 @@ def agree(found: list[Tensor], expected: list[Tensor], tolerance: float) -> bool
 
 
 def microseconds(calls: list[Call]) -> float:
-    """Of the launches one after another, the median of many replays."""
+    """Microseconds of the launches, one after another: the median of many replays."""
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         for call in calls:
@@ -237,28 +244,26 @@ def microseconds(calls: list[Call]) -> float:
     return 1e3 * statistics.median(begin.elapsed_time(end) for begin, end in pairs) / INPUTS
 
 
-def measure(
-    question: Question, workload: Workload, tiles: Tiles, target: Target, device: torch.device
-) -> float:
-    """Microseconds with these tiles of the launches they have a part in.
+def measure(key: Key, workload: Workload, tiles: Tiles, target: Target, device: torch.device) -> float:
+    """Microseconds of the launches that depend on the tiles.
 
     Raises:
-        UnfitError: they do not compile, spill, or give other results.
+        UnfitError: if they do not compile, spill, or give other results.
     """
-    kernel, *key = question
+    kernel, *rest = key
     with untuned():
-        default = tiles == planned(question, target.architecture)
+        default = tiles == planned(key, target.architecture)
         expected = workload.run(target, device, 0)
         calls: list[Call] = []
         try:
-            with tuned.forced(kernel, tiles, *key):
+            with tuned.forced(kernel, tiles, *rest):
                 for seed in reversed(range(INPUTS)):
                     with watch() as made:
                         found = workload.run(target, device, seed)
                     calls += [call for call in made if call.name in KINDS[kernel].kernels]
             spills = sum(_start(call).n_spills for call in calls)
         except (TritonError, RuntimeError) as error:
-            torch.cuda.synchronize()  # raises where nothing can run any more
+            torch.cuda.synchronize()  # raises if the device can run nothing any more
             raise UnfitError(f"fails: {type(error).__name__}: {error}") from error
     if spills and not default:
         raise UnfitError("spills")
@@ -268,7 +273,7 @@ def measure(
 
 
 def write(path: Path, table: dict[str, Any]) -> None:
-    """All at once, an entry a line."""
+    """Write a table atomically, one entry per line."""
     runs, entries = (",\n".join(map(json.dumps, table[part])) for part in ("runs", "entries"))
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".tmp")
@@ -278,35 +283,35 @@ def write(path: Path, table: dict[str, Any]) -> None:
 
 def tune(
     architecture: Architecture, kernels: Sequence[str], seconds: float, path: Path, run: dict[str, Any],
-    timed: Callable[[Question, list[Workload], Tiles], float],
+    timed: Callable[[Key, list[Workload], Tiles], float],
 ) -> int:  # fmt: skip
-    """Add the answers to a table, each as it is found; the number of questions for which there was no time."""
+    """Add the chosen tiles to a table, each as it is found; the number of keys for which there was no time."""
     begin = time.monotonic()
     table = tuned.read(path)
     table["runs"].append(run)
-    found = questions(architecture, kernels)
-    for done, (question, workloads) in enumerate(found.items()):
+    found = keys(architecture, kernels)
+    for done, (key, workloads) in enumerate(found.items()):
         if time.monotonic() - begin > seconds:
             return len(found) - done
-        print(f"[{done + 1}/{len(found)}] {' '.join(map(str, question))}", file=sys.stderr, flush=True)
+        print(f"[{done + 1}/{len(found)}] {' '.join(map(str, key))}", file=sys.stderr, flush=True)
         try:
-            default, best, us = search(question, architecture, partial(timed, question, workloads))
+            default, best, us = search(key, architecture, partial(timed, key, workloads))
         except UnfitError as reason:
-            print(f"  not answered, for the plan's own tiles: {reason}", file=sys.stderr)
+            print(f"  left out, because the tiles of the plan fail: {reason}", file=sys.stderr)
             continue
         print(f"  {tuple(default)} {us[default]:.1f} us, {tuple(best)} {us[best]:.1f} us", file=sys.stderr)
         entry = {
-            "kernel": question[0], "key": question[1:], "tiles": None if best == default else best,
+            "kernel": key[0], "key": key[1:], "tiles": None if best == default else best,
             "us": round(us[best], 2), "default": default, "default_us": round(us[default], 2),
             "run": len(table["runs"]) - 1,
         }  # fmt: skip
-        others = [old for old in table["entries"] if tuned.question_of(old) != question]
+        others = [old for old in table["entries"] if tuned.key_of(old) != key]
         table["entries"] = [*others, entry]
         write(path, table)
     return 0
 
 
-def _said(*command: str) -> str:
+def _output(*command: str) -> str:
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
@@ -318,10 +323,10 @@ def _metadata(device: torch.device) -> dict[str, Any]:
     return {
         "date_utc": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "device": torch.cuda.get_device_name(device),
-        "driver": _said("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
+        "driver": _output("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"),
         "torch": torch.__version__,
         "triton": triton.__version__,
-        "commit": _said("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
+        "commit": _output("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"),
     }
 
 
@@ -334,17 +339,23 @@ def _without_device() -> str | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; its exit status."""
+    """Run the command; its exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m hierpool_kernels.tune",
         description="Time tiles on a CUDA device and write the table of its architecture.",
     )
-    parser.add_argument("--kernels", nargs="+", choices=KINDS, default=list(KINDS), help="of the plan (all)")
     parser.add_argument(
-        "--seconds", type=float, default=7200, help="start no question after this time (7200)"
+        "--kernels",
+        nargs="+",
+        choices=KINDS,
+        default=list(KINDS),
+        help="functions of the plan (all)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="add to this table (that of the architecture)"
+        "--seconds", type=float, default=7200, help="start no key after this time (default: 7200)"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="table to add to (default: that of the architecture)"
     )
     options = parser.parse_args(arguments)
     reason = _without_device()
@@ -355,11 +366,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     architecture = target_of(device).architecture
     path = options.out or tuned.path_of(architecture)
 
-    def timed(question: Question, workloads: list[Workload], tiles: Tiles) -> float:
-        return sum(measure(question, one, tiles, Target(architecture, one.fp32), device) for one in workloads)
+    def timed(key: Key, workloads: list[Workload], tiles: Tiles) -> float:
+        return sum(measure(key, one, tiles, Target(architecture, one.fp32), device) for one in workloads)
 
     left = tune(architecture, options.kernels, options.seconds, path, _metadata(device), timed)
-    print(f"{path}: {left} questions were left for want of time", file=sys.stderr)
+    print(f"{path}: {left} keys were left out for lack of time", file=sys.stderr)
     return 0
 
 

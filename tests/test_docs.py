@@ -1,4 +1,4 @@
-"""The pages of the documentation do what they say."""
+"""The examples of the documentation run, and its tables match the code."""
 
 from __future__ import annotations
 
@@ -14,8 +14,11 @@ from torch import Tensor
 from hierpool.nn import POOLERS, SelectOutput, get_pooler
 from tests.support.poolers import F, K, forms, make_batch, scalar
 from tests.support.tgp import import_tgp
+from tests.test_layers import ALLOWED
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")), ROOT / "examples" / "README.md"]
 
 
 def run_snippets(page: str, section: str = "") -> dict[str, Any]:
@@ -29,6 +32,34 @@ def run_snippets(page: str, section: str = "") -> dict[str, Any]:
     for snippet in snippets:
         exec(compile(snippet, page, "exec"), names)
     return names
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_files_that_a_page_links_to_exist(page: Path) -> None:
+    prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    links = re.findall(r"\]\(([^)#:]+)\)", prose)
+    assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_contributing_names_every_folder_of_the_package() -> None:
+    """Once each, above the folders that it may import."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = text.split("| package | content |\n", 1)[1].split("\n\n", 1)[0]
+    named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    package = ROOT / "python" / "hierpool"
+    assert sorted(named) == sorted(path.parent.name for path in package.glob("*/__init__.py"))
+    for place, name in enumerate(named):
+        allowed = {part.removeprefix("hierpool.") for part in ALLOWED[f"hierpool.{name}"]}
+        assert not allowed & {*named[:place]}, f"{name} may import a folder above it"
+
+
+def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    run_snippets("guide.md")
+    assert capsys.readouterr().out == (
+        "torch.Size([32, 31, 64]) torch.Size([32]) torch.Size([32, 31])\n"
+        "torch.Size([32, 10, 64]) torch.Size([32, 10, 10]) torch.Size([])\n"
+        "torch.Size([1000, 64]) torch.Size([32, 10, 10])\n"
+    )
 
 
 @pytest.fixture
@@ -101,6 +132,6 @@ def test_the_section_on_torch_geometric_pool_runs() -> None:
 
 def test_the_cheat_sheet_is_what_the_poolers_are() -> None:
     """Made by python -m bench poolers."""
-    from bench import poolers
+    from bench.report import poolers
 
     assert poolers.PAGE.read_text(encoding="utf-8") == poolers.page()

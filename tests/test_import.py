@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,17 +13,19 @@ import json, os, sys, threading
 import torch
 environment, threads, modules = dict(os.environ), threading.active_count(), set(sys.modules)
 import hierpool
-from hierpool import _native
+from hierpool.backends.native import _library
 print(json.dumps({
     "environment_kept": dict(os.environ) == environment,
     "threads_started": threading.active_count() - threads,
     "modules": sorted(set(sys.modules) - modules),
     "cuda_initialised": torch.cuda.is_initialized(),
-    "native_tried": _native._LIBRARY._tried,
+    "native_tried": _library._LIBRARY._tried,
     "libraries": sorted(torch.ops.loaded_libraries),
 }))
 """
 OPTIONAL = {"triton", "torch_geometric", "matplotlib", "tqdm", "grakel", "scipy", "sklearn", "pandas"}
+
+ROOT = Path(__file__).parent.parent
 
 
 def run_python(code: str) -> Any:
@@ -54,7 +57,7 @@ def test_import_pulls_in_no_optional_package(probed: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["hierpool.nn", "hierpool.models", "hierpool.losses", "hierpool.integrations.tgp", "hierpool.cli"],
+    ["hierpool.nn", "hierpool.models", "hierpool.losses", "hierpool.integrations.tgp", "hierpool.cli.main"],
 )
 def test_public_modules_need_torch_only(module: str) -> None:
     code = f"import json, sys, torch; before = set(sys.modules); import {module}; "
@@ -65,7 +68,11 @@ def test_public_modules_need_torch_only(module: str) -> None:
 
 
 def test_command_line_loads_a_command_only_when_asked_for() -> None:
-    code = "import json, sys, hierpool.cli; print(json.dumps([m for m in sys.modules if 'hierpool' in m]))"
+    code = (
+        "import json, sys, hierpool.cli.main; print(json.dumps([m for m in sys.modules if 'hierpool' in m]))"
+    )
     modules = run_python(code)
-    for command in ("info", "train", "demo"):
-        assert f"hierpool.{command}" not in modules
+    assert "hierpool.cli.main" in modules
+    for command in ("info", "train", "cluster", "demo"):
+        assert (ROOT / "python" / "hierpool" / "cli" / f"{command}.py").is_file()
+        assert f"hierpool.cli.{command}" not in modules

@@ -1,4 +1,4 @@
-"""Metrics of clusterings: written-out formulas, other libraries' values, corner cases."""
+"""Metrics of clusterings: formulas, values of other libraries, and special cases."""
 
 from __future__ import annotations
 
@@ -39,6 +39,7 @@ def test_modularity_and_conductance_are_their_formulas(
         conductance, cut / torch.minimum(volume, volume.sum() - volume), equal_nan=True
     )
     assert conductance.isnan().tolist() == [False, False, False, True, False]
+    torch.testing.assert_close(metrics.pooled_weights(graph, labels, 5), one.t() @ adj @ one)
 
 
 def test_values_of_networkx() -> None:

@@ -5,8 +5,9 @@
 #include <cmath>
 #include <vector>
 
+#include "cpu/accumulation.h"
 #include "cpu/float_keys.h"
-#include "cpu/pool_batch.h"
+#include "cpu/pool_context.h"
 
 namespace hierpool::cpu {
 namespace {
@@ -39,28 +40,28 @@ class Rows {
  protected:
   Rows(const AsymmetricNorm& args, int64_t scratch, const Runtime& runtime)
       : args_(args),
-        problem_(args.batch, runtime, [](int64_t, int64_t) { return std::vector<int64_t>(); }),
+        context_(args.batch, runtime, [](int64_t, int64_t) { return std::vector<int64_t>(); }),
         rho_(static_cast<T>(args.batch.K - 1)),
         tiles_(scratch, runtime) {}
 
-  const Graph& graph(int64_t b) const { return problem_.graphs.graph(b); }
+  const Graph& graph(int64_t b) const { return context_.graphs.graph(b); }
 
   // Columns [column, column + width) of rows [begin, end) of a graph: where they lie, or in `scratch`.
   RowsView<const T> rows(int64_t b, int64_t begin, int64_t end, int64_t column, int64_t width,
                          T* scratch) const {
     const Graph& g = graph(b);
     const DType type = args_.batch.s_type;
-    const int64_t offset = problem_.offset(b, args_.s_stride_b, args_.s_stride_n) + column;
+    const int64_t offset = context_.offset(b, args_.s_stride_b, args_.s_stride_n) + column;
     if (g.rows == nullptr && type == dtype_of<T>()) {
       const char* data = at(args_.s, type, offset + begin * args_.s_stride_n);
       return {reinterpret_cast<const T*>(data), args_.s_stride_n, false};
     }
-    problem_.load_rows(scratch, at(args_.s, type, offset), type, args_.s_stride_n, g, begin, end, width);
+    context_.load_rows(scratch, at(args_.s, type, offset), type, args_.s_stride_n, g, begin, end, width);
     return {scratch, width, true};
   }
 
   const AsymmetricNorm& args_;
-  const PoolProblem<T> problem_;
+  const PoolContext<T> context_;
   const T rho_;
   const Scratch<T> tiles_;
 };
@@ -70,11 +71,11 @@ class Forward : Rows<T> {
   using Base = Rows<T>;
   using Keys = FloatKeys<T>;
   using Key = typename Keys::Key;
-  using Base::args_, Base::graph, Base::problem_, Base::rho_, Base::rows, Base::tiles_;
+  using Base::args_, Base::graph, Base::context_, Base::rho_, Base::rows, Base::tiles_;
 
  public:
   Forward(const AsymmetricNormForward& args, const Runtime& runtime)
-      : Base(args.problem, kRowTile * kColumns, runtime), out_(args), norms_(args_.batch.B * args_.batch.K) {}
+      : Base(args.input, kRowTile * kColumns, runtime), out_(args), norms_(args_.batch.B * args_.batch.K) {}
 
   void run() {
     const PoolBatch& batch = args_.batch;
@@ -88,10 +89,10 @@ class Forward : Rows<T> {
         largest = std::max(largest, graph(b).n);
       }
     }
-    const Scratch<Key> keys(largest * std::min(kColumns, batch.K), problem_.runtime);
+    const Scratch<Key> keys(largest * std::min(kColumns, batch.K), context_.runtime);
     const int64_t blocks = ceil_div(batch.K, kColumns);
     run_tasks(
-        problem_.runtime, static_cast<int64_t>(small.size()) * blocks, [&](int64_t task, int64_t thread) {
+        context_.runtime, static_cast<int64_t>(small.size()) * blocks, [&](int64_t task, int64_t thread) {
           whole(small[static_cast<size_t>(task / blocks)], task % blocks * kColumns, keys.of(thread), thread);
         });
     for (int64_t b = 0; b < batch.B; ++b) {
@@ -133,7 +134,7 @@ class Forward : Rows<T> {
     T q[kColumns];
     select(b, column, q);
     std::vector<Sums> parts(static_cast<size_t>(pieces));
-    run_tasks(problem_.runtime, pieces, [&](int64_t piece, int64_t thread) {
+    run_tasks(context_.runtime, pieces, [&](int64_t piece, int64_t thread) {
       const int64_t end = std::min(n, (piece + 1) * kPiece);
       parts[static_cast<size_t>(piece)] = sums(b, piece * kPiece, end, column, q, thread);
     });
@@ -152,7 +153,7 @@ class Forward : Rows<T> {
 
   void select(int64_t b, int64_t column, T* q) {
     const int64_t n = graph(b).n, columns = width(column), pieces = ceil_div(n, kPiece);
-    const int64_t workers = std::min(std::max<int64_t>(problem_.runtime.threads, 1), pieces);
+    const int64_t workers = std::min(std::max<int64_t>(context_.runtime.threads, 1), pieces);
     const Buffer<uint32_t> counts(workers * kColumns * kCounts);
     Key prefix[kColumns] = {};
     int64_t ranks[kColumns];
@@ -161,7 +162,7 @@ class Forward : Rows<T> {
     for (int end = Keys::kBits; end > lowest;) {
       const int shift = std::max(end - kDigitBits, lowest);
       std::fill(counts.data(), counts.data() + workers * kColumns * kCounts, 0u);
-      run_tasks(problem_.runtime, pieces, [&](int64_t piece, int64_t thread) {
+      run_tasks(context_.runtime, pieces, [&](int64_t piece, int64_t thread) {
         uint32_t* const mine = counts.data() + thread * kColumns * kCounts;
         const int64_t last = std::min(n, (piece + 1) * kPiece);
         for_tiles(b, piece * kPiece, last, column, thread,
@@ -213,7 +214,7 @@ class Forward : Rows<T> {
     for_tiles(b, begin, end, column, thread,
               [&](const RowsView<const T>& tile, int64_t first, int64_t count) {
                 T norm[kColumns] = {}, slope[kColumns] = {};
-                problem_.kernels.asymmetric_sums(norm, slope, total.row, tile.data, tile.ld, first, count, q,
+                context_.kernels.asymmetric_sums(norm, slope, total.row, tile.data, tile.ld, first, count, q,
                                                  width(column), rho_);
                 for (int64_t k = 0; k < width(column); ++k)
                   total.norm[k] += norm[k], total.slope[k] += slope[k];
@@ -232,7 +233,7 @@ class Forward : Rows<T> {
       static_cast<T*>(out_.slope)[begin + k] = static_cast<T>(g.n > 0 ? -total.slope[k] : 0);
     }
     const DType type = args_.batch.s_type;
-    problem_.kernels.store(at(out_.quantile, type, begin), type, q, width(column));
+    context_.kernels.store(at(out_.quantile, type, begin), type, q, width(column));
   }
 
   // The first row whose difference from q is not 0, though it is q: both are infinite or NaN.
@@ -250,16 +251,16 @@ class Forward : Rows<T> {
 template <typename T>
 class Backward : Rows<T> {
   using Base = Rows<T>;
-  using Base::args_, Base::graph, Base::problem_, Base::rho_, Base::rows, Base::tiles_;
+  using Base::args_, Base::graph, Base::context_, Base::rho_, Base::rows, Base::tiles_;
 
  public:
   Backward(const AsymmetricNormBackward& args, const Runtime& runtime)
-      : Base(args.problem, 2 * tile_rows(args.problem.batch.K) * args.problem.batch.K, runtime), in_(args) {}
+      : Base(args.input, 2 * tile_rows(args.input.batch.K) * args.input.batch.K, runtime), in_(args) {}
 
   void run() {
     const PoolBatch& batch = args_.batch;
     const Buffer<T> quantile(batch.B * batch.K);
-    problem_.kernels.load(quantile.data(), in_.quantile, batch.s_type, batch.B * batch.K);
+    context_.kernels.load(quantile.data(), in_.quantile, batch.s_type, batch.B * batch.K);
     struct Task {
       int64_t b, begin;
     };
@@ -268,7 +269,7 @@ class Backward : Rows<T> {
     for (int64_t b = 0; b < batch.B; ++b) {
       for (int64_t begin = 0; begin == 0 || begin < graph(b).n; begin += step) tasks.push_back({b, begin});
     }
-    run_tasks(problem_.runtime, static_cast<int64_t>(tasks.size()), [&](int64_t i, int64_t thread) {
+    run_tasks(context_.runtime, static_cast<int64_t>(tasks.size()), [&](int64_t i, int64_t thread) {
       const auto [b, begin] = tasks[static_cast<size_t>(i)];
       const int64_t end = std::min(graph(b).n, begin + step);
       if (begin < end) tile(b, begin, end, quantile.data() + b * batch.K, thread);
@@ -294,16 +295,16 @@ class Backward : Rows<T> {
     const RowsView<const T> s = rows(b, begin, end, 0, k, scratch);
     const bool in_place = g.rows == nullptr && type == dtype_of<T>();
     T* const out = in_place ? reinterpret_cast<T*>(ds(b, begin)) : scratch + tile_rows(k) * k;
-    problem_.kernels.asymmetric_gradient(out, k, s.data, s.ld, count, q, k, dnorm(b), rho_);
+    context_.kernels.asymmetric_gradient(out, k, s.data, s.ld, count, q, k, dnorm(b), rho_);
     for (int64_t i = 0; i < count && !in_place; ++i) {
-      problem_.kernels.store(ds(b, g.row(begin + i)), type, out + i * k, k);
+      context_.kernels.store(ds(b, g.row(begin + i)), type, out + i * k, k);
     }
   }
 
   T dnorm(int64_t b) const { return static_cast<const T*>(in_.dnorm)[b]; }
 
   void clear_padding(int64_t b) const {
-    problem_.for_padding(graph(b),
+    context_.for_padding(graph(b),
                          [&](int64_t begin, int64_t end) { std::fill(ds(b, begin), ds(b, end), char{0}); });
   }
 
@@ -317,7 +318,7 @@ class Backward : Rows<T> {
       if (row < first || row > last) continue;
       const T slope = static_cast<const T*>(in_.slope)[b * columns + k];
       const T value = dnorm(b) * (rho_ + slope);
-      problem_.kernels.store(ds(b, row) + k * element_bytes(type), type, &value, 1);
+      context_.kernels.store(ds(b, row) + k * element_bytes(type), type, &value, 1);
     }
   }
 
@@ -326,20 +327,13 @@ class Backward : Rows<T> {
 
 }  // namespace
 
-void asymmetric_norm_forward(const AsymmetricNormForward& args, const Runtime& runtime) {
-  if (args.problem.batch.wide) {
-    Forward<double>(args, runtime).run();
-  } else {
-    Forward<float>(args, runtime).run();
-  }
+void asymmetric_norm_fwd(const AsymmetricNormForward& args, const Runtime& runtime) {
+  with_accumulation_type(args.input.batch.is_double, [&]<typename T>(T) { Forward<T>(args, runtime).run(); });
 }
 
-void asymmetric_norm_backward(const AsymmetricNormBackward& args, const Runtime& runtime) {
-  if (args.problem.batch.wide) {
-    Backward<double>(args, runtime).run();
-  } else {
-    Backward<float>(args, runtime).run();
-  }
+void asymmetric_norm_bwd(const AsymmetricNormBackward& args, const Runtime& runtime) {
+  with_accumulation_type(args.input.batch.is_double,
+                         [&]<typename T>(T) { Backward<T>(args, runtime).run(); });
 }
 
 }  // namespace hierpool::cpu

@@ -21,13 +21,13 @@ class CsrRows {
   CsrRows(const Csr& a, const RowKernels<T>& kernels) : a_(a), kernels_(kernels) {}
 
   int64_t row_begin(int64_t i) const {
-    return a_.wide_index ? static_cast<const int64_t*>(a_.rowptr)[i]
-                         : static_cast<const int32_t*>(a_.rowptr)[i];
+    return a_.int64_index ? static_cast<const int64_t*>(a_.rowptr)[i]
+                          : static_cast<const int32_t*>(a_.rowptr)[i];
   }
   int64_t entries(int64_t begin, int64_t end) const { return row_begin(end) - row_begin(begin); }
   bool is_hub(int64_t i) const { return entries(i, i + 1) > kTaskEntries; }
   int64_t column(int64_t e) const {
-    return a_.wide_index ? static_cast<const int64_t*>(a_.col)[e] : static_cast<const int32_t*>(a_.col)[e];
+    return a_.int64_index ? static_cast<const int64_t*>(a_.col)[e] : static_cast<const int32_t*>(a_.col)[e];
   }
   const T* values() const { return static_cast<const T*>(a_.value); }
 
@@ -104,23 +104,24 @@ class CsrRows {
 
  protected:
   // A row operation, for either width of indices, on the rows [begin, end).
-  template <typename Narrow, typename Wide, typename... Arguments>
-  auto on_rows(Narrow narrow, Wide wide, int64_t begin, int64_t end, Arguments... arguments) const {
-    if (a_.wide_index) return wide(arguments..., part<int64_t>(begin, end));
-    return narrow(arguments..., part<int32_t>(begin, end));
+  template <typename For32, typename For64, typename... Arguments>
+  auto on_rows(For32 for_int32, For64 for_int64, int64_t begin, int64_t end, Arguments... arguments) const {
+    if (a_.int64_index) return for_int64(arguments..., part<int64_t>(begin, end));
+    return for_int32(arguments..., part<int32_t>(begin, end));
   }
 
   // The same on the entries [first, last) of one row.
-  template <typename Narrow, typename Wide, typename... Arguments>
-  auto on_entries(Narrow narrow, Wide wide, int64_t first, int64_t last, Arguments... arguments) const {
-    if (a_.wide_index) {
+  template <typename For32, typename For64, typename... Arguments>
+  auto on_entries(For32 for_int32, For64 for_int64, int64_t first, int64_t last,
+                  Arguments... arguments) const {
+    if (a_.int64_index) {
       const int64_t bounds[2] = {first, last};
-      return wide(arguments...,
-                  SparseRows<T, int64_t>{1, bounds, static_cast<const int64_t*>(a_.col), values()});
+      return for_int64(arguments...,
+                       SparseRows<T, int64_t>{1, bounds, static_cast<const int64_t*>(a_.col), values()});
     }
     const int32_t bounds[2] = {static_cast<int32_t>(first), static_cast<int32_t>(last)};
-    return narrow(arguments...,
-                  SparseRows<T, int32_t>{1, bounds, static_cast<const int32_t*>(a_.col), values()});
+    return for_int32(arguments...,
+                     SparseRows<T, int32_t>{1, bounds, static_cast<const int32_t*>(a_.col), values()});
   }
 
   const RowKernels<T>& kernels() const { return kernels_; }

@@ -20,7 +20,7 @@ struct KeyOf<double> {
   using Unsigned = uint64_t;
 };
 
-// Keys of T: two's complement in place of sign and magnitude, so that -0 is 0, with the sign turned so that they are
+// Keys of T: two's complement in place of sign and magnitude, so that -0 is 0, with the sign bit inverted so that they are
 // ordered without one. All NaN are the largest.
 template <typename T>
 struct FloatKeys {

@@ -4,6 +4,7 @@
 #include <utility>
 #include <vector>
 
+#include "cpu/accumulation.h"
 #include "cpu/buffer.h"
 #include "cpu/row_kernels.h"
 #include "cpu/tasks.h"
@@ -77,9 +78,9 @@ class Products {
       const auto [before, offset] = maps_[static_cast<size_t>(i - 1)];
       const int64_t n = outputs(i), inner = outputs(i - 1);
       T* into = static_cast<T*>(gradients[i].weight);
-      const Buffer<T> turned(m * inner);
-      kernels_.transpose(turned.data(), before, m, inner, m);
-      kernels_.gemm(n, inner, m, dweight.data(), m, 1, turned.data(), inner, into, inner, false);
+      const Buffer<T> transposed(m * inner);
+      kernels_.transpose(transposed.data(), before, m, inner, m);
+      kernels_.gemm(n, inner, m, dweight.data(), m, 1, transposed.data(), inner, into, inner, false);
       for (int64_t o = 0; o < n; ++o) kernels_.axpy(into + o * inner, dbias.data()[o], offset, inner);
       std::copy_n(dbias.data(), n, static_cast<T*>(gradients[i].bias));
       Buffer<T> dbefore(inner * m), doffset(inner);
@@ -111,11 +112,11 @@ void forward(const LinearMaps& shape, const T* x, int64_t stride, T* y, const Ru
   const Products<T> products(shape);
   const auto [weight, bias] = products.whole();
   const int64_t n = shape.outputs(), m = shape.inputs;
-  const Buffer<T> turned(m * n);
-  kernels.transpose(turned.data(), weight, m, n, m);
+  const Buffer<T> transposed(m * n);
+  kernels.transpose(transposed.data(), weight, m, n, m);
   const auto run = [&, bias = bias](int64_t, int64_t first, int64_t count) {
     for (int64_t i = first; i < first + count; ++i) std::copy_n(bias, n, y + i * n);
-    kernels.gemm(count, n, m, x + first * stride, stride, 1, turned.data(), n, y + first * n, n, true);
+    kernels.gemm(count, n, m, x + first * stride, stride, 1, transposed.data(), n, y + first * n, n, true);
   };
   const auto hole = [&](int64_t first, int64_t count) { std::fill_n(y + first * n, count * n, T(0)); };
   Segments(shape).for_each(runtime, run, hole);
@@ -157,21 +158,20 @@ void backward(const LinearMaps& shape, const T* dy, int64_t dy_stride, const T* 
 
 }  // namespace
 
-void linear_maps(const LinearMaps& shape, const void* x, int64_t stride, void* y, const Runtime& runtime) {
-  const auto run = [&]<typename T>(T* out) {
-    forward(shape, static_cast<const T*>(x), stride, out, runtime);
-  };
-  shape.wide ? run(static_cast<double*>(y)) : run(static_cast<float*>(y));
+void linear_maps_fwd(const LinearMaps& shape, const void* x, int64_t stride, void* y,
+                     const Runtime& runtime) {
+  with_accumulation_type(shape.is_double, [&]<typename T>(T) {
+    forward(shape, static_cast<const T*>(x), stride, static_cast<T*>(y), runtime);
+  });
 }
 
-void linear_maps_backward(const LinearMaps& shape, const void* dy, int64_t dy_stride, const void* x,
-                          int64_t stride, void* dx, bool accumulate, const LinearMapGradient* gradients,
-                          const Runtime& runtime) {
-  const auto run = [&]<typename T>(T* out) {
-    backward(shape, static_cast<const T*>(dy), dy_stride, static_cast<const T*>(x), stride, out, accumulate,
-             gradients, runtime);
-  };
-  shape.wide ? run(static_cast<double*>(dx)) : run(static_cast<float*>(dx));
+void linear_maps_bwd(const LinearMaps& shape, const void* dy, int64_t dy_stride, const void* x,
+                     int64_t stride, void* dx, bool accumulate, const LinearMapGradient* gradients,
+                     const Runtime& runtime) {
+  with_accumulation_type(shape.is_double, [&]<typename T>(T) {
+    backward(shape, static_cast<const T*>(dy), dy_stride, static_cast<const T*>(x), stride,
+             static_cast<T*>(dx), accumulate, gradients, runtime);
+  });
 }
 
 }  // namespace hierpool::cpu

@@ -11,7 +11,8 @@
 #include <cstring>
 #include <vector>
 
-#include "cpu/pool_batch.h"
+#include "cpu/accumulation.h"
+#include "cpu/pool_context.h"
 #include "hierpool/link_bce.h"
 
 namespace hierpool::cpu {
@@ -41,19 +42,19 @@ struct LinkWeights {
 //   row_gradients(b, begin, end, s, ..)  takes those of the entries of some rows, where tiles are no help
 //   clear_padding(b)
 template <typename T, template <typename> class Entries>
-class LinkProblem {
+class LinkTiles {
  protected:
   using Adjacency = typename Entries<T>::Adjacency;
   struct Pair {
     int64_t b, i, j;  // blocks
   };
 
-  LinkProblem(const LinkBce& args, const Adjacency& adjacency, void* dadjacency, const Runtime& runtime)
+  LinkTiles(const LinkBce& args, const Adjacency& adjacency, void* dadjacency, const Runtime& runtime)
       : args_(args),
-        problem_(args.batch, runtime, [](int64_t, int64_t) { return std::vector<int64_t>(); }),
-        entries_(adjacency, problem_, args.symmetric, dadjacency),
+        context_(args.batch, runtime, [](int64_t, int64_t) { return std::vector<int64_t>(); }),
+        entries_(adjacency, context_, args.symmetric, dadjacency),
         tiles_(3 * kLinkRows * kLinkBlock, runtime) {
-    const PoolBatch& batch = problem_.batch;
+    const PoolBatch& batch = context_.batch;
     int64_t nodes = 0;
     for (int64_t b = 0; b < batch.B; ++b) {
       const Graph& g = graph(b);
@@ -61,7 +62,7 @@ class LinkProblem {
       nodes += g.n;
       pairs_ += static_cast<double>(g.n) * static_cast<double>(g.n);
       rounds_ = std::max(rounds_, blocks(b));
-      problem_.place(s_, g, args.s, batch.s_type, problem_.offset(b, args.s_stride_b, args.s_stride_n),
+      context_.place(s_, g, args.s, batch.s_type, context_.offset(b, args.s_stride_b, args.s_stride_n),
                      args.s_stride_n, batch.K);
       for (int64_t block = 0; block < blocks(b); ++block) all_blocks_.push_back({b, block, block});
     }
@@ -69,7 +70,7 @@ class LinkProblem {
     by_columns_ = Buffer<T>(nodes * batch.K);
   }
 
-  const Graph& graph(int64_t b) const { return problem_.graphs.graph(b); }
+  const Graph& graph(int64_t b) const { return context_.graphs.graph(b); }
   int64_t blocks(int64_t b) const { return ceil_div(graph(b).n, kLinkBlock); }
   int64_t block_begin(int64_t block) const { return block * kLinkBlock; }
   int64_t block_end(int64_t b, int64_t block) const { return std::min(graph(b).n, (block + 1) * kLinkBlock); }
@@ -92,11 +93,11 @@ class LinkProblem {
 
   // S of a block where the kernels need it.
   void load(int64_t b, int64_t block) const {
-    const PoolBatch& batch = problem_.batch;
+    const PoolBatch& batch = context_.batch;
     const int64_t begin = block_begin(block), count = block_end(b, block) - begin;
     if (s(b).copied) {
-      const int64_t offset = problem_.offset(b, args_.s_stride_b, args_.s_stride_n);
-      problem_.load_rows(s(b).row(begin), at(args_.s, batch.s_type, offset), batch.s_type, args_.s_stride_n,
+      const int64_t offset = context_.offset(b, args_.s_stride_b, args_.s_stride_n);
+      context_.load_rows(s(b).row(begin), at(args_.s, batch.s_type, offset), batch.s_type, args_.s_stride_n,
                          graph(b), begin, begin + count, batch.K);
     }
     T* columns = by_columns(b, block);
@@ -135,7 +136,7 @@ class LinkProblem {
       const LinkTile tile{
           pair.b, i0,      std::min(i0 + kLinkRows, block_end(pair.b, pair.i)), diagonal ? i0 : first,
           end,    diagonal};
-      problem_.product(tile.rows(), tile.columns(), K, s(pair.b).row(i0), s(pair.b).ld,
+      context_.product(tile.rows(), tile.columns(), K, s(pair.b).row(i0), s(pair.b).ld,
                        by_columns(pair.b, pair.j) + (tile.j0 - first), end - first, p_of(thread), kLinkBlock,
                        false);
       visit(tile);
@@ -143,7 +144,7 @@ class LinkProblem {
   }
 
   const LinkBce& args_;
-  PoolProblem<T> problem_;
+  PoolContext<T> context_;
   Entries<T> entries_;
   RowsViews<T> s_;
   Buffer<T> by_columns_;
@@ -155,8 +156,8 @@ class LinkProblem {
 };
 
 template <typename T, template <typename> class Entries>
-class LinkForward : LinkProblem<T, Entries> {
-  using Base = LinkProblem<T, Entries>;
+class LinkForward : LinkTiles<T, Entries> {
+  using Base = LinkTiles<T, Entries>;
   using typename Base::Pair;
 
  public:
@@ -164,7 +165,7 @@ class LinkForward : LinkProblem<T, Entries> {
       : Base(args, adjacency, nullptr, runtime) {}
 
   double run() {
-    const Runtime& runtime = this->problem_.runtime;
+    const Runtime& runtime = this->context_.runtime;
     run_tasks(runtime, static_cast<int64_t>(this->all_blocks_.size()), [&](int64_t i, int64_t) {
       const Pair& block = this->all_blocks_[static_cast<size_t>(i)];
       this->load(block.b, block.i);
@@ -185,7 +186,7 @@ class LinkForward : LinkProblem<T, Entries> {
 
  private:
   double sum(const Pair& pair, int64_t thread) {
-    const RowKernels<T>& kernels = this->problem_.kernels;
+    const RowKernels<T>& kernels = this->context_.kernels;
     const T eps = static_cast<T>(this->args_.eps);
     double once = 0, twice = 0;
     this->for_tiles(pair, thread, [&](const LinkTile& tile) {
@@ -202,8 +203,8 @@ class LinkForward : LinkProblem<T, Entries> {
 };
 
 template <typename T, template <typename> class Entries>
-class LinkBackward : LinkProblem<T, Entries> {
-  using Base = LinkProblem<T, Entries>;
+class LinkBackward : LinkTiles<T, Entries> {
+  using Base = LinkTiles<T, Entries>;
   using typename Base::Pair;
 
  public:
@@ -214,14 +215,14 @@ class LinkBackward : LinkProblem<T, Entries> {
     if (ds_ == nullptr) return;
     const PoolBatch& batch = this->args_.batch;
     for (int64_t b = 0; b < batch.B; ++b) {
-      this->problem_.place(grads_, this->graph(b), ds_, batch.s_type, this->graph(b).first_row * batch.K,
+      this->context_.place(grads_, this->graph(b), ds_, batch.s_type, this->graph(b).first_row * batch.K,
                            batch.K, batch.K);
     }
     grads_.allocate();
   }
 
   void run() {
-    const Runtime& runtime = this->problem_.runtime;
+    const Runtime& runtime = this->context_.runtime;
     const auto for_blocks = [&](const auto& task) {
       run_tasks(runtime, static_cast<int64_t>(this->all_blocks_.size()), [&](int64_t i, int64_t thread) {
         const Pair& block = this->all_blocks_[static_cast<size_t>(i)];
@@ -249,8 +250,8 @@ class LinkBackward : LinkProblem<T, Entries> {
  private:
   // dS_i = sum_j H_ij s_j with H = dL/dp + (dL/dp)^T, and dA_ij, of all tiles of a pair.
   void differentiate(const Pair& pair, int64_t thread) {
-    const PoolProblem<T>& problem = this->problem_;
-    const RowKernels<T>& kernels = problem.kernels;
+    const PoolContext<T>& context = this->context_;
+    const RowKernels<T>& kernels = context.kernels;
     const int64_t K = this->args_.batch.K;
     const T eps = static_cast<T>(this->args_.eps);
     T* p = this->p_of(thread);
@@ -270,9 +271,9 @@ class LinkBackward : LinkProblem<T, Entries> {
         kernels.bce_gradient(row, row, weights.data + i * weights.ld, columns, eps, 2 * scale_);
       }
       const RowsView<T>& ds = grads_[pair.b];
-      problem.product(rows, K, columns, p, kLinkBlock, s.row(tile.j0), s.ld, ds.row(tile.i0), ds.ld, true);
+      context.product(rows, K, columns, p, kLinkBlock, s.row(tile.j0), s.ld, ds.row(tile.i0), ds.ld, true);
       if (columns == square) return;
-      problem.product_of_transposed(columns - square, K, rows, p + square, kLinkBlock, s.row(tile.i0), s.ld,
+      context.product_of_transposed(columns - square, K, rows, p + square, kLinkBlock, s.row(tile.i0), s.ld,
                                     ds.row(tile.j0 + square), ds.ld, true);
     });
   }
@@ -286,14 +287,14 @@ class LinkBackward : LinkProblem<T, Entries> {
     if (!grads_[b].copied) return;
     const PoolBatch& batch = this->args_.batch;
     for (int64_t i = begin; i < end; ++i)
-      this->problem_.kernels.store(ds_row(b, this->graph(b).row(i)), batch.s_type, grads_[b].row(i), batch.K);
+      this->context_.kernels.store(ds_row(b, this->graph(b).row(i)), batch.s_type, grads_[b].row(i), batch.K);
   }
 
   void clear_padding(int64_t b) const {
     this->entries_.clear_padding(b);
     if (ds_ == nullptr) return;
     const int64_t bytes = this->args_.batch.K * element_bytes(this->args_.batch.s_type);
-    this->problem_.for_padding(this->graph(b), [&](int64_t first, int64_t last) {
+    this->context_.for_padding(this->graph(b), [&](int64_t first, int64_t last) {
       std::memset(ds_row(b, first), 0, static_cast<size_t>((last - first) * bytes));
     });
   }
@@ -305,21 +306,15 @@ class LinkBackward : LinkProblem<T, Entries> {
 
 template <template <typename> class Entries, typename Adjacency>
 void run_link_forward(const LinkBce& args, const Adjacency& adjacency, void* loss, const Runtime& runtime) {
-  if (args.batch.wide) {
-    *static_cast<double*>(loss) = LinkForward<double, Entries>(args, adjacency, runtime).run();
-  } else {
-    *static_cast<float*>(loss) =
-        static_cast<float>(LinkForward<float, Entries>(args, adjacency, runtime).run());
-  }
+  with_accumulation_type(args.batch.is_double, [&]<typename T>(T) {
+    *static_cast<T*>(loss) = static_cast<T>(LinkForward<T, Entries>(args, adjacency, runtime).run());
+  });
 }
 
 template <template <typename> class Entries, typename Adjacency>
 void run_link_backward(const LinkBceBackward& args, const Adjacency& adjacency, const Runtime& runtime) {
-  if (args.forward.batch.wide) {
-    LinkBackward<double, Entries>(args, adjacency, runtime).run();
-  } else {
-    LinkBackward<float, Entries>(args, adjacency, runtime).run();
-  }
+  with_accumulation_type(args.forward.batch.is_double,
+                         [&]<typename T>(T) { LinkBackward<T, Entries>(args, adjacency, runtime).run(); });
 }
 
 }  // namespace hierpool::cpu

@@ -10,14 +10,14 @@ class CsrLinkEntries {
  public:
   using Adjacency = CsrAdjacency;
 
-  CsrLinkEntries(const CsrAdjacency& adjacency, const PoolProblem<T>& problem, bool symmetric, void* gradient)
-      : a_(adjacency.a, problem.kernels),
-        problem_(problem),
+  CsrLinkEntries(const CsrAdjacency& adjacency, const PoolContext<T>& context, bool symmetric, void* gradient)
+      : a_(adjacency.a, context.kernels),
+        context_(context),
         symmetric_(symmetric),
         gradient_(static_cast<T*>(gradient)) {}
 
   LinkWeights<T> weights(const LinkTile& t, T* w, int64_t) const {
-    const int64_t first = problem_.graphs.graph(t.b).first_row;
+    const int64_t first = context_.graphs.graph(t.b).first_row;
     for (int64_t i = 0; i < t.rows(); ++i) std::fill_n(w + i * kLinkBlock, t.columns(), T(0));
     const T part = symmetric_ ? T(1) : T(0.5);
     for (int64_t i = t.i0; i < t.i1; ++i) {
@@ -40,11 +40,11 @@ class CsrLinkEntries {
   // Of the stored entries of rows [begin, end) alone.
   void row_gradients(int64_t b, int64_t begin, int64_t end, const RowsView<T>& s, T eps, T scale) const {
     if (gradient_ == nullptr) return;
-    const int64_t first = problem_.graphs.graph(b).first_row;
-    a_.sampled(gradient_, problem_.batch.K, s.row(begin), s.ld, s.data - first * s.ld, s.ld, first + begin,
+    const int64_t first = context_.graphs.graph(b).first_row;
+    a_.sampled(gradient_, context_.batch.K, s.row(begin), s.ld, s.data - first * s.ld, s.ld, first + begin,
                first + end);
     T* entries = gradient_ + a_.row_begin(first + begin);
-    problem_.kernels.bce_log_odds(entries, entries, a_.entries(first + begin, first + end), eps, scale);
+    context_.kernels.bce_log_odds(entries, entries, a_.entries(first + begin, first + end), eps, scale);
   }
 
   void clear_padding(int64_t) const {}
@@ -66,19 +66,18 @@ class CsrLinkEntries {
   }
 
   const CsrProduct<T> a_;
-  const PoolProblem<T>& problem_;
+  const PoolContext<T>& context_;
   bool symmetric_;
   T* gradient_;  // [E]
 };
 
 }  // namespace
 
-void link_bce_forward(const LinkBce& args, const CsrAdjacency& adjacency, void* loss,
-                      const Runtime& runtime) {
+void link_bce_fwd(const LinkBce& args, const CsrAdjacency& adjacency, void* loss, const Runtime& runtime) {
   run_link_forward<CsrLinkEntries>(args, adjacency, loss, runtime);
 }
 
-void link_bce_backward(const LinkBceBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime) {
+void link_bce_bwd(const LinkBceBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime) {
   run_link_backward<CsrLinkEntries>(args, adjacency, runtime);
 }
 

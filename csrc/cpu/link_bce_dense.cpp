@@ -1,24 +1,24 @@
 // The binary cross-entropy link loss of dense adjacency.
-#include "cpu/dense_rows.h"
+#include "cpu/dense_adjacency.h"
 #include "cpu/link_bce.h"
 
 namespace hierpool::cpu {
 namespace {
 
 template <typename T>
-class DenseLinkEntries : DenseRows<T> {
-  using Base = DenseRows<T>;
-  static constexpr int64_t kTurned = 16;  // rows of A that are turned at once
+class DenseLinkEntries : DenseAdjacencyRows<T> {
+  using Base = DenseAdjacencyRows<T>;
+  static constexpr int64_t kTurned = 16;  // rows of A that are transposed at once
 
  public:
   using typename Base::Adjacency;
 
-  DenseLinkEntries(const DenseAdjacency& adjacency, const PoolProblem<T>& problem, bool symmetric,
+  DenseLinkEntries(const DenseAdjacency& adjacency, const PoolContext<T>& context, bool symmetric,
                    void* gradient)
-      : Base(adjacency, problem),
+      : Base(adjacency, context),
         symmetric_(symmetric),
-        gradient_(adjacency, problem, gradient),
-        buffers_(2 * problem.batch.N + 32 + kTurned * kLinkRows, problem.runtime) {}
+        gradient_(adjacency, context, gradient),
+        buffers_(2 * context.batch.N + 32 + kTurned * kLinkRows, context.runtime) {}
 
   LinkWeights<T> weights(const LinkTile& t, T* w, int64_t thread) const {
     if (symmetric_ && this->in_place(this->graph(t.b))) {
@@ -29,14 +29,14 @@ class DenseLinkEntries : DenseRows<T> {
       std::copy_n(this->row(t.b, 0, i, buffer, t.j0, t.j1), t.columns(), w + (i - t.i0) * kLinkBlock);
     }
     if (symmetric_) return {w, kLinkBlock};
-    T* turned = buffer + 2 * this->batch_.N + 32;  // [kTurned, kLinkRows]
+    T* transposed = buffer + 2 * this->batch_.N + 32;  // [kTurned, kLinkRows]
     for (int64_t j0 = t.j0; j0 < t.j1; j0 += kTurned) {
       const int64_t count = std::min(kTurned, t.j1 - j0);
       for (int64_t j = 0; j < count; ++j)
-        std::copy_n(this->row(t.b, 0, j0 + j, buffer, t.i0, t.i1), t.rows(), turned + j * kLinkRows);
+        std::copy_n(this->row(t.b, 0, j0 + j, buffer, t.i0, t.i1), t.rows(), transposed + j * kLinkRows);
       for (int64_t i = 0; i < t.rows(); ++i) {
         T* row = w + i * kLinkBlock + (j0 - t.j0);
-        for (int64_t j = 0; j < count; ++j) row[j] = T(0.5) * (row[j] + turned[j * kLinkRows + i]);
+        for (int64_t j = 0; j < count; ++j) row[j] = T(0.5) * (row[j] + transposed[j * kLinkRows + i]);
       }
     }
     return {w, kLinkBlock};
@@ -49,10 +49,10 @@ class DenseLinkEntries : DenseRows<T> {
     T* buffer = buffers_.of(thread);
     for (int64_t i = 0; i < t.rows(); ++i)
       gradient_.store(t.b, t.i0 + i, t.j0, odds + i * kLinkBlock, t.columns(), buffer);
-    T* turned = buffer + 2 * this->batch_.N + 32;
+    T* transposed = buffer + 2 * this->batch_.N + 32;
     for (int64_t j = t.square(); j < t.columns(); ++j) {
-      for (int64_t i = 0; i < t.rows(); ++i) turned[i] = odds[i * kLinkBlock + j];
-      gradient_.store(t.b, t.j0 + j, t.i0, turned, t.rows(), buffer);
+      for (int64_t i = 0; i < t.rows(); ++i) transposed[i] = odds[i * kLinkBlock + j];
+      gradient_.store(t.b, t.j0 + j, t.i0, transposed, t.rows(), buffer);
     }
   }
 
@@ -62,18 +62,17 @@ class DenseLinkEntries : DenseRows<T> {
 
  private:
   bool symmetric_;
-  DenseGradient<T> gradient_;
+  DenseAdjacencyGradient<T> gradient_;
   Scratch<T> buffers_;
 };
 
 }  // namespace
 
-void link_bce_forward(const LinkBce& args, const DenseAdjacency& adjacency, void* loss,
-                      const Runtime& runtime) {
+void link_bce_fwd(const LinkBce& args, const DenseAdjacency& adjacency, void* loss, const Runtime& runtime) {
   run_link_forward<DenseLinkEntries>(args, adjacency, loss, runtime);
 }
 
-void link_bce_backward(const LinkBceBackward& args, const DenseAdjacency& adjacency, const Runtime& runtime) {
+void link_bce_bwd(const LinkBceBackward& args, const DenseAdjacency& adjacency, const Runtime& runtime) {
   run_link_backward<DenseLinkEntries>(args, adjacency, runtime);
 }
 

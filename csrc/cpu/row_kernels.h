@@ -135,8 +135,22 @@ struct RowKernels {
                int64_t ldb, T* c, int64_t ldc, bool accumulate);
 };
 
-// The table for an instruction set this binary was built with and this machine has.
+// The table of one instruction set.
+struct IsaKernels {
+  RowKernels<float> of_float;
+  RowKernels<double> of_double;
+};
+
+// The instruction set must be one of supported_isas().
+const IsaKernels& isa_kernels(Isa isa);
+
 template <typename T>
-const RowKernels<T>& row_kernels(Isa isa);
+const RowKernels<T>& row_kernels(Isa isa) {
+  if constexpr (sizeof(T) == 8) {
+    return isa_kernels(isa).of_double;
+  } else {
+    return isa_kernels(isa).of_float;
+  }
+}
 
 }  // namespace hierpool::cpu

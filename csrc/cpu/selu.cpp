@@ -1,5 +1,6 @@
 #include "hierpool/selu.h"
 
+#include "cpu/accumulation.h"
 #include "cpu/row_kernels.h"
 #include "cpu/tasks.h"
 
@@ -32,16 +33,15 @@ void backward(T* dx, const T* dy, const T* y, int64_t count, const Runtime& runt
 
 }  // namespace
 
-void selu(void* y, int64_t count, bool wide, const Runtime& runtime) {
-  wide ? forward(static_cast<double*>(y), count, runtime) : forward(static_cast<float*>(y), count, runtime);
+void selu_fwd(void* y, int64_t count, bool is_double, const Runtime& runtime) {
+  with_accumulation_type(is_double, [&]<typename T>(T) { forward(static_cast<T*>(y), count, runtime); });
 }
 
-void selu_backward(void* dx, const void* dy, const void* y, int64_t count, bool wide,
-                   const Runtime& runtime) {
-  const auto run = [&]<typename T>(T* out) {
-    backward(out, static_cast<const T*>(dy), static_cast<const T*>(y), count, runtime);
-  };
-  wide ? run(static_cast<double*>(dx)) : run(static_cast<float*>(dx));
+void selu_bwd(void* dx, const void* dy, const void* y, int64_t count, bool is_double,
+              const Runtime& runtime) {
+  with_accumulation_type(is_double, [&]<typename T>(T) {
+    backward(static_cast<T*>(dx), static_cast<const T*>(dy), static_cast<const T*>(y), count, runtime);
+  });
 }
 
 }  // namespace hierpool::cpu

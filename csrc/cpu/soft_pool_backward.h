@@ -1,12 +1,12 @@
 // dS = [X | M | M' | S] [dx^T ; dadj^T ; dadj ; dgram + dgram^T] and the terms of the smaller sums, then the
 // backward of softmax, one tile of rows at a time, for any kind of adjacency: neither dS nor anything of size N x N is
-// kept.
+// stored.
 #pragma once
 
 #include <cmath>
 #include <cstring>
 
-#include "cpu/pool_batch.h"
+#include "cpu/pool_context.h"
 
 namespace hierpool::cpu {
 
@@ -33,9 +33,9 @@ class Backward {
  public:
   Backward(const SoftPoolBackward& args, const typename Edges::Adjacency& adjacency, const Runtime& runtime)
       : args_(args),
-        problem_(args.batch, runtime,
+        context_(args.batch, runtime,
                  [&](int64_t first, int64_t n) { return Edges::cut(adjacency, first, n); }),
-        edges_(adjacency, problem_, args),
+        edges_(adjacency, context_, args),
         slot_(static_cast<size_t>(batch_.B)),
         weights_(weights_size(), runtime),
         link_(batch_.B * batch_.R),
@@ -44,11 +44,11 @@ class Backward {
     const int64_t B = batch_.B, R = batch_.R, K = batch_.K, F = batch_.F;
     for (int64_t b = 0; b < B; ++b) {
       const Graph& g = graphs_.graph(b);
-      problem_.place(p_, g, args.s, batch_.s_type, g.first_row * K, K, K);
-      problem_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, F);
+      context_.place(p_, g, args.s, batch_.s_type, g.first_row * K, K, K);
+      context_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, F);
       for (int64_t r = 0; r < R; ++r) {
         link_.data()[edge(b, r)] = link_gradient(b, r);
-        problem_.place(m_, g, args.m, dtype_of<T>(), problem_.first_row(b, r) * K, K, K);
+        context_.place(m_, g, args.m, dtype_of<T>(), context_.first_row(b, r) * K, K, K);
       }
     }
     for (auto* views : {&p_, &x_, &m_}) views->allocate();
@@ -60,13 +60,13 @@ class Backward {
       const int64_t tiles = graphs_.graph(b).tiles;
       slot_[static_cast<size_t>(b)] = 0;
       prepare(b);
-      run_tasks(problem_.runtime, tiles, [&](int64_t tile, int64_t) { load(b, tile); });
-      edges_.prepare(b, needs(b), p_[b], problem_.runtime, 0);
-      run_tasks(problem_.runtime, tiles,
+      run_tasks(context_.runtime, tiles, [&](int64_t tile, int64_t) { load(b, tile); });
+      edges_.prepare(b, needs(b), p_[b], context_.runtime, 0);
+      run_tasks(context_.runtime, tiles,
                 [&](int64_t tile, int64_t thread) { differentiate(b, tile, thread); });
-      edges_.finish(b, p_[b], problem_.runtime);
+      edges_.finish(b, p_[b], context_.runtime);
     };
-    Runtime alone = problem_.runtime;
+    Runtime alone = context_.runtime;
     alone.threads = 1;
     const auto whole = [&](int64_t b, int64_t thread) {
       slot_[static_cast<size_t>(b)] = thread;
@@ -75,12 +75,12 @@ class Backward {
       edges_.prepare(b, needs(b), p_[b], alone, thread);
       differentiate(b, 0, thread);
     };
-    graphs_.for_each(problem_.runtime, cut, whole);
+    graphs_.for_each(context_.runtime, cut, whole);
   }
 
  private:
   int64_t edge(int64_t b, int64_t r) const { return b * batch_.R + r; }
-  int64_t x_offset(int64_t b) const { return problem_.offset(b, batch_.x_stride_b, batch_.x_stride_n); }
+  int64_t x_offset(int64_t b) const { return context_.offset(b, batch_.x_stride_b, batch_.x_stride_n); }
 
   template <typename Out = T>
   static const Out* part(const void* base, int64_t offset) {
@@ -144,10 +144,10 @@ class Backward {
   void clear_padding(int64_t b);
 
   const SoftPoolBackward& args_;
-  PoolProblem<T> problem_;
-  const PoolBatch& batch_ = problem_.batch;
-  const Graphs& graphs_ = problem_.graphs;
-  const RowKernels<T>& rows_ = problem_.kernels;
+  PoolContext<T> context_;
+  const PoolBatch& batch_ = context_.batch;
+  const Graphs& graphs_ = context_.graphs;
+  const RowKernels<T>& rows_ = context_.kernels;
   Edges edges_;
   const MeanCounts counts_{batch_};
   RowsViews<T> p_, x_, m_;  // S, X, M by rows
@@ -200,14 +200,14 @@ void Backward<T, Edges>::load(int64_t b, int64_t tile) {
   const auto copy = [&](const RowsView<T>& view, const void* base, DType type, int64_t first, int64_t stride,
                         int64_t width) {
     if (!view.copied) return;
-    problem_.load_rows(view.row(begin), at(base, type, first), type, stride, g, begin, end, width);
+    context_.load_rows(view.row(begin), at(base, type, first), type, stride, g, begin, end, width);
   };
   copy(p_[b], args_.s, batch_.s_type, g.first_row * K, K, K);
   if (args_.dx && args_.dlogits) {
     copy(x_[b], batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, batch_.F);
   }
   for (int64_t r = 0; r < batch_.R; ++r) {
-    copy(m_[edge(b, r)], args_.m, dtype_of<T>(), problem_.first_row(b, r) * K, K, K);
+    copy(m_[edge(b, r)], args_.m, dtype_of<T>(), context_.first_row(b, r) * K, K, K);
   }
 }
 
@@ -235,7 +235,7 @@ void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int6
   T* ds = tile_.of(thread);
   bool accumulate = false;
   const auto add = [&](const T* rows, int64_t ld, int64_t inner, const T* weight) {
-    problem_.product(count, K, inner, rows, ld, weight, K, ds, K, accumulate);
+    context_.product(count, K, inner, rows, ld, weight, K, ds, K, accumulate);
     accumulate = true;
   };
   bool any_link = args_.dgram != nullptr;
@@ -288,7 +288,7 @@ void Backward<T, Edges>::add_small_terms(int64_t b, int64_t i, T* ds, int64_t th
     // Not every forward keeps the degrees: few losses need them here.
     T degree = 0;
     if (weighs && args_.degree) {
-      degree = *part(args_.degree, problem_.first_row(b, r) + i);
+      degree = *part(args_.degree, context_.first_row(b, r) + i);
     } else if (weighs) {
       degree = edges_.degree(b, r, i, thread);
     }
@@ -312,7 +312,7 @@ void Backward<T, Edges>::features_tile(int64_t b, int64_t begin, int64_t end, T*
   }
   const bool in_place = g.rows == nullptr && !converts();
   T* target = in_place && count ? reinterpret_cast<T*>(out(begin)) : buffer;
-  problem_.product(count, F, batch_.K, p_[b].row(begin), p_[b].ld, dx(b), F, target, F, false);
+  context_.product(count, F, batch_.K, p_[b].row(begin), p_[b].ld, dx(b), F, target, F, false);
   if (in_place) return;
   for (int64_t i = begin; i < end; ++i) rows_.store(out(i), batch_.x_type, buffer + (i - begin) * F, F);
 }
@@ -339,7 +339,7 @@ void Backward<T, Edges>::clear_padding(int64_t b) {
   const auto clear = [&](void* base, DType type, int64_t width) {
     if (base == nullptr) return;
     const int64_t bytes = width * element_bytes(type);
-    problem_.for_padding(g, [&](int64_t first, int64_t last) {
+    context_.for_padding(g, [&](int64_t first, int64_t last) {
       std::memset(at(base, type, (g.first_row + first) * width), 0,
                   static_cast<size_t>((last - first) * bytes));
     });

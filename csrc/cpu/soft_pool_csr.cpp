@@ -1,4 +1,5 @@
 // Soft pooling of ragged batches, whose adjacency is one sparse block-diagonal matrix.
+#include "cpu/accumulation.h"
 #include "cpu/csr_rows.h"
 #include "cpu/soft_pool_backward.h"
 #include "cpu/soft_pool_forward.h"
@@ -20,10 +21,10 @@ class CsrEdges {
   }
 
  protected:
-  CsrEdges(const CsrAdjacency& adjacency, const PoolProblem<T>& problem)
-      : a_(adjacency.a, problem.kernels), problem_(problem), kernels_(problem.kernels), K_(problem.batch.K) {}
+  CsrEdges(const CsrAdjacency& adjacency, const PoolContext<T>& context)
+      : a_(adjacency.a, context.kernels), context_(context), kernels_(context.kernels), K_(context.batch.K) {}
 
-  const Graph& graph(int64_t b) const { return problem_.graphs.graph(b); }
+  const Graph& graph(int64_t b) const { return context_.graphs.graph(b); }
 
   // Number of entries, sum and sum of squares of a row.
   RowStats<T> stats(int64_t row) const {
@@ -43,7 +44,7 @@ class CsrEdges {
   }
 
   const CsrProduct<T> a_;
-  const PoolProblem<T>& problem_;
+  const PoolContext<T>& context_;
   const RowKernels<T>& kernels_;
   const int64_t K_;
 };
@@ -53,8 +54,8 @@ class ForwardEdges : public CsrEdges<T> {
  public:
   static constexpr int64_t kTilesPerProduct = 1;
 
-  ForwardEdges(const CsrAdjacency& adjacency, const PoolProblem<T>& problem, const SoftPoolForward& args)
-      : CsrEdges<T>(adjacency, problem), symmetric_(args.symmetric == 1) {}
+  ForwardEdges(const CsrAdjacency& adjacency, const PoolContext<T>& context, const SoftPoolForward& args)
+      : CsrEdges<T>(adjacency, context), symmetric_(args.symmetric == 1) {}
 
   int64_t work(int64_t b, int64_t tile) const {
     constexpr int64_t kEntriesOfRow = 8;  // what the products of a row of S take, in gathered entries
@@ -78,7 +79,7 @@ class ForwardEdges : public CsrEdges<T> {
   bool symmetric(int64_t, int64_t) const { return symmetric_; }
 
   void prepare_products(int64_t b, const RowsView<T>& s) {
-    hubs_ = this->hubs(this->a_, this->graph(b), s, this->problem_.runtime);
+    hubs_ = this->hubs(this->a_, this->graph(b), s, this->context_.runtime);
   }
 
   void multiply(int64_t b, int64_t, int64_t begin, int64_t end, const RowsView<T>& s, T* out, int64_t) const {
@@ -94,12 +95,12 @@ class ForwardEdges : public CsrEdges<T> {
 template <typename T>
 class BackwardEdges : public CsrEdges<T> {
  public:
-  BackwardEdges(const CsrAdjacency& adjacency, const PoolProblem<T>& problem, const SoftPoolBackward& args)
-      : CsrEdges<T>(adjacency, problem),
-        transposed_(adjacency.transposed, problem.kernels),
+  BackwardEdges(const CsrAdjacency& adjacency, const PoolContext<T>& context, const SoftPoolBackward& args)
+      : CsrEdges<T>(adjacency, context),
+        transposed_(adjacency.transposed, context.kernels),
         symmetric_(adjacency.transposed.rowptr == nullptr),
         dvalue_(static_cast<T*>(args.dadjacency)),
-        scratch_(problem.graphs.largest_tile() * this->K_, problem.runtime) {}
+        scratch_(context.graphs.largest_tile() * this->K_, context.runtime) {}
 
   bool symmetric(int64_t, int64_t) const { return symmetric_; }
 
@@ -133,7 +134,7 @@ class BackwardEdges : public CsrEdges<T> {
     const int64_t first = g.first_row + begin, last = g.first_row + end, K = this->K_;
     T* left = scratch_.of(thread);
     if (gradient.core) {
-      this->problem_.product(end - begin, K, K, s.row(begin), s.ld, gradient.core, K, left, K, false);
+      this->context_.product(end - begin, K, K, s.row(begin), s.ld, gradient.core, K, left, K, false);
     }
     if (a.is_hub(first)) {  // a tile of its own, left to finish()
       HubGradient& hub = *std::lower_bound(hub_gradients_.begin(), hub_gradients_.end(), first,
@@ -191,20 +192,15 @@ class BackwardEdges : public CsrEdges<T> {
 
 }  // namespace
 
-void soft_pool_forward(const SoftPoolForward& args, const CsrAdjacency& adjacency, const Runtime& runtime) {
-  if (args.batch.wide) {
-    Forward<double, ForwardEdges<double>>(args, adjacency, runtime).run();
-  } else {
-    Forward<float, ForwardEdges<float>>(args, adjacency, runtime).run();
-  }
+void soft_pool_fwd(const SoftPoolForward& args, const CsrAdjacency& adjacency, const Runtime& runtime) {
+  with_accumulation_type(args.batch.is_double,
+                         [&]<typename T>(T) { Forward<T, ForwardEdges<T>>(args, adjacency, runtime).run(); });
 }
 
-void soft_pool_backward(const SoftPoolBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime) {
-  if (args.batch.wide) {
-    Backward<double, BackwardEdges<double>>(args, adjacency, runtime).run();
-  } else {
-    Backward<float, BackwardEdges<float>>(args, adjacency, runtime).run();
-  }
+void soft_pool_bwd(const SoftPoolBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime) {
+  with_accumulation_type(args.batch.is_double, [&]<typename T>(T) {
+    Backward<T, BackwardEdges<T>>(args, adjacency, runtime).run();
+  });
 }
 
 }  // namespace hierpool::cpu

@@ -1,5 +1,6 @@
 // The backward of soft pooling with dense adjacency.
-#include "cpu/dense_rows.h"
+#include "cpu/accumulation.h"
+#include "cpu/dense_adjacency.h"
 #include "cpu/soft_pool_backward.h"
 
 namespace hierpool::cpu {
@@ -10,20 +11,20 @@ constexpr int64_t kBlockStride = kColumnTile + 16;
 constexpr int64_t kAdjTile = 64;  // rows of dA per pass
 
 template <typename T>
-class DenseEdges : public DenseRows<T> {
-  using Base = DenseRows<T>;
+class DenseEdges : public DenseAdjacencyRows<T> {
+  using Base = DenseAdjacencyRows<T>;
   using Base::batch_;
+  using Base::context_;
   using Base::kernels_;
-  using Base::problem_;
 
  public:
-  DenseEdges(const DenseAdjacency& adjacency, const PoolProblem<T>& problem, const SoftPoolBackward& args)
-      : Base(adjacency, problem),
+  DenseEdges(const DenseAdjacency& adjacency, const PoolContext<T>& context, const SoftPoolBackward& args)
+      : Base(adjacency, context),
         args_(args),
         scratch_(3 * (batch_.N + 32) +
-                     std::max(kAdjTile * (problem.graphs.largest() + batch_.K), kRowTile * kBlockStride),
-                 problem.runtime),
-        index_(batch_.N + 32, problem.runtime) {
+                     std::max(kAdjTile * (context.graphs.largest() + batch_.K), kRowTile * kBlockStride),
+                 context.runtime),
+        index_(batch_.N + 32, context.runtime) {
     const bool transposes = args.dlogits && (args.dadj || args.dscalars || args.dlink_norm);
     for (int64_t b = 0; b < batch_.B; ++b) {
       for (int64_t r = 0; r < batch_.R; ++r) {
@@ -76,8 +77,8 @@ class DenseEdges : public DenseRows<T> {
 
   void clear_padding(int64_t b, int64_t r) const {
     const int64_t N = batch_.N, bytes = N * element_bytes(this->adjacency_.type);
-    problem_.for_padding(this->graph(b), [&](int64_t first, int64_t last) {
-      void* rows = at(args_.dadjacency, this->adjacency_.type, (problem_.first_row(b, r) + first) * N);
+    context_.for_padding(this->graph(b), [&](int64_t first, int64_t last) {
+      void* rows = at(args_.dadjacency, this->adjacency_.type, (context_.first_row(b, r) + first) * N);
       std::memset(rows, 0, static_cast<size_t>((last - first) * bytes));
     });
   }
@@ -109,7 +110,7 @@ class DenseEdges : public DenseRows<T> {
             kernels_.axpy(out.row(begin + index[e]), value[e], s.row(first + i), K);
         }
       } else {
-        problem_.product_of_transposed(end - begin, K, count, block, kBlockStride, s.row(first), s.ld,
+        context_.product_of_transposed(end - begin, K, count, block, kBlockStride, s.row(first), s.ld,
                                        out.row(begin), K, true);
       }
     }
@@ -122,10 +123,10 @@ class DenseEdges : public DenseRows<T> {
     const DType type = this->adjacency_.type;
     T* left = buffer;                                         // [count, K]
     T* da = left + kAdjTile * K;                              // [count, n]
-    T* a_buffer = da + kAdjTile * problem_.graphs.largest();  // [2 N]
+    T* a_buffer = da + kAdjTile * context_.graphs.largest();  // [2 N]
     if (gradient.core) {
-      problem_.product(count, K, K, s.row(begin), s.ld, gradient.core, K, left, K, false);
-      problem_.product(count, n, K, left, K, columns_[b].data, n, da, n, false);
+      context_.product(count, K, K, s.row(begin), s.ld, gradient.core, K, left, K, false);
+      context_.product(count, n, K, left, K, columns_[b].data, n, da, n, false);
     } else {
       std::fill_n(da, count * n, T(0));
     }
@@ -134,7 +135,7 @@ class DenseEdges : public DenseRows<T> {
       if (gradient.square != 0)
         kernels_.axpy(row, 2 * gradient.square, this->row(b, r, i, a_buffer, 0, n), n);
       for (int64_t j = 0; j < n; ++j) row[j] += constant[i - begin];
-      void* out = at(args_.dadjacency, type, (problem_.first_row(b, r) + g.row(i)) * N);
+      void* out = at(args_.dadjacency, type, (context_.first_row(b, r) + g.row(i)) * N);
       if (g.rows) {
         T* padded = a_buffer;
         std::fill_n(padded, N, T(0));
@@ -155,13 +156,9 @@ class DenseEdges : public DenseRows<T> {
 
 }  // namespace
 
-void soft_pool_backward(const SoftPoolBackward& args, const DenseAdjacency& adjacency,
-                        const Runtime& runtime) {
-  if (args.batch.wide) {
-    Backward<double, DenseEdges<double>>(args, adjacency, runtime).run();
-  } else {
-    Backward<float, DenseEdges<float>>(args, adjacency, runtime).run();
-  }
+void soft_pool_bwd(const SoftPoolBackward& args, const DenseAdjacency& adjacency, const Runtime& runtime) {
+  with_accumulation_type(args.batch.is_double,
+                         [&]<typename T>(T) { Backward<T, DenseEdges<T>>(args, adjacency, runtime).run(); });
 }
 
 }  // namespace hierpool::cpu

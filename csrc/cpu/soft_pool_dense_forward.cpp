@@ -2,7 +2,8 @@
 #include <atomic>
 #include <memory>
 
-#include "cpu/dense_rows.h"
+#include "cpu/accumulation.h"
+#include "cpu/dense_adjacency.h"
 #include "cpu/soft_pool_forward.h"
 #include "cpu/symmetry.h"
 
@@ -10,24 +11,24 @@ namespace hierpool::cpu {
 namespace {
 
 template <typename T>
-class DenseEdges : public DenseRows<T> {
-  using Base = DenseRows<T>;
+class DenseEdges : public DenseAdjacencyRows<T> {
+  using Base = DenseAdjacencyRows<T>;
   using Base::batch_;
+  using Base::context_;
   using Base::kernels_;
-  using Base::problem_;
 
  public:
   // A dense product has to pack S first, which pays for many rows only.
   static constexpr int64_t kTilesPerProduct = 2;
 
-  DenseEdges(const DenseAdjacency& adjacency, const PoolProblem<T>& problem, const SoftPoolForward& args)
-      : Base(adjacency, problem),
+  DenseEdges(const DenseAdjacency& adjacency, const PoolContext<T>& context, const SoftPoolForward& args)
+      : Base(adjacency, context),
         detects_(args.is_symmetric && args.symmetric < 0),
         knows_(args.is_symmetric || args.symmetric == 1),
-        nonzeros_(static_cast<size_t>(problem.graphs.tiles() * batch_.R)),
+        nonzeros_(static_cast<size_t>(context.graphs.tiles() * batch_.R)),
         asymmetric_(std::make_unique<std::atomic<bool>[]>(static_cast<size_t>(batch_.B * batch_.R))),
-        scratch_(3 * (batch_.N + 32) + converted_elements(), problem.runtime),
-        index_(batch_.N + 32, problem.runtime) {
+        scratch_(3 * (batch_.N + 32) + converted_elements(), context.runtime),
+        index_(batch_.N + 32, context.runtime) {
     for (int64_t i = 0; i < batch_.B * batch_.R; ++i)
       asymmetric_[static_cast<size_t>(i)] = args.symmetric == 0;
   }
@@ -67,16 +68,16 @@ class DenseEdges : public DenseRows<T> {
       }
     } else if (this->in_place(g)) {
       const T* a = static_cast<const T*>(this->adjacency_.data) + this->offset(b, r, begin);
-      problem_.product(end - begin, K, g.n, a, this->adjacency_.stride_n, s.data, s.ld, out, K, false);
+      context_.product(end - begin, K, g.n, a, this->adjacency_.stride_n, s.data, s.ld, out, K, false);
     } else {
       T* a = buffer + 3 * (batch_.N + 32);
-      const int64_t step = problem_.graphs.largest_tile();
+      const int64_t step = context_.graphs.largest_tile();
       for (int64_t first = begin; first < end; first += step) {
         const int64_t count = std::min(step, end - first);
         for (int64_t i = 0; i < count; ++i) {
           std::copy_n(this->row(b, r, first + i, buffer, 0, g.n), g.n, a + i * g.n);
         }
-        problem_.product(count, K, g.n, a, g.n, s.data, s.ld, out + (first - begin) * K, K, false);
+        context_.product(count, K, g.n, a, g.n, s.data, s.ld, out + (first - begin) * K, K, false);
       }
     }
   }
@@ -89,7 +90,7 @@ class DenseEdges : public DenseRows<T> {
   // Rows of A that were converted to T, for the dense product.
   int64_t converted_elements() const {
     for (int64_t b = 0; b < batch_.B; ++b) {
-      if (!this->in_place(this->graph(b))) return problem_.graphs.largest_tile() * problem_.graphs.largest();
+      if (!this->in_place(this->graph(b))) return context_.graphs.largest_tile() * context_.graphs.largest();
     }
     return 0;
   }
@@ -129,12 +130,9 @@ class DenseEdges : public DenseRows<T> {
 
 }  // namespace
 
-void soft_pool_forward(const SoftPoolForward& args, const DenseAdjacency& adjacency, const Runtime& runtime) {
-  if (args.batch.wide) {
-    Forward<double, DenseEdges<double>>(args, adjacency, runtime).run();
-  } else {
-    Forward<float, DenseEdges<float>>(args, adjacency, runtime).run();
-  }
+void soft_pool_fwd(const SoftPoolForward& args, const DenseAdjacency& adjacency, const Runtime& runtime) {
+  with_accumulation_type(args.batch.is_double,
+                         [&]<typename T>(T) { Forward<T, DenseEdges<T>>(args, adjacency, runtime).run(); });
 }
 
 }  // namespace hierpool::cpu

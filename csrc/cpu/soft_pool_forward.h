@@ -10,7 +10,7 @@
 #include <cstring>
 #include <limits>
 
-#include "cpu/pool_batch.h"
+#include "cpu/pool_context.h"
 
 namespace hierpool::cpu {
 
@@ -35,9 +35,9 @@ class Forward {
  public:
   Forward(const SoftPoolForward& args, const typename Edges::Adjacency& adjacency, const Runtime& runtime)
       : args_(args),
-        problem_(args.batch, runtime,
+        context_(args.batch, runtime,
                  [&](int64_t first, int64_t n) { return Edges::cut(adjacency, first, n); }),
-        edges_(adjacency, problem_, args),
+        edges_(adjacency, context_, args),
         edge_sums_(static_cast<size_t>(graphs_.tiles() * batch_.R)),
         entropy_(static_cast<size_t>(graphs_.tiles())),
         link_sq_(static_cast<size_t>(batch_.B * batch_.R)),
@@ -46,8 +46,8 @@ class Forward {
         product_(Edges::kTilesPerProduct * graphs_.largest_tile() * batch_.K, runtime) {
     for (int64_t b = 0; b < batch_.B; ++b) {
       const Graph& g = graphs_.graph(b);
-      problem_.place(p_, g, args_.s, batch_.s_type, g.first_row * batch_.K, batch_.K, batch_.K);
-      problem_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, batch_.F);
+      context_.place(p_, g, args_.s, batch_.s_type, g.first_row * batch_.K, batch_.K, batch_.K);
+      context_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, batch_.F);
     }
     p_.allocate();
     x_.allocate();
@@ -56,7 +56,7 @@ class Forward {
 
   void run() {
     graphs_.for_each(
-        problem_.runtime, [&](int64_t b) { run_cut(b); },
+        context_.runtime, [&](int64_t b) { run_cut(b); },
         [&](int64_t b, int64_t thread) { run_whole(b, thread); });
     totals();
   }
@@ -69,11 +69,11 @@ class Forward {
   };
 
   int64_t edge(int64_t b, int64_t r) const { return b * batch_.R + r; }
-  int64_t x_offset(int64_t b) const { return problem_.offset(b, batch_.x_stride_b, batch_.x_stride_n); }
+  int64_t x_offset(int64_t b) const { return context_.offset(b, batch_.x_stride_b, batch_.x_stride_n); }
   const RowsView<T>& p(int64_t b) const { return p_[b]; }
   const RowsView<T>& x(int64_t b) const { return x_[b]; }
   T* degrees(int64_t b, int64_t r) const {
-    return (args_.degree ? static_cast<T*>(args_.degree) : degree_.data()) + problem_.first_row(b, r);
+    return (args_.degree ? static_cast<T*>(args_.degree) : degree_.data()) + context_.first_row(b, r);
   }
   EdgeSums& edge_sums(int64_t b, int64_t tile, int64_t r) {
     return edge_sums_[static_cast<size_t>((graphs_.graph(b).first_tile + tile) * batch_.R + r)];
@@ -102,16 +102,16 @@ class Forward {
   void totals();
 
   const SoftPoolForward& args_;
-  PoolProblem<T> problem_;
-  const PoolBatch& batch_ = problem_.batch;
-  const Graphs& graphs_ = problem_.graphs;
-  const RowKernels<T>& rows_ = problem_.kernels;
+  PoolContext<T> context_;
+  const PoolBatch& batch_ = context_.batch;
+  const Graphs& graphs_ = context_.graphs;
+  const RowKernels<T>& rows_ = context_.kernels;
   Edges edges_;
   std::vector<EdgeSums> edge_sums_;
   std::vector<double> entropy_;
   std::vector<double> link_sq_;
   Buffer<T> vectors_, degree_;
-  Scratch<T> product_;  // rows of M that are not kept, or kept elsewhere
+  Scratch<T> product_;  // rows of M that are not saved, or saved elsewhere
   RowsViews<T> p_, x_;
   Buffer<T> x_pooled_;
 };
@@ -167,15 +167,15 @@ void Forward<T, Edges>::run_cut(int64_t b) {
   const std::vector<int64_t> bounds =
       segment_bounds(g.tiles, segments, [&](int64_t tile) { return edges_.work(b, tile); });
   const auto bound = [&](int64_t segment) { return bounds[static_cast<size_t>(segment)]; };
-  run_tasks(problem_.runtime, segments, [&](int64_t segment, int64_t) {
+  run_tasks(context_.runtime, segments, [&](int64_t segment, int64_t) {
     for (int64_t tile = bound(segment); tile < bound(segment + 1); ++tile) {
       assign(b, tile);
       sum_nodes(b, tile, target(segment), tile > bound(segment));
     }
   });
-  run_tasks(problem_.runtime, g.tiles * R, [&](int64_t i, int64_t thread) { scan(b, i % R, i / R, thread); });
+  run_tasks(context_.runtime, g.tiles * R, [&](int64_t i, int64_t thread) { scan(b, i % R, i / R, thread); });
   edges_.prepare_products(b, p(b));
-  run_tasks(problem_.runtime, segments * R, [&](int64_t i, int64_t thread) {
+  run_tasks(context_.runtime, segments * R, [&](int64_t i, int64_t thread) {
     const int64_t r = i % R, segment = i / R, end = bound(segment + 1);
     for (int64_t tile = bound(segment); tile < end; tile += Edges::kTilesPerProduct) {
       sum_edges(b, r, tile, std::min(tile + Edges::kTilesPerProduct, end), target(segment),
@@ -183,7 +183,7 @@ void Forward<T, Edges>::run_cut(int64_t b) {
     }
   });
   const int64_t rows = slab_rows(K);
-  run_tasks(problem_.runtime, ceil_div(K, rows), [&](int64_t slab, int64_t) {
+  run_tasks(context_.runtime, ceil_div(K, rows), [&](int64_t slab, int64_t) {
     for (int64_t segment = 1; segment < segments; ++segment) {
       add(b, outputs(b), target(segment), slab * rows, std::min(K, (slab + 1) * rows));
     }
@@ -211,7 +211,7 @@ template <typename T, typename Edges>
 void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
   const Graph& g = graphs_.graph(b);
   const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = batch_.K;
-  const int64_t first = problem_.offset(b, args_.logits_stride_b, args_.logits_stride_n);
+  const int64_t first = context_.offset(b, args_.logits_stride_b, args_.logits_stride_n);
   const DType type = batch_.s_type;
   const T scale = static_cast<T>(batch_.inverse_temperature);
   T* size = tile_vectors(b, tile);
@@ -240,12 +240,12 @@ void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
   if (end > begin) rows_.column_sums(size, p(b).row(begin), p(b).ld, end - begin, K);
   entropy_[static_cast<size_t>(g.first_tile + tile)] = entropy;
   if (x(b).copied) {
-    problem_.load_rows(x(b).row(begin), at(batch_.x, batch_.x_type, x_offset(b)), batch_.x_type,
+    context_.load_rows(x(b).row(begin), at(batch_.x, batch_.x_type, x_offset(b)), batch_.x_type,
                        batch_.x_stride_n, g, begin, end, batch_.F);
   }
   if (tile == 0) {
     const int64_t bytes = K * element_bytes(type);
-    problem_.for_padding(g, [&](int64_t from, int64_t to) {
+    context_.for_padding(g, [&](int64_t from, int64_t to) {
       std::memset(at(args_.s, type, (g.first_row + from) * K), 0, static_cast<size_t>((to - from) * bytes));
     });
   }
@@ -256,7 +256,7 @@ template <typename T, typename Edges>
 void Forward<T, Edges>::sum_nodes(int64_t b, int64_t tile, const Sums& out, bool accumulate) const {
   const Graph& g = graphs_.graph(b);
   const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = batch_.K, F = batch_.F;
-  problem_.product_of_transposed(K, F, end - begin, p(b).row(begin), p(b).ld, x(b).row(begin), x(b).ld, out.x,
+  context_.product_of_transposed(K, F, end - begin, p(b).row(begin), p(b).ld, x(b).row(begin), x(b).ld, out.x,
                                  F, accumulate);
   if (out.gram) square(b, begin, end, p(b).row(begin), p(b).ld, out.gram, true, accumulate);
 }
@@ -269,7 +269,7 @@ void Forward<T, Edges>::square(int64_t b, int64_t begin, int64_t end, const T* r
   const int64_t K = batch_.K, step = symmetric ? slab_rows(K) : K;
   for (int64_t k = 0; k < K; k += step) {
     const int64_t k_end = std::min(k + step, K);
-    problem_.product_of_transposed(k_end - k, symmetric ? k_end : K, end - begin, p(b).row(begin) + k,
+    context_.product_of_transposed(k_end - k, symmetric ? k_end : K, end - begin, p(b).row(begin) + k,
                                    p(b).ld, right, ld, out + k * K, K, accumulate);
   }
 }
@@ -285,8 +285,8 @@ void Forward<T, Edges>::sum_edges(int64_t b, int64_t r, int64_t first, int64_t l
                                   bool accumulate, int64_t thread) {
   const Graph& g = graphs_.graph(b);
   const int64_t K = batch_.K, begin = g.tile_begin(first), end = g.tile_end(last - 1);
-  T* kept = args_.m ? static_cast<T*>(args_.m) + problem_.first_row(b, r) * K : nullptr;
-  T* m = kept && g.rows == nullptr ? kept + begin * K : product_.of(thread);
+  T* saved = args_.m ? static_cast<T*>(args_.m) + context_.first_row(b, r) * K : nullptr;
+  T* m = saved && g.rows == nullptr ? saved + begin * K : product_.of(thread);
   edges_.multiply(b, r, begin, end, p(b), m, thread);
   for (int64_t tile = first; tile < last; ++tile) {
     EdgeSums& sums = edge_sums(b, tile, r);
@@ -297,7 +297,7 @@ void Forward<T, Edges>::sum_edges(int64_t b, int64_t r, int64_t first, int64_t l
       const AssignmentSums<T> products = rows_.assignment_sums(volume, degree, p(b).row(i), row, K);
       sums.trace += products.trace;
       sums.cut += static_cast<double>(degree) * products.square;
-      if (kept && g.rows) std::copy_n(row, K, kept + g.row(i) * K);
+      if (saved && g.rows) std::copy_n(row, K, saved + g.row(i) * K);
     }
   }
   square(b, begin, end, m, K, out.adj + r * K * K, edges_.symmetric(b, r), accumulate);

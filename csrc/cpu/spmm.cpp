@@ -1,5 +1,6 @@
 #include "hierpool/spmm.h"
 
+#include "cpu/accumulation.h"
 #include "cpu/csr_rows.h"
 #include "cpu/isa.h"
 
@@ -9,7 +10,7 @@ namespace {
 constexpr int64_t kMaxRows = 4096;  // of one task
 
 template <typename T>
-void spmm(const Spmm& product, const DenseRows& x, T* out, const Runtime& runtime) {
+void spmm(const Spmm& product, const DenseMatrix& x, T* out, const Runtime& runtime) {
   const CsrProduct<T> a(product.a, row_kernels<T>(isa_in_force()));
   const int64_t n = product.n;
   const auto* rows = static_cast<const T*>(x.data);
@@ -22,7 +23,7 @@ void spmm(const Spmm& product, const DenseRows& x, T* out, const Runtime& runtim
 }
 
 template <typename T>
-void sampled_product(const Spmm& product, const DenseRows& left, const DenseRows& right, T* out,
+void sampled_product(const Spmm& product, const DenseMatrix& left, const DenseMatrix& right, T* out,
                      const Runtime& runtime) {
   const CsrProduct<T> a(product.a, row_kernels<T>(isa_in_force()));
   const auto* l = static_cast<const T*>(left.data);
@@ -42,21 +43,16 @@ void sampled_product(const Spmm& product, const DenseRows& left, const DenseRows
 
 }  // namespace
 
-void spmm(const Spmm& product, const DenseRows& x, void* out, const Runtime& runtime) {
-  if (product.wide) {
-    spmm(product, x, static_cast<double*>(out), runtime);
-  } else {
-    spmm(product, x, static_cast<float*>(out), runtime);
-  }
+void spmm_fwd(const Spmm& product, const DenseMatrix& x, void* out, const Runtime& runtime) {
+  with_accumulation_type(product.is_double,
+                         [&]<typename T>(T) { spmm(product, x, static_cast<T*>(out), runtime); });
 }
 
-void sampled_product(const Spmm& product, const DenseRows& left, const DenseRows& right, void* out,
+void sampled_product(const Spmm& product, const DenseMatrix& left, const DenseMatrix& right, void* out,
                      const Runtime& runtime) {
-  if (product.wide) {
-    sampled_product(product, left, right, static_cast<double*>(out), runtime);
-  } else {
-    sampled_product(product, left, right, static_cast<float*>(out), runtime);
-  }
+  with_accumulation_type(product.is_double, [&]<typename T>(T) {
+    sampled_product(product, left, right, static_cast<T*>(out), runtime);
+  });
 }
 
 }  // namespace hierpool::cpu

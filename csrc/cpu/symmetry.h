@@ -2,7 +2,7 @@
 // product and nothing else.
 #pragma once
 
-#include "cpu/pool_batch.h"
+#include "cpu/pool_context.h"
 
 namespace hierpool::cpu {
 
@@ -14,16 +14,16 @@ struct Block {
 
 template <typename Bits>
 bool bits_differ_from_mirror(const Bits* a, int64_t ld, const Graph& g, const Block& block) {
-  // The mirror image is turned first: rows a power of two apart share few cache lines, and are read once each.
-  Bits turned[Block::kSize][Block::kSize];
+  // The mirror image is transposed first: rows a power of two apart share few cache lines, and are read once each.
+  Bits transposed[Block::kSize][Block::kSize];
   for (int64_t j = block.j0; j < block.j1; ++j) {
     const Bits* mirror = a + g.row(j) * ld;
-    for (int64_t i = block.i0; i < block.i1; ++i) turned[i - block.i0][j - block.j0] = mirror[g.row(i)];
+    for (int64_t i = block.i0; i < block.i1; ++i) transposed[i - block.i0][j - block.j0] = mirror[g.row(i)];
   }
   Bits difference = 0;
   for (int64_t i = block.i0; i < block.i1; ++i) {
     const Bits* row = a + g.row(i) * ld;
-    const Bits* other = turned[i - block.i0];
+    const Bits* other = transposed[i - block.i0];
     if (g.rows == nullptr) {
       for (int64_t j = block.j0; j < block.j1; ++j) difference |= row[j] ^ other[j - block.j0];
     } else {

@@ -10,7 +10,7 @@
 namespace hierpool::cpu {
 
 // Calls task(index, thread) once for every index in [0, count). Which thread runs a task is not determined, so
-// tasks write to places of their own; `thread` is below worker_count(runtime, count) and picks scratch memory.
+// tasks write to memory of their own. `thread` is below runtime.threads, and selects scratch memory.
 template <typename Task>
 void run_tasks(const Runtime& runtime, int64_t count, const Task& task) {
   if (count <= 0) return;

@@ -1,5 +1,6 @@
 // The total variation over the edges of dense graphs. Entries that are 0 are found row by row, and left out.
-#include "cpu/dense_rows.h"
+#include "cpu/accumulation.h"
+#include "cpu/dense_adjacency.h"
 #include "hierpool/total_variation.h"
 
 namespace hierpool::cpu {
@@ -16,17 +17,17 @@ struct Rows {
 };
 
 template <typename T>
-class DenseDifferences : protected DenseRows<T> {
+class DenseDifferences : protected DenseAdjacencyRows<T> {
  public:
-  DenseDifferences(const DenseVariation& args, const DenseAdjacency& adjacency, const PoolProblem<T>& problem,
+  DenseDifferences(const DenseVariation& args, const DenseAdjacency& adjacency, const PoolContext<T>& context,
                    int64_t scratch)
-      : DenseRows<T>(adjacency, problem),
+      : DenseAdjacencyRows<T>(adjacency, context),
         args_(args),
-        scratch_(3 * (problem.batch.N + kSlack) + scratch, problem.runtime),
-        index_(problem.batch.N + kSlack, problem.runtime) {
-    const PoolBatch& batch = problem.batch;
+        scratch_(3 * (context.batch.N + kSlack) + scratch, context.runtime),
+        index_(context.batch.N + kSlack, context.runtime) {
+    const PoolBatch& batch = context.batch;
     for (int64_t b = 0; b < batch.B; ++b) {
-      problem.place(s_, this->graph(b), args.s, batch.s_type, offset_of(b), args.s_stride_n, batch.K);
+      context.place(s_, this->graph(b), args.s, batch.s_type, offset_of(b), args.s_stride_n, batch.K);
       for (int64_t i = 0; i < this->graph(b).n; i += kRows) {
         blocks_.push_back({b, i, std::min(i + kRows, this->graph(b).n)});
       }
@@ -35,7 +36,7 @@ class DenseDifferences : protected DenseRows<T> {
     for_blocks([&](const Rows& rows, size_t, int64_t) {
       const RowsView<T>& s = s_[rows.b];
       if (!s.copied) return;
-      problem.load_rows(s.row(rows.begin), at(args.s, batch.s_type, offset_of(rows.b)), batch.s_type,
+      context.load_rows(s.row(rows.begin), at(args.s, batch.s_type, offset_of(rows.b)), batch.s_type,
                         args.s_stride_n, this->graph(rows.b), rows.begin, rows.end, batch.K);
     });
   }
@@ -44,7 +45,7 @@ class DenseDifferences : protected DenseRows<T> {
   // Calls work(rows, number, thread) for every task.
   template <typename Work>
   void for_blocks(const Work& work) const {
-    run_tasks(this->problem_.runtime, static_cast<int64_t>(blocks_.size()), [&](int64_t i, int64_t thread) {
+    run_tasks(this->context_.runtime, static_cast<int64_t>(blocks_.size()), [&](int64_t i, int64_t thread) {
       const auto number = static_cast<size_t>(i);
       work(blocks_[number], number, thread);
     });
@@ -70,7 +71,7 @@ class DenseDifferences : protected DenseRows<T> {
   const RowsView<T>& s(int64_t b) const { return s_[b]; }
 
  private:
-  int64_t offset_of(int64_t b) const { return this->problem_.offset(b, args_.s_stride_b, args_.s_stride_n); }
+  int64_t offset_of(int64_t b) const { return this->context_.offset(b, args_.s_stride_b, args_.s_stride_n); }
 
   const DenseVariation& args_;
   RowsViews<T> s_;
@@ -82,8 +83,8 @@ class DenseDifferences : protected DenseRows<T> {
 template <typename T>
 class Forward : DenseDifferences<T> {
  public:
-  Forward(const DenseVariation& args, const DenseAdjacency& adjacency, const PoolProblem<T>& problem)
-      : DenseDifferences<T>(args, adjacency, problem, 0) {}
+  Forward(const DenseVariation& args, const DenseAdjacency& adjacency, const PoolContext<T>& context)
+      : DenseDifferences<T>(args, adjacency, context, 0) {}
 
   void run(T* variation, T* entries) const {
     std::vector<VariationSum> sums(this->blocks().size());
@@ -116,16 +117,16 @@ class Forward : DenseDifferences<T> {
 template <typename T>
 class Backward : DenseDifferences<T> {
  public:
-  Backward(const DenseVariation& args, const DenseAdjacency& adjacency, const PoolProblem<T>& problem,
+  Backward(const DenseVariation& args, const DenseAdjacency& adjacency, const PoolContext<T>& context,
            const T* dvariation, void* ds, void* dadjacency)
-      : DenseDifferences<T>(args, adjacency, problem, 3 * kRows * kColumns),
+      : DenseDifferences<T>(args, adjacency, context, 3 * kRows * kColumns),
         dvariation_(dvariation),
         ds_(ds),
-        gradient_(adjacency, problem, dadjacency) {
-    const PoolBatch& batch = problem.batch;
+        gradient_(adjacency, context, dadjacency) {
+    const PoolBatch& batch = context.batch;
     for (int64_t b = 0; b < batch.B; ++b) {
       const Graph& g = this->graph(b);
-      if (ds_) problem.place(grads_, g, ds_, batch.s_type, g.first_row * batch.K, batch.K, batch.K);
+      if (ds_) context.place(grads_, g, ds_, batch.s_type, g.first_row * batch.K, batch.K, batch.K);
       if (gradient_.wanted()) columns_.add_copy(batch.K, g.n);
     }
     grads_.allocate();
@@ -144,7 +145,7 @@ class Backward : DenseDifferences<T> {
       if (ds_) gradient_of_s(rows, thread);
       if (gradient_.wanted()) gradient_of_a(rows, thread);
     });
-    run_tasks(this->problem_.runtime, this->batch_.B, [&](int64_t b, int64_t) { clear_padding(b); });
+    run_tasks(this->context_.runtime, this->batch_.B, [&](int64_t b, int64_t) { clear_padding(b); });
   }
 
  private:
@@ -171,16 +172,16 @@ class Backward : DenseDifferences<T> {
     const int64_t count = j1 - j0;
     T* buffer = this->row_buffer(thread);
     T* both = this->more(thread);
-    T* mirror = both + kRows * kColumns;    // [count, kRows]
-    T* turned = mirror + kRows * kColumns;  // [rows, count]
+    T* mirror = both + kRows * kColumns;        // [count, kRows]
+    T* transposed = mirror + kRows * kColumns;  // [rows, count]
     for (int64_t j = j0; j < j1; ++j) {
       std::copy_n(this->row(rows.b, 0, j, buffer, rows.begin, rows.end), rows.count(),
                   mirror + (j - j0) * kRows);
     }
-    this->kernels_.transpose(turned, mirror, kRows, count, rows.count());
+    this->kernels_.transpose(transposed, mirror, kRows, count, rows.count());
     for (int64_t i = 0; i < rows.count(); ++i) {
       std::copy_n(this->row(rows.b, 0, rows.begin + i, buffer, j0, j1), count, both + i * kColumns);
-      this->kernels_.axpy(both + i * kColumns, T(1), turned + i * count, count);
+      this->kernels_.axpy(both + i * kColumns, T(1), transposed + i * count, count);
     }
     return both;
   }
@@ -207,46 +208,38 @@ class Backward : DenseDifferences<T> {
     gradient_.clear_padding(b);
     if (ds_ == nullptr) return;
     const int64_t bytes = this->batch_.K * element_bytes(this->batch_.s_type);
-    this->problem_.for_padding(this->graph(b), [&](int64_t first, int64_t last) {
+    this->context_.for_padding(this->graph(b), [&](int64_t first, int64_t last) {
       std::memset(ds_row(b, first), 0, static_cast<size_t>((last - first) * bytes));
     });
   }
 
   const T* dvariation_;
   void* ds_;
-  DenseGradient<T> gradient_;
+  DenseAdjacencyGradient<T> gradient_;
   RowsViews<T> grads_, columns_;
 };
 
 template <typename T>
-PoolProblem<T> problem_of(const DenseVariation& args, const Runtime& runtime) {
+PoolContext<T> context_of(const DenseVariation& args, const Runtime& runtime) {
   return {args.batch, runtime, [](int64_t, int64_t) { return std::vector<int64_t>(); }};
 }
 
 }  // namespace
 
-void total_variation(const DenseVariation& args, const DenseAdjacency& adjacency, void* variation,
-                     void* entries, const Runtime& runtime) {
-  if (args.batch.wide) {
-    const PoolProblem<double> problem = problem_of<double>(args, runtime);
-    Forward<double>(args, adjacency, problem)
-        .run(static_cast<double*>(variation), static_cast<double*>(entries));
-  } else {
-    const PoolProblem<float> problem = problem_of<float>(args, runtime);
-    Forward<float>(args, adjacency, problem)
-        .run(static_cast<float*>(variation), static_cast<float*>(entries));
-  }
+void total_variation_fwd(const DenseVariation& args, const DenseAdjacency& adjacency, void* variation,
+                         void* entries, const Runtime& runtime) {
+  with_accumulation_type(args.batch.is_double, [&]<typename T>(T) {
+    const PoolContext<T> context = context_of<T>(args, runtime);
+    Forward<T>(args, adjacency, context).run(static_cast<T*>(variation), static_cast<T*>(entries));
+  });
 }
 
-void total_variation_backward(const DenseVariation& args, const DenseAdjacency& adjacency,
-                              const void* dvariation, void* ds, void* dadjacency, const Runtime& runtime) {
-  if (args.batch.wide) {
-    const PoolProblem<double> problem = problem_of<double>(args, runtime);
-    Backward<double>(args, adjacency, problem, static_cast<const double*>(dvariation), ds, dadjacency).run();
-  } else {
-    const PoolProblem<float> problem = problem_of<float>(args, runtime);
-    Backward<float>(args, adjacency, problem, static_cast<const float*>(dvariation), ds, dadjacency).run();
-  }
+void total_variation_bwd(const DenseVariation& args, const DenseAdjacency& adjacency, const void* dvariation,
+                         void* ds, void* dadjacency, const Runtime& runtime) {
+  with_accumulation_type(args.batch.is_double, [&]<typename T>(T) {
+    const PoolContext<T> context = context_of<T>(args, runtime);
+    Backward<T>(args, adjacency, context, static_cast<const T*>(dvariation), ds, dadjacency).run();
+  });
 }
 
 }  // namespace hierpool::cpu

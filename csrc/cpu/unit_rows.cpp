@@ -1,5 +1,6 @@
 #include "hierpool/unit_rows.h"
 
+#include "cpu/accumulation.h"
 #include "cpu/row_kernels.h"
 #include "cpu/tasks.h"
 
@@ -38,26 +39,19 @@ void backward(const UnitRows& shape, const T* dout, int64_t dout_stride, const T
 
 }  // namespace
 
-void unit_rows(const UnitRows& shape, void* h, int64_t stride, void* length, void* out,
-               const Runtime& runtime) {
-  if (shape.wide) {
-    forward(shape, static_cast<double*>(h), stride, static_cast<double*>(length), static_cast<double*>(out),
-            runtime);
-  } else {
-    forward(shape, static_cast<float*>(h), stride, static_cast<float*>(length), static_cast<float*>(out),
-            runtime);
-  }
+void unit_rows_fwd(const UnitRows& shape, void* h, int64_t stride, void* length, void* out,
+                   const Runtime& runtime) {
+  with_accumulation_type(shape.is_double, [&]<typename T>(T) {
+    forward(shape, static_cast<T*>(h), stride, static_cast<T*>(length), static_cast<T*>(out), runtime);
+  });
 }
 
-void unit_rows_backward(const UnitRows& shape, const void* dout, int64_t dout_stride, const void* y,
-                        const void* length, void* dh, int64_t stride, const Runtime& runtime) {
-  if (shape.wide) {
-    backward(shape, static_cast<const double*>(dout), dout_stride, static_cast<const double*>(y),
-             static_cast<const double*>(length), static_cast<double*>(dh), stride, runtime);
-  } else {
-    backward(shape, static_cast<const float*>(dout), dout_stride, static_cast<const float*>(y),
-             static_cast<const float*>(length), static_cast<float*>(dh), stride, runtime);
-  }
+void unit_rows_bwd(const UnitRows& shape, const void* dout, int64_t dout_stride, const void* y,
+                   const void* length, void* dh, int64_t stride, const Runtime& runtime) {
+  with_accumulation_type(shape.is_double, [&]<typename T>(T) {
+    backward(shape, static_cast<const T*>(dout), dout_stride, static_cast<const T*>(y),
+             static_cast<const T*>(length), static_cast<T*>(dh), stride, runtime);
+  });
 }
 
 }  // namespace hierpool::cpu

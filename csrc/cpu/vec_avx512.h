@@ -15,12 +15,12 @@ struct Vec;
 
 template <typename V, int n>
 static inline void transpose_in_memory(V (&block)[n]) {
-  typename V::Element lanes[n][n], turned[n][n];
+  typename V::Element lanes[n][n], transposed[n][n];
   for (int i = 0; i < n; ++i) block[i].store(lanes[i]);
   for (int i = 0; i < n; ++i) {
-    for (int j = 0; j < n; ++j) turned[j][i] = lanes[i][j];
+    for (int j = 0; j < n; ++j) transposed[j][i] = lanes[i][j];
   }
-  for (int i = 0; i < n; ++i) block[i] = V::load(turned[i]);
+  for (int i = 0; i < n; ++i) block[i] = V::load(transposed[i]);
 }
 
 template <>

@@ -1,5 +1,4 @@
 // exp, expm1 and log of float vectors, to within a few units in the last place over the whole range.
-// Included inside the namespace of one instruction set, after its Vec.
 
 // x = n ln 2 + r, |r| <= ln(2)/2
 static inline Vec<float> reduce(Vec<float> x, Vec<float>& n) {

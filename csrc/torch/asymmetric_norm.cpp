@@ -4,60 +4,48 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include <algorithm>
-
 #include "torch/soft_pool.h"
 
 namespace hierpool::torch_binding {
 namespace {
 
 // Where `ptr` is absent, the batch is padded.
-AsymmetricNorm problem_of(const Tensor& s, const OptionalTensor& ptr, const OptionalTensor& mask,
-                          const OptionalTensor& num_nodes) {
+AsymmetricNorm input_of(const Tensor& s, const OptionalTensor& ptr, const OptionalTensor& mask,
+                        const OptionalTensor& num_nodes) {
   check_rows(s, "s");
-  AsymmetricNorm problem{};
-  PoolBatch& b = problem.batch;
+  AsymmetricNorm input{};
+  PoolBatch& b = input.batch;
   b.R = 1, b.K = s.size(s.dim() - 1);
   b.s_type = b.x_type = dtype(s);
-  b.wide = b.s_type == DType::f64;
-  problem.s = s.data_ptr();
-  problem.s_stride_b = s.stride(0), problem.s_stride_n = row_stride(s, b.K);
-  if (ptr) {
-    b.B = ptr->numel() - 1;
-    b.ptr = static_cast<const int64_t*>(pointer(*ptr));
-    for (int64_t g = 0; g < b.B; ++g) b.N = std::max(b.N, b.ptr[g + 1] - b.ptr[g]);
-    STD_TORCH_CHECK(b.ptr[b.B] == s.size(0), "s and ptr disagree");
-  } else {
-    b.B = s.size(0), b.N = s.size(1);
-    STD_TORCH_CHECK(b.N < std::numeric_limits<int32_t>::max(), "sizes must be below 2^31");
-    b.mask = static_cast<const uint8_t*>(pointer(mask));
-    b.num_nodes = static_cast<const int64_t*>(pointer(num_nodes));
-  }
-  return problem;
+  b.is_double = b.s_type == DType::f64;
+  input.s = s.data_ptr();
+  input.s_stride_b = s.stride(0), input.s_stride_n = row_stride(s, b.K);
+  ptr ? set_ragged(b, s, *ptr) : set_padded(b, s, mask, num_nodes);
+  return input;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> asymmetric_norm_forward(Tensor s, OptionalTensor ptr,
                                                                    OptionalTensor mask,
                                                                    OptionalTensor num_nodes) {
-  const AsymmetricNorm problem = problem_of(s, ptr, mask, num_nodes);
-  const PoolBatch& b = problem.batch;
-  const ScalarType acc = accumulation_type(b.wide);
+  const AsymmetricNorm input = input_of(s, ptr, mask, num_nodes);
+  const PoolBatch& b = input.batch;
+  const ScalarType acc = accumulation_type(b.is_double);
   Tensor norm = empty({b.B}, acc), quantile = empty({b.B, b.K}, s.scalar_type());
   Tensor row = empty({b.B, b.K}, ScalarType::Long), slope = empty({b.B, b.K}, acc);
-  cpu::asymmetric_norm_forward({problem, norm.data_ptr(), quantile.data_ptr(),
-                                static_cast<int64_t*>(row.data_ptr()), slope.data_ptr()},
-                               runtime());
+  cpu::asymmetric_norm_fwd(
+      {input, norm.data_ptr(), quantile.data_ptr(), static_cast<int64_t*>(row.data_ptr()), slope.data_ptr()},
+      runtime());
   return {norm, quantile, row, slope};
 }
 
 Tensor asymmetric_norm_backward(Tensor dnorm, Tensor s, Tensor quantile, Tensor row, Tensor slope,
                                 OptionalTensor ptr, OptionalTensor mask, OptionalTensor num_nodes) {
-  const AsymmetricNorm problem = problem_of(s, ptr, mask, num_nodes);
+  const AsymmetricNorm input = input_of(s, ptr, mask, num_nodes);
   auto [ds, data] = gradient_of(s, true);
   if (data == nullptr) return ds;
-  cpu::asymmetric_norm_backward({problem, pointer(dnorm), pointer(quantile),
-                                 static_cast<const int64_t*>(pointer(row)), pointer(slope), data},
-                                runtime());
+  cpu::asymmetric_norm_bwd({input, pointer(dnorm), pointer(quantile),
+                            static_cast<const int64_t*>(pointer(row)), pointer(slope), data},
+                           runtime());
   return ds;
 }
 
@@ -65,12 +53,11 @@ Tensor asymmetric_norm_backward(Tensor dnorm, Tensor s, Tensor quantile, Tensor 
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
-      "asymmetric_norm_forward(Tensor s, Tensor? ptr, Tensor? mask, Tensor? num_nodes)"
-      " -> (Tensor norm, Tensor quantile, Tensor row, Tensor slope)");
+      "asymmetric_norm_forward(Tensor s, Tensor? ptr, Tensor? mask, Tensor? num_nodes) -> (Tensor norm,"
+      " Tensor quantile, Tensor row, Tensor slope)");
   m.def(
-      "asymmetric_norm_backward(Tensor dnorm, Tensor s, Tensor quantile, Tensor row, Tensor slope, Tensor? "
-      "ptr,"
-      " Tensor? mask, Tensor? num_nodes) -> Tensor");
+      "asymmetric_norm_backward(Tensor dnorm, Tensor s, Tensor quantile, Tensor row, Tensor slope,"
+      " Tensor? ptr, Tensor? mask, Tensor? num_nodes) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {

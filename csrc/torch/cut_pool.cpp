@@ -1,11 +1,12 @@
 // hierpool_native::cut_pool_{dense,csr}_{forward,backward}: soft pooling and the last step of MinCut and DMoN in one
 // call. Arguments were checked by hierpool.ops.
+#include "hierpool/cut_pool.h"
+
 #include <torch/csrc/stable/library.h>
 
 #include <cstring>
 #include <utility>
 
-#include "hierpool/cut_terms.h"
 #include "hierpool/selu.h"
 #include "torch/csr.h"
 #include "torch/linear_maps.h"
@@ -33,9 +34,9 @@ class Arrays {
 
 constexpr int64_t kScalars = 6;
 
-CutTerms terms_of(const PoolBatch& batch, int64_t kind) {
+CutPool terms_of(const PoolBatch& batch, int64_t kind) {
   STD_TORCH_CHECK(kind >= 0 && kind <= 2, "kind must be 0, 1 or 2");
-  return {batch.B, batch.K, batch.wide, static_cast<CutKind>(kind)};
+  return {batch.B, batch.K, batch.is_double, static_cast<CutKind>(kind)};
 }
 
 // What the backward needs besides the outputs; `vectors`, [B, 2, K], come first. M, and whether A is symmetric, one
@@ -60,7 +61,7 @@ struct Sums {
 };
 
 // SELU is applied to features of these types here.
-bool is_wide(const Tensor& x) {
+bool is_double(const Tensor& x) {
   const ScalarType type = x.scalar_type();
   STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double, "SELU takes float32 and float64");
   return type == ScalarType::Double;
@@ -84,8 +85,8 @@ template <typename Adjacency>
 Pooled forward(SoftPoolForward& f, const Adjacency& adjacency, const OptionalTensor& logits, const Tensor& x,
                const OptionalTensor& mask, const Maps& maps, bool save, int64_t kind, bool selu) {
   const PoolBatch& b = f.batch;
-  const CutTerms shape = terms_of(b, kind);
-  const ScalarType acc = accumulation_type(b.wide);
+  const CutPool shape = terms_of(b, kind);
+  const ScalarType acc = accumulation_type(b.is_double);
   Tensor s = empty_assignment(b, logits ? *logits : x), pooled = empty({b.B, b.K, b.F}, x.scalar_type());
   Tensor out = empty({b.B, b.K, b.K}, acc), first = empty({}, acc), ortho = empty({}, acc),
          cluster = empty({}, acc), memory = empty({Sums::count(b, save)}, acc);
@@ -95,18 +96,18 @@ Pooled forward(SoftPoolForward& f, const Adjacency& adjacency, const OptionalTen
     set_logits(f, *logits);
   } else {
     const TensorMaps composed(maps, b.F, x.scalar_type());
-    cpu::linear_maps(composed.of_rows(b.rows(), mask), b.x, feature_rows(b, x), s.data_ptr(), threads);
+    cpu::linear_maps_fwd(composed.of_rows(b.rows(), mask), b.x, feature_rows(b, x), s.data_ptr(), threads);
     set_logits(f, s);  // S takes the place of its logits, row by row
   }
   f.s = s.data_ptr(), f.x_pooled = pooled.data_ptr(), f.vectors = sums.vectors;
   f.adj_pooled = sums.adj, f.gram = sums.gram, f.scalars = sums.scalars, f.degree = sums.degree;
   f.total_entropy = sums.total_entropy, f.link_norm = sums.link_norm;
   f.m = sums.m, f.is_symmetric = static_cast<uint8_t*>(sums.is_symmetric);
-  cpu::soft_pool_forward(f, adjacency, threads);
+  cpu::soft_pool_fwd(f, adjacency, threads);
   void* losses[] = {first.data_ptr(), ortho.data_ptr(), cluster.data_ptr()};
   const CutSums cut{sums.adj, sums.gram, f.vectors, sums.scalars};
-  cpu::cut_terms(shape, cut, out.data_ptr(), losses, sums.saved, threads);
-  if (selu) cpu::selu(f.x_pooled, pooled.numel(), is_wide(pooled), threads);
+  cpu::cut_pool_fwd(shape, cut, out.data_ptr(), losses, sums.saved, threads);
+  if (selu) cpu::selu_fwd(f.x_pooled, pooled.numel(), is_double(pooled), threads);
   return {std::move(s),     std::move(pooled),  std::move(out),   std::move(first),
           std::move(ortho), std::move(cluster), std::move(memory)};
 }
@@ -144,9 +145,9 @@ void add_sizes(T* dvectors, const void* dsize, const PoolBatch& b) {
 Tensor set_gradients_of_sums(SoftPoolBackward& f, const CutUpstream& up, const CutOutputs& from,
                              const Sums& sums, int64_t kind, const Runtime& threads) {
   const PoolBatch& b = f.batch;
-  const CutTerms shape = terms_of(b, kind);
+  const CutPool shape = terms_of(b, kind);
   const int64_t square = b.B * b.K * b.K, vectors = 2 * b.B * b.K;
-  Tensor memory = empty({2 * square + vectors + b.B * kScalars}, accumulation_type(b.wide));
+  Tensor memory = empty({2 * square + vectors + b.B * kScalars}, accumulation_type(b.is_double));
   Arrays arrays(memory);
   void *dadj = arrays.take(square), *dgram = arrays.take(square);
   void *dvectors = arrays.take(vectors), *dscalars = arrays.take(b.B * kScalars);
@@ -157,8 +158,8 @@ Tensor set_gradients_of_sums(SoftPoolBackward& f, const CutUpstream& up, const C
                     "the gradient of the adjacency must be of its shape and dtype");
     const CutSums cut{sums.adj, sums.gram, sums.vectors, sums.scalars};
     const double dlosses[] = {number(up.dfirst), number(up.dortho), number(up.dcluster)};
-    cpu::cut_terms_backward(shape, cut, pointer(from.out), sums.saved, pointer(up.dout), dlosses, dadj,
-                            up.dortho ? dgram : nullptr, mincut ? nullptr : dvectors, dscalars, threads);
+    cpu::cut_pool_bwd(shape, cut, pointer(from.out), sums.saved, pointer(up.dout), dlosses, dadj,
+                      up.dortho ? dgram : nullptr, mincut ? nullptr : dvectors, dscalars, threads);
     f.dadj = dadj, f.dscalars = dscalars;
     if (up.dortho) f.dgram = dgram;
     if (!mincut) f.dvectors = dvectors;
@@ -167,8 +168,8 @@ Tensor set_gradients_of_sums(SoftPoolBackward& f, const CutUpstream& up, const C
   STD_TORCH_CHECK(2 * up.dsize->numel() == vectors && dtype(*up.dsize) == dtype(from.out), "sizes disagree");
   if (!f.dvectors) std::memset(dvectors, 0, static_cast<size_t>(vectors) * memory.element_size());
   f.dvectors = dvectors;
-  b.wide ? add_sizes(static_cast<double*>(dvectors), pointer(*up.dsize), b)
-         : add_sizes(static_cast<float*>(dvectors), pointer(*up.dsize), b);
+  b.is_double ? add_sizes(static_cast<double*>(dvectors), pointer(*up.dsize), b)
+              : add_sizes(static_cast<float*>(dvectors), pointer(*up.dsize), b);
   return memory;
 }
 
@@ -187,19 +188,19 @@ Maps backward(SoftPoolBackward& f, const Adjacency& adjacency, const CutUpstream
   if (up.dx && from.x_pooled) {
     before = empty({b.B, b.K, b.F}, from.x_pooled->scalar_type());
     STD_TORCH_CHECK(up.dx->numel() == before->numel() && dtype(*up.dx) == dtype(*before), "sizes disagree");
-    cpu::selu_backward(before->data_ptr(), f.dx, pointer(*from.x_pooled), before->numel(), is_wide(*before),
-                       threads);
+    cpu::selu_bwd(before->data_ptr(), f.dx, pointer(*from.x_pooled), before->numel(), is_double(*before),
+                  threads);
     f.dx = before->data_ptr();
   }
-  cpu::soft_pool_backward(f, adjacency, threads);
+  cpu::soft_pool_bwd(f, adjacency, threads);
   if (maps.empty()) return {};
   STD_TORCH_CHECK(f.dlogits != nullptr, "the maps need the gradient of the logits");
   const TensorMaps composed(maps, b.F, x.scalar_type());
   Maps grads;
   std::vector<LinearMapGradient> places;
   if (need_maps) std::tie(grads, places) = composed.gradients();
-  cpu::linear_maps_backward(composed.of_rows(b.rows(), mask), f.dlogits, b.K, b.x, feature_rows(b, x),
-                            f.dfeatures, true, need_maps ? places.data() : nullptr, threads);
+  cpu::linear_maps_bwd(composed.of_rows(b.rows(), mask), f.dlogits, b.K, b.x, feature_rows(b, x), f.dfeatures,
+                       true, need_maps ? places.data() : nullptr, threads);
   return grads;
 }
 
@@ -249,7 +250,7 @@ Pooled csr_forward(OptionalTensor logits, Tensor x, OptionalTensor value, Tensor
   f.batch = csr_batch(logits ? *logits : x, x, value, ptr, temperature, false, false);
   if (!logits) set_clusters(f.batch, maps);
   f.symmetric = symmetric;
-  const CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.wide), {}};
+  const CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.is_double), {}};
   return forward(f, adjacency, logits, x, {}, maps, save, kind, selu);
 }
 
@@ -262,11 +263,11 @@ Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout
                        bool need_x, bool need_value, bool need_maps) {
   SoftPoolBackward f{};
   f.batch = csr_batch(s, x, value, ptr, temperature, false, false);
-  CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.wide), {}};
-  if (rowptr_t) adjacency.transposed = csr(*rowptr_t, *col_t, value_t, f.batch.wide);
+  CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.is_double), {}};
+  if (rowptr_t) adjacency.transposed = csr(*rowptr_t, *col_t, value_t, f.batch.is_double);
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
   auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
-  Tensor dvalue = empty({need_value ? col.numel() : 0}, accumulation_type(f.batch.wide));
+  Tensor dvalue = empty({need_value ? col.numel() : 0}, accumulation_type(f.batch.is_double));
   f.dlogits = dlogits_data, f.dfeatures = dfeatures_data;
   f.dadjacency = need_value ? dvalue.data_ptr() : nullptr;
   Maps dmaps = backward(f, adjacency, {ds, dx, dout, dfirst, dortho, dcluster, dsize},
@@ -283,16 +284,16 @@ Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "cut_pool_dense_forward(Tensor? logits, Tensor x, Tensor adj, Tensor? mask, float temperature,"
-      " int symmetric, bool save, int kind, bool selu, Tensor[] maps)"
-      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      " int symmetric, bool save, int kind, bool selu, Tensor[] maps) -> (Tensor, Tensor, Tensor, Tensor,"
+      " Tensor, Tensor, Tensor)");
   m.def(
       "cut_pool_dense_backward" HIERPOOL_UPSTREAM
       " Tensor x, Tensor adj, Tensor? mask, float temperature, int kind, Tensor[] maps,"
       " bool need_logits, bool need_x, bool need_adj, bool need_maps) -> (Tensor, Tensor, Tensor, Tensor[])");
   m.def(
       "cut_pool_csr_forward(Tensor? logits, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr,"
-      " float temperature, bool symmetric, bool save, int kind, bool selu, Tensor[] maps)"
-      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      " float temperature, bool symmetric, bool save, int kind, bool selu, Tensor[] maps) -> (Tensor,"
+      " Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("cut_pool_csr_backward" HIERPOOL_UPSTREAM
         " Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr, Tensor? rowptr_t, Tensor? col_t,"
         " Tensor? value_t, float temperature, int kind, Tensor[] maps, bool need_logits, bool need_x,"

@@ -7,9 +7,6 @@
 
 namespace hierpool::torch_binding {
 
-using torch::headeronly::ScalarType;
-using OptionalTensor = std::optional<Tensor>;
-
 TensorMaps::TensorMaps(const std::vector<Tensor>& tensors, int64_t inputs, ScalarType type)
     : inputs_(inputs), type_(type) {
   STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double,
@@ -65,7 +62,7 @@ Tensor linear_maps(Tensor x, OptionalTensor mask, std::vector<Tensor> tensors) {
   const int64_t rows = x.size(0), inputs = x.size(1), stride = row_stride(x, rows, inputs, type);
   const TensorMaps maps(tensors, inputs, type);
   Tensor y = empty({rows, maps.outputs()}, type);
-  cpu::linear_maps(maps.of_rows(rows, mask), x.data_ptr(), stride, y.data_ptr(), runtime());
+  cpu::linear_maps_fwd(maps.of_rows(rows, mask), x.data_ptr(), stride, y.data_ptr(), runtime());
   return y;
 }
 
@@ -81,9 +78,9 @@ std::tuple<Tensor, std::vector<Tensor>> linear_maps_backward(Tensor dy, Tensor x
   std::vector<Tensor> grads;
   std::vector<LinearMapGradient> places;
   if (need_maps) std::tie(grads, places) = maps.gradients();
-  cpu::linear_maps_backward(maps.of_rows(rows, mask), dy.data_ptr(), dy_stride, x.data_ptr(), stride,
-                            need_x ? dx.data_ptr() : nullptr, false, need_maps ? places.data() : nullptr,
-                            runtime());
+  cpu::linear_maps_bwd(maps.of_rows(rows, mask), dy.data_ptr(), dy_stride, x.data_ptr(), stride,
+                       need_x ? dx.data_ptr() : nullptr, false, need_maps ? places.data() : nullptr,
+                       runtime());
   return {std::move(dx), std::move(grads)};
 }
 

@@ -12,9 +12,9 @@ namespace hierpool::torch_binding {
 // Weights and biases in turn, of one dtype, float32 or float64, for rows of `inputs` elements.
 class TensorMaps {
  public:
-  TensorMaps(const std::vector<Tensor>& tensors, int64_t inputs, torch::headeronly::ScalarType type);
+  TensorMaps(const std::vector<Tensor>& tensors, int64_t inputs, ScalarType type);
 
-  LinearMaps of_rows(int64_t rows, const std::optional<Tensor>& mask) const;
+  LinearMaps of_rows(int64_t rows, const OptionalTensor& mask) const;
   int64_t outputs() const { return maps_.back().outputs; }
 
   // Tensors for the gradients, in turn, and where they are.
@@ -22,7 +22,7 @@ class TensorMaps {
 
  private:
   int64_t inputs_;
-  torch::headeronly::ScalarType type_;
+  ScalarType type_;
   std::vector<LinearMap> maps_;
 };
 

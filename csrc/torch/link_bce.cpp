@@ -4,8 +4,6 @@
 
 #include <torch/csrc/stable/library.h>
 
-#include <algorithm>
-
 #include "torch/csr.h"
 #include "torch/soft_pool.h"
 
@@ -26,39 +24,21 @@ struct Arguments {
     PoolBatch& b = link.batch;
     b.R = 1, b.K = s.size(s.dim() - 1);
     b.s_type = b.x_type = dtype(s);
-    b.wide = b.s_type == DType::f64 || (adj && dtype(*adj) == DType::f64);
+    b.is_double = b.s_type == DType::f64 || (adj && dtype(*adj) == DType::f64);
     link.s = s.data_ptr();
     link.s_stride_b = s.stride(0), link.s_stride_n = row_stride(s, b.K);
     link.symmetric = symmetric;
     link.eps = eps;
     link.divisor = static_cast<LinkDivisor>(divisor);
     if (rowptr) {
-      set_ragged(s, adj, *rowptr, *col, *ptr);
+      set_ragged(b, s, *ptr);
+      STD_TORCH_CHECK(rowptr->numel() == s.size(0) + 1, "s and rowptr disagree");
+      sparse.a = csr(*rowptr, *col, adj, b.is_double);
     } else {
-      set_padded(s, *adj, mask, num_nodes);
+      set_padded(b, s, mask, num_nodes);
+      check_rows(*adj, "adj");
+      dense = {dtype(*adj), adj->data_ptr(), adj->stride(0), 0, row_stride(*adj, b.N)};
     }
-  }
-
- private:
-  void set_ragged(const Tensor& s, const OptionalTensor& value, const Tensor& rowptr, const Tensor& col,
-                  const Tensor& ptr) {
-    PoolBatch& b = link.batch;
-    b.B = ptr.numel() - 1;
-    b.ptr = static_cast<const int64_t*>(pointer(ptr));
-    for (int64_t g = 0; g < b.B; ++g) b.N = std::max(b.N, b.ptr[g + 1] - b.ptr[g]);
-    STD_TORCH_CHECK(b.ptr[b.B] == s.size(0) && rowptr.numel() == s.size(0) + 1, "s, ptr and rowptr disagree");
-    sparse.a = csr(rowptr, col, value, b.wide);
-  }
-
-  void set_padded(const Tensor& s, const Tensor& adj, const OptionalTensor& mask,
-                  const OptionalTensor& num_nodes) {
-    check_rows(adj, "adj");
-    PoolBatch& b = link.batch;
-    b.B = s.size(0), b.N = s.size(1);
-    STD_TORCH_CHECK(b.N < std::numeric_limits<int32_t>::max(), "sizes must be below 2^31");
-    b.mask = static_cast<const uint8_t*>(pointer(mask));
-    b.num_nodes = static_cast<const int64_t*>(pointer(num_nodes));
-    dense = {dtype(adj), adj.data_ptr(), adj.stride(0), 0, row_stride(adj, b.N)};
   }
 };
 
@@ -66,11 +46,11 @@ Tensor link_bce_forward(Tensor s, OptionalTensor adj, OptionalTensor rowptr, Opt
                         OptionalTensor ptr, OptionalTensor mask, OptionalTensor num_nodes, double eps,
                         int64_t divisor, bool symmetric) {
   const Arguments args(s, adj, rowptr, col, ptr, mask, num_nodes, eps, divisor, symmetric);
-  Tensor loss = empty({}, accumulation_type(args.link.batch.wide));
+  Tensor loss = empty({}, accumulation_type(args.link.batch.is_double));
   if (rowptr) {
-    cpu::link_bce_forward(args.link, args.sparse, loss.data_ptr(), runtime());
+    cpu::link_bce_fwd(args.link, args.sparse, loss.data_ptr(), runtime());
   } else {
-    cpu::link_bce_forward(args.link, args.dense, loss.data_ptr(), runtime());
+    cpu::link_bce_fwd(args.link, args.dense, loss.data_ptr(), runtime());
   }
   return loss;
 }
@@ -85,9 +65,9 @@ std::tuple<Tensor, Tensor> link_bce_backward(Tensor dloss, Tensor s, OptionalTen
   auto [dadj, dadj_data] = gradient_of(adj ? *adj : s, need_adj);
   const LinkBceBackward backward{args.link, pointer(dloss), ds_data, dadj_data};
   if (rowptr) {
-    cpu::link_bce_backward(backward, args.sparse, runtime());
+    cpu::link_bce_bwd(backward, args.sparse, runtime());
   } else {
-    cpu::link_bce_backward(backward, args.dense, runtime());
+    cpu::link_bce_bwd(backward, args.dense, runtime());
   }
   return {std::move(ds), std::move(dadj)};
 }

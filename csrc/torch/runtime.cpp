@@ -76,7 +76,7 @@ void advise_large_pages([[maybe_unused]] void* data, [[maybe_unused]] int64_t by
 
 }  // namespace
 
-Tensor empty(std::initializer_list<int64_t> sizes, torch::headeronly::ScalarType type) {
+Tensor empty(std::initializer_list<int64_t> sizes, ScalarType type) {
   using torch::stable::detail::from;
   using torch::stable::detail::to;
   constexpr size_t kMaxDims = 4;

@@ -12,12 +12,13 @@
 
 namespace hierpool::torch_binding {
 
+using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
+using OptionalTensor = std::optional<Tensor>;
 
 Runtime runtime();
 
 inline DType dtype(const Tensor& t) {
-  using torch::headeronly::ScalarType;
   switch (t.scalar_type()) {
     case ScalarType::Float: return DType::f32;
     case ScalarType::Double: return DType::f64;
@@ -37,9 +38,9 @@ inline void* pointer(const Tensor& t) {
 }
 
 // An uninitialised contiguous tensor in memory.
-Tensor empty(std::initializer_list<int64_t> sizes, torch::headeronly::ScalarType type);
+Tensor empty(std::initializer_list<int64_t> sizes, ScalarType type);
 
 // Null for a tensor that is absent or has no element.
-inline void* pointer(const std::optional<Tensor>& t) { return t && t->numel() > 0 ? pointer(*t) : nullptr; }
+inline void* pointer(const OptionalTensor& t) { return t && t->numel() > 0 ? pointer(*t) : nullptr; }
 
 }  // namespace hierpool::torch_binding

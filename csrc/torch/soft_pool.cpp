@@ -1,6 +1,22 @@
 #include "torch/soft_pool.h"
 
+#include <algorithm>
+
 namespace hierpool::torch_binding {
+
+void set_padded(PoolBatch& b, const Tensor& s, const OptionalTensor& mask, const OptionalTensor& num_nodes) {
+  b.B = s.size(0), b.N = s.size(1);
+  STD_TORCH_CHECK(b.N < std::numeric_limits<int32_t>::max(), "sizes must be below 2^31");
+  b.mask = static_cast<const uint8_t*>(pointer(mask));
+  b.num_nodes = static_cast<const int64_t*>(pointer(num_nodes));
+}
+
+void set_ragged(PoolBatch& b, const Tensor& s, const Tensor& ptr) {
+  b.B = ptr.numel() - 1;
+  b.ptr = static_cast<const int64_t*>(pointer(ptr));
+  for (int64_t g = 0; g < b.B; ++g) b.N = std::max(b.N, b.ptr[g + 1] - b.ptr[g]);
+  STD_TORCH_CHECK(b.ptr[b.B] == s.size(0), "the rows of s and ptr disagree");
+}
 
 PoolBatch pool_batch(const Tensor& s, const Tensor& x, double temperature, bool given, bool mean) {
   check_rows(x, "x");
@@ -33,7 +49,7 @@ Forward set_forward(SoftPoolForward& f, const Tensor& logits, const Tensor& x, b
                     bool want_gram, bool want_link, bool want_entropy) {
   set_logits(f, logits);
   const auto [B, R, K, F] = std::tuple(f.batch.B, f.batch.R, f.batch.K, f.batch.F);
-  const ScalarType acc = accumulation_type(f.batch.wide);
+  const ScalarType acc = accumulation_type(f.batch.is_double);
   const int64_t gram_size = want_gram ? K : 0;
   Forward out{empty_assignment(f.batch, logits),
               empty({B, K, F}, x.scalar_type()),

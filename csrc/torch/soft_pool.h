@@ -10,9 +10,6 @@
 
 namespace hierpool::torch_binding {
 
-using torch::headeronly::ScalarType;
-using OptionalTensor = std::optional<Tensor>;
-
 inline void check_rows(const Tensor& t, const char* name) {
   const int64_t last = t.dim() - 1;
   STD_TORCH_CHECK(t.size(last) <= 1 || t.stride(last) == 1, name, " must have a contiguous last dimension");
@@ -26,7 +23,14 @@ inline int64_t row_stride(const Tensor& t, int64_t width) {
   return t.size(dim) <= 1 ? width : t.stride(dim);
 }
 
-inline ScalarType accumulation_type(bool wide) { return wide ? ScalarType::Double : ScalarType::Float; }
+inline ScalarType accumulation_type(bool is_double) {
+  return is_double ? ScalarType::Double : ScalarType::Float;
+}
+
+// Sets what a padded S [B, N, K] or a ragged one [ptr[B], K] says of a batch without features.
+void set_padded(PoolBatch& batch, const Tensor& s, const OptionalTensor& mask,
+                const OptionalTensor& num_nodes);
+void set_ragged(PoolBatch& batch, const Tensor& s, const Tensor& ptr);
 
 // The common part of a batch of S and X, whose last dimensions are K and F.
 PoolBatch pool_batch(const Tensor& s, const Tensor& x, double temperature, bool given, bool mean);

@@ -2,20 +2,17 @@
 // those of its fake kernel.
 #include <torch/csrc/stable/library.h>
 
-#include <algorithm>
-
 #include "torch/csr.h"
 #include "torch/soft_pool.h"
 
 namespace hierpool::torch_binding {
+
 PoolBatch csr_batch(const Tensor& s, const Tensor& x, const OptionalTensor& value, const Tensor& ptr,
                     double temperature, bool given, bool mean) {
   PoolBatch b = pool_batch(s, x, temperature, given, mean);
-  b.B = ptr.numel() - 1;
-  b.wide = b.s_type == DType::f64 || b.x_type == DType::f64 || (value && dtype(*value) == DType::f64);
-  b.ptr = static_cast<const int64_t*>(pointer(ptr));
-  for (int64_t g = 0; g < b.B; ++g) b.N = std::max(b.N, b.ptr[g + 1] - b.ptr[g]);
-  STD_TORCH_CHECK(b.ptr[b.B] == s.size(0) && s.size(0) == x.size(0), "s, x and ptr disagree");
+  set_ragged(b, s, ptr);
+  b.is_double = b.s_type == DType::f64 || b.x_type == DType::f64 || (value && dtype(*value) == DType::f64);
+  STD_TORCH_CHECK(s.size(0) == x.size(0), "the rows of s and x disagree");
   return b;
 }
 
@@ -30,9 +27,9 @@ Outputs soft_pool_csr_forward(Tensor logits, Tensor x, OptionalTensor value, Ten
   SoftPoolForward f{};
   f.batch = csr_batch(logits, x, value, ptr, temperature, given, mean);
   Forward out = set_forward(f, logits, x, false, symmetric, want_gram, want_link, want_entropy);
-  Tensor m = empty({save ? logits.size(0) : 0, f.batch.K}, accumulation_type(f.batch.wide));
+  Tensor m = empty({save ? logits.size(0) : 0, f.batch.K}, accumulation_type(f.batch.is_double));
   f.m = save ? m.data_ptr() : nullptr;
-  cpu::soft_pool_forward(f, CsrAdjacency{csr(rowptr, col, value, f.batch.wide), {}}, runtime());
+  cpu::soft_pool_fwd(f, CsrAdjacency{csr(rowptr, col, value, f.batch.is_double), {}}, runtime());
   return std::tuple_cat(std::move(out), std::tuple(std::move(m)));
 }
 
@@ -48,14 +45,14 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_csr_backward(
   f.batch = csr_batch(s, x, value, ptr, temperature, given, mean);
   const Upstream grads{ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm};
   set_backward(f, grads, s, gram, link_norm, m);
-  CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.wide), {}};
-  if (rowptr_t) adjacency.transposed = csr(*rowptr_t, *col_t, value_t, f.batch.wide);
+  CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.is_double), {}};
+  if (rowptr_t) adjacency.transposed = csr(*rowptr_t, *col_t, value_t, f.batch.is_double);
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
   auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
-  Tensor dvalue = empty({need_value ? col.numel() : 0}, accumulation_type(f.batch.wide));
+  Tensor dvalue = empty({need_value ? col.numel() : 0}, accumulation_type(f.batch.is_double));
   f.dlogits = dlogits_data, f.dfeatures = dfeatures_data;
   f.dadjacency = need_value ? dvalue.data_ptr() : nullptr;
-  cpu::soft_pool_backward(f, adjacency, runtime());
+  cpu::soft_pool_bwd(f, adjacency, runtime());
   return {std::move(dlogits), std::move(dfeatures), std::move(dvalue)};
 }
 
@@ -68,12 +65,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       " bool mean, bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "soft_pool_csr_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
-      " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram, Tensor "
-      "link_norm,"
-      " Tensor m, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr, Tensor? rowptr_t,"
-      " Tensor? col_t, Tensor? value_t, float temperature, bool given, bool mean, bool need_logits, bool "
-      "need_x,"
-      " bool need_value) -> (Tensor, Tensor, Tensor)");
+      " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram,"
+      " Tensor link_norm, Tensor m, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr,"
+      " Tensor? rowptr_t, Tensor? col_t, Tensor? value_t, float temperature, bool given, bool mean,"
+      " bool need_logits, bool need_x, bool need_value) -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {

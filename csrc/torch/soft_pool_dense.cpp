@@ -5,6 +5,7 @@
 #include "torch/soft_pool.h"
 
 namespace hierpool::torch_binding {
+
 DenseAdjacency dense_adjacency(const Tensor& adj) {
   check_rows(adj, "adj");
   return {dtype(adj), adj.data_ptr(), adj.stride(0), adj.dim() == 4 ? adj.stride(1) : 0,
@@ -14,12 +15,9 @@ DenseAdjacency dense_adjacency(const Tensor& adj) {
 PoolBatch dense_batch(const Tensor& s, const Tensor& x, const Tensor& adj, const OptionalTensor& mask,
                       const OptionalTensor& num_nodes, double temperature, bool given, bool mean) {
   PoolBatch b = pool_batch(s, x, temperature, given, mean);
-  b.B = s.size(0), b.N = s.size(1);
-  STD_TORCH_CHECK(b.N < std::numeric_limits<int32_t>::max(), "sizes must be below 2^31");
+  set_padded(b, s, mask, num_nodes);
   b.R = adj.dim() == 4 ? adj.size(1) : 1;
-  b.wide = b.s_type == DType::f64 || b.x_type == DType::f64 || dtype(adj) == DType::f64;
-  b.mask = static_cast<const uint8_t*>(pointer(mask));
-  b.num_nodes = static_cast<const int64_t*>(pointer(num_nodes));
+  b.is_double = b.s_type == DType::f64 || b.x_type == DType::f64 || dtype(adj) == DType::f64;
   return b;
 }
 
@@ -36,11 +34,11 @@ Outputs soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, OptionalTen
   f.batch = dense_batch(logits, x, adj, mask, num_nodes, temperature, given, mean);
   Forward out = set_forward(f, logits, x, adj.dim() == 4, symmetric, want_gram, want_link, want_entropy);
   const int64_t B = f.batch.B, R = f.batch.R;
-  Tensor m = empty({B, R, save ? f.batch.N : 0, f.batch.K}, accumulation_type(f.batch.wide));
+  Tensor m = empty({B, R, save ? f.batch.N : 0, f.batch.K}, accumulation_type(f.batch.is_double));
   Tensor is_symmetric = empty({B, save ? R : 0}, ScalarType::Bool);
   f.m = save ? m.data_ptr() : nullptr;
   f.is_symmetric = save ? static_cast<uint8_t*>(is_symmetric.data_ptr()) : nullptr;
-  cpu::soft_pool_forward(f, dense_adjacency(adj), runtime());
+  cpu::soft_pool_fwd(f, dense_adjacency(adj), runtime());
   return std::tuple_cat(std::move(out), std::tuple(std::move(m), std::move(is_symmetric)));
 }
 
@@ -59,7 +57,7 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
   auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
   auto [dadjacency, dadjacency_data] = gradient_of(adj, need_adj);
   f.dlogits = dlogits_data, f.dfeatures = dfeatures_data, f.dadjacency = dadjacency_data;
-  cpu::soft_pool_backward(f, dense_adjacency(adj), runtime());
+  cpu::soft_pool_bwd(f, dense_adjacency(adj), runtime());
   return {std::move(dlogits), std::move(dfeatures), std::move(dadjacency)};
 }
 
@@ -67,17 +65,16 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
-      "soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, Tensor? mask, Tensor? num_nodes, float "
-      "temperature,"
-      " bool given, int symmetric, bool want_gram, bool want_link, bool want_entropy, bool mean, bool save)"
-      " -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+      "soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, Tensor? mask, Tensor? num_nodes,"
+      " float temperature, bool given, int symmetric, bool want_gram, bool want_link, bool want_entropy,"
+      " bool mean, bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
+      " Tensor)");
   m.def(
       "soft_pool_dense_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
-      " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram, Tensor "
-      "link_norm, Tensor m,"
-      " Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask, Tensor? num_nodes, float temperature, bool "
-      "given,"
-      " bool mean, bool need_logits, bool need_x, bool need_adj) -> (Tensor, Tensor, Tensor)");
+      " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram,"
+      " Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask,"
+      " Tensor? num_nodes, float temperature, bool given, bool mean, bool need_logits, bool need_x,"
+      " bool need_adj) -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {

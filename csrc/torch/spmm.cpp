@@ -9,11 +9,8 @@
 namespace hierpool::torch_binding {
 namespace {
 
-using torch::headeronly::ScalarType;
-using OptionalTensor = std::optional<Tensor>;
-
-DenseRows dense_rows(const Tensor& t, bool wide) {
-  STD_TORCH_CHECK(t.scalar_type() == (wide ? ScalarType::Double : ScalarType::Float),
+DenseMatrix dense_rows(const Tensor& t, bool is_double) {
+  STD_TORCH_CHECK(t.scalar_type() == (is_double ? ScalarType::Double : ScalarType::Float),
                   "dense rows must have the accumulation type");
   const int64_t n = t.size(1);
   STD_TORCH_CHECK(n <= 1 || t.stride(1) == 1 || t.numel() == 0, "dense rows must be contiguous");
@@ -22,19 +19,20 @@ DenseRows dense_rows(const Tensor& t, bool wide) {
 
 // x and value have the type in which is summed.
 Tensor spmm(Tensor rowptr, Tensor col, OptionalTensor value, Tensor x) {
-  const bool wide = x.scalar_type() == ScalarType::Double;
-  const Spmm product{csr(rowptr, col, value, wide), wide, x.size(1)};
+  const bool is_double = x.scalar_type() == ScalarType::Double;
+  const Spmm product{csr(rowptr, col, value, is_double), is_double, x.size(1)};
   Tensor out = empty({product.a.rows, product.n}, x.scalar_type());
-  cpu::spmm(product, dense_rows(x, wide), out.data_ptr(), runtime());
+  cpu::spmm_fwd(product, dense_rows(x, is_double), out.data_ptr(), runtime());
   return out;
 }
 
 Tensor sampled_product(Tensor rowptr, Tensor col, Tensor left, Tensor right) {
-  const bool wide = left.scalar_type() == ScalarType::Double;
-  const Spmm product{csr(rowptr, col, {}, wide), wide, left.size(1)};
+  const bool is_double = left.scalar_type() == ScalarType::Double;
+  const Spmm product{csr(rowptr, col, {}, is_double), is_double, left.size(1)};
   STD_TORCH_CHECK(left.size(0) == product.a.rows && right.size(1) == product.n, "sizes disagree");
   Tensor out = empty({col.numel()}, left.scalar_type());
-  cpu::sampled_product(product, dense_rows(left, wide), dense_rows(right, wide), out.data_ptr(), runtime());
+  cpu::sampled_product(product, dense_rows(left, is_double), dense_rows(right, is_double), out.data_ptr(),
+                       runtime());
   return out;
 }
 

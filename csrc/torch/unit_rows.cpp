@@ -10,11 +10,9 @@
 namespace hierpool::torch_binding {
 namespace {
 
-using torch::headeronly::ScalarType;
-
 // The distance of rows whose elements are contiguous.
 int64_t row_stride(const Tensor& t, const UnitRows& shape) {
-  const ScalarType type = shape.wide ? ScalarType::Double : ScalarType::Float;
+  const ScalarType type = shape.is_double ? ScalarType::Double : ScalarType::Float;
   STD_TORCH_CHECK(t.dim() == 2 && t.size(0) == shape.rows && t.size(1) == shape.n && t.scalar_type() == type,
                   "rows must have one shape, and the dtype float32 or float64");
   STD_TORCH_CHECK(shape.n <= 1 || t.stride(1) == 1, "elements of a row must be contiguous");
@@ -31,7 +29,7 @@ std::tuple<Tensor, Tensor> unit_rows(Tensor h, bool relu) {
   const int64_t stride = row_stride(h, shape);
   Tensor out = empty({shape.rows, shape.n}, h.scalar_type());
   Tensor length = empty({shape.rows, 1}, h.scalar_type());
-  cpu::unit_rows(shape, h.data_ptr(), stride, length.data_ptr(), out.data_ptr(), runtime());
+  cpu::unit_rows_fwd(shape, h.data_ptr(), stride, length.data_ptr(), out.data_ptr(), runtime());
   return {out, length};
 }
 
@@ -41,8 +39,8 @@ void unit_rows_backward(Tensor dout, Tensor y, Tensor length, bool relu, Tensor 
   STD_TORCH_CHECK(row_stride(y, shape) == stride, "y and dh must have one stride");
   STD_TORCH_CHECK(length.numel() == shape.rows && length.scalar_type() == dh.scalar_type(),
                   "every row must have a length");
-  cpu::unit_rows_backward(shape, dout.data_ptr(), row_stride(dout, shape), y.data_ptr(), pointer(length),
-                          dh.data_ptr(), stride, runtime());
+  cpu::unit_rows_bwd(shape, dout.data_ptr(), row_stride(dout, shape), y.data_ptr(), pointer(length),
+                     dh.data_ptr(), stride, runtime());
 }
 
 }  // namespace

@@ -1,8 +1,7 @@
-"""Compilation of every kernel variant ahead of time, on a machine that need not have a GPU.
+"""Ahead-of-time compilation of every kernel variant, on a machine that need not have a GPU.
 
-``python -m hierpool_kernels.aot`` asks the launchers for their launches (:mod:`.cases`), compiles each specialisation
-that a device would be given (:mod:`.compiler`), and prints what it takes of registers and shared memory
-(:mod:`.table`). It fails where registers spill, where shared memory is more than a program may have, and where a
-product of tiles that tensor cores take has none of their instructions; for gfx942, where a kernel does not compile or
-needs too much shared memory.
+``python -m hierpool_kernels.aot`` records the launches of the launchers (:mod:`.cases`), compiles each variant that a
+device would need (:mod:`.compiler`), and compares it with a record (:mod:`.record`). It fails where a variant does not
+compile, spills more registers than recorded, needs too much shared memory, or multiplies tiles without tensor cores
+that could be used; for gfx942, where a kernel does not compile or needs too much shared memory.
 """

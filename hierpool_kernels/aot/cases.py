@@ -1,15 +1,15 @@
-"""Which uses of the operators are compiled: enough for every kernel, every tile of ``plan`` and every type.
+"""The calls of operators that are compiled: they cover every kernel, every tile of ``plan`` and every dtype.
 
-Of soft pooling with a dense A: K of each width of a tile and beyond the widest, times each way of taking products
-(float32 as IEEE, TF32 and three TF32 products, bfloat16), with what costs most registers: a mask, A that is not
-symmetric, gradients of all outputs. Then each option once: float16; mixed types of logits, features and A; sizes, or
-no padding; several edge types; K, F and N that are not multiples of 16; A symmetric, or a transposed view; S given; a
-temperature; the outputs of DiffPool alone; strides of more than 31 bits.
-With a sparse A: some of these, with and without values, 32- and 64-bit indices, rows that may be long and rows that
-cannot. The products with a sparse A alone, and the cross-entropy link loss and the total variation of both layouts.
-The balance term of graphs of each size of a tile, of graphs beyond the widest, and of both layouts.
-Left out are combinations: of options with each other, and of options with all widths. Batches are small, so that a
-program has the fewest rows: their number bounds a loop and takes no registers.
+Soft pooling with a dense A: K of each tile width and beyond the widest, times each precision of products (float32 as
+IEEE, TF32 and three TF32 products, bfloat16), with the options that need most registers: a mask, A not symmetric,
+gradients of all outputs. Then each option once: float16; mixed dtypes of logits, features and A; sizes, or no padding;
+several edge types; K, F and N that are not multiples of 16; A symmetric, or a transposed view; S given; a temperature;
+the outputs of DiffPool only; strides of more than 31 bits.
+With a sparse A: some of these, with and without values, 32- and 64-bit indices, with and without long rows. Products
+with a sparse A; the cross-entropy link loss and the total variation of both layouts; the balance term for graphs of
+each tile size, for larger ones, and for both layouts.
+Combinations of options with each other and with all widths are left out. Batches are small: the number of rows bounds
+loops, but needs no registers.
 """
 
 from __future__ import annotations
@@ -23,16 +23,17 @@ import torch
 from torch import Tensor
 
 from hierpool_kernels import link_bce
-from hierpool_kernels import soft_pool as pool
-from hierpool_kernels.adjacency import Csr, Dense
 from hierpool_kernels.asymmetric_norm import launch_asymmetric_norm_bwd, launch_asymmetric_norm_fwd
-from hierpool_kernels.batch import Batch
-from hierpool_kernels.launch import Call, watch
+from hierpool_kernels.core.adjacency import Csr, Dense
+from hierpool_kernels.core.launch import Call, watch
+from hierpool_kernels.core.rows import Rows
+from hierpool_kernels.core.target import KNOWN, Target
+from hierpool_kernels.edge_distances import launch_edge_distances, launch_signed_sums
+from hierpool_kernels.soft_pool import Options, Saved, Upstream
+from hierpool_kernels.soft_pool_bwd import launch_soft_pool_bwd
+from hierpool_kernels.soft_pool_fwd import launch_soft_pool_fwd
 from hierpool_kernels.spmm import launch_sampled_product, launch_spmm
-from hierpool_kernels.target import KNOWN, Target
 from hierpool_kernels.total_variation import (
-    launch_edge_distances,
-    launch_signed_sums,
     launch_total_variation_bwd,
     launch_total_variation_fwd,
 )
@@ -51,24 +52,24 @@ DIFFPOOL = ("x", "adj", "total_entropy", "link_norm")  # the outputs that DiffPo
 
 @dataclass(frozen=True)
 class Case:
-    """One use of an operator, forward and backward.
+    """One call of an operator, forward and backward.
 
     Attributes:
-        op: ``"pool"``, ``"link"`` (the cross-entropy link loss), ``"variation"`` (the total variation, and distances at
-            the entries of a sparse A), ``"norm"`` (the balance term) or ``"spmm"``.
-        layout: ``"dense"``, of a padded batch, or ``"csr"``, of a ragged one.
-        s: type of logits, or of S, or of the matrix that A is multiplied by.
-        x: type of the features.
-        a: type of the entries of A, ``"none"`` if they are all 1.
-        fp32: how products of float32 are taken.
+        op: ``"pool"``, ``"link"`` (cross-entropy link loss), ``"variation"`` (total variation, and distances at the
+            entries of a sparse A), ``"norm"`` (balance term) or ``"spmm"``.
+        layout: ``"dense"``, a padded batch, or ``"csr"``, a ragged batch.
+        s: dtype of logits, of S, or of the matrix that A is multiplied by.
+        x: dtype of the features.
+        a: dtype of the entries of A, ``"none"`` if they are all 1.
+        fp32: precision of float32 products.
         k, f, types: K, F, R.
-        n, b: rows of a padded graph, or of all of a ragged batch; graphs.
-        rows: ``"all"``, ``"sizes"`` or ``"mask"``, of a padded batch.
-        entries: of a sparse A.
+        n, b: rows of a padded graph, or of a whole ragged batch; number of graphs.
+        rows: ``"all"``, ``"sizes"`` or ``"mask"`` of a padded batch.
+        entries: number of entries of a sparse A.
         index: bits of the indices of a sparse A.
-        symmetric, given, temperature: as of the operators.
-        turned: A is a transposed view.
-        diffpool: only the outputs of DiffPool are asked for and have gradients; else all.
+        symmetric, given, temperature: as in the operators.
+        transposed: A is a transposed view.
+        diffpool: only the outputs of DiffPool have gradients.
         edges: A has a gradient.
     """
 
@@ -89,22 +90,22 @@ class Case:
     symmetric: bool = False
     given: bool = False
     temperature: bool = False
-    turned: bool = False
+    transposed: bool = False
     diffpool: bool = False
     edges: bool = False
 
     @property
     def name(self) -> str:
-        """The fields that are not as usual."""
-        said = [self.op, self.layout]
+        """The fields that differ from their default."""
+        words = [self.op, self.layout]
         for field in fields(self)[2:]:
             value = getattr(self, field.name)
             if value != field.default:
-                said.append(field.name if value is True else f"{field.name}={value}")
-        return " ".join(said)
+                words.append(field.name if value is True else f"{field.name}={value}")
+        return " ".join(words)
 
     def tensor(self, dtype: str, *shape: int) -> Tensor:
-        """A tensor of no memory, and of the alignment of one that the allocator returned."""
+        """A tensor without memory, aligned as if allocated."""
         return torch.empty(shape, dtype=DTYPES[dtype], device="meta")
 
     def csr(self) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -112,74 +113,57 @@ class Case:
         rowptr, col = (self.tensor(f"int{self.index}", size) for size in (self.n + 1, self.entries))
         return rowptr, col, None if self.a == "none" else self.tensor(self.a, self.entries)
 
-    def batch(self) -> Batch:
+    def graph_rows(self) -> Rows:
         if self.layout == "csr":
-            return Batch.ragged(self.tensor("int64", self.b + 1), self.n)
+            return Rows.ragged(self.tensor("int64", self.b + 1), self.n)
         mask = self.tensor("bool", self.b, self.n) if self.rows == "mask" else None
         sizes = self.tensor("int64", self.b) if self.rows == "sizes" else None
-        return Batch.padded(self.b, self.n, mask, sizes)
+        return Rows.padded(self.b, self.n, mask, sizes)
 
     def nodes(self, dtype: str, width: int) -> Tensor:
         lead = (self.n,) if self.layout == "csr" else (self.b, self.n)
         return self.tensor(dtype, *lead, width)
 
-    def adjacency(self, *types: int) -> Tensor:
-        """A dense A."""
+    def adjacency(self) -> Dense | Csr:
+        """A, with its transpose where a sparse one is not symmetric."""
+        if self.layout == "csr":
+            return Csr(*self.csr(), *(() if self.symmetric else self.csr()))
+        types = (self.types,) if self.op == "pool" else ()
         a = self.tensor(self.a, self.b, *types, self.n, self.n)
-        return a.mT if self.turned else a
+        return Dense(a.mT if self.transposed else a)
 
 
 def _pool(case: Case, target: Target) -> None:
-    logits, x, batch = case.nodes(case.s, case.k), case.nodes(case.x, case.f), case.batch()
-    edges: pool.Dense | pool.Csr
-    if case.layout == "dense":
-        edges = pool.Dense(case.adjacency(case.types))
-    else:
-        edges = pool.Csr(*case.csr(), *(() if case.symmetric else case.csr()))
-    temperature = case.tensor("fp32") if case.temperature else None
-    asked = pool.Wanted(True, True, True, True, True)
-    out = pool.launch_soft_pool_fwd(
-        logits, x, edges, batch, temperature, case.given, case.symmetric, asked, target
-    )
+    logits, x, edges = case.nodes(case.s, case.k), case.nodes(case.x, case.f), case.adjacency()
+    rows, temperature = case.graph_rows(), case.tensor("fp32") if case.temperature else None
+    options = Options(gram=True, link=True, entropy=True, mean=True, save=True)
+    inputs = (logits, x, edges, rows, temperature, case.given, case.symmetric)
+    out = launch_soft_pool_fwd(*inputs, options, target)
     if case.diffpool:  # and the forward of a call without gradients
-        asked = asked._replace(save=False)
-        pool.launch_soft_pool_fwd(
-            logits, x, edges, batch, temperature, case.given, case.symmetric, asked, target
-        )
-    upstream = pool.Upstream(
+        launch_soft_pool_fwd(*inputs, options._replace(save=False), target)
+    given = DIFFPOOL if case.diffpool else Upstream._fields
+    upstream = Upstream(
         *(
-            torch.empty_like(getattr(out, name)) if name in DIFFPOOL or not case.diffpool else None
-            for name in pool.Upstream._fields
+            torch.empty_like(t) if name in given else None
+            for name, t in zip(Upstream._fields, out, strict=False)
         )
     )
-    pool.launch_soft_pool_bwd(
-        upstream, pool.Saved(out.s, out.gram, out.link_norm, out.m), x, edges, batch, temperature, case.given,
-        case.symmetric, True, (True, True, case.edges), target,
-    )  # fmt: skip
+    saved, needs = Saved(out.s, out.gram, out.link_norm, out.m), (True, True, case.edges)
+    launch_soft_pool_bwd(upstream, saved, *inputs[1:], True, needs, target)
 
 
 def _link(case: Case, target: Target) -> None:
-    s, batch = case.nodes(case.s, case.k), case.batch()
-    edges: Dense | Csr
-    if case.layout == "dense":
-        edges = Dense(case.adjacency())
-    else:
-        edges = Csr(*case.csr(), *(() if case.symmetric else case.csr()))
-    loss = link_bce.launch_link_bce_fwd(s, edges, batch, 1e-7, "numel", case.symmetric, target)
+    s, edges, rows = case.nodes(case.s, case.k), case.adjacency(), case.graph_rows()
+    loss = link_bce.launch_link_bce_fwd(s, edges, rows, 1e-7, "numel", case.symmetric, target)
     link_bce.launch_link_bce_bwd(
-        torch.empty_like(loss), s, edges, batch, 1e-7, "numel", case.symmetric, (True, case.edges), target
+        torch.empty_like(loss), s, edges, rows, 1e-7, "numel", case.symmetric, (True, case.edges), target
     )
 
 
 def _variation(case: Case, target: Target) -> None:
-    s, batch = case.nodes(case.s, case.k), case.batch()
-    edges: Dense | Csr
-    if case.layout == "dense":
-        edges = Dense(case.adjacency())
-    else:
-        edges = Csr(*case.csr(), *(() if case.symmetric else case.csr()))
-    variation, _ = launch_total_variation_fwd(s, edges, batch, target)
-    launch_total_variation_bwd(torch.empty_like(variation), s, edges, batch, (True, case.edges), target)
+    s, edges, rows = case.nodes(case.s, case.k), case.adjacency(), case.graph_rows()
+    variation, _ = launch_total_variation_fwd(s, edges, rows, target)
+    launch_total_variation_bwd(torch.empty_like(variation), s, edges, rows, (True, case.edges), target)
     if isinstance(edges, Csr) and case.edges:
         launch_edge_distances(edges.rowptr, edges.col, s, torch.float32, s.dtype, target)
         launch_signed_sums(edges, s, torch.float32, target)
@@ -193,9 +177,9 @@ def _spmm(case: Case, target: Target) -> None:
 
 
 def _norm(case: Case, target: Target) -> None:
-    s, batch = case.nodes(case.s, case.k), case.batch()
-    norm, quantile, row, slope = launch_asymmetric_norm_fwd(s, batch, target)
-    launch_asymmetric_norm_bwd(norm, s, quantile, row, slope, batch, target)
+    s, rows = case.nodes(case.s, case.k), case.graph_rows()
+    norm, quantile, row, slope = launch_asymmetric_norm_fwd(s, rows, target)
+    launch_asymmetric_norm_bwd(norm, s, quantile, row, slope, rows, target)
 
 
 _RUN: dict[str, Callable[[Case, Target], None]] = {
@@ -208,16 +192,16 @@ _RUN: dict[str, Callable[[Case, Target], None]] = {
 
 
 def calls(case: Case, target: str) -> list[Call]:
-    """The launches of a use on one of :data:`~hierpool_kernels.target.KNOWN` architectures, none of which runs."""
+    """The launches of a case on one of the :data:`~hierpool_kernels.core.target.KNOWN` architectures; none is run."""
     with watch(run=False) as found:
         _RUN[case.op](case, Target(KNOWN[target], case.fp32))
     return found
 
 
 def _of_types(*modes: str) -> list[dict[str, Any]]:
-    """Fields of cases for modes such as ``fp32/tf32``: the type of all matrices, and how products are taken."""
+    """Fields of cases for modes such as ``fp32/tf32``: the dtype of all matrices, and the precision of products."""
     split = (mode.split("/") for mode in modes)
-    return [{"s": dtype, "x": dtype, "a": dtype, "fp32": how} for dtype, how in split]
+    return [{"s": dtype, "x": dtype, "a": dtype, "fp32": precision} for dtype, precision in split]
 
 
 def _grid(base: Case, widths: tuple[int, ...], *modes: str) -> list[Case]:
@@ -254,7 +238,7 @@ CASES = (
     replace(_DENSE, s="bf16"),
     replace(_DENSE, s="bf16", fp32="tf32", a="uint8", diffpool=True, edges=False),
     replace(_DENSE, fp32="tf32", a="bf16"),
-    replace(_DENSE, **_HALF, turned=True),
+    replace(_DENSE, **_HALF, transposed=True),
     replace(_DENSE, fp32="tf32", n=1 << 16, b=1),
     *_grid(_CSR, (64,), "fp32/ieee", _BF16),
     replace(_CSR, fp32="tf32", k=12),
@@ -281,7 +265,7 @@ CASES = (
     replace(_LINK_CSR, a="none", k=8, index=32, symmetric=True),
     *_grid(_VARIATION, (2, 8, 16, 20, 32, 1500), "fp32/ieee", _BF16),
     replace(_VARIATION, s="bf16", a="uint8", k=20, n=100, rows="sizes", edges=False),
-    replace(_VARIATION, turned=True, k=16, rows="all"),
+    replace(_VARIATION, transposed=True, k=16, rows="all"),
     *_grid(_VARIATION_CSR, (8, 16, 20, 32, 33, 64, 1500), "fp32/ieee", _BF16),
     replace(_VARIATION_CSR, a="none", k=16, index=32, entries=200, symmetric=True),
     replace(_VARIATION_CSR, s="bf16", k=16, index=32, entries=1 << 32, edges=False),
@@ -297,8 +281,8 @@ CASES = (
 
 
 def cases_of(target: str) -> tuple[Case, ...]:
-    """The cases of an architecture. gfx942 has no TF32, so that all ways to take products of float32 are one; it is
-    only asked whether kernels compile, which does not change beyond the widest tile."""
+    """The cases of an architecture. gfx942 has no TF32, so that there is one precision of float32 products. Its kernels
+    only have to compile, which does not depend on K beyond the widest tile."""
     if KNOWN[target].family == "cuda":
         return CASES
     return tuple(case for case in CASES if case.fp32 == "ieee" and case.k <= 128)

@@ -1,7 +1,10 @@
-"""What a compiled specialisation takes, without a device: from a stand-in for the driver, and the tools of triton."""
+"""Compiles one variant of a kernel without a device, and reads what it needs with the tools of Triton."""
 
 from __future__ import annotations
 
+import ast
+import hashlib
+import json
 import re
 import subprocess
 import tempfile
@@ -13,20 +16,22 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import triton
 from triton import knobs
 from triton.backends.compiler import GPUTarget
+from triton.language import constexpr
 from triton.runtime import driver
+from triton.runtime.jit import JITFunction
 
-from hierpool_kernels.launch import Call
-from hierpool_kernels.target import KNOWN
+from hierpool_kernels.core.launch import Call
+from hierpool_kernels.core.target import KNOWN
 
 TENSOR_CORE = re.compile(r"(?:H|HG|I|IG|D|Q|QG)MMA|UTC\w*MMA|mfma")
 LOCAL_MEMORY = ("LDL", "STL")
-OPTIONS = ("num_warps", "num_stages")
 
 
 class _StandIn:
-    """As much of a driver as a compilation asks of it."""
+    """The part of a driver that a compilation needs."""
 
     def __init__(self, target: str, purpose: str) -> None:
         self._name = f"{target}, {purpose}"
@@ -36,7 +41,7 @@ class _StandIn:
         return self._target
 
     def get_current_device(self) -> str:
-        """What a kernel keeps its specialisations by."""
+        """The key under which a kernel keeps its compiled variants."""
         return self._name
 
     def get_current_stream(self, device: object) -> int:
@@ -44,7 +49,7 @@ class _StandIn:
 
 
 def gpu(target: str) -> GPUTarget:
-    """Triton's name of one of :data:`~hierpool_kernels.target.KNOWN` architectures."""
+    """Triton's description of one of the :data:`~hierpool_kernels.core.target.KNOWN` architectures."""
     architecture = KNOWN[target]
     if architecture.family == "hip":
         return GPUTarget("hip", target, 64)
@@ -53,7 +58,7 @@ def gpu(target: str) -> GPUTarget:
 
 @contextmanager
 def _standing_in(target: str, purpose: str) -> Iterator[None]:
-    before = driver._active  # to ask for `active` would make a driver, which needs a device
+    before = driver._active  # reading `active` would create a driver, which needs a device
     driver.set_active(_StandIn(target, purpose))
     try:
         yield
@@ -63,16 +68,16 @@ def _standing_in(target: str, purpose: str) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Variant:
-    """A specialisation of a kernel: what Triton keeps apart.
+    """A variant of a kernel: what Triton compiles separately.
 
     Attributes:
-        kernel: its name.
-        types: of each argument, as Triton writes them; None and 1 are constants.
-        constants: of the others.
+        kernel: name of the kernel.
+        types: types of the arguments, as Triton writes them.
+        constants: values of the constants; None and 1 are constants, too.
         divisible: arguments that are multiples of 16.
-        options: numbers of warps and of stages, where the launch says them.
-        target: architecture.
-        call: a launch of it.
+        options: options of the launch, such as the number of warps.
+        target: name of the architecture.
+        call: one launch of the variant.
     """
 
     kernel: str
@@ -85,12 +90,58 @@ class Variant:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What is the same on architectures that are given the same specialisation."""
+        """Identifies the variant on one architecture."""
         return self.kernel, self.types, self.constants, self.divisible, self.options
+
+    @property
+    def specialization(self) -> str:
+        """A hash of :attr:`key`."""
+        return _digest(self.key)
+
+    @property
+    def hash(self) -> str:
+        """A hash of all that determines the compilation."""
+        return _digest(
+            (self.key, self.target, source(self.call.kernel), triton.__version__, tool_version(self.target))
+        )
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:16]
+
+
+@cache
+def source(kernel: JITFunction[Any]) -> tuple[str, ...]:
+    """The source of a kernel, of the functions that it calls and of the constants that they use, without comments."""
+    functions, waiting = set(), [kernel]
+    found: set[tuple[str, str]] = set()
+    while waiting:
+        function = waiting.pop()
+        if function in functions:
+            continue
+        functions.add(function)
+        tree = ast.parse("".join(function.raw_src))
+        (definition,) = tree.body
+        assert isinstance(definition, ast.FunctionDef)
+        if ast.get_docstring(definition) is not None:
+            definition.body = definition.body[1:] or [ast.Pass()]
+        found.add((definition.name, ast.unparse(tree)))
+        for name in {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}:
+            value = function.fn.__globals__.get(name)
+            if isinstance(value, JITFunction):
+                waiting.append(value)
+            elif isinstance(value, constexpr):
+                found.add((name, repr(value.value)))
+    return tuple(f"{name}: {text}" for name, text in sorted(found))
+
+
+def has_products(kernel: JITFunction[Any]) -> bool:
+    """True if the kernel multiplies tiles."""
+    return any("tl.dot(" in text for text in source(kernel))
 
 
 def variant(call: Call, target: str) -> Variant:
-    """The specialisation that a launch would be given; nothing is compiled."""
+    """The variant that a launch needs; nothing is compiled."""
     seen: list[dict[str, Any]] = []
 
     def stop(**found: Any) -> bool:
@@ -109,14 +160,14 @@ def variant(call: Call, target: str) -> Variant:
         tuple((name, kind) for name, kind in found["signature"].items() if kind != "constexpr"),
         tuple(sorted((name, _plain(value)) for name, value in constants.items())),
         tuple(name for name, value in attributes.items() if ["tt.divisibility", 16] in value),
-        tuple((name.removeprefix("num_"), call.options[name]) for name in OPTIONS if name in call.options),
+        tuple(sorted((n.removeprefix("num_"), v) for n, v in call.options.items() if n not in names)),
         target,
         call,
     )
 
 
 def _plain(value: Any) -> Any:
-    """A constant as JSON has it."""
+    """A constant as a value of JSON."""
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 
 
@@ -126,16 +177,16 @@ def _compile(call: Call) -> Any:
 
 @dataclass(frozen=True)
 class Report:
-    """What a compiled variant takes.
+    """What a compiled variant needs.
 
     Attributes:
-        error: why it could not be compiled, or "".
-        registers: of a thread; of gfx942, vector registers.
-        spill_bytes: of a thread, in its stack frame or elsewhere in local memory.
+        error: why it does not compile, or "".
+        registers: registers per thread; vector registers on gfx942.
+        spill_bytes: bytes of local memory per thread.
         local_instructions: loads and stores of local memory.
-        shared_bytes: of a program.
-        tensor_core: instructions of tensor cores.
-        needs_tensor_core: there is a product of tiles which these can take.
+        shared_bytes: shared memory of a program.
+        tensor_core: the tensor-core instructions and their numbers.
+        needs_tensor_core: True if there is a product of tiles that tensor cores can compute.
     """
 
     error: str = ""
@@ -148,7 +199,7 @@ class Report:
 
 
 def report(found: Variant) -> Report:
-    """Compile a variant, or take it from Triton's cache, and read what it takes."""
+    """Compile a variant and read what it needs."""
     with _standing_in(found.target, "compiled"):
         compiled = _compile(found.call)
     needs = needs_tensor_core(compiled.asm["ttir"])
@@ -162,7 +213,7 @@ def report(found: Variant) -> Report:
 
 
 def _read_cubin(cubin: bytes, needs: bool) -> tuple[int, int, Counter[str]]:
-    """Disassembled, which takes a third of a second, only where instructions matter."""
+    """Disassembles, which takes a third of a second, only where the instructions matter."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "kernel.cubin"
         file.write_bytes(cubin)
@@ -179,20 +230,20 @@ def _output(*command: str) -> str:
 
 
 def read_resource_usage(text: str) -> tuple[int, int]:
-    """Registers, and bytes of local memory, of a thread, as ``cuobjdump --dump-resource-usage`` prints them."""
+    """Registers and bytes of local memory per thread, from ``cuobjdump --dump-resource-usage``."""
     (line,) = re.findall(r"\bREG:.*", text)
     number = {name: int(value) for name, value in re.findall(r"([A-Z]+):(\d+)", line)}
     return number["REG"], number["STACK"] + number["LOCAL"]
 
 
 def read_sass(text: str) -> Counter[str]:
-    """Instructions of tensor cores and of local memory, as ``nvdisasm -c`` prints them."""
+    """Numbers of tensor-core and local-memory instructions, from ``nvdisasm -c``."""
     operations = re.findall(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z]\w*)", text, re.MULTILINE)
     return Counter(name for name in operations if name in LOCAL_MEMORY or TENSOR_CORE.fullmatch(name))
 
 
 def read_amdgcn(text: str) -> tuple[int, int, Counter[str]]:
-    """The same of assembly for gfx942: of vector registers, of scratch memory, and of both kinds of instructions."""
+    """Vector registers, bytes of scratch memory, and both kinds of instructions, from assembly for gfx942."""
     number = {name: int(value) for name, value in re.findall(r"^\s*\.(\w+):\s+(\d+)\s*$", text, re.MULTILINE)}
     operations = re.findall(r"^\s+([a-z]\w+)", text, re.MULTILINE)
     kinds = (("v_mfma", "mfma"), ("scratch_load", "LDL"), ("scratch_store", "STL"))
@@ -204,7 +255,7 @@ _DOT = re.compile(r"^.*= tt\.dot .*$", re.MULTILINE)
 
 
 def needs_tensor_core(ttir: str) -> bool:
-    """Whether a product of tiles is of 16-bit floats or in TF32; those of float32 as IEEE have it are sums of FMA."""
+    """True if a product of tiles is of 16-bit floats or in TF32; IEEE float32 products are FMA."""
     return any(
         re.search(r"inputPrecision = tf32|: tensor<\w+x(?:bf16|f16)>", dot) for dot in _DOT.findall(ttir)
     )
@@ -212,7 +263,7 @@ def needs_tensor_core(ttir: str) -> bool:
 
 @cache
 def tool_version(target: str) -> str:
-    """Of the assembler that Triton takes for an architecture."""
+    """The version of the assembler that Triton uses for an architecture."""
     if KNOWN[target].family == "hip":
         return "LLVM of triton"
     newer = getattr(knobs.nvidia, "ptxas_blackwell", knobs.nvidia.ptxas)

@@ -1,67 +1,18 @@
-"""What compiled variants take, as a table, as a record in a folder, and what is wrong with it."""
+"""What compiled variants need, as a table and as a summary."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-from hierpool_kernels.aot.compiler import Report, Variant
-from hierpool_kernels.target import KNOWN
+from hierpool_kernels.aot.compiler import Variant
+from hierpool_kernels.aot.record import Row
 
-LEGEND = (
-    "Registers of a thread, bytes it spills, KiB of shared memory of a program, instructions of tensor cores."
-)
-ROWS, METADATA, TABLE = "rows.jsonl", "metadata.json", "table.md"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A variant, what it takes, and its uses: the name of a case, and which launch of the kernel it is there."""
-
-    variant: Variant
-    uses: tuple[str, ...]
-    report: Report
-
-    @property
-    def kernel(self) -> str:
-        """Its short name."""
-        return short(self.variant.kernel)
-
-
-def short(kernel: str) -> str:
-    """``soft_pool_rows`` of ``_soft_pool_rows_kernel``."""
-    return kernel.removeprefix("_").removesuffix("_kernel")
-
-
-def problems(row: Row) -> list[str]:
-    """What is wrong with a variant; on gfx942, no more than that it cannot be started."""
-    report, architecture = row.report, KNOWN[row.variant.target]
-    if report.error:
-        return [f"does not compile: {report.error}"]
-    found, limit = [], architecture.shared_bytes
-    if report.shared_bytes > limit:
-        found.append(
-            f"needs {report.shared_bytes} bytes of shared memory, more than the {limit} of a program"
-        )
-    if architecture.family == "hip":
-        return found
-    if report.spill_bytes or report.local_instructions:
-        found.append(
-            f"spills {report.spill_bytes} bytes of each thread, in {report.local_instructions} loads and stores"
-        )
-    if report.needs_tensor_core and not report.tensor_core:
-        found.append("has a product for tensor cores, but none of their instructions")
-    return found
-
-
-# ---- text -----------------------------------------------------------------------------------------------------------
+LEGEND = "Registers per thread, bytes it spills, KiB of shared memory of a program, tensor-core instructions."
 
 
 def _features(variant: Variant) -> dict[str, str]:
-    """What tells a variant from others: types of tensors, constants, then integers, sizes before strides."""
+    """Features of a variant by name: dtypes of tensors, constants, options, then integers, sizes before strides."""
     kinds, constants = dict(variant.types), dict(variant.constants)
     tensors = {name: f"{_plain(name)}:{kind[1:]}" for name, kind in kinds.items() if kind.startswith("*")}
     numbers = {
@@ -69,14 +20,14 @@ def _features(variant: Variant) -> dict[str, str]:
     }
     for name in set(variant.divisible) & set(numbers):
         numbers[name] = f"{name}/16{numbers[name].removeprefix(name)}"
-    said = {}
+    values = {}
     for name, value in constants.items():
         if isinstance(value, bool):
-            said[name] = name if value else ""
+            values[name] = name if value else ""
         else:
-            said[name] = "" if value is None else f"{name}={value}"
+            values[name] = "" if value is None else f"{name}={value}"
     options = {name: f"{name}={value}" for name, value in variant.options if name != "warps"}
-    return tensors | said | options | dict(reversed(numbers.items()))
+    return tensors | values | options | dict(reversed(numbers.items()))
 
 
 def _plain(name: str) -> str:
@@ -84,7 +35,8 @@ def _plain(name: str) -> str:
 
 
 def labels(variants: Iterable[Variant]) -> dict[tuple[Any, ...], str]:
-    """For each key, what tells it from the other variants of its kernel; of features that go together, the first."""
+    """A label for each key: the features that distinguish it from other variants of its kernel. Of features that always
+    go together, only the first is named."""
     kernels: dict[str, dict[tuple[Any, ...], dict[str, str]]] = {}
     for variant in variants:
         kernels.setdefault(variant.kernel, {})[variant.key] = _features(variant)
@@ -115,7 +67,7 @@ def _cell(row: Row | None) -> str:
 
 
 def table(rows: Sequence[Row], targets: Sequence[str]) -> str:
-    """Variants by architectures: registers of a thread, bytes it spills, KiB of shared memory, tensor cores."""
+    """A table of variants by architectures."""
     names = labels(row.variant for row in rows)
     cells: dict[tuple[Any, ...], dict[str, Row]] = {}
     for row in rows:
@@ -149,53 +101,3 @@ def summary(rows: Sequence[Row]) -> str:
             f" {max(report.shared_bytes for report in own) / 1024:.1f} KiB of shared memory"
         )
     return "\n".join(lines)
-
-
-# ---- record ---------------------------------------------------------------------------------------------------------
-
-
-def write(folder: Path, rows: Sequence[Row], metadata: dict[str, Any], text: str) -> None:
-    """Write a record: its metadata, a line of JSON for each variant, and the table to be read."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = labels(row.variant for row in rows)
-    found = []
-    for row in rows:
-        variant, report = row.variant, asdict(row.report)
-        found.append(
-            {
-                "status": "failed" if row.report.error else "compiled",
-                "target": variant.target,
-                "kernel": row.kernel,
-                "variant": names[variant.key],
-                "uses": row.uses,
-                **dict(variant.options),
-                **report,
-                "tensor_core": dict(row.report.tensor_core),
-                "constants": {name: value for name, value in variant.constants if value is not None},
-            }
-        )
-    found.sort(key=lambda one: (one["kernel"], one["variant"], list(KNOWN).index(one["target"])))
-    (folder / METADATA).write_text(json.dumps(metadata, indent=2) + "\n")
-    (folder / ROWS).write_text("".join(json.dumps(one) + "\n" for one in found))
-    (folder / TABLE).write_text(text + "\n")
-
-
-def lost(record: Path, rows: Sequence[Row], targets: Sequence[str], kernels: Sequence[str]) -> list[str]:
-    """What a record of ``targets`` and ``kernels`` has and ``rows`` have not: uses, and tensor cores of a use."""
-    file = record / ROWS if record.is_dir() else record
-    now = {(row.variant.target, row.kernel, use): row.report for row in rows for use in row.uses}
-    found = []
-    for line in file.read_text().splitlines():
-        one = json.loads(line)
-        if one["target"] not in targets or one["kernel"] not in kernels:
-            continue
-        for use in one["uses"]:
-            report = now.get((one["target"], one["kernel"], use))
-            where = f"{one['target']} {one['kernel']}, {use}"
-            if report is None:
-                found.append(f"{where}: recorded, but no longer launched")
-            elif one["tensor_core"] and not report.tensor_core and not report.error:
-                found.append(
-                    f"{where}: recorded with instructions of tensor cores, of which there are none now"
-                )
-    return found

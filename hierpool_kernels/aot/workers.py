@@ -1,4 +1,4 @@
-"""Processes that compile, so that one in which the compiler breaks down takes no other with it."""
+"""Compiles in processes of their own, so that a crash of the compiler loses one variant only."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 from hierpool_kernels.aot.compiler import Report, Variant, report
 
-_TELLING = re.compile(r"Assertion|error:|Error|ERROR")
+_REASON = re.compile(r"Assertion|error:|Error|ERROR")
 
 
 class _Worker:
-    """A process, forked as a launch cannot be sent to another one, that compiles variants until one fails."""
+    """A process that compiles variants until one fails. It is forked, because a launch cannot be pickled."""
 
     def __init__(self, variants: Sequence[Variant], logs: Path) -> None:
         context = get_context("fork")
@@ -30,12 +30,12 @@ class _Worker:
         self._index = -1
 
     def give(self, index: int) -> None:
-        """Let it compile a variant."""
+        """Start to compile a variant."""
         self._index = index
         self.pipe.send(index)
 
     def take(self) -> tuple[int, Report]:
-        """Which it compiled, and what came of it."""
+        """The index of the variant, and its report."""
         try:
             result: Report = self.pipe.recv()
         except EOFError:
@@ -44,7 +44,7 @@ class _Worker:
         return self._index, result
 
     def end(self) -> None:
-        """Let it go."""
+        """End the process."""
         if self._process.is_alive():
             self._process.terminate()
         self._process.join()
@@ -52,7 +52,7 @@ class _Worker:
 
 
 def _serve(pipe: Connection, variants: Sequence[Variant], log: Path) -> None:
-    with log.open("w") as file:  # what the compiler prints: of a failure, all of its input
+    with log.open("w") as file:  # the compiler prints all of its input when it fails
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     result = Report()
@@ -66,15 +66,15 @@ def _serve(pipe: Connection, variants: Sequence[Variant], log: Path) -> None:
         pipe.send(result)
 
 
-def _reason(log: Path, otherwise: str) -> str:
-    """The first line that says why, of what a compiler printed; the start of it."""
+def _reason(log: Path, default: str) -> str:
+    """The first line of the compiler's output that tells the reason of a failure, cut to 400 characters."""
     lines = log.read_text(errors="replace").splitlines()
-    telling = next((line for line in lines if _TELLING.search(line)), otherwise)
-    return telling.strip()[:400]
+    reason = next((line for line in lines if _REASON.search(line)), default)
+    return reason.strip()[:400]
 
 
 def reports(variants: Sequence[Variant], jobs: int, progress: Callable[[int], None]) -> list[Report]:
-    """Compile variants in ``jobs`` processes; ``progress`` is told of each that is done."""
+    """Compile variants in ``jobs`` processes; ``progress`` is called with the index of each when it is done."""
     found = [Report()] * len(variants)
     waiting = list(reversed(range(len(variants))))
     with tempfile.TemporaryDirectory() as folder:

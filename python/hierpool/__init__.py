@@ -1,21 +1,18 @@
-"""Fused graph pooling for PyTorch: DiffPool and the soft-clustering poolers around it."""
+"""Fused graph pooling for PyTorch: DiffPool and other soft poolers."""
 
 from hierpool._version import __version__
 from hierpool.backends import explain
-from hierpool.coarsen import heavy_edge_clusters
-from hierpool.functional import diff_pool, mincut_pool
+from hierpool.functional import dense_diff_pool, dense_mincut_pool, diff_pool, mincut_pool
 from hierpool.graph import RaggedGraph
-from hierpool.integrations.pyg import dense_diff_pool, dense_mincut_pool
+from hierpool.graph.matching import heavy_edge_clusters
 from hierpool.nn.dmon_pooling import DMoNPooling
-from hierpool.ops import (
-    asymmetric_norm,
-    edge_distances,
-    link_bce,
-    soft_pool,
-    spmm,
-    total_variation,
-    walk_cut,
-)
+from hierpool.ops.asymmetric_norm import asymmetric_norm
+from hierpool.ops.edge_distances import edge_distances
+from hierpool.ops.link_bce import link_bce
+from hierpool.ops.soft_pool import soft_pool
+from hierpool.ops.spmm import spmm
+from hierpool.ops.total_variation import total_variation
+from hierpool.ops.walk_cut import walk_cut
 from hierpool.record import SoftPoolRecord
 
 __all__ = [

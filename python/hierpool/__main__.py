@@ -2,7 +2,7 @@
 
 import sys
 
-from hierpool.cli import main
+from hierpool.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""Optional dependencies: imported when used, and named by their extra when they are missing."""
+"""Imports of optional dependencies."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ def require(module: str, extra: str) -> ModuleType:
     """Import an optional module.
 
     Args:
-        module: name to import, for example ``"matplotlib.figure"``.
-        extra: the extra of this package that brings it.
+        module: name of the module, for example ``"matplotlib.figure"``.
+        extra: extra of this package that installs it.
 
     Raises:
-        ImportError: it is not installed; the message names the extra.
+        ImportError: the module cannot be imported; the message names the extra.
     """
     try:
         return importlib.import_module(module)

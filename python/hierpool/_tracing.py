@@ -1,11 +1,17 @@
-"""Who is watching a call: a compiler or a tracer, which must see registered operators instead of their short cuts."""
+"""Whether a call is traced or transformed and must therefore use registered operators."""
 
 from __future__ import annotations
 
 import torch
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 
-def seen() -> bool:
-    """Whether somebody watches who must see the operator: a compiler, a tracer."""
+def is_traced() -> bool:
+    """True under torch.compile, torch.export or a dispatch mode."""
     return torch.compiler.is_compiling() or is_in_torch_dispatch_mode()
+
+
+def is_transformed() -> bool:
+    """True under a transform of torch.func or forward-mode automatic differentiation."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0

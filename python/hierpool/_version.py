@@ -1,3 +1,3 @@
-"""The version of the package; the only place it is written."""
+"""The version of the package. It is not repeated elsewhere."""
 
 __version__ = "0.1.0.dev0"

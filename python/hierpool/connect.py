@@ -1,4 +1,4 @@
-"""What is done to a pooled adjacency before the next layer sees it: small tensor code on ``[B, K, K]``."""
+"""Post-processing of a pooled adjacency ``[B, K, K]``, and its conversion to nodes and edges."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class SparsePooled(NamedTuple):
-    """The coarsened graphs as the next sparse layer takes them: cluster ``k`` of graph ``b`` is node ``b K + k``."""
+    """The coarsened graphs as input of a sparse layer; cluster ``k`` of graph ``b`` is node ``b K + k``."""
 
     x: Tensor  # [B K, F]
-    edge_index: Tensor  # int64 [2, B K^2], or fewer with `drop`, sorted by row, then by column
-    edge_weight: Tensor  # one per column of edge_index, in the dtype of adj
+    edge_index: Tensor  # int64 [2, E], E = B K^2 without `drop`; sorted by row, then by column
+    edge_weight: Tensor  # [E], the dtype of adj
     batch: Tensor  # int64 [B K]: graph of each cluster
-    mask: Tensor  # bool [B K]: whether anything is assigned to the cluster
+    mask: Tensor  # bool [B K]: whether the cluster has nodes
 
 
 def postprocess_adj(
@@ -26,28 +26,28 @@ def postprocess_adj(
     edge_weight_norm: bool = False,
     transposed: bool = False,
 ) -> Tensor:
-    r"""A pooled adjacency :math:`A'` without its diagonal, normalised by degrees, or scaled.
+    r"""Remove self-loops from a pooled adjacency :math:`A'`, normalise it by degrees, and scale it.
 
     Args:
-        adj: :math:`A'`, ``[.., K, K]``; it is not changed.
-        remove_self_loops: set the diagonal to 0, before all else.
-        degree_norm: :math:`D^{-1/2} A' D^{-1/2}` with the row sums of what remains in :math:`D`. The row and the column
-            of a cluster whose row sum is not positive are 0, and so is their gradient.
-        edge_weight_norm: then divide each graph's entries by the largest of their absolute values, if it is not 0.
-        transposed: ``adj`` is the transpose of :math:`A'`, so that column sums are meant.
+        adj: :math:`A'`, ``[.., K, K]``; it is not modified.
+        remove_self_loops: first set the diagonal to 0.
+        degree_norm: then take :math:`D^{-1/2} A' D^{-1/2}`; :math:`D` is the diagonal matrix of row sums. Rows and
+            columns of clusters whose row sum is not positive are 0, with gradient 0.
+        edge_weight_norm: then divide each graph's entries by their largest absolute value, unless it is 0.
+        transposed: ``adj`` is the transpose of :math:`A'`: use column sums.
 
     Returns:
         ``[.., K, K]``, the dtype of ``adj``.
 
-    Source: Bianchi, Grattarola, Alippi, ICML 2020 (arXiv:1907.00481), equation 8, of the first two.
+    Source: equation 8 of Bianchi, Grattarola, Alippi, ICML 2020 (arXiv:1907.00481), for the first two steps.
     """
     if remove_self_loops:
         diagonal = torch.eye(adj.size(-1), dtype=torch.bool, device=adj.device)
         adj = adj.masked_fill(diagonal, 0)
     if degree_norm:
         degree = adj.sum(-2 if transposed else -1)
-        some = degree > 0
-        scale = torch.where(some, torch.where(some, degree, 1).rsqrt(), 0)
+        positive = degree > 0
+        scale = torch.where(positive, torch.where(positive, degree, 1).rsqrt(), 0)
         adj = adj * scale[..., :, None] * scale[..., None, :]
     if edge_weight_norm and adj.numel():
         largest = adj.abs().amax((-2, -1), keepdim=True)
@@ -56,9 +56,9 @@ def postprocess_adj(
 
 
 def sparse_pooled(x: Tensor, adj: Tensor, mask: Tensor, drop: float | None) -> SparsePooled:
-    """Pooled graphs ``x [B, K, F]``, ``adj [B, K, K]``, ``mask [B, K]`` as nodes and edges.
+    """Convert pooled graphs ``x [B, K, F]``, ``adj [B, K, K]``, ``mask [B, K]`` to nodes and edges.
 
-    Entries of absolute value at most ``drop`` are left out, which waits for the device; ``None``: none is.
+    Entries of absolute value at most ``drop`` are dropped, which synchronises; ``None``: all are kept.
     """
     b, k = mask.shape
     node = torch.arange(b * k, device=x.device).view(b, k)

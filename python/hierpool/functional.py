@@ -1,4 +1,4 @@
-"""Pooling functions in the style of PyTorch Geometric, on sparse graphs."""
+"""Pooling functions in the style of PyTorch Geometric, for padded batches and for sparse graphs."""
 
 from __future__ import annotations
 
@@ -7,24 +7,141 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool import finish
 from hierpool.connect import SparsePooled, sparse_pooled
 from hierpool.graph import RaggedGraph
-from hierpool.graph.arguments import graph_of
-from hierpool.ops._checks import check_choice
+from hierpool.graph.ragged import graph_of
+from hierpool.ops._checks import as_batch, check_choice, viewed_mask
+from hierpool.ops.cut_pool import cut_pool
+from hierpool.ops.cut_terms import Kind
 from hierpool.ops.link_bce import link_bce
 from hierpool.ops.soft_pool import pool_fields
 
 NORMALIZATIONS = ("pyg", "valid", None)
 
 
+def _batch(
+    x: Tensor, adj: Tensor, s: Tensor, mask: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """The arguments with a batch dimension."""
+    x, adj, s = as_batch("x", x), as_batch("adj", adj), as_batch("s", s)
+    if adj.dim() != 3:
+        raise ValueError(f"adj must have shape [B, N, N] or [N, N], got {tuple(adj.shape)}")
+    if s.dim() != 3:
+        raise ValueError(f"s must have shape [B, N, K] or [N, K], got {tuple(s.shape)}")
+    return x, adj, s, viewed_mask(mask, (s.size(0), s.size(1)))
+
+
+def dense_diff_pool(
+    x: Tensor,
+    adj: Tensor,
+    s: Tensor,
+    mask: Tensor | None = None,
+    normalize: bool = True,
+    *,
+    symmetric: bool | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    r"""DiffPool with the signature and the values of ``torch_geometric.nn.dense_diff_pool``.
+
+    .. math::
+        X' = S^T X, \quad A' = S^T A S, \quad
+        L_{LP} = \frac{\| A - S S^T \|_F}{B N^2}, \quad
+        L_E = \frac{1}{B N} \sum_{i} H(s_i), \qquad S = m \odot \mathrm{softmax}(s)
+
+    The norm is taken over the whole batch, and both denominators include padding, as in PyG.
+
+    Args:
+        x: node features, ``[B, N, F]`` or ``[N, F]``.
+        adj: adjacency, ``[B, N, N]`` or ``[N, N]``.
+        s: assignment logits, ``[B, N, K]`` or ``[N, K]``.
+        mask: valid nodes, any shape that can be viewed as ``[B, N]``; non-zero means valid.
+        normalize: divide the link loss by ``adj.numel()``.
+        symmetric: whether every ``adj`` equals its transpose; ``None``: it is determined exactly.
+        backend: see :func:`hierpool.soft_pool`.
+
+    Returns:
+        ``(x, adj, link_loss, ent_loss)`` of shapes ``[B, K, F]``, ``[B, K, K]``, ``[]``, ``[]``, in the dtypes of
+        ``x`` and ``s``. There are three differences to PyG: entries of ``adj`` in padded rows or columns are ignored,
+        the entropy is finite in float16, and a link loss of 0 has gradient 0.
+
+    Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
+    """
+    x, adj, s, mask = _batch(x, adj, s, mask)
+    out, out_adj, ent_loss, link_loss = pool_fields(
+        ("x", "adj", "total_entropy", "link_norm"),
+        x,
+        adj,
+        s,
+        mask,
+        symmetric=symmetric,
+        mean=bool(normalize),
+        backend=backend,
+    )
+    if not normalize:  # only the link loss is affected in PyG
+        ent_loss = ent_loss / max(s.size(0) * s.size(1), 1)
+    dtype = s.dtype
+    if out_adj.dtype is dtype is x.dtype:  # a conversion to the same dtype takes time as well
+        return out, out_adj, link_loss, ent_loss
+    loss_dtype = torch.promote_types(x.dtype, dtype)
+    return out, out_adj.to(dtype), link_loss.to(loss_dtype), ent_loss.to(loss_dtype)
+
+
+def dense_mincut_pool(
+    x: Tensor,
+    adj: Tensor,
+    s: Tensor,
+    mask: Tensor | None = None,
+    temp: float = 1.0,
+    *,
+    symmetric: bool | None = None,
+    backend: str = "auto",
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    r"""MinCut pooling with the signature and the values of ``torch_geometric.nn.dense_mincut_pool``.
+
+    .. math::
+        X' = S^T X, \quad A' = \hat D^{-1/2} \hat A \hat D^{-1/2}, \quad
+        L_c = -\frac{1}{B} \sum_b \frac{\mathrm{tr}(S^T A S)}{\mathrm{tr}(S^T D S)}, \quad
+        L_o = \frac{1}{B} \sum_b \Bigl\| \frac{S^T S}{\|S^T S\|_F} - \frac{I_K}{\sqrt K} \Bigr\|_F
+
+    with :math:`S = m \odot \mathrm{softmax}(s / T)`, :math:`D` the row sums of :math:`A`, :math:`\hat A` the matrix
+    :math:`S^T A S` without its diagonal, and :math:`\hat D` the row sums of :math:`\hat A`. No temporary of ``N x N``
+    elements is allocated.
+
+    Args:
+        x: node features, ``[B, N, F]`` or ``[N, F]``.
+        adj: adjacency, ``[B, N, N]`` or ``[N, N]``.
+        s: assignment logits, ``[B, N, K]`` or ``[N, K]``.
+        mask: valid nodes, any shape that can be viewed as ``[B, N]``; non-zero means valid.
+        temp: :math:`T`, positive.
+        symmetric: whether every ``adj`` equals its transpose; ``None``: it is determined exactly.
+        backend: see :func:`hierpool.soft_pool`.
+
+    Returns:
+        ``(x, adj, mincut_loss, ortho_loss)`` of shapes ``[B, K, F]``, ``[B, K, K]``, ``[]``, ``[]``, in the dtypes of
+        ``x`` and ``s``. There are four differences to PyG: a graph without edges adds 0 to the first loss, a graph
+        without nodes adds 0 to both losses, a cluster of degree 0 has row and column 0 in ``adj``, all with gradient 0,
+        and entries of ``adj`` in padded rows or columns are ignored.
+
+    Raises:
+        TypeError, ValueError: an argument is invalid; the message names it.
+
+    Source: Bianchi, Grattarola, Alippi, ICML 2020 (arXiv:1907.00481).
+    """
+    x, adj, s, mask = _batch(x, adj, s, mask)
+    wanted = ("x", "adj", "first", "ortho")
+    pooled, out_adj, mincut_loss, ortho_loss = cut_pool(
+        Kind.MINCUT, wanted, x, adj, s, mask, temperature=temp, symmetric=symmetric, backend=backend
+    )
+    return pooled, out_adj, mincut_loss, ortho_loss
+
+
 class DiffPoolResult(NamedTuple):
-    """What :func:`diff_pool` returns; it begins as what PyG's ``dense_diff_pool`` returns."""
+    """The results of :func:`diff_pool`. The first four are those of PyG's ``dense_diff_pool``."""
 
     x: Tensor  # [B, K, F]
     adj: Tensor  # [B, K, K]
-    link_loss: Tensor | None  # 0-d, or None if it was not asked for
-    ent_loss: Tensor | None  # 0-d, or None if it was not asked for
+    link_loss: Tensor | None  # 0-d; None with link_loss=None
+    ent_loss: Tensor | None  # 0-d; None with entropy=False
     s: Tensor  # [N, K]
     sparse: SparsePooled | None = None  # with sparse_output=True
 
@@ -47,18 +164,20 @@ def diff_pool(
     drop: float | None = None,
     backend: str = "auto",
 ) -> DiffPoolResult:
-    r"""DiffPool on a batch of sparse graphs: no padding, no ``N x N``, no ``E x K``, memory :math:`O(E + N K)`.
+    r"""DiffPool on a batch of sparse graphs, without padding.
 
     .. math::
         S = \mathrm{softmax}(L / T), \quad X' = S^T X, \quad A' = S^T A S, \quad
         L_{LP} = \frac{1}{c} \Bigl( \sum_b \| A_b - S_b S_b^T \|_F^2 \Bigr)^{1/2}, \quad
         L_E = \frac{1}{c'} \sum_i H(s_i)
 
+    Memory is :math:`O(E + N K)`. No tensor of ``N x N`` or ``E x K`` elements is allocated.
+
     Args:
-        x: node features, ``[N, F]``, of all graphs of the batch.
-        edge_index: ends of each edge, int64 ``[2, E]``, as PyTorch Geometric has them, both directions of an
-            undirected edge; duplicates are summed. Or a sparse matrix of ``torch.sparse``. Or a
-            :class:`hierpool.RaggedGraph`, which a loader can have made.
+        x: node features of all graphs, ``[N, F]``.
+        edge_index: ends of each edge, int64 ``[2, E]``, as in PyTorch Geometric, with both directions of an undirected
+            edge; duplicates are summed. Or a sparse matrix of ``torch.sparse``, or a :class:`hierpool.RaggedGraph`,
+            which a data loader can build.
         s: assignment logits :math:`L`, ``[N, K]``.
         edge_weight: weights of the edges, ``[E]``; ``None``: 1. Gradients flow to them.
         batch: graph of each node, ``[N]``, sorted or not; ``None``: one graph.
@@ -66,30 +185,30 @@ def diff_pool(
         batch_size: number of graphs; ``None``: one more than the largest in ``batch``. Needed under
             ``torch.compile`` with ``batch``.
         temperature: :math:`T > 0`, a float or a 0-d tensor.
-        link_loss: ``"frobenius"``; ``"bce"``, the cross-entropy of the original code (see :func:`hierpool.link_bce`),
-            whose divisor is :math:`B N_{max}^2` or :math:`\sum_b n_b^2` as well; or ``None`` to skip it.
+        link_loss: ``"frobenius"``; ``"bce"``, the cross-entropy of the original code (:func:`hierpool.link_bce`), with
+            the same divisor :math:`c`; or ``None`` to skip the computation.
         entropy: whether to compute the entropy loss.
-        normalize: the divisors of the losses. ``"pyg"``: those of ``dense_diff_pool`` on the batch padded to its
-            largest graph, :math:`c = B N_{max}^2`, :math:`c' = B N_{max}`; changing from dense to sparse changes no
-            value. ``"valid"``: :math:`c = \sum_b n_b^2`, :math:`c' = N`. ``None``: 1.
-        symmetric: whether every adjacency equals its transpose; ``None`` finds out, exactly.
+        normalize: the divisors of the losses. ``"pyg"``: :math:`c = B N_{max}^2` and :math:`c' = B N_{max}`, as
+            ``dense_diff_pool`` on the batch padded to its largest graph. ``"valid"``: :math:`c = \sum_b n_b^2` and
+            :math:`c' = N`. ``None``: 1.
+        symmetric: whether every adjacency equals its transpose; ``None``: it is determined exactly.
         sparse_output: also return the coarsened graphs as ``edge_index``, weights and ``batch``.
-        drop: with ``sparse_output``, leave out entries of absolute value at most this, which waits for the device;
-            ``None``: all :math:`B K^2` entries are returned.
+        drop: with ``sparse_output``, leave out entries with at most this absolute value, which synchronises with the
+            device; ``None``: return all :math:`B K^2` entries.
         backend: see :func:`hierpool.soft_pool`.
 
     Returns:
         ``(x, adj, link_loss, ent_loss, s, sparse)``; ``adj`` has the dtype of ``s``.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message names it.
+        TypeError, ValueError: an argument is invalid; the message names it.
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
     check_choice("normalize", normalize, NORMALIZATIONS)
     check_choice("link_loss", link_loss, (None, "frobenius", "bce"))
     if drop is not None and not sparse_output:
-        raise ValueError(f"drop has a meaning with sparse_output=True only, got drop={drop}")
+        raise ValueError(f"drop must be None unless sparse_output=True, got {drop}")
     graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
     assignment, pooled, adj, *vectors, total_entropy, link_norm = pool_fields(
         _WITH_SIZES if sparse_output else _FIELDS,
@@ -126,7 +245,7 @@ _WITH_SIZES = ("s", "x", "adj", "vectors", "total_entropy", "link_norm")
 
 
 class MinCutPoolResult(NamedTuple):
-    """What :func:`mincut_pool` returns; it begins as what PyG's ``dense_mincut_pool`` returns."""
+    """The results of :func:`mincut_pool`. The first four are those of PyG's ``dense_mincut_pool``."""
 
     x: Tensor  # [B, K, F]
     adj: Tensor  # [B, K, K], without its diagonal, normalised by degrees
@@ -151,42 +270,38 @@ def mincut_pool(
     drop: float | None = None,
     backend: str = "auto",
 ) -> MinCutPoolResult:
-    r"""MinCut pooling of a batch of sparse graphs: :func:`hierpool.dense_mincut_pool` of the padded batch, not padded.
+    r"""MinCut pooling on a batch of sparse graphs, without padding.
 
     .. math::
         S = \mathrm{softmax}(L / T), \quad X' = S^T X, \quad A' = \hat D^{-1/2} \hat A \hat D^{-1/2}, \quad
         L_c = -\frac{1}{B} \sum_b \frac{\mathrm{tr}(S^T A S)}{\mathrm{tr}(S^T D S)}, \quad
         L_o = \frac{1}{B} \sum_b \Bigl\| \frac{S^T S}{\|S^T S\|_F} - \frac{I_K}{\sqrt K} \Bigr\|_F
 
-    with :math:`D` the row sums of :math:`A`, :math:`\hat A` the matrix :math:`S^T A S` without its diagonal and
-    :math:`\hat D` its row sums. Memory :math:`O(E + N K)`.
+    with :math:`D` the row sums of :math:`A`, :math:`\hat A` the matrix :math:`S^T A S` without its diagonal, and
+    :math:`\hat D` the row sums of :math:`\hat A`. The values are those of :func:`hierpool.dense_mincut_pool` on the
+    padded batch. Memory is :math:`O(E + N K)`.
 
     Args:
         x, edge_index, s, edge_weight, batch, ptr, batch_size, temperature, symmetric, backend: see :func:`diff_pool`.
         sparse_output: also return the coarsened graphs as ``edge_index``, weights and ``batch``.
-        drop: with ``sparse_output``, leave out entries of absolute value at most this, which waits for the device;
-            ``None``: all :math:`B K^2` entries are returned.
+        drop: with ``sparse_output``, leave out entries with at most this absolute value, which synchronises with the
+            device; ``None``: return all :math:`B K^2` entries.
 
     Returns:
         ``(x, adj, mincut_loss, ortho_loss, s, sparse)``; ``adj`` has the dtype of ``s``.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message names it.
+        TypeError, ValueError: an argument is invalid; the message names it.
 
     Source: Bianchi, Grattarola, Alippi, ICML 2020 (arXiv:1907.00481).
     """
     if drop is not None and not sparse_output:
-        raise ValueError(f"drop has a meaning with sparse_output=True only, got drop={drop}")
+        raise ValueError(f"drop must be None unless sparse_output=True, got {drop}")
     graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
-    pooled = finish.mincut(x, graph, s, nodes=True, temperature=temperature, backend=backend)
-    assert pooled.s is not None
-    assert pooled.size is not None
-    mincut_loss, ortho_loss = pooled.losses
-    return MinCutPoolResult(
-        pooled.x,
-        pooled.adj,
-        mincut_loss,
-        ortho_loss,
-        graph.in_callers_order(pooled.s),
-        sparse_pooled(pooled.x, pooled.adj, pooled.size > 0, drop) if sparse_output else None,
+    wanted = ("x", "adj", "first", "ortho", "s", "size")[: 6 if sparse_output else 5]
+    pooled, adj, mincut_loss, ortho_loss, assignment, *size = cut_pool(
+        Kind.MINCUT, wanted, x, graph, s, temperature=temperature, backend=backend
     )
+    sparse = sparse_pooled(pooled, adj, size[0] > 0, drop) if sparse_output else None
+    assignment = graph.in_callers_order(assignment)
+    return MinCutPoolResult(pooled, adj, mincut_loss, ortho_loss, assignment, sparse)

@@ -1,10 +1,11 @@
-"""How good a clustering of a graph's nodes is: modularity, conductance, mutual information with known labels.
+"""Quality of a clustering: modularity, conductance, and mutual information with known labels.
 
-Everything is computed in float64, in time linear in entries and nodes and a few passes of bounded memory.
+Everything is computed in float64. Time is linear in entries and nodes, and temporary memory is bounded.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
@@ -16,11 +17,11 @@ _CHUNK = 1 << 22  # entries at a time
 
 
 class _Volumes(NamedTuple):
-    """Weights of entries by cluster, float64 ``[K]``."""
+    """Sums of weights by cluster, float64 ``[K]``."""
 
-    inside: Tensor  # entries whose ends are both in the cluster
-    out: Tensor  # entries that start in it
-    into: Tensor  # entries that end in it
+    inside: Tensor  # entries with both nodes in the cluster
+    out: Tensor  # entries whose row is in the cluster
+    into: Tensor  # entries whose column is in the cluster
 
 
 def modularity(graph: RaggedGraph, labels: Tensor) -> float:
@@ -28,16 +29,16 @@ def modularity(graph: RaggedGraph, labels: Tensor) -> float:
 
     .. math:: Q = \sum_c \Big( \frac{w_c}{W} - \frac{o_c \, i_c}{W^2} \Big)
 
-    with :math:`W` the weight of all entries, and of cluster :math:`c` the weight :math:`w_c` of entries inside,
-    :math:`o_c` of those that start there and :math:`i_c` of those that end there; for an undirected graph
-    :math:`o_c = i_c`. Self-loops count as one entry. 0 for a graph without edges.
+    where :math:`W` is the weight of all entries of the adjacency matrix, :math:`w_c` that of entries inside cluster
+    :math:`c`, :math:`o_c` that of entries whose row is in :math:`c`, and :math:`i_c` that of entries whose column is in
+    :math:`c`. For an undirected graph :math:`o_c = i_c`. A self-loop is one entry. The result is 0 without edges.
 
     Args:
         graph: one graph; weights are not negative.
         labels: cluster of each node, integers from 0, ``[N]``, in the caller's order of nodes.
 
     Raises:
-        TypeError, ValueError: ``labels`` is no integer tensor of that shape.
+        TypeError, ValueError: ``labels`` is not an integer tensor of that shape.
 
     Source: Newman, Girvan, "Finding and evaluating community structure in networks", Physical Review E 69, 2004;
     Leicht, Newman, "Community structure in directed networks", Physical Review Letters 100, 2008.
@@ -50,21 +51,21 @@ def modularity(graph: RaggedGraph, labels: Tensor) -> float:
 
 
 def conductance(graph: RaggedGraph, labels: Tensor) -> Tensor:
-    r"""Conductance of every cluster: the weight that leaves it as a part of its volume or of that of all others,
+    r"""Conductance of every cluster,
 
     .. math:: \phi_c = \frac{v_c - 2 w_c}{\min(v_c,\, 2W - v_c)}, \qquad v_c = o_c + i_c
 
-    in the symbols of :func:`modularity`; 0 is best. Of a directed graph every entry counts in both directions.
+    in the symbols of :func:`modularity`. 0 is best. The entries of a directed graph count in both directions.
 
     Args:
         graph: one graph; weights are not negative.
         labels: cluster of each node, integers from 0, ``[N]``, in the caller's order of nodes.
 
     Returns:
-        float64 ``[K]``, K one more than the largest label; NaN for a cluster without edges, or with all of them.
+        float64 ``[K]``, where K is one more than the largest label. NaN for a cluster with no edges or all edges.
 
     Raises:
-        TypeError, ValueError: ``labels`` is no integer tensor of that shape.
+        TypeError, ValueError: ``labels`` is not an integer tensor of that shape.
 
     Source: Kannan, Vempala, Vetta, "On clusterings: good, bad and spectral", Journal of the ACM 51, 2004.
     """
@@ -74,21 +75,21 @@ def conductance(graph: RaggedGraph, labels: Tensor) -> Tensor:
 
 
 def normalized_mutual_information(first: Tensor, second: Tensor) -> float:
-    r"""Mutual information of two clusterings, divided by the mean of their entropies.
+    r"""Mutual information of two clusterings, divided by the mean of their entropies,
 
     .. math:: \mathrm{NMI} = \frac{2 I(a; b)}{H(a) + H(b)}, \qquad
               I(a; b) = \sum_{kl} p_{kl} \log \frac{p_{kl}}{p_k p_l}
 
-    1 for equal clusterings (whatever the clusters are called), also if each is a single cluster; near 0 for
-    independent ones.
+    The result is 1 for clusterings that are equal up to the numbers of the clusters, and close to 0 for independent
+    clusterings. It is 1 if both have a single cluster.
 
     Args:
         first, second: cluster of each item, integers from 0, ``[N]``.
 
     Raises:
-        TypeError, ValueError: they are no integer tensors of one shape with at least one item.
+        TypeError, ValueError: the arguments are not integer tensors of the same shape with at least one item.
 
-    Source: Strehl, Ghosh, "Cluster ensembles", JMLR 3, 2002; the arithmetic mean, as in scikit-learn.
+    Source: Strehl, Ghosh, "Cluster ensembles", JMLR 3, 2002; with the arithmetic mean, as in scikit-learn.
     """
     a, b = _check_labels("first", first), _check_labels("second", second)
     if a.shape != b.shape or a.numel() == 0:
@@ -113,22 +114,37 @@ def _check_labels(name: str, labels: Tensor) -> Tensor:
     return labels.long()
 
 
+def pooled_weights(graph: RaggedGraph, labels: Tensor, k: int) -> Tensor:
+    """The adjacency matrix of the pooled graph: sums of weights between clusters, float64 ``[K, K]``."""
+    weights = torch.zeros(k * k, dtype=torch.float64)
+    for i, j, weight in _entries(graph, labels):
+        weights += (i * k + j).bincount(weight, minlength=k * k)
+    return weights.view(k, k)
+
+
 def _volumes(graph: RaggedGraph, labels: Tensor) -> _Volumes:
     labels = _check_labels("labels", labels)
     if labels.numel() != graph.num_nodes:
         raise ValueError(f"labels must have shape [N] = [{graph.num_nodes}], got {tuple(labels.shape)}")
-    labels = graph.in_graph_order(labels)
     k = int(labels.max()) + 1 if labels.numel() else 0
     sums = torch.zeros(3, k, dtype=torch.float64)
-    for start in range(0, graph.num_edges, _CHUNK):
-        stop = min(start + _CHUNK, graph.num_edges)
-        entries = torch.arange(start, stop, dtype=graph.rowptr.dtype)
-        row = torch.searchsorted(graph.rowptr, entries, right=True) - 1
-        i, j = labels[row], labels[graph.col[start:stop].long()]
-        weight = torch.ones(stop - start, dtype=torch.float64)
-        if graph.value is not None:
-            weight = graph.value[start:stop].detach().double()
+    for i, j, weight in _entries(graph, labels):
         sums[0] += i.bincount(weight * (i == j), minlength=k)
         sums[1] += i.bincount(weight, minlength=k)
         sums[2] += j.bincount(weight, minlength=k)
     return _Volumes(*sums)
+
+
+def _entries(graph: RaggedGraph, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """The clusters of row and column, and the weights, of blocks of entries."""
+    labels = graph.in_graph_order(labels)
+    for start in range(0, graph.num_edges, _CHUNK):
+        stop = min(start + _CHUNK, graph.num_edges)
+        row = (
+            torch.searchsorted(graph.rowptr, torch.arange(start, stop, dtype=graph.rowptr.dtype), right=True)
+            - 1
+        )
+        weight = torch.ones(stop - start, dtype=torch.float64)
+        if graph.value is not None:
+            weight = graph.value[start:stop].detach().double()
+        yield labels[row], labels[graph.col[start:stop].long()], weight

@@ -1,4 +1,4 @@
-"""The record of soft pooling: the few sums over nodes from which every soft pooler and its losses follow.
+"""The record of soft pooling: the sums over nodes from which all soft poolers compute their results and losses.
 
 Source of the operator: Ying et al., "Hierarchical Graph Representation Learning with Differentiable Pooling",
 NeurIPS 2018 (arXiv:1806.08804).
@@ -10,20 +10,20 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-# Columns of `scalars` [B, 2 + 4R]: two per graph, then four groups of one per edge type.
+# Columns of `scalars` [B, 2 + 4R]: two for the graph, then four groups with one column for each edge type.
 NUM_NODES = 0
 ENTROPY = 1
 CUT_DEGREE, ADJ_SQ, TOTAL_DEGREE, LINK_SQ = range(4)
 
 
 def scalar_columns(group: int, channels: int) -> slice:
-    """Columns of `scalars` that hold one of the per-edge-type groups."""
+    """Columns of `scalars` with one of the four groups."""
     start = 2 + group * channels
     return slice(start, start + channels)
 
 
 class SoftPoolRecord(NamedTuple):
-    r"""Everything soft pooling computes in its one pass over the nodes.
+    r"""The results of soft pooling.
 
     With the assignment :math:`S` (zero on invalid rows), features :math:`X`, adjacency :math:`A`, :math:`d = A 1`:
 
@@ -33,7 +33,7 @@ class SoftPoolRecord(NamedTuple):
     ``s``             :math:`S`                                              ``[B, N, K]``
     ``x``             :math:`S^T X`                                          ``[B, K, F]``
     ``adj``           :math:`S^T A S`                                        ``[B, K, K]``
-    ``gram``          :math:`S^T S` (``None`` if it was not asked for)       ``[B, K, K]``
+    ``gram``          :math:`S^T S`, or ``None``                             ``[B, K, K]``
     ``size``          :math:`S^T 1`                                          ``[B, K]``
     ``volume``        :math:`S^T d`                                          ``[B, K]``
     ``num_nodes``     number of valid nodes :math:`n`                        ``[B]``
@@ -46,14 +46,14 @@ class SoftPoolRecord(NamedTuple):
     ``total_entropy`` :math:`\sum_b` ``entropy``                             ``[]``
     ================  =====================================================  ==============
 
-    Of a ragged batch (:class:`hierpool.RaggedGraph`), ``s`` is ``[N, K]``, the rows of all nodes.
+    For a ragged batch (:class:`hierpool.RaggedGraph`), ``s`` is ``[N, K]``.
 
-    With several edge types (``adj`` given as ``[B, R, N, N]``), ``adj`` is ``[B, R, K, K]``, ``volume`` is
-    ``[B, R, K]``, every scalar that involves :math:`A` is ``[B, R]`` and ``link_norm`` is ``[R]``.
+    With several edge types (an adjacency ``[B, R, N, N]``), ``adj`` is ``[B, R, K, K]``, ``volume`` is ``[B, R, K]``,
+    every scalar that depends on :math:`A` is ``[B, R]``, and ``link_norm`` is ``[R]``.
 
-    ``s`` has the dtype of the logits and ``x`` that of the features; everything else is float32 (float64 if any
-    input is). A field whose computation was switched off is NaN (``entropy``, ``link_sq``) or ``None`` (``gram``).
-    The named scalars are views of the packed tensors, made on access.
+    ``s`` has the dtype of the logits and ``x`` that of the features. All other fields are float64 if an input is
+    float64, else float32. If the computation of a field is switched off, it is NaN (``entropy``, ``link_sq`` and their
+    sums) or ``None`` (``gram``). The fields from ``size`` to ``link_sq`` are views of packed tensors.
     """
 
     s: Tensor  # [B, N, K], or [N, K]

@@ -1,4 +1,4 @@
-"""What the assignment network sees: features at two ranges, random ones where there are none, and batches of nodes."""
+"""Inputs of the assignment network: given and random features, their means over walks, and batches of nodes."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def test_given_features_are_means_over_walks(weighted: bool) -> None:
     adj = graph.to_dense()[0].double()
     weight = adj.sum(1) + 1
     walk = (adj + torch.eye(40)) / weight[:, None]
-    near = walk @ walk @ x.double()
-    near -= (weight / weight.sum()) @ near
-    far = walk @ walk @ near
-    for ours, expected in ((inputs.near, near), (inputs.far, far)):
+    z = walk @ walk @ x.double()
+    z -= (weight / weight.sum()) @ z
+    p2z = walk @ walk @ z
+    for ours, expected in ((inputs.features, z), (inputs.propagated, p2z)):
         torch.testing.assert_close(
             ours.double(), torch.nn.functional.normalize(expected, dim=1), rtol=0, atol=1e-5
         )
@@ -48,21 +48,21 @@ def test_random_features_span_the_communities() -> None:
     inputs = node_inputs(graph, None, channels=16, products=12, seed=0, progress=lambda: calls.append(1))
     assert len(calls) == count_products(None, 12) == 14
     one = torch.nn.functional.one_hot(labels).float()
-    near = inputs.near.double()
-    fitted = near @ torch.linalg.lstsq(near, one.double()).solution
+    z = inputs.features.double()
+    fitted = z @ torch.linalg.lstsq(z, one.double()).solution
     assert (fitted.argmax(1) == labels).float().mean() > 0.97
-    torch.testing.assert_close(inputs.far.norm(dim=1), torch.ones(3000))
+    torch.testing.assert_close(inputs.propagated.norm(dim=1), torch.ones(3000))
     again = node_inputs(graph, None, channels=16, products=12, seed=0)
     other = node_inputs(graph, None, channels=16, products=12, seed=1)
-    assert torch.equal(again.near, inputs.near)
-    assert not torch.equal(other.near, inputs.near)
+    assert torch.equal(again.features, inputs.features)
+    assert not torch.equal(other.features, inputs.features)
 
 
 def test_more_random_features_than_a_graph_has_modes() -> None:
     pair = RaggedGraph.from_edge_index(torch.tensor([[0, 1, 2, 3], [1, 0, 3, 2]]), 6)
     inputs = node_inputs(pair, None, channels=5, products=24, seed=0)
-    assert inputs.near.isfinite().all()
-    assert inputs.far.isfinite().all()
+    assert inputs.features.isfinite().all()
+    assert inputs.propagated.isfinite().all()
 
 
 @pytest.mark.parametrize("nodes", [[], [3], [0, 7, 8, 20, 39], list(range(40))])

@@ -1,10 +1,7 @@
 // The choice of instruction set follows HIERPOOL_CPU_ISA at every call.
-#include <cstdlib>
 #include <stdexcept>
-#include <string>
 
-#include "cpu/isa.h"
-#include "expect.h"
+#include "testing.h"
 
 using hierpool::cpu::detected_isa;
 using hierpool::cpu::Isa;
@@ -12,7 +9,7 @@ using hierpool::cpu::isa_in_force;
 using hierpool::cpu::isa_name;
 using hierpool::cpu::supported_isas;
 
-int main() {
+TEST(isa) {
   unsetenv("HIERPOOL_CPU_ISA");
   EXPECT(isa_in_force() == detected_isa());
   setenv("HIERPOOL_CPU_ISA", "", 1);
@@ -34,5 +31,4 @@ int main() {
   EXPECT_THROWS(isa_in_force(), std::invalid_argument, "scalar, avx2, avx512, got 'AVX2'");
   unsetenv("HIERPOOL_CPU_ISA");
   EXPECT(isa_in_force() == detected_isa());
-  return 0;
 }

@@ -1,24 +1,20 @@
 // Linear maps of valid rows and their gradients against plain loops, on every instruction set and number of threads.
 #include <cmath>
-#include <cstdlib>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "cpu/isa.h"
-#include "expect.h"
 #include "hierpool/linear_maps.h"
-#include "running.h"
+#include "testing.h"
 
 using namespace hierpool;
-using hierpool::testing::noise;
-using hierpool::testing::threads;
+using namespace hierpool::testing;
 
 namespace {
 
 template <typename T>
 std::vector<T> draw(int64_t count, uint64_t& state) {
-  std::vector<T> values(static_cast<size_t>(count));
+  std::vector<T> values(count);
   for (T& v : values) v = static_cast<T>(noise(state));
   return values;
 }
@@ -100,7 +96,7 @@ void check(int64_t rows, std::vector<int64_t> sizes, bool masked) {
   uint64_t state = 1;
   const Net<T> net(sizes, state);
   std::vector<T> x = draw<T>(rows * stride, state), dy = draw<T>(rows * dy_stride, state);
-  std::vector<uint8_t> mask(static_cast<size_t>(rows), 1);
+  std::vector<uint8_t> mask(rows, 1);
   if (masked) {
     for (size_t i = 0; i < mask.size(); ++i) mask[i] = i % 40 < 17 && i % 7 != 3;
     spoil(x, stride, mask);
@@ -113,22 +109,22 @@ void check(int64_t rows, std::vector<int64_t> sizes, bool masked) {
   for (const auto& b : net.biases) db.emplace_back(b.size(), 0.0);
   Gradients<T> first(net);
   for (int count : {1, 3}) {
-    std::vector<T> y(static_cast<size_t>(rows * n), T(7)), dx(static_cast<size_t>(rows * m), T(7));
+    std::vector<T> y(rows * n, T(7)), dx(rows * m, T(7));
     std::vector<T> added(dx.size(), T(7));
     Gradients<T> grads(net);
-    cpu::linear_maps(shape, x.data(), stride, y.data(), threads(count));
-    cpu::linear_maps_backward(shape, dy.data(), dy_stride, x.data(), stride, dx.data(), false,
-                              grads.places.data(), threads(count));
-    cpu::linear_maps_backward(shape, dy.data(), dy_stride, x.data(), stride, added.data(), true, nullptr,
-                              threads(count));
+    cpu::linear_maps_fwd(shape, x.data(), stride, y.data(), threads(count));
+    cpu::linear_maps_bwd(shape, dy.data(), dy_stride, x.data(), stride, dx.data(), false, grads.places.data(),
+                         threads(count));
+    cpu::linear_maps_bwd(shape, dy.data(), dy_stride, x.data(), stride, added.data(), true, nullptr,
+                         threads(count));
     for (size_t i = 0; i < dx.size(); ++i) EXPECT(std::abs(added[i] - (7 + dx[i])) < tolerance);
     if (count > 1) {
       EXPECT(grads.weights == first.weights && grads.biases == first.biases);
       continue;
     }
     for (int64_t i = 0; i < rows; ++i) {
-      const bool valid = mask[static_cast<size_t>(i)] != 0;
-      std::vector<double> out(static_cast<size_t>(n), 0.0), g(static_cast<size_t>(m), 0.0);
+      const bool valid = mask[i] != 0;
+      std::vector<double> out(n, 0.0), g(m, 0.0);
       if (valid) {
         out = net.outputs(x.data() + i * stride).back();
         g = net.differentiate(x.data() + i * stride, dy.data() + i * dy_stride, dw, db);
@@ -147,16 +143,15 @@ void check(int64_t rows, std::vector<int64_t> sizes, bool masked) {
   }
   // Without the gradient of the rows.
   Gradients<T> grads(net);
-  cpu::linear_maps_backward(shape, dy.data(), dy_stride, x.data(), stride, nullptr, false,
-                            grads.places.data(), threads(1));
+  cpu::linear_maps_bwd(shape, dy.data(), dy_stride, x.data(), stride, nullptr, false, grads.places.data(),
+                       threads(1));
   EXPECT(grads.weights == first.weights && grads.biases == first.biases);
 }
 
 }  // namespace
 
-int main() {
-  for (cpu::Isa isa : cpu::supported_isas()) {
-    setenv("HIERPOOL_CPU_ISA", std::string(cpu::isa_name(isa)).c_str(), 1);
+TEST(linear_maps) {
+  for_each_isa([](cpu::Isa) {
     for (bool masked : {false, true}) {
       check<float>(100, {32, 10}, masked);
       check<float>(100, {32, 32, 20}, masked);
@@ -166,6 +161,5 @@ int main() {
       check<float>(1, {1, 1}, masked);
       check<float>(0, {4, 3}, masked);
     }
-  }
-  return 0;
+  });
 }

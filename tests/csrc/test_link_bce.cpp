@@ -1,14 +1,12 @@
 // The cross-entropy link loss and its rows against plain loops in double, for every instruction set this machine has.
 #include <cstdio>
-#include <cstdlib>
 #include <cstring>
 #include <string>
 
-#include "cpu/isa.h"
 #include "cpu/row_kernels.h"
-#include "expect.h"
 #include "hierpool/link_bce.h"
-#include "soft_pool_problem.h"
+#include "soft_pool_inputs.h"
+#include "testing.h"
 
 using namespace hierpool;
 using namespace hierpool::testing;
@@ -80,7 +78,7 @@ void test_rows(cpu::Isa isa) {
 }
 
 template <typename T>
-struct Problem {
+struct LinkInputs {
   int64_t B, N, K;
   bool symmetric;
   Valid valid;
@@ -88,7 +86,7 @@ struct Problem {
   std::vector<uint8_t> mask;
   std::vector<int64_t> num_nodes;
 
-  Problem(int64_t b, int64_t n, int64_t k, bool same, Valid v, double density)
+  LinkInputs(int64_t b, int64_t n, int64_t k, bool same, Valid v, double density)
       : B(b), N(n), K(k), symmetric(same), valid(v) {
     std::mt19937 random(3);
     std::uniform_real_distribution<double> unit(0.0, 1.0);
@@ -118,7 +116,7 @@ struct Problem {
   LinkBce arguments() const {
     LinkBce args{};
     args.batch.B = B, args.batch.R = 1, args.batch.N = N, args.batch.K = K;
-    args.batch.wide = sizeof(T) == 8;
+    args.batch.is_double = sizeof(T) == 8;
     args.batch.s_type = args.batch.x_type = kTypeOf<T>;
     if (valid == Valid::mask) args.batch.mask = mask.data();
     if (valid == Valid::count) args.batch.num_nodes = num_nodes.data();
@@ -137,24 +135,23 @@ struct Values {
 };
 
 template <typename T>
-Values plain(const Problem<T>& problem, double dloss) {
-  const auto [B, N, K] = std::tuple(problem.B, problem.N, problem.K);
+Values plain(const LinkInputs<T>& in, double dloss) {
+  const auto [B, N, K] = std::tuple(in.B, in.N, in.K);
   Values out{0, std::vector<double>(B * N * K), std::vector<double>(B * N * N)};
   double pairs = 0;
   for (int64_t g = 0; g < B; ++g) {
-    const double n =
-        static_cast<double>(std::count(problem.mask.data() + g * N, problem.mask.data() + (g + 1) * N, 1));
+    const double n = static_cast<double>(std::count(in.mask.data() + g * N, in.mask.data() + (g + 1) * N, 1));
     pairs += n * n;
   }
   const double divisor = std::max(pairs, 1.0);
   for (int64_t row = 0; row < B * N; ++row) {
     for (int64_t j = 0; j < N; ++j) {
       const int64_t other = row / N * N + j;
-      if (!problem.mask[row] || !problem.mask[other]) continue;
-      const T *a = problem.s.data() + row * K, *b = problem.s.data() + other * K;
+      if (!in.mask[row] || !in.mask[other]) continue;
+      const T *a = in.s.data() + row * K, *b = in.s.data() + other * K;
       double p = 0;
       for (int64_t k = 0; k < K; ++k) p += static_cast<double>(a[k]) * b[k];
-      const double w = problem.adj[row * N + j], g = dloss / divisor * by_p(p, w);
+      const double w = in.adj[row * N + j], g = dloss / divisor * by_p(p, w);
       out.loss += loss(p, w) / divisor;
       out.dadj[row * N + j] = dloss / divisor * by_w(p);
       for (int64_t k = 0; k < K; ++k) {
@@ -182,7 +179,7 @@ struct Ragged {
   std::vector<I> rowptr{0}, col;
   std::vector<int64_t> ptr{0}, node, entry;  // where a row and an entry lie in the padded batch
 
-  explicit Ragged(const Problem<T>& in) {
+  explicit Ragged(const LinkInputs<T>& in) {
     const int64_t N = in.N;
     for (int64_t g = 0; g < in.B; ++g) {
       for (int64_t i = 0; i < N; ++i)
@@ -210,16 +207,16 @@ struct Got {
 };
 
 template <typename T>
-Got<T> run_dense(const Problem<T>& in, T dloss, const Runtime& runtime) {
+Got<T> run_dense(const LinkInputs<T>& in, T dloss, const Runtime& runtime) {
   Got<T> got{0, std::vector<T>(in.s.size(), 7), std::vector<T>(in.adj.size(), 7)};
-  cpu::link_bce_forward(in.arguments(), in.dense(), &got.loss, runtime);
+  cpu::link_bce_fwd(in.arguments(), in.dense(), &got.loss, runtime);
   const LinkBceBackward args{in.arguments(), &dloss, got.ds.data(), got.dadj.data()};
-  cpu::link_bce_backward(args, in.dense(), runtime);
+  cpu::link_bce_bwd(args, in.dense(), runtime);
   return got;
 }
 
 template <typename T, typename I>
-Got<T> run_ragged(const Problem<T>& in, const Ragged<T, I>& graph, T dloss, const Runtime& runtime) {
+Got<T> run_ragged(const LinkInputs<T>& in, const Ragged<T, I>& graph, T dloss, const Runtime& runtime) {
   LinkBce link = in.arguments();
   link.batch.ptr = graph.ptr.data(), link.batch.mask = nullptr, link.batch.num_nodes = nullptr;
   link.s = graph.s.data();
@@ -227,8 +224,8 @@ Got<T> run_ragged(const Problem<T>& in, const Ragged<T, I>& graph, T dloss, cons
   adjacency.a = {static_cast<int64_t>(graph.node.size()), sizeof(I) == 8, graph.rowptr.data(),
                  graph.col.data(), graph.value.data()};
   Got<T> got{0, std::vector<T>(graph.s.size(), 7), std::vector<T>(graph.col.size(), 7)};
-  cpu::link_bce_forward(link, adjacency, &got.loss, runtime);
-  cpu::link_bce_backward(LinkBceBackward{link, &dloss, got.ds.data(), got.dadj.data()}, adjacency, runtime);
+  cpu::link_bce_fwd(link, adjacency, &got.loss, runtime);
+  cpu::link_bce_bwd(LinkBceBackward{link, &dloss, got.ds.data(), got.dadj.data()}, adjacency, runtime);
   return got;
 }
 
@@ -241,56 +238,56 @@ bool same_bits(const Got<T>& a, const Got<T>& b) {
 }
 
 template <typename T, typename I>
-void test_problem(const Problem<T>& in) {
+void test_batch(const LinkInputs<T>& in) {
   const T dloss = T(-1.5);
   const Values expected = plain(in, dloss);
   const double tolerance = (std::abs(expected.loss) + 1) * (sizeof(T) == 8 ? 1e-12 : 1e-5);
-  const Got<T> dense = run_dense(in, dloss, runtime(1, false));
-  expect_near(dense.loss, expected.loss, tolerance);
-  expect_close(dense.ds, expected.ds);
-  expect_close(dense.dadj, expected.dadj);
-  EXPECT(same_bits(dense, run_dense(in, dloss, runtime(3, false))));
-  const Got<T> blas = run_dense(in, dloss, runtime(2, true));
-  expect_close(blas.ds, expected.ds);
-
   const Ragged<T, I> graph(in);
-  const Got<T> ragged = run_ragged(in, graph, dloss, runtime(1, false));
-  expect_near(ragged.loss, expected.loss, tolerance);
-  std::vector<double> ds, dadj;
+  std::vector<double> ds, dadj;  // of the rows and the entries of the ragged batch
   for (int64_t node : graph.node)
     ds.insert(ds.end(), expected.ds.data() + node * in.K, expected.ds.data() + (node + 1) * in.K);
   for (int64_t entry : graph.entry) dadj.push_back(expected.dadj[entry]);
-  expect_close(ragged.ds, ds);
-  expect_close(ragged.dadj, dadj);
-  EXPECT(same_bits(ragged, run_ragged(in, graph, dloss, runtime(3, false))));
+  for_each_isa([&](cpu::Isa) {
+    const Got<T> dense = run_dense(in, dloss, runtime(1, false));
+    expect_near(dense.loss, expected.loss, tolerance);
+    expect_close(dense.ds, expected.ds);
+    expect_close(dense.dadj, expected.dadj);
+    EXPECT(same_bits(dense, run_dense(in, dloss, runtime(3, false))));
+    expect_close(run_dense(in, dloss, runtime(2, true)).ds, expected.ds);
+
+    const Got<T> ragged = run_ragged(in, graph, dloss, runtime(1, false));
+    expect_near(ragged.loss, expected.loss, tolerance);
+    expect_close(ragged.ds, ds);
+    expect_close(ragged.dadj, dadj);
+    EXPECT(same_bits(ragged, run_ragged(in, graph, dloss, runtime(3, false))));
+  });
 }
 
 template <typename T, typename I>
-void test_problems() {
+void test_batches() {
   for (bool symmetric : {true, false}) {
-    test_problem<T, I>({1, 1, 1, symmetric, Valid::all, 1.0});
-    test_problem<T, I>({3, 9, 4, symmetric, Valid::mask, 0.5});
-    test_problem<T, I>({2, 30, 33, symmetric, Valid::count, 0.2});
-    test_problem<T, I>({0, 4, 3, symmetric, Valid::all, 0.5});
-    test_problem<T, I>({2, 0, 3, symmetric, Valid::all, 0.5});
-    test_problem<T, I>({1, 143, 5, symmetric, Valid::all, 0.1});
-    test_problem<T, I>({2, 310, 7, symmetric, Valid::mask, 0.1});
-    test_problem<T, I>({1, 433, 17, symmetric, Valid::all, 0.02});
+    test_batch<T, I>({1, 1, 1, symmetric, Valid::all, 1.0});
+    test_batch<T, I>({3, 9, 4, symmetric, Valid::mask, 0.5});
+    test_batch<T, I>({2, 30, 33, symmetric, Valid::count, 0.2});
+    test_batch<T, I>({0, 4, 3, symmetric, Valid::all, 0.5});
+    test_batch<T, I>({2, 0, 3, symmetric, Valid::all, 0.5});
+    // Around the number of nodes of a block, and three blocks.
+    test_batch<T, I>({1, 143, 5, symmetric, Valid::all, 0.1});
+    test_batch<T, I>({2, 220, 7, symmetric, Valid::mask, 0.1});
+    test_batch<T, I>({1, 300, 17, symmetric, Valid::all, 0.02});
   }
 }
 
 }  // namespace
 
-int main() {
-  for (cpu::Isa isa : cpu::supported_isas()) {
-    const std::string name(cpu::isa_name(isa));
-    setenv("HIERPOOL_CPU_ISA", name.c_str(), 1);
-    std::printf("%s\n", name.c_str());
-    std::fflush(stdout);
+TEST(link_bce_rows) {
+  for_each_isa([](cpu::Isa isa) {
     test_rows<float>(isa);
     test_rows<double>(isa);
-    test_problems<float, int32_t>();
-    test_problems<double, int64_t>();
-  }
-  return 0;
+  });
+}
+
+TEST(link_bce) {
+  test_batches<float, int32_t>();
+  test_batches<double, int64_t>();
 }

@@ -18,6 +18,10 @@ def make_graphs(sizes: list[int]) -> list[Graph]:
     return graphs
 
 
+def labels(loader: BatchLoader, epoch: int) -> list[int]:
+    return [int(y) for batch in loader.epoch(epoch) for y in batch.y]
+
+
 def test_collate_pads_with_zeros() -> None:
     batch = collate(make_graphs([3, 1]), pad_to=4)
     assert batch.mask.tolist() == [[True, True, True, False], [True, False, False, False]]
@@ -31,7 +35,9 @@ def test_collate_pads_with_zeros() -> None:
 def test_collate_refuses() -> None:
     with pytest.raises(ValueError, match="graphs must hold at least one graph"):
         collate([])
-    with pytest.raises(ValueError, match="pad_to must be at least the nodes of the largest graph, 3, got 2"):
+    with pytest.raises(
+        ValueError, match="pad_to must be at least 3, the number of nodes of the largest graph, got 2"
+    ):
         collate(make_graphs([3, 1]), pad_to=2)
 
 
@@ -43,7 +49,7 @@ def test_collate_ragged_is_the_padded_batch_without_its_padding() -> None:
     assert torch.equal(ragged.y, dense.y)
     assert ragged.graph.is_symmetric
     assert ragged.graph.value is None
-    assert graphs[0].adj is graphs[0].adj  # made once
+    assert graphs[0].adj is graphs[0].adj  # built once
     assert torch.equal(collate_ragged(graphs[1:2]).graph.ptr, torch.tensor([0, 1]))
     assert [type(t) for t in ragged.to("cpu")] == [type(t) for t in ragged]
     with pytest.raises(ValueError, match="graphs must hold at least one graph"):
@@ -60,14 +66,9 @@ def test_loader_yields_either_form() -> None:
 @pytest.mark.parametrize("workers", [0, 2])
 def test_torchs_loader_takes_ragged_batches(workers: int) -> None:
     graphs = make_graphs([3, 1, 4, 2])
-    loader = torch.utils.data.DataLoader(
-        graphs,
-        2,
-        collate_fn=collate_ragged,
-        num_workers=workers,
-        multiprocessing_context="fork" if workers else None,
-    )
-    batches = list(loader)
+    context = "fork" if workers else None
+    options = {"num_workers": workers, "multiprocessing_context": context, "collate_fn": collate_ragged}
+    batches = list(torch.utils.data.DataLoader(graphs, 2, **options))
     expected = [collate_ragged(graphs[:2]), collate_ragged(graphs[2:])]
     for batch, other in zip(batches, expected, strict=True):
         assert torch.equal(batch.x, other.x)
@@ -79,20 +80,16 @@ def test_torchs_loader_takes_ragged_batches(workers: int) -> None:
 def test_every_graph_once_an_epoch_in_an_order_of_its_own() -> None:
     graphs = make_graphs([1 + i % 4 for i in range(11)])
     loader = BatchLoader(graphs, 4, seed=5)
-    orders = [[int(y) for batch in loader.epoch(e) for y in batch.y] for e in (1, 2)]
+    orders = [labels(loader, epoch) for epoch in (1, 2)]
     assert all(sorted(order) == list(range(11)) for order in orders)
     assert orders[0] != orders[1]
-    torch.manual_seed(99)  # the global generator has no say
-    again = BatchLoader(graphs, 4, seed=5)
-    assert [int(y) for batch in again.epoch(2) for y in batch.y] == orders[1]
-    other = [
-        [int(y) for batch in BatchLoader(graphs, 4, seed=seed).epoch(2) for y in batch.y] for seed in (6, 7)
-    ]
+    torch.manual_seed(99)  # the global generator is not used
+    assert labels(BatchLoader(graphs, 4, seed=5), 2) == orders[1]
+    other = [labels(BatchLoader(graphs, 4, seed=seed), 2) for seed in (6, 7)]
     assert orders[1] not in other
     assert other[0] != other[1]
     assert len(loader) == len(list(loader.epoch(1))) == 3
-    unshuffled = BatchLoader(graphs, 4)
-    assert [int(y) for batch in unshuffled.epoch(1) for y in batch.y] == list(range(11))
+    assert labels(BatchLoader(graphs, 4), 1) == list(range(11))
 
 
 def test_loader_refuses() -> None:

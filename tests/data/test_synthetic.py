@@ -1,4 +1,4 @@
-"""Random graphs: exact numbers of edges, planted communities, skewed degrees, the same for the same seed."""
+"""Random graphs: exact numbers of edges, planted communities, skewed degrees, and seeds."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_seeds() -> None:
         planted = stochastic_block_model(300, 3, mean_degree=5, mixing=0.2, seed=seed)
         return [planted.graph.col, planted.labels, rmat(8, mean_degree=5, seed=seed).col]
 
-    torch.manual_seed(99)  # the global generator has no say
+    torch.manual_seed(99)  # the global generator is not used
     first, again, other = columns(0), columns(0), columns(1)
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(first, other, strict=True))
@@ -97,8 +97,8 @@ def test_seeds() -> None:
         ({"mixing": 1.5}, "mixing must lie between 0 and 1, got 1.5"),
         ({"mean_degree": -1.0}, "mean_degree must be finite and not negative, got -1.0"),
         ({"mean_degree": float("inf")}, "mean_degree must be finite and not negative, got inf"),
-        ({"communities": 100}, "asks for 200 edges inside communities, where there are 0 pairs"),
-        ({"communities": 1}, "asks for 50 edges between communities, where there are 0 pairs"),
+        ({"communities": 100}, "asks for 200 edges inside communities, but there are only 0 pairs"),
+        ({"communities": 1}, "asks for 50 edges between communities, but there are only 0 pairs"),
     ],
 )
 def test_bad_planted_graphs(options: dict[str, float], message: str) -> None:
@@ -112,7 +112,7 @@ def test_bad_rmat() -> None:
         rmat(40, mean_degree=1)
     with pytest.raises(ValueError, match="probabilities must not be negative and sum to 1"):
         rmat(4, mean_degree=1, probabilities=(0.5, 0.5, 0.5, -0.5))
-    with pytest.raises(ValueError, match="asks for 80 edges in the graph, where there are 28 pairs"):
+    with pytest.raises(ValueError, match="asks for 80 edges in the graph, but there are only 28 pairs"):
         rmat(3, mean_degree=20)
-    with pytest.raises(ValueError, match="asks for 8 different edges, of which 0 were found"):
+    with pytest.raises(ValueError, match="asks for 8 different edges, but only 0 were found"):
         rmat(3, mean_degree=2, probabilities=(1.0, 0.0, 0.0, 0.0))

@@ -1,8 +1,7 @@
-"""Loading TU datasets: where they are looked for, and what becomes of damaged ones."""
+"""Loading TU datasets: search order, cache, downloads, and corrupt files."""
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 from pathlib import Path
@@ -12,11 +11,9 @@ import pytest
 import torch
 
 from hierpool.data import DatasetError, load_tu
-from hierpool.data.tu_files import verify
+from tests.support.data import data_root
 
 pytest.importorskip("torch_geometric", reason="torch_geometric (extra: train) is not installed")
-
-DATA_ROOT = os.environ.get("HIERPOOL_DATA")
 
 # Two triangles joined to a tail each, and a single edge: 3 graphs, 10 nodes.
 FILES = {
@@ -37,7 +34,6 @@ def write_raw(folder: Path, files: dict[str, str], name: str = "TINY") -> None:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIERPOOL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("HIERPOOL_DATA", raising=False)
 
 
 @pytest.mark.parametrize("layout", ["tu/TINY/raw", "TINY/raw"])
@@ -86,6 +82,7 @@ def test_embedded_mutag_needs_neither_root_nor_network(monkeypatch: pytest.Monke
     pytest.importorskip("grakel", reason="grakel (extra: train) is not installed")
     from torch_geometric.datasets import TUDataset
 
+    monkeypatch.delenv("HIERPOOL_DATA", raising=False)
     monkeypatch.setattr(TUDataset, "download", lambda self: pytest.fail("the network was used"))
     dataset = load_tu("MUTAG")
     assert len(dataset.graphs) == 188
@@ -99,10 +96,8 @@ def test_embedded_mutag_needs_neither_root_nor_network(monkeypatch: pytest.Monke
     ("name", "graphs", "features", "kind"),
     [("ENZYMES", 600, 21, "attributes and labels"), ("IMDB-BINARY", 1000, 136, "degree")],
 )
-def test_real_sets(name: str, graphs: int, features: int, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if DATA_ROOT is None or not Path(DATA_ROOT, "tu", name).is_dir():
-        pytest.skip(f"HIERPOOL_DATA names no folder that holds tu/{name}")
-    monkeypatch.setenv("HIERPOOL_DATA", DATA_ROOT)
+def test_real_sets(name: str, graphs: int, features: int, kind: str) -> None:
+    data_root(f"tu/{name}")
     dataset = load_tu(name)
     assert (len(dataset.graphs), dataset.num_features, dataset.features) == (graphs, features, kind)
 
@@ -155,11 +150,15 @@ def test_name_cannot_leave_the_root(tmp_path: Path) -> None:
         ("graph_labels", None, "lacks TINY_graph_labels.txt"),
         ("A", "", r"TINY_A.txt in .* is empty"),
         ("A", FILES["A"] + "1,\n", r"TINY_A.txt in .* cannot be read"),
-        ("A", FILES["A"] + "1,11\n", "TINY_A.txt in .* names a node outside 1 to 10"),
-        ("A", FILES["A"] + "0,1\n", "TINY_A.txt in .* names a node outside 1 to 10"),
+        ("A", FILES["A"] + "1,11\n", "TINY_A.txt in .* has a node index outside 1 to 10"),
+        ("A", FILES["A"] + "0,1\n", "TINY_A.txt in .* has a node index outside 1 to 10"),
         ("A", FILES["A"] + "1,5\n", "TINY_A.txt in .* joins two graphs in line 19"),
         ("A", "1\n2\n", "TINY_A.txt in .* must have 2 columns, but has 1"),
-        ("graph_indicator", "1\n1\n3\n" + "3\n" * 7, "graph_indicator.txt in .* must count graphs upwards"),
+        (
+            "graph_indicator",
+            "1\n1\n3\n" + "3\n" * 7,
+            "graph_indicator.txt in .* must number graphs from 1 upwards",
+        ),
         (
             "graph_indicator",
             FILES["graph_indicator"] + "\x00\x01",
@@ -168,7 +167,7 @@ def test_name_cannot_leave_the_root(tmp_path: Path) -> None:
         ("graph_labels", "1\n1\n", "graph_labels.txt in .* has 2 lines for 3 graphs"),
         ("graph_labels", "1\n0.5\n0\n", "graph_labels.txt in .* cannot be read"),
         ("node_labels", "0\n", "node_labels.txt in .* has 1 lines for 10 nodes"),
-        ("node_attributes", "nan, 1\n" * 10, "node_attributes.txt in .* holds a value that is not finite"),
+        ("node_attributes", "nan, 1\n" * 10, "node_attributes.txt in .* has a value that is not finite"),
     ],
 )
 def test_corrupt_files_are_refused(tmp_path: Path, kind: str, text: str | None, reason: str) -> None:
@@ -186,7 +185,3 @@ def test_damaged_cache_is_made_anew(tmp_path: Path) -> None:
     processed.write_bytes(b"not a checkpoint")
     again = load_tu("TINY", tmp_path)
     assert all(torch.equal(a.x, b.x) for a, b in zip(again.graphs, expected.graphs, strict=True))
-
-
-def test_intact_files_pass() -> None:
-    verify("TINY", {kind: text.encode() for kind, text in FILES.items()}, "here")

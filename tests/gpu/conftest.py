@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hierpool import _triton
+from hierpool.backends.triton import _availability
 from tests.support.running import INTERPRETED
 
 
@@ -16,7 +16,7 @@ def missing() -> str | None:
     """Why nothing here can run, or None."""
     if INTERPRETED:
         return "no test on a device: with TRITON_INTERPRET=1 the kernels run on the CPU"
-    reason = _triton.unavailable_reason("soft_pool_dense", "cuda", False)
+    reason = _availability.unavailable_reason("cuda", False)
     return None if reason is None else f"no test on a device: {reason}"
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 import hierpool
-from bench.gpu import truth as in_parts
-from bench.gpu.workloads import BF16, scattered
-from bench.sparse import SparseBatch, star
-from bench.verify import FLOAT32, Tolerance
+from bench.harness.precision import BF16, FLOAT32, Tolerance
+from bench.harness.workload import Request
+from bench.ops import soft_pool_truth as in_parts
+from bench.ops.batches import SparseBatch
+from bench.ops.graphs import scattered, star
 from hierpool import RaggedGraph
 from tests.support.cases import Inputs
 
@@ -62,7 +63,7 @@ def test_large_dense_against_float64(dtype: torch.dtype, allowed: Tolerance, dev
 
 @pytest.mark.parametrize(("dtype", "allowed"), [(f32, FLOAT32), (bf16, HALF)])
 def test_large_sparse_against_float64(dtype: torch.dtype, allowed: Tolerance, device: torch.device) -> None:
-    batch = scattered(200_000, 16, 64, 32, dtype)(SEED, device)
+    batch = scattered(200_000, 16, 64, 32, dtype)(Request(SEED, device))
     verdict = in_parts.verify(pool, batch, allowed)
     assert verdict.ok, verdict.failures
 
@@ -76,7 +77,7 @@ def pool(batch: SparseBatch) -> tuple[Tensor, ...]:
 
 def test_a_row_of_many_entries(device: torch.device) -> None:
     """A hub has more entries than one program takes of a row."""
-    batch = star(30_000, 20, 8)(SEED, None)
+    batch = star(30_000, 20, 8)(Request(SEED))
     outputs = []
     for where, kind, backend in ((device, f32, "triton"), (device, f64, "reference")):
         graph = RaggedGraph.from_edge_index(batch.edge_index.to(where), batch.x.size(0))
@@ -95,7 +96,7 @@ def test_sparse_with_more_than_2_to_the_31_elements_of_s(device: torch.device) -
     need_memory(36e9, device)
     nodes, clusters = 34_000_000, 64
     assert nodes * clusters > 2**31
-    batch = scattered(nodes, 2, clusters, 8, bf16)(SEED, device)
+    batch = scattered(nodes, 2, clusters, 8, bf16)(Request(SEED, device))
     verdict = in_parts.verify(pool, batch, HALF)
     assert verdict.ok, verdict.failures
 

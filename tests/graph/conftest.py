@@ -1,11 +1,11 @@
-"""Both builders of sparse matrices in one run, and one thread of torch."""
+"""Every test that asks for ``builder`` runs with both backends, on one thread."""
 
 from __future__ import annotations
 
 import pytest
 
 from hierpool import backends
-from hierpool.graph import csr
+from hierpool.graph import build
 from tests.support.running import one_thread
 
 __all__ = ["builder", "one_thread"]
@@ -13,11 +13,11 @@ __all__ = ["builder", "one_thread"]
 
 @pytest.fixture(params=["reference", "native"])
 def builder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Build all graphs by one backend."""
-    if request.param not in backends.available("csr"):
+    """Build all graphs with one backend."""
+    if request.param not in backends.available("graph_build"):
         with pytest.raises(RuntimeError) as unavailable:
-            backends.select("csr", "cpu", request.param)
+            backends.select("graph_build", "cpu", request.param)
         pytest.skip(str(unavailable.value))
-    chosen = backends.select("csr", "cpu", request.param).filler("csr")
-    monkeypatch.setattr(csr, "_filler", lambda device: chosen)
+    chosen = backends.module("graph_build", "cpu", request.param)
+    monkeypatch.setattr(build, "_backend", lambda device: chosen)
     return request.param

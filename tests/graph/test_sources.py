@@ -1,4 +1,4 @@
-"""Every form that a graph is made from, against the dense matrix."""
+"""Every source of a graph, against the dense matrix."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SAMPLES = (
 
 
 def single(graph: RaggedGraph) -> Tensor:
-    """The matrix of a batch whose nodes are in order, float64 ``[N, N]``."""
+    """The matrix of a batch that is sorted by graph, float64 ``[N, N]``."""
     out = torch.zeros(graph.num_nodes, graph.num_nodes, dtype=f64)
     value = torch.ones(graph.num_edges) if graph.value is None else graph.value.detach()
     return out.index_put_((graph.row, graph.col), value.double())
@@ -63,9 +63,9 @@ def test_edges_of_any_layout(builder: str) -> None:
     edges = torch.tensor([[0, 1], [2, 0], [1, 1]])
     expected = single(RaggedGraph.from_edge_index(edges.t().contiguous(), 3))
     assert torch.equal(single(RaggedGraph.from_edge_index(edges.t(), 3)), expected)
-    wide = torch.stack([edges, edges], 1).flatten(0, 1)[::2]
+    strided = torch.stack([edges, edges], 1).flatten(0, 1)[::2]
     weight = torch.ones(6)[::2]
-    assert torch.equal(single(RaggedGraph.from_edge_index(wide.t(), 3, edge_weight=weight)), expected)
+    assert torch.equal(single(RaggedGraph.from_edge_index(strided.t(), 3, edge_weight=weight)), expected)
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int64, torch.uint8], ids=str)
@@ -77,7 +77,7 @@ def test_whole_weights_become_float32(dtype: torch.dtype, builder: str) -> None:
     assert graph.value.tolist() == [1.0, 0.0, 1.0]
 
 
-def test_promise_of_coalesced_edges(builder: str) -> None:
+def test_coalesced_edges_are_not_copied(builder: str) -> None:
     edges = EdgeCase("sorted", order="sorted", repeated=False, weights="uniform").make(SEED)
     weight = edges.edge_weight.clone().requires_grad_()
     graph = RaggedGraph.from_edge_index(
@@ -189,9 +189,7 @@ def test_dense_takes_valid_nodes_alone(kind: str, builder: str) -> None:
     elif kind == "nothing":
         mask = torch.zeros(3, 5, dtype=torch.bool)
     adj = torch.stack([random_matrix(5, i) for i in range(3)])
-    adj = torch.where(
-        mask[:, :, None] & mask[:, None, :], adj, torch.nan
-    )  # what is in padding must not matter
+    adj = torch.where(mask[:, :, None] & mask[:, None, :], adj, torch.nan)  # padding is not read
     choice = {"num_nodes": counts} if kind == "num_nodes" else {"mask": mask.int()}
     graph = RaggedGraph.from_dense(adj, **choice)
     blocks = [adj[b][mask[b]][:, mask[b]] for b in range(3)]
@@ -208,7 +206,7 @@ def test_dense_of_bool_has_no_values(builder: str) -> None:
     assert torch.equal(graph.to_dense()[0], (adj | adj.T).float())
 
 
-def test_what_looks_like_data(builder: str) -> None:
+def test_objects_with_the_attributes_of_data(builder: str) -> None:
     edge_index = torch.tensor([[0, 1, 3], [1, 0, 2]])
     data = SimpleNamespace(edge_index=edge_index, num_nodes=5)
     assert RaggedGraph.from_pyg(data).ptr.tolist() == [0, 5]

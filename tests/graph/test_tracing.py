@@ -1,4 +1,4 @@
-"""Building graphs under compilers and tracers, and the bits of the result for any number of threads."""
+"""Graphs under compilers and tracers, and equal bits for any number of threads."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def test_coalesced_edges_keep_their_weights_under_compile(builder: str) -> None:
     assert torch.equal(compiled(edges.edge_index, weight), weight)
 
 
-def test_traced_graphs_do_not_stay_behind() -> None:
-    """A transpose that was traced is no tensor, and must not be kept."""
+def test_traced_transposes_are_not_cached() -> None:
+    """A traced transpose is a fake tensor and must not be cached."""
     graph = EdgeCase("directed").make(SEED).graph()
     make_fx(lambda x: x + graph.transposed()[0].sum(), tracing_mode="fake", _allow_non_fake_inputs=True)(
         torch.ones(1)

@@ -1,11 +1,12 @@
-"""The kernels themselves. What runs them belongs to the interpreter's run, what compiles them to the other one."""
+"""Tests of the kernels. Those that run kernels belong to the interpreter's run, all others to the ordinary one."""
+
+from pathlib import Path
 
 from tests.support.running import INTERPRETED, one_thread
 
 __all__ = ["one_thread"]
 
-collect_ignore = (
-    ["test_aot.py"]
-    if INTERPRETED
-    else ["test_slots.py", "test_variants.py", "test_long_rows.py", "test_poolers.py"]
-)
+ORDINARY = {"test_aot_compiler.py", "test_aot_record.py", "test_plan.py", "test_tuned.py"}
+BOTH = {"test_tune.py"}
+_names = {path.name for path in Path(__file__).parent.glob("test_*.py")}
+collect_ignore = sorted(ORDINARY if INTERPRETED else _names - ORDINARY - BOTH)

@@ -9,8 +9,8 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 import hierpool
 from hierpool import RaggedGraph, reference
-from hierpool_kernels import plan
-from hierpool_kernels.target import INTERPRETER, Target
+from hierpool_kernels.core import plan
+from hierpool_kernels.core.target import INTERPRETER, Target
 from tests.support.running import random_upstream
 
 f64 = torch.float64

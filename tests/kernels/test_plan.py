@@ -11,9 +11,9 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from hierpool_kernels import plan
-from hierpool_kernels.batch import Batch
-from hierpool_kernels.target import (
+from hierpool_kernels.core import plan
+from hierpool_kernels.core.rows import Rows
+from hierpool_kernels.core.target import (
     INTERPRETER,
     KNOWN,
     PRECISIONS,
@@ -65,7 +65,7 @@ def test_tiles_are_powers_of_two_that_tensor_cores_take(target: Target, k: int) 
 @every_target
 @pytest.mark.parametrize("k", WIDTHS)
 def test_a_plan_says_whether_a_row_fits_into_a_tile(target: Target, k: int) -> None:
-    assign = plan.assign(k, target)
+    assign = plan.softmax(k, target)
     assert assign.one_tile == (k <= assign.bk)
     for how in ("half", *PRECISIONS):
         backward, one_tile = plan.rows_backward(k, how, target)
@@ -85,15 +85,15 @@ def test_threads_get_all_registers_there_are() -> None:
 
 
 @every_target
-def test_slots_are_whole_tiles(target: Target) -> None:
+def test_chunks_are_whole_tiles(target: Target) -> None:
     for b, n, k in itertools.product((1, 3, 1000), (1, 40, 5000, 10**6), (8, 64, 300)):
         for how in ("half", *PRECISIONS):
             rows = plan.dense_rows(b, n, 1, k, how, target)
-            assert rows.step % rows.tiles.bn == 0
+            assert rows.chunk % rows.tiles.bn == 0
         sparse, _ = plan.sparse_rows(b, n, 10 * n, k, target)
-        assert sparse.step % sparse.tiles.bn == 0
+        assert sparse.chunk % sparse.tiles.bn == 0
         for ragged in (True, False):
-            step = plan.products_step(b, n, k, k, ragged, target)
+            step = plan.products_chunk(b, n, k, k, ragged, target)
             assert step % plan.products(k, k, "ieee", target).bn == 0
 
 
@@ -106,7 +106,7 @@ def test_differences_of_a_pass_fit_into_registers(target: Target, k: int) -> Non
         if target.architecture.family != "interpreter":
             assert tiles.bn * tiles.bj * tiles.bk <= 64 * 32 * tiles.warps
     for entries in (0, 1000, 10**9):
-        step, be, bk = plan.entry_slots(entries, k, target)
+        step, be, bk = plan.entry_chunks(entries, k, target)
         assert all(map(is_power, (step, be, bk)))
         assert step % be == 0
         walk = plan.signed_sums(entries, k, target)
@@ -114,16 +114,7 @@ def test_differences_of_a_pass_fit_into_registers(target: Target, k: int) -> Non
         assert is_power(walk.ahead)
 
 
-def test_a_plan_depends_on_its_arguments_alone() -> None:
-    calls: list[tuple[Any, ...]] = [
-        (plan.dense_rows, 4, 500, 1, 64, "tf32"),
-        (plan.products_step, 4, 500, 64, 64, True),
-    ]
-    for function, *arguments in calls:
-        assert function(*arguments, TARGETS[0]) == function(*arguments, TARGETS[0])
-
-
-def test_a_graph_never_needs_more_slots_than_it_owns() -> None:
+def test_a_graph_never_needs_more_chunks_than_it_owns() -> None:
     draw = random.Random(0)
     for _ in range(2000):
         step, first, nodes = draw.randint(1, 70), draw.randint(0, 500), draw.randint(0, 500)
@@ -132,29 +123,29 @@ def test_a_graph_never_needs_more_slots_than_it_owns() -> None:
 
 
 @pytest.mark.parametrize("ptr", [[0], [0, 0], [0, 5], [0, 0, 0, 9], [0, 64, 128], [0, 1, 2, 3, 200]], ids=str)
-def test_there_is_a_slot_for_every_graph_and_no_more_than_that_too_many(ptr: list[int]) -> None:
-    batch = Batch.ragged(torch.tensor(ptr), ptr[-1])
+def test_there_is_a_chunk_for_every_graph_and_no_more_than_that_too_many(ptr: list[int]) -> None:
+    batch = Rows.ragged(torch.tensor(ptr), ptr[-1])
     for step in (16, 64, 256):
         needed = sum(plan.cdiv(end - first, step) for first, end in itertools.pairwise(ptr))
-        assert needed <= batch.slots(step) <= needed + batch.b
+        assert needed <= batch.chunks(step) <= needed + batch.b
 
 
 def test_precision_of_products() -> None:
     cuda = Target(KNOWN["sm_90"], "ieee")
-    assert plan.precision(f32, f32, cuda) == "ieee"
-    assert plan.precision(f32, f32, cuda._replace(fp32="tf32")) == "tf32"
-    assert plan.precision(f32, f32, cuda._replace(fp32="tf32x3")) == "tf32x3"
-    assert plan.precision(bf16, bf16, cuda) == "half"
-    assert plan.precision(f16, f16, cuda) == "half"
+    assert plan.product_precision(f32, f32, cuda) == "ieee"
+    assert plan.product_precision(f32, f32, cuda._replace(fp32="tf32")) == "tf32"
+    assert plan.product_precision(f32, f32, cuda._replace(fp32="tf32x3")) == "tf32x3"
+    assert plan.product_precision(bf16, bf16, cuda) == "half"
+    assert plan.product_precision(f16, f16, cuda) == "half"
     # One factor is exact in TF32: three products keep all of the other one.
     assert (
-        plan.precision(bf16, f32, cuda)
-        == plan.precision(f32, f16, cuda)
-        == plan.precision(bf16, f16, cuda)
+        plan.product_precision(bf16, f32, cuda)
+        == plan.product_precision(f32, f16, cuda)
+        == plan.product_precision(bf16, f16, cuda)
         == "tf32x3"
     )
-    assert plan.precision(bf16, f32, cuda._replace(fp32="tf32")) == "tf32"
-    assert plan.precision(bf16, bf16, Target(INTERPRETER, "ieee")) == "ieee"
+    assert plan.product_precision(bf16, f32, cuda._replace(fp32="tf32")) == "tf32"
+    assert plan.product_precision(bf16, bf16, Target(INTERPRETER, "ieee")) == "ieee"
     assert plan.gradient_precision(f32, cuda) == "ieee"
     assert plan.gradient_precision(bf16, cuda) == "tf32"
     assert plan.gradient_precision(f16, cuda) == "tf32x3"

@@ -14,10 +14,11 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from hierpool_kernels import plan, tune, tuned
-from hierpool_kernels.launch import Call
-from hierpool_kernels.plan import Tiles
-from hierpool_kernels.target import KNOWN, Target
+from hierpool_kernels import tune
+from hierpool_kernels.core import plan, tuned
+from hierpool_kernels.core.launch import Call
+from hierpool_kernels.core.plan import Tiles
+from hierpool_kernels.core.target import KNOWN, Target
 from tests.support.running import INTERPRETED
 from tests.support.tables import RUN, entry, folder, table
 
@@ -41,13 +42,13 @@ def test_candidates_keep_to_what_plans_promise_and_to_shared_memory(architecture
         "row_products": lambda t: t.bn * t.bk + t.bk * t.bj,
         "dense_edges": lambda t: t.bn * t.bk + t.bj * t.bk,
     }
-    found = tune.questions(architecture, list(tune.KINDS))
-    assert {question[0] for question in found} == set(tune.KINDS)
-    for question in found:
-        kernel, how, *widths = question
-        start = tune.planned(question, architecture)
-        candidates = tune.other_sides(question, start, architecture)
-        candidates += tune.other_pipelines(question, start, architecture)
+    found = tune.keys(architecture, list(tune.KINDS))
+    assert {key[0] for key in found} == set(tune.KINDS)
+    for key in found:
+        kernel, how, *widths = key
+        start = tune.planned(key, architecture)
+        candidates = tune.other_sides(key, start, architecture)
+        candidates += tune.other_pipelines(key, start, architecture)
         for tiles in candidates:
             assert tuned.checked(tiles) == tiles
             size = 2 if how == "half" else 4
@@ -56,7 +57,7 @@ def test_candidates_keep_to_what_plans_promise_and_to_shared_memory(architecture
                 with tuned.forced(kernel, tiles):
                     rows = plan.dense_rows(3, 40, 1, *widths, how, Target(architecture, "ieee"))
                 assert rows.tiles == tiles
-                assert rows.step % tiles.bn == 0
+                assert rows.chunk % tiles.bn == 0
                 assert not rows.on_chip or widths[0] <= tiles.bk
         if widths and min(widths) >= 64:
             assert len(set(candidates)) > 10
@@ -129,7 +130,7 @@ def test_a_measurement_is_of_forced_tiles_that_give_the_results_of_the_plan(
 
     tiles = Tiles(16, 64, 16, 4, 2)  # S^T A S is then a product of its own
     assert measure(tiles) == tune.INPUTS * 5
-    assert {call.options["BJ"] for call in timed if call.name == "_soft_pool_rows_kernel"} == {64}
+    assert {call.options["BJ"] for call in timed if call.name == "_soft_pool_rows_fwd_kernel"} == {64}
     spills[0] = 1
     with pytest.raises(tune.UnfitError, match="spills"):
         measure(tiles)
@@ -143,11 +144,11 @@ def test_a_measurement_is_of_forced_tiles_that_give_the_results_of_the_plan(
 # ---- the command ----------------------------------------------------------------------------------------------------
 
 
-def made_up(question: Any, workloads: Any, tiles: Tiles) -> float:
+def made_up(key: Any, workloads: Any, tiles: Tiles) -> float:
     """Of dense_edges, 128 columns are the fastest; of the others, the tiles of the plan."""
-    if question[0] == "dense_edges" and tiles.bj == 128:
+    if key[0] == "dense_edges" and tiles.bj == 128:
         return 40.0 + tiles.bn / 100
-    return 80.0 if tiles == tune.planned(question, KNOWN["sm_90"]) else 90.0
+    return 80.0 if tiles == tune.planned(key, KNOWN["sm_90"]) else 90.0
 
 
 def test_answers_are_added_to_a_table(folder: Path) -> None:
@@ -160,7 +161,7 @@ def test_answers_are_added_to_a_table(folder: Path) -> None:
     assert tune.tune(KNOWN["sm_90"], kernels, 60, path, run, made_up) == 0
     written = tuned.read(path)
     assert written["runs"] == [RUN, run]
-    by_question = {tuned.question_of(one): one for one in written["entries"]}
+    by_question = {tuned.key_of(one): one for one in written["entries"]}
     assert len(by_question) == len(written["entries"])
     assert (
         by_question["products", "half", 64, 64]
@@ -180,13 +181,13 @@ def test_what_was_found_stays_when_the_command_is_interrupted(folder: Path) -> N
     path = folder / "new" / "cuda_90.json"
     asked: set[Any] = set()
 
-    def timed(question: Any, workloads: Any, tiles: Tiles) -> float:
-        asked.add(question)
+    def timed(key: Any, workloads: Any, tiles: Tiles) -> float:
+        asked.add(key)
         if len(asked) == 3:
             raise KeyboardInterrupt
         if len(asked) == 1:
             raise tune.UnfitError("fails")
-        return made_up(question, workloads, tiles)
+        return made_up(key, workloads, tiles)
 
     with pytest.raises(KeyboardInterrupt):
         tune.tune(KNOWN["sm_90"], ["dense_product"], 60, path, RUN, timed)
@@ -197,7 +198,7 @@ def test_what_was_found_stays_when_the_command_is_interrupted(folder: Path) -> N
 def test_without_time_nothing_is_measured(folder: Path) -> None:
     path = folder / "cuda_90.json"
     left = tune.tune(KNOWN["sm_90"], ["dense_edges", "rows_backward"], -1, path, RUN, made_up)
-    assert left == len(tune.questions(KNOWN["sm_90"], ["dense_edges", "rows_backward"])) > 10
+    assert left == len(tune.keys(KNOWN["sm_90"], ["dense_edges", "rows_backward"])) > 10
     assert not path.exists()
 
 

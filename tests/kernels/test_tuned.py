@@ -11,10 +11,11 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from hierpool_kernels import plan, tune, tuned
-from hierpool_kernels.launch import Call, watch
-from hierpool_kernels.plan import Tiles
-from hierpool_kernels.target import INTERPRETER, KNOWN, PRECISIONS, Target
+from hierpool_kernels import tune
+from hierpool_kernels.core import plan, tuned
+from hierpool_kernels.core.launch import Call, watch
+from hierpool_kernels.core.plan import Tiles
+from hierpool_kernels.core.target import INTERPRETER, KNOWN, PRECISIONS, Target
 from tests.support.tables import TILES, entry, folder, table
 
 SM_80, SM_90 = Target(KNOWN["sm_80"], "ieee"), Target(KNOWN["sm_90"], "ieee")
@@ -59,7 +60,7 @@ def test_a_table_is_read_once(folder: Path) -> None:
         (table({"kernel": "products", "run": 0, "tiles": None}), "KeyError: 'key'"),
         (table(entry("products", "half", [64])), "unhashable"),
         (table(entry("products", "half", 64) | {"run": 1}), "IndexError"),
-        (table(entry("products", "half", 64, tiles=[16, 16, 16, 4])), "five whole numbers"),
+        (table(entry("products", "half", 64, tiles=[16, 16, 16, 4])), "five integers"),
         (table(entry("products", "half", 64, tiles=[16, 16, 24, 4, 2])), "powers of two"),
         (table(entry("products", "half", 64, tiles=[256, 16, 16, 4, 2])), "powers of two from 16 to 128"),
         (table(entry("products", "half", 64, tiles=[16, 8, 16, 4, 2])), "powers of two from 16 to 128"),
@@ -122,10 +123,10 @@ def plans() -> Iterator[tuple[tuple[Any, ...], Any]]:
                     yield (*where, "products", how, k, columns), plan.products(k, columns, how, target)
         for k in WIDTHS:
             yield (*where, "others", k), (
-                plan.assign(k, target), plan.sparse_rows(4, 500, 5000, k, target), plan.blocks(k, target),
-                plan.products_step(4, 500, max(k, 1), 64, True, target),
+                plan.softmax(k, target), plan.sparse_rows(4, 500, 5000, k, target), plan.blocks(k, target),
+                plan.products_chunk(4, 500, max(k, 1), 64, True, target),
                 plan.link_bce(500, 500, k, "half", True, target), plan.variation(k, target),
-                plan.signed_sums(5000, k, target), plan.entry_slots(5000, k, target),
+                plan.signed_sums(5000, k, target), plan.entry_chunks(5000, k, target),
             )  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def test_a_measured_entry_changes_one_plan_and_nothing_else(
     for (*_, k), answer in changed.items():
         if kernel == "dense_rows":
             assert answer.tiles == TILES
-            assert answer.step % TILES.bn == 0
+            assert answer.chunk % TILES.bn == 0
             assert not answer.on_chip  # its tile has half of the columns
         elif kernel == "rows_backward":
             assert answer == (TILES, k <= TILES.bk)

@@ -1,4 +1,4 @@
-"""Every variant that a plan can choose is run and right: the launches of a call say which ones it took."""
+"""Every variant that a plan can choose is run and right; the recorded launches show which variants a call used."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import torch
 pytest.importorskip("triton", reason="triton is not installed")
 
 import hierpool
-from hierpool_kernels.launch import Call, watch
-from tests.support import asymmetric, link, variation
+from hierpool import backends
+from hierpool.ops.soft_pool import Out, pooling_call
+from hierpool_kernels.core.launch import Call, watch
+from tests.support import link, variation
 from tests.support.cases import Case
 from tests.support.running import check, run
 from tests.support.sparse import RaggedCase
@@ -49,56 +51,56 @@ def argument(position: int) -> Callable[[Call], bool]:
 
 # Kernel, what distinguishes its variants, and the variants.
 VARIANTS: list[tuple[str, tuple[Callable[[Call], Any], ...], set[tuple[Any, ...]]]] = [
-    ("_assign_kernel", (option("ONE_TILE"), option("GIVEN")),
+    ("_soft_pool_softmax_fwd_kernel", (option("ONE_TILE"), option("GIVEN")),
      {(True, False), (False, False), (False, True)}),
     # dense or sparse, S^T M on the chip, long rows
-    ("_soft_pool_rows_kernel", (argument(3), option("ON_CHIP"), argument(11)),
+    ("_soft_pool_rows_fwd_kernel", (argument(3), option("ON_CHIP"), argument(11)),
      {(True, True, False), (True, False, False), (False, True, False), (False, False, False),
       (False, True, True), (False, False, True)}),
     # A^T S where A is not symmetric; a whole row in a tile; S given
     ("_soft_pool_rows_bwd_kernel", (argument(12), option("ONE_TILE"), option("GIVEN")),
      {(True, True, False), (True, False, False), (True, False, True), (False, True, False), (False, False, False)}),
-    ("_softmax_bwd_kernel", (), {()}),
+    ("_soft_pool_softmax_bwd_kernel", (), {()}),
     ("_spmm_kernel", (argument(3), argument(5)), {(True, False), (True, True), (False, False), (False, True)}),
     ("_dense_product_kernel", (argument(5),), {(True,), (False,)}),
     ("_long_rows_kernel", (argument(2), argument(3)), {(True, True), (True, False), (False, True)}),
-    ("_dense_edges_kernel", (), {()}),
-    ("_sparse_edges_kernel", (argument(5), option("OF_ROWS")), {(True, True)}),
+    ("_soft_pool_dense_edges_bwd_kernel", (), {()}),
+    ("_soft_pool_sparse_edges_bwd_kernel", (argument(5), option("OF_ROWS")), {(True, True)}),
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def calls() -> list[Call]:
-    """The launches of forward and backward of all cases, A symmetric or not."""
-    with watch() as seen:
-        for case in CASES.values():
-            run(case.make(SEED, f32), "triton")
-    return seen
-
-
-@pytest.mark.parametrize(("kernel", "traits", "variants"), VARIANTS, ids=[kernel for kernel, *_ in VARIANTS])
-def test_variants_are_reached(
-    kernel: str, traits: tuple[Callable[[Call], Any], ...], variants: set[tuple[Any, ...]], calls: list[Call]
+def assert_reached(
+    launched: list[Call], variants: list[tuple[str, tuple[Callable[[Call], Any], ...], set[tuple[Any, ...]]]]
 ) -> None:
-    reached = {tuple(trait(call) for trait in traits) for call in calls if call.name == kernel}
-    assert reached == variants
+    """The launches of each kernel are of these variants, of all of them and of no others."""
+    reached = {
+        kernel: {tuple(trait(call) for trait in traits) for call in launched if call.name == kernel}
+        for kernel, traits, _ in variants
+    }
+    assert reached == {kernel: expected for kernel, _, expected in variants}
 
 
-@pytest.mark.parametrize("dtype", [f32, bf16], ids=str)
+def test_variants_of_soft_pooling() -> None:
+    """Forward and backward of all cases, A symmetric or not."""
+    with watch() as launched:
+        for case in CASES.values():
+            check(case.make(SEED, f32), "triton")
+    assert_reached(launched, VARIANTS)
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_variants_are_right(case: Case | RaggedCase, dtype: torch.dtype) -> None:
-    check(case.make(SEED, dtype), "triton")
+def test_variants_in_bfloat16(case: Case | RaggedCase) -> None:
+    check(case.make(SEED, bf16), "triton")
 
 
 # ---- the total variation --------------------------------------------------------------------------------------------
 
-# Kernel, what distinguishes its variants, and the variants.
 OF_VARIATION: list[tuple[str, tuple[Callable[[Call], Any], ...], set[tuple[Any, ...]]]] = [
-    ("_dense_variation_kernel", (argument(8), argument(9)), {(False, False), (True, False), (True, True)}),
-    ("_sparse_variation_kernel", (argument(4),), {(True,), (False,)}),
-    ("_variation_finish_kernel", (argument(3),), {(True,), (False,)}),
-    ("_dense_signs_kernel", (), {()}),
-    ("_dense_distances_kernel", (), {()}),
+    ("_total_variation_dense_fwd_kernel", (argument(8), argument(9)), {(False, False), (True, False), (True, True)}),
+    ("_total_variation_sparse_fwd_kernel", (argument(4),), {(True,), (False,)}),
+    ("_total_variation_reduce_fwd_kernel", (argument(3),), {(True,), (False,)}),
+    ("_total_variation_dense_rows_bwd_kernel", (), {()}),
+    ("_total_variation_dense_edges_bwd_kernel", (), {()}),
     # values, long rows, the transpose, graphs of their own
     ("_signed_sums_kernel", (argument(2), argument(3), argument(5), argument(12)),
      {(True, False, True, True), (True, False, False, True), (True, True, True, True), (False, True, False, True),
@@ -111,12 +113,11 @@ FEW = replace(DENSE, n=20, density=0.05)  # entries: no row can be long
 RAGGED = [FEW, replace(FEW, directed=False), replace(WIDE, density=0.1)]
 
 
-@pytest.fixture(scope="module")
-def calls_of_variation() -> list[Call]:
-    """The launches of the total variation of both layouts, and of distances at edges; all right."""
+def test_variants_of_the_total_variation() -> None:
+    """Both layouts, and distances at edges."""
     ones = link.make(replace(LONG, weights="ones"), SEED, f32)
     s, graph = ones.ragged()
-    with watch() as seen:
+    with watch() as launched:
         for case in PADDED:
             variation.check(link.make(case, SEED, f32), "triton")
         for case in (*RAGGED, LONG):
@@ -126,62 +127,10 @@ def calls_of_variation() -> list[Call]:
             hierpool.edge_distances(edges, rows.requires_grad_(), backend="triton").sum().backward()
         unweighted = graph.with_value(None)
         hierpool.total_variation(s.requires_grad_(), unweighted, backend="triton").variation.sum().backward()
-    return seen
+    assert_reached(launched, OF_VARIATION)
 
 
-@pytest.mark.parametrize(
-    ("kernel", "traits", "variants"), OF_VARIATION, ids=[kernel for kernel, *_ in OF_VARIATION]
-)
-def test_variants_of_the_variation_are_reached(
-    kernel: str,
-    traits: tuple[Callable[[Call], Any], ...],
-    variants: set[tuple[Any, ...]],
-    calls_of_variation: list[Call],
-) -> None:
-    test_variants_are_reached(kernel, traits, variants, calls_of_variation)
-
-
-# ---- the asymmetric norm --------------------------------------------------------------------------------------------
-
-# Layout: ptr, sizes, mask; whether all rows of a graph are in a tile; the first digit.
-OF_NORM: list[tuple[str, tuple[Callable[[Call], Any], ...], set[tuple[Any, ...]]]] = [
-    ("_asymmetric_norm_graphs_kernel", (argument(7), argument(8), argument(9), option("ONE_TILE")),
-     {(False, False, False, True), (False, True, False, True), (False, True, True, True),
-      (True, False, False, False)}),
-    ("_asymmetric_norm_count_kernel", (argument(6), argument(7), argument(8), argument(3)),
-     {(*layout, later) for layout in ((False, True, False), (False, True, True), (True, False, False))
-      for later in (False, True)}),
-    ("_asymmetric_norm_digit_kernel", (option("LOWEST"),), {(None,), (-(1 << 31),)}),
-    ("_asymmetric_norm_sums_kernel", (), {()}),
-    ("_asymmetric_norm_finish_kernel", (), {()}),
-    ("_asymmetric_norm_bwd_kernel", (argument(9),), {(True,), (False,)}),
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def calls_of_norm() -> list[Call]:
-    """The launches of the asymmetric norm of both layouts, of small graphs and of large ones; all right."""
-    small = Case("skewed", b=8, n=80, k=5, valid="num_nodes", sizes=(2, 80, 0, 1, 3, 2, 1, 2))
-    cases = [Case("all", n=20), replace(DENSE, n=30), replace(WIDE, n=30), DENSE, WIDE]
-    with watch() as seen:
-        for inputs in (asymmetric.make(case, SEED, f32) for case in cases):
-            asymmetric.check(inputs, "triton")
-        for case in (small, replace(DENSE, n=120, sizes=(120, 60, 90))):
-            asymmetric.check(asymmetric.make(case, SEED, f32).ragged(), "triton")
-    return seen
-
-
-@pytest.mark.parametrize(("kernel", "traits", "variants"), OF_NORM, ids=[kernel for kernel, *_ in OF_NORM])
-def test_variants_of_the_norm_are_reached(
-    kernel: str,
-    traits: tuple[Callable[[Call], Any], ...],
-    variants: set[tuple[Any, ...]],
-    calls_of_norm: list[Call],
-) -> None:
-    test_variants_are_reached(kernel, traits, variants, calls_of_norm)
-
-
-# ---- what launches are for ------------------------------------------------------------------------------------------
+# ---- launches ------------------------------------------------------------------------------------------
 
 
 def test_symmetric_needs_one_product() -> None:
@@ -196,23 +145,11 @@ def test_symmetric_needs_one_product() -> None:
 def test_whether_a_is_symmetric_is_not_looked_for() -> None:
     inputs = Case("symmetric", n=20).make(SEED, f32)
     for promised in (True, False, None):
-        flags = torch.ops.hierpool.soft_pool_dense(
-            inputs.s,
-            inputs.x,
-            inputs.adj,
-            None,
-            None,
-            None,
-            False,
-            promised,
-            True,
-            True,
-            True,
-            False,
-            True,
-            "triton",
-        )[9]
-        assert flags.tolist() == [[promised is True]] * 2
+        call = pooling_call(inputs.x, inputs.adj, inputs.s, symmetric=promised, backend="triton")
+        out = backends.module("soft_pool", "cpu", "triton").forward(
+            call._replace(options=call.options._replace(save=True))
+        )
+        assert Out._make(out).is_symmetric.tolist() == [[promised is True]] * 2
 
 
 def launches(function: Callable[[], Any]) -> list[str]:
@@ -229,7 +166,11 @@ def test_number_of_launches() -> None:
     forward = launches(lambda: record.append(leaves.pool("triton", symmetric=True)))
     assert len(forward) == 6
     loss = record[0].link_norm + record[0].total_entropy + record[0].x.sum() + record[0].adj.sum()
-    assert launches(loss.backward) == ["_blocks_kernel", "_soft_pool_rows_bwd_kernel", "_row_products_kernel"]
+    assert launches(loss.backward) == [
+        "_soft_pool_blocks_bwd_kernel",
+        "_soft_pool_rows_bwd_kernel",
+        "_soft_pool_row_products_bwd_kernel",
+    ]
 
 
 def test_two_runs_give_the_same_bits() -> None:

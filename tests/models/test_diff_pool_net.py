@@ -1,29 +1,21 @@
-"""The DiffPool network as a whole: what it must not depend on, and PyTorch Geometric in its place."""
+"""The DiffPool network on padded and ragged batches, and with PyTorch Geometric's operator."""
 
 from __future__ import annotations
 
+import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hierpool.models import DiffPoolNet
+from hierpool import RaggedGraph
+from hierpool.models import DiffPoolNet, DiffPoolNetOutput
+from tests.support.ragged import BothForms, both_forms
 
-SIZES = (9, 5, 1, 7)
-
-
-def make_batch(pad: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Random undirected graphs in float64, padded ``pad`` rows further than needed."""
-    generator = torch.Generator().manual_seed(0)
-    b, n = len(SIZES), max(SIZES) + pad
-    x, adj = torch.zeros(b, n, 4, dtype=torch.float64), torch.zeros(b, n, n, dtype=torch.float64)
-    mask = torch.arange(n) < torch.tensor(SIZES)[:, None]
-    for i, size in enumerate(SIZES):
-        x[i, :size] = torch.randn(size, 4, generator=generator, dtype=torch.float64)
-        upper = torch.rand(size, size, generator=generator).gt(0.6).triu(1)
-        adj[i, :size, :size] = (upper | upper.t()).double()
-    return x, adj, mask
+SIZES = (9, 0, 1, 5, 7)
 
 
 def make_net(**options: Any) -> DiffPoolNet:
@@ -32,48 +24,214 @@ def make_net(**options: Any) -> DiffPoolNet:
     return DiffPoolNet(4, 3, **options).double()
 
 
-def values(net: DiffPoolNet, x: Tensor, adj: Tensor, mask: Tensor | None) -> tuple[Tensor, ...]:
-    out = net(x, adj, mask)
+def padded(pad: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+    """A dense batch, with ``pad`` more rows of padding than necessary."""
+    batch = both_forms(SIZES)
+    return F.pad(batch.x, (0, 0, 0, pad)), F.pad(batch.adj, (0, pad, 0, pad)), F.pad(batch.mask, (0, pad))
+
+
+def flat(out: DiffPoolNetOutput) -> tuple[Tensor, Tensor, Tensor]:
     assert out.link_loss is not None
     assert out.entropy_loss is not None
     return out.logits, out.link_loss, out.entropy_loss
 
 
+def total(out: DiffPoolNetOutput) -> Tensor:
+    logits, link, entropy = flat(out)
+    return F.cross_entropy(logits, torch.arange(len(SIZES)) % 3) + link + entropy
+
+
 def warmed(net: DiffPoolNet) -> DiffPoolNet:
     """In evaluation mode, with running statistics that are not those of a fresh layer."""
-    net(*make_batch())
+    net(*padded())
     return net.eval()
 
 
-@pytest.mark.parametrize("options", [{}, {"levels": 2}, {"ratio": None, "k": (5, 2)}, {"readout": "mean"}])
-def test_shapes(options: dict[str, Any]) -> None:
-    net = make_net(**options)
-    out = net(*make_batch())
-    assert out.logits.shape == (4, 3)
-    assert net.clusters == {"levels": (4, 1), "k": (5, 2)}.get(
-        next(iter(options.keys() - {"ratio"}), ""), (4,)
+@pytest.mark.parametrize("readout", ["max", "mean", "sum"])
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"levels": 2}, {"ratio": None, "k": (5, 2)}, {"aggregation": "sum", "root": False}, {"norm": None}],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [{}, {"directed": True, "weighted": True}], ids=["plain", "weighted"])
+def test_same_as_padded(kind: dict[str, bool], options: dict[str, Any], readout: str) -> None:
+    batch = both_forms(SIZES, **kind)
+    dense, ragged = (make_net(readout=readout, **options) for _ in range(2))
+    outs = dense(batch.x, batch.adj, batch.mask), ragged(batch.nodes, batch.graph)
+    torch.testing.assert_close(flat(outs[1]), flat(outs[0]))
+    for out in outs:
+        total(out).backward()
+    torch.testing.assert_close([p.grad for p in ragged.parameters()], [p.grad for p in dense.parameters()])
+    torch.testing.assert_close(list(ragged.buffers()), list(dense.buffers()))
+
+
+def test_trained_sparse_evaluates_dense() -> None:
+    batch = both_forms(SIZES)
+    dense, ragged = make_net(levels=2), make_net(levels=2)
+    for net, inputs in ((dense, (batch.x, batch.adj, batch.mask)), (ragged, (batch.nodes, batch.graph))):
+        optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
+        for _ in range(10):
+            optimizer.zero_grad()
+            total(net(*inputs)).backward()
+            optimizer.step()
+    torch.testing.assert_close(ragged.state_dict(), dense.state_dict(), rtol=1e-6, atol=1e-8)
+    dense.load_state_dict(ragged.state_dict())
+    dense.eval()
+    ragged.eval()
+    torch.testing.assert_close(
+        flat(dense(batch.x, batch.adj, batch.mask)), flat(ragged(batch.nodes, batch.graph))
     )
+
+
+def as_data(both: BothForms, **more: Any) -> SimpleNamespace:
+    """What PyTorch Geometric's batches look like to the network."""
+    edge_index, weight = both.graph.to_edge_index()
+    fields = {"x": both.nodes, "edge_index": edge_index, "edge_weight": weight, "ptr": both.graph.ptr}
+    return SimpleNamespace(num_nodes=both.graph.num_nodes, **(fields | more))
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_takes_anything_like_a_batch_of_pyg(weighted: bool) -> None:
+    batch = both_forms(SIZES, weighted=weighted)
+    net = make_net()
+    expected = flat(net(batch.nodes, batch.graph))
+    torch.testing.assert_close(flat(net(as_data(batch))), expected)
+    by_batch = as_data(batch, ptr=None, batch=batch.graph.batch)
+    torch.testing.assert_close(flat(net(by_batch)), expected)
+
+
+def test_takes_a_batch_of_pyg_itself() -> None:
+    data = pytest.importorskip("torch_geometric.data", reason="torch_geometric (extra: pyg) is not installed")
+    batch = both_forms(SIZES)
+    graphs = []
+    for i, size in enumerate(SIZES):
+        edges = batch.adj[i, :size, :size].nonzero().t().contiguous()
+        graphs.append(data.Data(x=batch.x[i, :size], edge_index=edges, num_nodes=size))
+    net = make_net().eval()
+    torch.testing.assert_close(
+        flat(net(data.Batch.from_data_list(graphs))), flat(net(batch.nodes, batch.graph))
+    )
+    alone = net(graphs[3]).logits
+    torch.testing.assert_close(alone, net(batch.nodes, batch.graph).logits[3:4])
+
+
+def test_unsorted_batch() -> None:
+    batch = both_forms(SIZES, directed=True, weighted=True)
+    shuffled = torch.randperm(batch.graph.num_nodes, generator=torch.Generator().manual_seed(2))
+    inverse = shuffled.argsort()
+    edge_index, weight = batch.graph.to_edge_index()
+    graph = RaggedGraph.from_edge_index(
+        inverse[edge_index],
+        edge_weight=weight,
+        batch=batch.graph.batch[shuffled],
+        num_nodes=batch.graph.num_nodes,
+        num_graphs=len(SIZES),
+    )
+    assert graph.order is not None
+    net = make_net()
+    out, expected = net(batch.nodes[shuffled], graph), net(batch.nodes, batch.graph)
+    torch.testing.assert_close(flat(out), flat(expected))
+    assert out.levels[0].record is not None
+    assert expected.levels[0].record is not None
+    torch.testing.assert_close(out.levels[0].record.s, expected.levels[0].record.s[shuffled])
+
+
+def test_a_batch_is_its_graphs_one_by_one() -> None:
+    batch = both_forms(SIZES)
+    net = make_net(levels=2)
+    net(batch.nodes, batch.graph)
+    net.eval()
+    ragged, dense = net(batch.nodes, batch.graph).logits, net(batch.x, batch.adj, batch.mask).logits
+    for i, size in enumerate(SIZES):
+        x, adj = batch.x[i, :size], batch.adj[i, :size, :size]
+        torch.testing.assert_close(net(x, RaggedGraph.from_dense(adj.bool())).logits, ragged[i : i + 1])
+        if size:
+            torch.testing.assert_close(
+                net(x[None], adj[None]).logits, dense[i : i + 1], rtol=1e-10, atol=1e-12
+            )
+
+
+def test_the_stacks_of_a_level_share_the_product_with_the_adjacency(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hierpool.nn import sage
+
+    batch = both_forms(SIZES)
+    calls = []
+    real = sage.spmm
+    monkeypatch.setattr(sage, "spmm", lambda graph, x: calls.append(x.shape) or real(graph, x))
+    make_net(layers=3)(batch.nodes, batch.graph)
+    assert len(calls) == 5  # one for both first layers, two for each later one
+    assert calls[0] == batch.nodes.shape
+
+
+def test_compiles_whole() -> None:
+    batch = both_forms(SIZES)
+    net = make_net(layers=2)
+    compiled = torch.compile(copy.deepcopy(net), fullgraph=True, backend="aot_eager")
+    outs = compiled(batch.nodes, batch.graph), net(batch.nodes, batch.graph)
+    torch.testing.assert_close(flat(outs[0]), flat(outs[1]))
+    for out in outs:
+        total(out).backward()
+    torch.testing.assert_close([p.grad for p in compiled.parameters()], [p.grad for p in net.parameters()])
+
+
+def test_quirks_about_padding_are_refused() -> None:
+    batch = both_forms(SIZES)
+    for options, message in (
+        ({"readout_padding": True}, "readout_padding=True reads padding"),
+        ({"norm": "slot"}, "x must be a padded batch"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_net(**options)(batch.nodes, batch.graph)
+    with pytest.raises(TypeError, match="data must be a PyG Data, Batch or EdgeIndex"):
+        make_net()(object())
+
+
+def test_names_of_parameters_are_those_of_saved_models() -> None:
+    names = set(make_net(layers=2).state_dict())
+    for stack in ("embeddings.0", "embeddings.1", "pools.0.assignment.stack"):
+        for layer in ("convs.0.lin_rel.weight", "convs.1.lin_root.bias", "norms.0.running_var"):
+            assert f"{stack}.{layer}" in names
+    assert {"pools.0.assignment.linear.weight", "head.0.weight", "head.3.bias"} < names
+    assert len(names) == 3 * (2 * 3 + 4) + 2 + 4
+
+
+@pytest.mark.parametrize(
+    ("options", "clusters"),
+    [
+        ({}, (4,)),
+        ({"levels": 2}, (4, 1)),
+        ({"ratio": None, "k": (5, 2)}, (5, 2)),
+        ({"readout": "mean"}, (4,)),
+    ],
+)
+def test_shapes(options: dict[str, Any], clusters: tuple[int, ...]) -> None:
+    net = make_net(**options)
+    out = net(*padded())
+    assert out.logits.shape == (len(SIZES), 3)
+    assert net.clusters == clusters
     assert [level.adj.shape[1] for level in out.levels] == list(net.clusters)
 
 
 @pytest.mark.parametrize("training", [True, False])
 def test_padding_changes_nothing(training: bool) -> None:
     options: dict[str, Any] = {"levels": 2, "pool_options": {"convention": "tgp_unbatched"}}
-    narrow, wide = warmed(make_net(**options)).train(training), warmed(make_net(**options)).train(training)
-    expected = values(narrow, *make_batch())
-    got = values(wide, *make_batch(pad=4))
+    less_padding, more_padding = (warmed(make_net(**options)).train(training) for _ in range(2))
+    expected = flat(less_padding(*padded()))
+    got = flat(more_padding(*padded(pad=4)))
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
-    torch.testing.assert_close(list(wide.buffers()), list(narrow.buffers()), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(
+        list(more_padding.buffers()), list(less_padding.buffers()), rtol=1e-10, atol=1e-12
+    )
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
 def test_poison_in_padding_reaches_no_output_and_no_gradient(poison: float) -> None:
-    x, adj, mask = make_batch(pad=2)
+    x, adj, mask = padded(pad=2)
     net = make_net()
     bad_x = torch.where(mask[..., None], x, poison)
     bad_adj = torch.where(mask[:, None] & mask[..., None], adj, poison)
-    expected = values(net, x, adj, mask)
-    got = values(net, bad_x, bad_adj, mask)
+    expected = flat(net(x, adj, mask))
+    got = flat(net(bad_x, bad_adj, mask))
     assert all(torch.equal(a, b) for a, b in zip(got, expected, strict=True))
     sum(term.sum() for term in got).backward()
     assert all(p.grad is None or p.grad.isfinite().all() for p in net.parameters())
@@ -81,25 +239,16 @@ def test_poison_in_padding_reaches_no_output_and_no_gradient(poison: float) -> N
 
 
 def test_order_of_nodes_changes_nothing() -> None:
-    x, adj, mask = make_batch(pad=2)
+    x, adj, mask = padded(pad=2)
     order = torch.randperm(x.size(1), generator=torch.Generator().manual_seed(3))
     net = warmed(make_net(levels=2))
-    expected = values(net, x, adj, mask)
-    got = values(net, x[:, order], adj[:, order][:, :, order], mask[:, order])
+    expected = flat(net(x, adj, mask))
+    got = flat(net(x[:, order], adj[:, order][:, :, order], mask[:, order]))
     torch.testing.assert_close(got, expected, rtol=1e-10, atol=1e-12)
 
 
-def test_a_batch_is_its_graphs_one_by_one() -> None:
-    x, adj, mask = make_batch()
-    net = warmed(make_net(levels=2))
-    together = net(x, adj, mask).logits
-    for i, size in enumerate(SIZES):
-        alone = net(x[i : i + 1, :size], adj[i : i + 1, :size, :size], None).logits
-        torch.testing.assert_close(together[i : i + 1], alone, rtol=1e-10, atol=1e-12)
-
-
 def test_adjacency_of_any_dtype() -> None:
-    x, adj, mask = make_batch()
+    x, adj, mask = padded()
     net = warmed(make_net())
     for dtype in (torch.bool, torch.int8, torch.float32):
         assert torch.equal(net(x, adj.to(dtype), mask.to(dtype)).logits, net(x, adj, mask).logits)
@@ -111,14 +260,14 @@ def test_pyg_in_place_of_ours_is_the_same_model() -> None:
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     results = []
     for net in (ours, theirs):  # one seed, so the weights are the same
-        out = values(net, *make_batch(pad=1))
+        out = flat(net(*padded(pad=1)))
         (out[0].square().sum() + out[1] + out[2]).backward()
         results.append((out, [p.grad for p in net.parameters()]))
     torch.testing.assert_close(results[0], results[1], rtol=1e-8, atol=1e-10)
 
 
 def test_quirks_of_the_original_code() -> None:
-    x, adj, mask = make_batch()
+    x, adj, mask = padded()
     net = make_net(aggregation="sum", root=False, norm="slot", readout_padding=True)
     assert not list(net.buffers())
     out = net(x, adj, mask)
@@ -131,7 +280,7 @@ def test_quirks_of_the_original_code() -> None:
 
 
 def test_losses_skipped_by_option() -> None:
-    out = make_net(pool_options={"link_loss": None, "entropy": False})(*make_batch())
+    out = make_net(pool_options={"link_loss": None, "entropy": False})(*padded())
     assert out.link_loss is None
     assert out.entropy_loss is None
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierpool import _native, backends
+from hierpool import backends
+from hierpool.backends.native import _library
 from hierpool.nn.mlp import MLP
-from hierpool.ops.linear_maps import linear_maps
+from hierpool.ops.linear_maps import OPERATOR, Call, Leaves, Options, Upstream, linear_maps
 
 DEPTHS = ((4, 3), (4, 6, 3), (4, 6, 5, 3))
 
@@ -195,45 +194,44 @@ def test_a_layer_with_a_forward_of_its_own_is_called() -> None:
     torch.testing.assert_close(net(x), expected)
 
 
-@pytest.mark.skipif(_native.unavailable_reason() is not None, reason="the native backend was not built")
+@pytest.mark.skipif(_library.unavailable_reason() is not None, reason="the native backend was not built")
 @pytest.mark.parametrize("kind", ["none", "prefix", "holes", "empty"])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 @pytest.mark.parametrize("channels", [(57, 33), (57, 20, 40, 33)], ids=str)
 def test_the_c_plus_plus_map_is_the_one_in_torch(
     dtype: torch.dtype, kind: str, channels: tuple[int, ...]
 ) -> None:
-    native, plain = (
-        backends.select("linear_maps", "cpu", name).filler("linear_maps") for name in ("native", "reference")
-    )
+    native = backends.module("linear_maps", "cpu", "native")
     x, dy = make_x(15, 70, dtype=dtype).detach()[:, 3:60], make_x(15, 35, dtype=dtype).detach()[:, :33]
     maps, mask = make_maps(channels, dtype), make_mask(kind)
     tensors = [tensor.detach() for one in maps for tensor in one]
     mask = None if mask is None else mask.flatten()
-    exact = [tensor.double() for tensor in tensors]
 
-    def results(filler: Any, x: Tensor, dy: Tensor, tensors: list[Tensor]) -> list[Tensor]:
-        dx, grads = filler.backward(dy, x, mask, tensors, True, True)
-        return [filler.forward(x, mask, tensors), dx, *grads]
+    def composite(dtype: torch.dtype) -> list[Tensor]:
+        leaves = [t.to(dtype).requires_grad_() for t in (x, *tensors)]
+        (y,) = OPERATOR.composite(Call(leaves[0], mask, tuple(leaves[1:]), Options("auto")))
+        return [y.detach(), *torch.autograd.grad(y, leaves, dy.to(dtype))]
 
-    ours, theirs = (results(filler, x, dy, tensors) for filler in (native, plain))
-    truth = results(plain, x.double(), dy.double(), exact)
-    for one, other, wanted in zip(ours, theirs, truth, strict=True):
-        errors = [(t.double() - wanted).abs().max() for t in (one, other)]
-        assert errors[0] <= 2 * errors[1] + 4 * torch.finfo(dtype).eps * wanted.abs().max()
-    dx, none = native.backward(dy, x, mask, tensors, True, False)
-    assert torch.equal(dx, ours[1])
-    assert not none
-    empty, grads = native.backward(dy, x, mask, tensors, False, True)
-    assert empty.numel() == 0
-    for one, other in zip(grads, ours[2:], strict=True):
+    call = Call(x, mask, tuple(tensors), Options("auto"))
+    needs = (True,) * len(tensors)
+    dx, grads = native.backward(call, (), Upstream(dy), Leaves(True, needs))
+    ours = [*native.forward(call), dx, *grads]
+    for one, other, exact in zip(ours, composite(dtype), composite(torch.float64), strict=True):
+        errors = [(t.double() - exact).abs().max() for t in (one, other)]
+        assert errors[0] <= 2 * errors[1] + 4 * torch.finfo(dtype).eps * exact.abs().max()
+    alone, none = native.backward(call, (), Upstream(dy), Leaves(True, (False,) * len(tensors)))
+    assert torch.equal(alone, dx)
+    assert set(none) == {None}
+    nothing, again = native.backward(call, (), Upstream(dy), Leaves(False, needs))
+    assert nothing is None
+    for one, other in zip(again, grads, strict=True):
         assert torch.equal(one, other)
 
 
-def test_a_second_derivative_is_refused() -> None:
+def test_second_derivatives_are_those_of_the_composite() -> None:
     maps, x = make_maps((4, 6, 3)), make_x(3, 5, 4)
-    (grad,) = torch.autograd.grad(linear_maps(x, maps).sum(), x, create_graph=True)
-    with pytest.raises(RuntimeError, match="linear_maps has no second derivative"):
-        (grad.square().sum()).backward()
+    leaves = [x, *(tensor.requires_grad_() for one in maps for tensor in one)]
+    assert torch.autograd.gradgradcheck(lambda *_: linear_maps(x, maps), leaves)
 
 
 def test_features_that_do_not_fit_are_refused() -> None:

@@ -174,7 +174,7 @@ def test_bad_arguments_are_named() -> None:
         (lambda: DiffPool(4, 3, pool=_dense).double()(x, graph), "adj must be dense"),
         (
             lambda: DiffPool(4, 3).double()(x, graph, assign_x=x, logits=x[:, :3]),
-            "assign_x and logits are what the assignment comes from",
+            "at most one of so, assign_x and logits must be given, got assign_x and logits",
         ),
         (lambda: DiffPool(4, 3).double()(x, graph, logits=x), r"must return \[19, 3\].* returned \[19, 4\]"),
     ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,18 +10,30 @@ import torch
 
 from tests.support.running import BACKENDS, INTERPRETED, choose, one_thread
 
-__all__ = ["backend", "finder", "native", "native_isa", "one_thread"]
+__all__ = ["backend", "native", "native_isa", "one_thread"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In the interpreter's run, leave out what is not about its backend or would take too long."""
-    if INTERPRETED:
-        left = [
-            item for item in items if Path(__file__).parent in item.path.parents and not interpreted(item)
-        ]
-        config.hook.pytest_deselected(items=left)
-        items[:] = [item for item in items if item not in left]
+    """In the interpreter's run, leave out what is not about its backend, would take too long, or repeats itself."""
+    if not INTERPRETED:
+        return
+    kept, left = [], []
+    seen = set()
+    for item in items:
+        here = Path(__file__).parent in item.path.parents
+        test = item.nodeid.split("[")[0]
+        repeated = here and MACHINERY.search(test) is not None and test in seen
+        if here and (repeated or not interpreted(item)):
+            left.append(item)
+        else:
+            kept.append(item)
+            seen.add(test)
+    config.hook.pytest_deselected(items=left)
+    items[:] = kept
 
+
+# Tests of how PyTorch treats an operator, whose registration all backends share: one set of parameters is enough.
+MACHINERY = re.compile("opcheck|gradcheck|compile|export|vmap|autocast|second_derivative")
 
 # Of the cases in float16, those that are run in the interpreter: it is the path of bfloat16.
 FLOAT16 = {"base", "holes", "given", "csr-base", "csr-directed-holes"}
@@ -33,10 +46,10 @@ def interpreted(item: pytest.Item) -> bool:
 
     float64 is for the checks of gradients alone: it is no type of the kernels on a device.
     """
-    if "backend" not in getattr(item, "fixturenames", ()):
-        return False
     callspec = getattr(item, "callspec", None)
     parameters = {} if callspec is None else callspec.params
+    if parameters.get("backend") != "triton":
+        return False
     case = parameters.get("case")
     nodes = getattr(getattr(case, "case", case), "n", 0)
     dtype, dtypes = parameters.get("dtype"), parameters.get("dtypes", ())
@@ -50,21 +63,14 @@ def interpreted(item: pytest.Item) -> bool:
 
 @pytest.fixture(params=BACKENDS)
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    return choose(request.param, monkeypatch)
-
-
-@pytest.fixture(params=BACKENDS)
-def finder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A backend that finds out whether A is symmetric; not that of GPUs, which multiplies by A and its transpose."""
+    """Every backend and instruction set in turn."""
     return choose(request.param, monkeypatch)
 
 
 @pytest.fixture
 def native(monkeypatch: pytest.MonkeyPatch) -> str:
     """The native backend with the best instruction set of this machine."""
-    name = choose("native-scalar", monkeypatch)
-    monkeypatch.delenv("HIERPOOL_CPU_ISA")
-    return name
+    return choose("native", monkeypatch)
 
 
 @pytest.fixture(params=BACKENDS[1:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -11,47 +12,53 @@ from torch import Tensor
 
 import hierpool
 from hierpool import RaggedGraph, reference
-from tests.support.asymmetric import NORM_GRID, ONE_TYPE, NormInputs, check, make, values
-from tests.support.cases import Case, find, over
+from hierpool.contract import Padded
+from hierpool.ops.asymmetric_norm import OPERATOR, Call, Options, Out
+from tests.support.asymmetric_norm import NORM_GRID, ONE_TYPE, NormInputs, check, make, values
+from tests.support.cases import WIDTHS, Case, find, over
+from tests.support.running import best, both, cover
 
 SEED = 8
 f64, f32, bf16, f16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
-operator = torch.ops.hierpool.asymmetric_norm.default
 
 
-@pytest.mark.parametrize("dtype", [f64, f32], ids=str)
-@over(SEED, *NORM_GRID)
+@cover(SEED, *NORM_GRID, dtypes=[f64, f32], everywhere=[*WIDTHS[:5], NORM_GRID[-7], NORM_GRID[-1]])
 def test_grid(case: Case, dtype: torch.dtype, backend: str) -> None:
     check(make(case, SEED, dtype), backend)
 
 
-@pytest.mark.parametrize("dtype", [bf16, f16], ids=str)
-@over(SEED, *ONE_TYPE, NORM_GRID[-7], NORM_GRID[-1])
+@cover(SEED, *ONE_TYPE, NORM_GRID[-7], NORM_GRID[-1], dtypes=[bf16, f16], everywhere=[NORM_GRID[-7]])
 def test_low_precision(case: Case, dtype: torch.dtype, backend: str) -> None:
     check(make(case, SEED, dtype), backend)
 
 
-@pytest.mark.parametrize("dtype", [f64, f32, bf16, f16], ids=str)
 @pytest.mark.parametrize("digits", [1, 4])
-@over(SEED, "holes", "num_nodes", "n33-k31-f32", NORM_GRID[-7], NORM_GRID[-1])
+@cover(
+    SEED, "holes", "num_nodes", "n33-k31-f32", NORM_GRID[-7], NORM_GRID[-1], dtypes=[f64, bf16, f16, f32],
+    everywhere=[NORM_GRID[-7]],
+)  # fmt: skip
 def test_ties(case: Case, digits: int, dtype: torch.dtype, backend: str) -> None:
     check(make(case, SEED, dtype, digits), backend)
 
 
 @pytest.mark.parametrize("shuffled", [False, True])
-@pytest.mark.parametrize("dtype", [f64, f32, bf16], ids=str)
-@over(SEED, "base", "num_nodes", "holes", "fully-masked", "no-nodes", "one-node", "one-cluster",
-      "more-clusters-than-nodes", "sliced", "strided", NORM_GRID[-7], NORM_GRID[-6], NORM_GRID[-1])  # fmt: skip
+@cover(
+    SEED, "base", "num_nodes", "holes", "fully-masked", "no-nodes", "one-node", "one-cluster",
+    "more-clusters-than-nodes", "sliced", "strided", NORM_GRID[-7], NORM_GRID[-6], NORM_GRID[-1],
+    dtypes=[f64, bf16, f32],
+)  # fmt: skip
 def test_ragged(case: Case, dtype: torch.dtype, shuffled: bool, backend: str) -> None:
     check(make(case, SEED, dtype, 6).ragged(SEED if shuffled else None), backend)
 
 
+@both
 @pytest.mark.parametrize("dtype", [f32, bf16], ids=str)
 def test_one_graph_that_is_much_larger_than_the_others(dtype: torch.dtype, backend: str) -> None:
     case = Case("skewed", b=8, n=80, k=5, valid="num_nodes", sizes=(2, 80, 0, 1, 3, 2, 1, 2))
     check(make(case, SEED, dtype).ragged(), backend)
 
 
+@both
 def test_balanced_clusters_have_the_largest_norm(backend: str) -> None:
     """n (K - 1); one cluster for all nodes, or equal shares of all, have none."""
     n, k = 20, 4
@@ -63,8 +70,9 @@ def test_balanced_clusters_have_the_largest_norm(backend: str) -> None:
     assert norm.tolist() == [n * (k - 1), 0, 0]
 
 
-def outputs(s: Tensor, backend: str) -> tuple[Tensor, ...]:
-    return operator(s, None, None, None, backend)
+def outputs(s: Tensor, backend: str, mask: Tensor | None = None, num_nodes: Tensor | None = None) -> Any:
+    """All outputs of the operator."""
+    return Out(*OPERATOR(Call(s, Padded(mask, num_nodes), Options(backend)), Out._fields))
 
 
 @pytest.mark.parametrize("dtype", [f64, f32, bf16, f16], ids=str)
@@ -105,6 +113,7 @@ def test_nan_counts_as_the_largest(n: int, dtype: torch.dtype, backend: str) -> 
     assert torch.equal(got[2:], clean)
 
 
+@both
 @pytest.mark.parametrize("n", [9, 90])
 def test_infinite_entries(n: int, backend: str) -> None:
     s = make(Case("infinite", b=2, n=n, k=3), SEED, f32).s.clone()
@@ -121,6 +130,7 @@ def test_infinite_entries(n: int, backend: str) -> None:
     assert (quantile[0, 1], row[0, 1]) == (math.inf, 0)
 
 
+@both
 @pytest.mark.parametrize("name", ["holes", "num_nodes", "mask"])
 def test_padding_reaches_nothing(name: str, backend: str) -> None:
     for case in (find(name), replace(find(name), n=90)):
@@ -133,21 +143,23 @@ def test_padding_reaches_nothing(name: str, backend: str) -> None:
             assert not got.s[~inputs.valid].any()
 
 
+@both
 def test_a_graph_without_nodes(backend: str) -> None:
     inputs = make(Case("empty", b=3, n=5, valid="num_nodes", sizes=(5, 0, 3)), SEED, f32)
     for each in (inputs, inputs.ragged()):
         got = values(each, backend)
         assert got.norm[1] == 0
         assert got.s.isfinite().all()
-    _, quantile, row, slope = operator(inputs.s, None, None, inputs.num_nodes, backend)
+    _, quantile, row, slope = outputs(inputs.s, backend, num_nodes=inputs.num_nodes)
     assert quantile[1].tolist() == slope[1].tolist() == [0.0] * 4
     assert row[1].tolist() == [-1] * 4
 
 
+@best
 @over(SEED, "holes", NORM_GRID[-7])
 def test_outputs_are_those_of_the_reference(case: Case, backend: str) -> None:
     inputs = make(case, SEED, f32, 5)
-    got = operator(inputs.s, None, inputs.mask, inputs.num_nodes, backend)
+    got = outputs(inputs.s, backend, inputs.mask, inputs.num_nodes)
     expected = reference.asymmetric_norm(inputs.s, inputs.mask, inputs.num_nodes)
     for name, one, other in zip(expected._fields, got, expected, strict=True):
         assert one.dtype == other.dtype
@@ -157,6 +169,7 @@ def test_outputs_are_those_of_the_reference(case: Case, backend: str) -> None:
             assert torch.equal(one, other), name
 
 
+@both
 def test_masks_of_other_types(backend: str) -> None:
     inputs = make(find("holes"), SEED, f32)
     assert inputs.mask is not None
@@ -169,6 +182,7 @@ def test_masks_of_other_types(backend: str) -> None:
     assert torch.equal(narrow.norm(backend), counts.norm(backend))
 
 
+@both
 def test_edges_are_not_looked_at(backend: str) -> None:
     s = make(Case("edges", b=1, n=9), SEED, f32).s[0]
     draw = torch.Generator().manual_seed(SEED)
@@ -187,9 +201,8 @@ def test_edges_are_not_looked_at(backend: str) -> None:
     check(NormInputs(s, graph=graphs[0]), backend)
 
 
-@pytest.mark.parametrize("dtype", [f32, f64, bf16], ids=str)
-def test_threads_change_no_bit(dtype: torch.dtype, native_isa: str) -> None:
-    for case in (*NORM_GRID[-3:], find("num_nodes")):
+def test_threads_change_no_bit(native_isa: str) -> None:
+    for case, dtype in zip((*NORM_GRID[-3:], find("num_nodes")), (f32, f64, bf16, f32), strict=True):
         for inputs in (make(case, SEED, dtype), make(case, SEED, dtype, 5).ragged()):
             expected = values(inputs, native_isa)
             for threads in (2, 3):
@@ -199,6 +212,7 @@ def test_threads_change_no_bit(dtype: torch.dtype, native_isa: str) -> None:
                 assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True)), threads
 
 
+@both
 def test_a_graph_does_not_see_its_neighbours(backend: str) -> None:
     inputs = make(find("mask"), SEED, f32)
     assert inputs.mask is not None

@@ -11,35 +11,37 @@ import torch
 from torch import Tensor
 
 import hierpool
-from tests.support.cases import Case, find, over
+from tests.support.cases import WIDTHS, Case, find, over
 from tests.support.link import LINK_GRID, ONE_TYPE, LinkInputs, check, make, values
+from tests.support.running import best, both, cover
 
 SEED = 5
 f64, f32, bf16, f16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 
 
-@pytest.mark.parametrize("dtype", [f64, f32], ids=str)
-@over(SEED, *LINK_GRID)
+@cover(SEED, *LINK_GRID, dtypes=[f64, f32], everywhere=[*WIDTHS[:5], LINK_GRID[-4]])
 def test_grid(case: Case, dtype: torch.dtype, backend: str) -> None:
     check(make(case, SEED, dtype), backend)
 
 
-@pytest.mark.parametrize("dtype", [bf16, f16], ids=str)
-@over(SEED, *ONE_TYPE)
+@cover(SEED, *ONE_TYPE, dtypes=[bf16, f16], everywhere=[find("n33-k31-f32")])
 def test_low_precision(case: Case, dtype: torch.dtype, backend: str) -> None:
     check(make(case, SEED, dtype), backend)
 
 
+@best
 @pytest.mark.parametrize("dtypes", [(f32, bf16), (f32, f16), (bf16, f32), (f64, f32), (f32, f64)], ids=str)
 @over(SEED, "directed-holes", "n33-k31-f32")
 def test_mixed_dtypes(case: Case, dtypes: tuple[torch.dtype, torch.dtype], backend: str) -> None:
     check(make(case, SEED, *dtypes), backend)
 
 
-@pytest.mark.parametrize("s", [f32, f64, bf16], ids=str)
-@pytest.mark.parametrize("adj", [torch.bool, torch.int8, torch.uint8], ids=str)
-@over(SEED, "base", "holes", "directed")
-def test_integer_adjacency(case: Case, adj: torch.dtype, s: torch.dtype, backend: str) -> None:
+INTEGERS = [(torch.bool, f32), (torch.int8, f64), (torch.uint8, bf16), (torch.uint8, f32)]
+
+
+@cover(SEED, "base", "holes", "directed", dtypes=INTEGERS)
+def test_integer_adjacency(case: Case, dtype: tuple[torch.dtype, torch.dtype], backend: str) -> None:
+    adj, s = dtype
     weights = "ones" if adj is torch.bool else "integers"
     check(make(replace(case, weights=weights), SEED, s, adj), backend)
 
@@ -47,22 +49,23 @@ def test_integer_adjacency(case: Case, adj: torch.dtype, s: torch.dtype, backend
 OPTIONS = [{"eps": 1e-3}, {"eps": 1e-12}, {"normalize": "numel"}, {"normalize": None}]
 
 
+@best
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 @over(SEED, "base", "holes", "num_nodes", "fully-masked", "no-graphs", "no-nodes")
 def test_options(case: Case, options: dict[str, Any], backend: str) -> None:
     check(make(case, SEED), backend, **options)
 
 
-@pytest.mark.parametrize("dtype", [f64, f32], ids=str)
-@over(SEED, "base", "ones", "holes", "num_nodes", "sliced", "strided", LINK_GRID[-2])
+@cover(SEED, "base", "ones", "holes", "num_nodes", "sliced", "strided", LINK_GRID[-2], dtypes=[f64, f32])
 def test_a_promise_of_symmetry_changes_no_value(case: Case, dtype: torch.dtype, backend: str) -> None:
     inputs = make(replace(case, directed=False), SEED, dtype)
     check(inputs, backend, symmetric=True)
     check(inputs, backend, symmetric=False)
 
 
+@best
 @pytest.mark.parametrize("name", ["s", "adj"])
-@over(SEED, "directed-holes", LINK_GRID[-1])
+@over(SEED, LINK_GRID[-1])
 def test_only_the_asked_gradient(case: Case, name: str, backend: str) -> None:
     inputs = make(case, SEED, f32)
     expected = values(inputs, backend, 1.0)
@@ -71,6 +74,7 @@ def test_only_the_asked_gradient(case: Case, name: str, backend: str) -> None:
     assert torch.equal(grad, getattr(expected, name))
 
 
+@both
 def test_is_the_loss_of_the_original_code(backend: str) -> None:
     """Entry by entry: binary A, masked pairs left out, the sum over the squared numbers of nodes."""
     inputs = make(replace(find("num_nodes"), weights="ones"), SEED, f32)
@@ -127,6 +131,7 @@ def test_small_terms_keep_their_digits(dtype: torch.dtype, native_isa: str) -> N
     assert float(loss) == pytest.approx(-math.log1p(eps - q), rel=4 * torch.finfo(dtype).eps)
 
 
+@both
 def test_padding_reaches_nothing(backend: str) -> None:
     for name in ("holes", "num_nodes", "mask"):
         inputs = make(find(name), SEED, f32)
@@ -138,6 +143,7 @@ def test_padding_reaches_nothing(backend: str) -> None:
         assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
 
 
+@both
 @pytest.mark.parametrize("name", ["s", "adj"])
 @pytest.mark.parametrize("weights", ["ones", "uniform"])
 def test_nan_is_not_lost(weights: str, name: str, backend: str) -> None:
@@ -146,6 +152,7 @@ def test_nan_is_not_lost(weights: str, name: str, backend: str) -> None:
     assert inputs.loss(backend).isnan()
 
 
+@both
 @pytest.mark.parametrize("weights", ["ones", "uniform"])
 def test_a_negative_probability_is_nan(weights: str, backend: str) -> None:
     inputs = make(replace(find("n33-k31-f32"), weights=weights, density=0.1), SEED, f32)
@@ -154,9 +161,8 @@ def test_a_negative_probability_is_nan(weights: str, backend: str) -> None:
 
 
 @pytest.mark.parametrize("directed", [False, True])
-@pytest.mark.parametrize("dtype", [f32, f64, bf16], ids=str)
-def test_threads_change_no_bit(dtype: torch.dtype, directed: bool, native_isa: str) -> None:
-    for case in LINK_GRID[-3:]:
+def test_threads_change_no_bit(directed: bool, native_isa: str) -> None:
+    for case, dtype in zip(LINK_GRID[-3:], (f64, bf16, f32), strict=True):
         inputs = make(replace(case, directed=directed), SEED, dtype)
         expected = values(inputs, native_isa, 1.0)
         for threads in (2, 3):
@@ -166,6 +172,7 @@ def test_threads_change_no_bit(dtype: torch.dtype, directed: bool, native_isa: s
             assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True)), threads
 
 
+@both
 def test_a_graph_does_not_see_its_neighbours(backend: str) -> None:
     """The sum over a batch is that of its graphs one by one."""
     inputs = make(find("mask"), SEED)

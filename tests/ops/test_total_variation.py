@@ -11,37 +11,36 @@ from torch import Tensor
 
 import hierpool
 from hierpool import RaggedGraph
-from tests.support.cases import Case, find, over
+from tests.support.cases import WIDTHS, Case, find, over
 from tests.support.link import LINK_GRID, ONE_TYPE, LinkInputs, make
 from tests.support.oracle import eps_of, rounding
+from tests.support.running import best, both, cover
 from tests.support.variation import call, check, check_ragged, padded_values, ragged_values, weights_of
 
 SEED = 8
 f64, f32, bf16, f16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 NO_RAGGED = {"no-graphs", "expanded"}  # nothing to make a graph from; entries of one memory
 RAGGED = [case for case in LINK_GRID if case.name not in NO_RAGGED]
-INTEGERS = [torch.bool, torch.int8, torch.uint8]
+INTEGERS = [(torch.bool, f32), (torch.int8, f64), (torch.uint8, bf16), (torch.uint8, f32)]
 
 
-@pytest.mark.parametrize("dtype", [f64, f32], ids=str)
-@over(SEED, *LINK_GRID)
+@cover(SEED, *LINK_GRID, dtypes=[f64, f32], everywhere=[*WIDTHS[:5], LINK_GRID[-1]])
 def test_grid(case: Case, dtype: torch.dtype, backend: str) -> None:
     check(make(case, SEED, dtype), backend)
 
 
-@pytest.mark.parametrize("dtype", [f64, f32], ids=str)
-@over(SEED, *RAGGED)
+@cover(SEED, *RAGGED, dtypes=[f64, f32], everywhere=[*WIDTHS[:5], LINK_GRID[-1]])
 def test_ragged_grid(case: Case, dtype: torch.dtype, backend: str) -> None:
     case = replace(case, density=min(case.density, 0.1)) if case.n > 100 else case
     check_ragged(make(case, SEED, dtype), backend)
 
 
-@pytest.mark.parametrize("dtype", [bf16, f16], ids=str)
-@over(SEED, *ONE_TYPE)
+@cover(SEED, *ONE_TYPE, dtypes=[bf16, f16], everywhere=[find("n33-k31-f32")])
 def test_low_precision(case: Case, dtype: torch.dtype, backend: str) -> None:
     check(make(case, SEED, dtype), backend)
 
 
+@best
 @pytest.mark.parametrize("dtypes", [(f32, bf16), (f32, f16), (bf16, f32), (f64, f32), (f32, f64)], ids=str)
 @over(SEED, "directed-holes", "n33-k31-f32")
 def test_mixed_dtypes(case: Case, dtypes: tuple[torch.dtype, torch.dtype], backend: str) -> None:
@@ -50,15 +49,15 @@ def test_mixed_dtypes(case: Case, dtypes: tuple[torch.dtype, torch.dtype], backe
     check_ragged(inputs, backend)
 
 
-@pytest.mark.parametrize("s", [f32, f64, bf16], ids=str)
-@pytest.mark.parametrize("adj", INTEGERS, ids=str)
-@over(SEED, "base", "holes", "directed")
-def test_integer_adjacency(case: Case, adj: torch.dtype, s: torch.dtype, backend: str) -> None:
+@cover(SEED, "base", "holes", "directed", dtypes=INTEGERS)
+def test_integer_adjacency(case: Case, dtype: tuple[torch.dtype, torch.dtype], backend: str) -> None:
+    adj, s = dtype
     weights = "ones" if adj is torch.bool else "integers"
     check(make(replace(case, weights=weights), SEED, s, adj), backend)
 
 
-@over(SEED, "directed", "base", "signed", "directed-holes", "one-cluster", "more-clusters-than-nodes")
+@both
+@over(SEED, "directed", "signed", "directed-holes", "one-cluster", "more-clusters-than-nodes")
 def test_is_the_formula_pair_by_pair(case: Case, backend: str) -> None:
     """A naive double loop, with rows of S that are equal in some clusters."""
     inputs = make(replace(case, n=min(case.n, 9)), SEED, f32)
@@ -85,8 +84,9 @@ def test_is_the_formula_pair_by_pair(case: Case, backend: str) -> None:
         assert int(got.entries[b]) == count
 
 
+@best
 @pytest.mark.parametrize("name", ["s", "adj"])
-@over(SEED, "directed-holes", LINK_GRID[-1])
+@over(SEED, LINK_GRID[-1])
 def test_only_the_asked_gradient(case: Case, name: str, backend: str) -> None:
     inputs = make(case, SEED, f32)
     expected = padded_values(inputs, backend)
@@ -96,22 +96,7 @@ def test_only_the_asked_gradient(case: Case, name: str, backend: str) -> None:
     assert torch.equal(grad, getattr(expected, name))
 
 
-@pytest.mark.parametrize("name", ["s", "value"])
-def test_only_the_asked_gradient_of_a_ragged_batch(name: str, backend: str) -> None:
-    s, graph = make(find("directed-holes"), SEED, f32).ragged()
-    value = graph.value
-    assert value is not None
-    grads = []
-    for wanted in (("s", "value"), (name,)):
-        leaf, learned = (
-            s.detach().requires_grad_("s" in wanted),
-            value.detach().requires_grad_("value" in wanted),
-        )
-        out = hierpool.total_variation(leaf, graph.with_value(learned, symmetric=False), backend=backend)
-        grads.append(torch.autograd.grad(out.variation.sum(), {"s": leaf, "value": learned}[name])[0])
-    assert torch.equal(*grads)
-
-
+@both
 def test_entries_have_no_gradient(backend: str) -> None:
     leaves = make(find("base"), SEED, f32).leaves()
     out = call(leaves, backend)
@@ -119,6 +104,7 @@ def test_entries_have_no_gradient(backend: str) -> None:
     assert not out.entries.requires_grad
 
 
+@both
 @over(SEED, "directed-holes", "base")
 def test_an_edge_and_its_reverse_count_twice(case: Case, backend: str) -> None:
     """Of a symmetric graph the variation is that of both directions, and the promise of symmetry changes nothing."""
@@ -136,6 +122,7 @@ def test_an_edge_and_its_reverse_count_twice(case: Case, backend: str) -> None:
         torch.testing.assert_close(one, other, rtol=1e-13, atol=1e-13)
 
 
+@both
 def test_equal_rows_have_neither_variation_nor_gradient(backend: str) -> None:
     s = torch.rand(1, 1, 5).repeat(2, 8, 1).requires_grad_()
     adj = torch.rand(2, 8, 8, requires_grad=True)
@@ -146,6 +133,7 @@ def test_equal_rows_have_neither_variation_nor_gradient(backend: str) -> None:
         assert not grad.any()
 
 
+@both
 def test_padding_reaches_nothing(backend: str) -> None:
     for name in ("holes", "num_nodes", "mask"):
         inputs = make(find(name), SEED, f32)
@@ -157,6 +145,7 @@ def test_padding_reaches_nothing(backend: str) -> None:
         assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
 
 
+@both
 @pytest.mark.parametrize("name", ["s", "adj"])
 def test_nan_is_not_lost_and_stays_in_its_graph(name: str, backend: str) -> None:
     inputs = make(Case("two", n=33, directed=True), SEED, f32)
@@ -168,6 +157,7 @@ def test_nan_is_not_lost_and_stays_in_its_graph(name: str, backend: str) -> None
         assert out.entries.tolist() == (inputs.adj != 0).sum((1, 2)).tolist()
 
 
+@both
 @pytest.mark.parametrize("infinite", [math.inf, math.nan])
 def test_a_row_without_entries_counts_nothing(infinite: float, backend: str) -> None:
     """Whatever it holds; also where a ragged graph stores zeros."""
@@ -196,6 +186,7 @@ def batch_of(sizes: list[int], seed: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.cat(edges, 1), batch, torch.randn(int(first[-1]), 5, generator=draw, dtype=f64)
 
 
+@both
 @pytest.mark.parametrize("unsorted", [True, False])
 @pytest.mark.parametrize("weighted", [True, False])
 def test_a_batch_of_edges(unsorted: bool, weighted: bool, backend: str) -> None:
@@ -228,6 +219,7 @@ def test_a_batch_of_edges(unsorted: bool, weighted: bool, backend: str) -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@both
 @pytest.mark.parametrize("wide", [False, True])
 def test_both_widths_of_indices(wide: bool, backend: str) -> None:
     edge_index, batch, s = batch_of([9, 80], SEED)
@@ -243,6 +235,7 @@ def test_both_widths_of_indices(wide: bool, backend: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(*results, strict=True))
 
 
+@both
 def test_no_node_at_all(backend: str) -> None:
     graph = RaggedGraph.from_edge_index(torch.zeros(2, 0, dtype=torch.int64), num_nodes=0)
     s = torch.zeros(0, 3, requires_grad=True)
@@ -253,9 +246,8 @@ def test_no_node_at_all(backend: str) -> None:
     assert s.grad.shape == (0, 3)
 
 
-@pytest.mark.parametrize("dtype", [f32, f64, bf16], ids=str)
-def test_threads_change_no_bit(dtype: torch.dtype, native_isa: str) -> None:
-    for case in LINK_GRID[-3:]:
+def test_threads_change_no_bit(native_isa: str) -> None:
+    for case, dtype in zip(LINK_GRID[-3:], (f32, f64, bf16), strict=True):
         inputs = make(replace(case, directed=True, density=0.2), SEED, dtype)
         for values in (padded_values, ragged_values):
             expected = values(inputs, native_isa)
@@ -294,6 +286,7 @@ def test_a_hub(symmetric: bool, native_isa: str) -> None:
         assert all(torch.equal(a, b) for a, b in zip(results[0], other, strict=True))
 
 
+@both
 def test_a_graph_does_not_see_its_neighbours(backend: str) -> None:
     inputs = make(find("mask"), SEED, f32)
     assert inputs.mask is not None
@@ -302,3 +295,17 @@ def test_a_graph_does_not_see_its_neighbours(backend: str) -> None:
         one = LinkInputs(inputs.s[b : b + 1], inputs.adj[b : b + 1], inputs.mask[b : b + 1])
         for part, all_parts in zip(call(one, backend), whole, strict=True):
             assert torch.equal(part, all_parts[b : b + 1])
+
+
+def test_the_transpose_is_made_only_where_it_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    s, graph = make(find("directed-holes"), SEED, f32).ragged()
+    assert graph.value is not None
+    value = graph.value.detach().requires_grad_()
+    learned = graph.with_value(value, symmetric=False)
+    for one in (graph, learned):
+        monkeypatch.setattr(one, "transposed", lambda: pytest.fail("the transpose was asked for"))
+    hierpool.total_variation(s, graph)
+    with torch.no_grad():
+        hierpool.total_variation(s.clone().requires_grad_(), learned)
+    hierpool.total_variation(s, learned).variation.sum().backward()
+    assert value.grad is not None

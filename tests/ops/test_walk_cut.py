@@ -111,15 +111,5 @@ def test_compiles_in_one_graph(ragged: bool) -> None:
     s = assignment(batch)
     args = (s[batch.mask], batch.graph) if ragged else (s, batch.adj)
     torch._dynamo.reset()
-    torch.testing.assert_close(torch.compile(walk_cut, fullgraph=True)(*args), walk_cut(*args))
-
-
-def test_bad_arguments_are_named() -> None:
-    batch = both_forms(SIZES)
-    s = assignment(batch)
-    with pytest.raises(ValueError, match="mask must be None with a RaggedGraph"):
-        walk_cut(s[batch.mask], batch.graph, mask=batch.mask)
-    with pytest.raises(ValueError, match=r"adj must have shape \[B, N, N\]"):
-        walk_cut(s, batch.adj[:, 1:])
-    with pytest.raises(TypeError, match="symmetric must be True, False or None"):
-        walk_cut(s, batch.adj, symmetric=1)
+    compiled = torch.compile(walk_cut, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*args), walk_cut(*args))

@@ -1,4 +1,4 @@
-"""Real data sets, where this machine has them."""
+"""Real datasets, if this machine has them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 
 def data_root(dataset: str) -> Path:
-    """The folder that HIERPOOL_DATA names; skips the test, saying so, if it lacks ``dataset``, e.g. tu/MUTAG."""
+    """The folder in HIERPOOL_DATA; skips the test if it does not hold ``dataset``, for example tu/MUTAG."""
     root = os.environ.get("HIERPOOL_DATA")
     if not root or not Path(root, dataset, "raw").is_dir():
-        pytest.skip(f"HIERPOOL_DATA names no folder that holds {dataset}")
+        pytest.skip(f"HIERPOOL_DATA does not name a folder that holds {dataset}")
     return Path(root)

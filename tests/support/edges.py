@@ -1,4 +1,4 @@
-"""Edges of batches of graphs, every trait that takes a path of its own, and the dense matrix they stand for."""
+"""Edges of batches of graphs, a case for every code path, and the dense matrix that they define."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Edges(NamedTuple):
         )
 
     def matrix(self) -> Tensor:
-        """The sum of all edges in the caller's order of nodes, float64 ``[N, N]``."""
+        """Sum of all edges in the caller's order of nodes, float64 ``[N, N]``."""
         n, (row, col) = self.num_nodes, self.edge_index.long()
         weight = torch.ones(row.numel()) if self.edge_weight is None else self.edge_weight.detach()
         out = torch.zeros(n, n, dtype=torch.float64)
@@ -41,11 +41,15 @@ class Edges(NamedTuple):
 
 @dataclass(frozen=True)
 class EdgeCase:
-    """A recipe of edges; ``make(seed)`` draws them.
+    """How to draw edges; ``make(seed)`` draws them.
 
-    sizes: nodes of each graph. batch: ``None`` (one graph), ``sorted`` or ``shuffled``. order: ``drawn``, ``sorted`` or
-    ``rows`` (sorted by row alone). weights: ``ones`` (none are given), ``whole`` (small whole numbers, whose sums are
-    exact) or ``uniform``.
+    Attributes:
+        sizes: nodes of each graph.
+        degree: mean number of edges per node.
+        batch: ``None`` (one graph), ``"sorted"`` or ``"shuffled"``.
+        order: of edges: ``"drawn"``, ``"sorted"`` by row and column, or ``"rows"``, sorted by row only.
+        weights: ``"ones"`` (no weights), ``"whole"`` (small integers, whose sums are exact) or ``"uniform"``.
+        isolated: nodes without edges at the end of each graph.
     """
 
     name: str
@@ -57,8 +61,8 @@ class EdgeCase:
     symmetric: bool = False
     repeated: bool = True
     loops: bool = True
-    isolated: int = 0  # nodes without an edge at the end of each graph
-    wide: bool = True
+    isolated: int = 0
+    index: torch.dtype = torch.int64
 
     def make(self, seed: int, dtype: torch.dtype = torch.float64) -> Edges:
         draw = torch.Generator().manual_seed(seed)
@@ -82,21 +86,20 @@ class EdgeCase:
         if self.symmetric:
             edges = torch.cat([edges, edges.flip(0)], 1)
             weight = None if weight is None else weight.repeat(2)
-        return self._lay(edges, weight, first, draw)
+        return self._arrange(edges, weight, first, draw)
 
-    def _lay(self, edges: Tensor, weight: Tensor | None, n: int, draw: torch.Generator) -> Edges:
+    def _arrange(self, edges: Tensor, weight: Tensor | None, n: int, draw: torch.Generator) -> Edges:
         graph_of = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes, dtype=int))
         if self.batch == "shuffled":
-            place = torch.randperm(n, generator=draw)  # the caller's number of each node
-            edges = place[edges]
-            graph_of = torch.empty_like(graph_of).index_copy(0, place, graph_of)
+            caller = torch.randperm(n, generator=draw)  # the caller's index of each node
+            edges = caller[edges]
+            graph_of = torch.empty_like(graph_of).index_copy(0, caller, graph_of)
         if self.order != "drawn":
             key = edges[0] * n + (edges[1] if self.order == "sorted" else 0)
             order = torch.argsort(key, stable=True)
             edges, weight = edges[:, order], None if weight is None else weight[order]
-        edges = edges if self.wide else edges.int()
         batch = None if self.batch is None else graph_of
-        return Edges(edges, n, weight, batch, len(self.sizes))
+        return Edges(edges.to(self.index), n, weight, batch, len(self.sizes))
 
 
 _BASE = EdgeCase("base")
@@ -104,19 +107,21 @@ _BASE = EdgeCase("base")
 CASES = [
     _BASE,
     replace(_BASE, name="one-graph", sizes=(20,), batch=None),
-    replace(_BASE, name="one-graph-int32", sizes=(20,), batch=None, wide=False),
+    replace(_BASE, name="one-graph-int32", sizes=(20,), batch=None, index=torch.int32),
     replace(_BASE, name="sorted", order="sorted"),
     replace(_BASE, name="coalesced", order="sorted", repeated=False),
     replace(_BASE, name="coalesced-weighted", order="sorted", repeated=False, weights="uniform"),
     replace(_BASE, name="rows-sorted", order="rows", weights="whole"),
     replace(_BASE, name="weighted", weights="whole"),
-    replace(_BASE, name="weighted-distinct", weights="uniform", repeated=False, wide=False),
+    replace(_BASE, name="weighted-distinct", weights="uniform", repeated=False, index=torch.int32),
     replace(_BASE, name="symmetric", symmetric=True),
     replace(_BASE, name="symmetric-weighted", symmetric=True, weights="whole", order="sorted"),
     replace(_BASE, name="symmetric-distinct", symmetric=True, loops=False, repeated=False),
     replace(_BASE, name="shuffled", batch="shuffled"),
     replace(_BASE, name="shuffled-weighted", batch="shuffled", weights="whole", symmetric=True),
-    replace(_BASE, name="shuffled-sorted", batch="shuffled", order="sorted", repeated=False, wide=False),
+    replace(
+        _BASE, name="shuffled-sorted", batch="shuffled", order="sorted", repeated=False, index=torch.int32
+    ),
     replace(_BASE, name="no-loops", loops=False),
     replace(_BASE, name="isolated-tails", isolated=3, weights="whole"),
     replace(_BASE, name="empty-graphs", sizes=(0, 5, 0, 0, 7, 0), weights="whole"),
@@ -131,6 +136,6 @@ CASES = [
 
 
 def over(seed: int, *names: str) -> pytest.MarkDecorator:
-    """Parametrize a test over ``case``: those named, or all; the seed they are made from is in the id."""
+    """Parametrize ``case`` over the named cases, or all; the id has the seed."""
     chosen = [case for case in CASES if not names or case.name in names]
     return pytest.mark.parametrize("case", chosen, ids=[f"{case.name}-seed{seed}" for case in chosen])

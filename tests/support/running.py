@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import cycle
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from torch import Tensor
 
 import hierpool
 from hierpool import SoftPoolRecord, backends
-from tests.support.cases import Inputs
+from tests.support.cases import Inputs, Recipe, find
 from tests.support.oracle import Fields, Gradients, Truth, assert_error, eps_of, max_error, truth
 from tests.support.sparse import Ragged
 
@@ -21,6 +23,15 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 BACKENDS = ("triton",) if INTERPRETED else ("reference", "native-scalar", "native-avx2", "native-avx512")
 # For what does not depend on the instruction set: one that every machine has stands for all.
 KINDS = ("triton",) if INTERPRETED else ("reference", "native-scalar")
+both = pytest.mark.parametrize("backend", KINDS, indirect=True)
+# For what plain PyTorch is held to elsewhere.
+best = pytest.mark.parametrize("backend", ["triton" if INTERPRETED else "native"], indirect=True)
+
+
+def has_kernel(kind: str, op: str) -> bool:
+    """Whether the backend of ``kind`` computes the operator; plain PyTorch computes every one."""
+    folder = kind.partition("-")[0]
+    return folder == "reference" or op in backends.operators_of(folder)
 
 
 @pytest.fixture(autouse=True)
@@ -33,22 +44,65 @@ def one_thread() -> Iterator[None]:
 
 
 def choose(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Put ``name`` of :data:`BACKENDS` in force, or skip with the reason why it cannot be; the backend's name."""
+    """Put one of :data:`BACKENDS` in force, or "native" with the best instruction set; the backend's name.
+
+    Skips with the reason why it cannot be.
+    """
     if name in ("reference", "triton"):
-        return backends.select("soft_pool_dense", "cpu", name).name
-    if "native" not in backends.available("soft_pool_dense"):
-        with pytest.raises(RuntimeError) as unavailable:
-            backends.select("soft_pool_dense", "cpu", "native")
-        pytest.skip(str(unavailable.value))
-    monkeypatch.setenv("HIERPOOL_CPU_ISA", name.removeprefix("native-"))
-    one = torch.ones(1, 1, 1)
-    try:
-        hierpool.soft_pool(one, one, one, backend="native")
-    except ValueError as error:
-        if "does not support" not in str(error):
-            raise
-        pytest.skip(str(error).splitlines()[0])
+        return backends.select("soft_pool", "cpu", name)
+    reason = _unavailable(name)
+    if reason is not None:
+        pytest.skip(reason)
+    if name != "native":
+        monkeypatch.setenv("HIERPOOL_CPU_ISA", name.removeprefix("native-"))
     return "native"
+
+
+@cache
+def _unavailable(name: str) -> str | None:
+    """Why the native backend, or an instruction set of it, cannot run here."""
+    if "native" not in backends.available("soft_pool"):
+        with pytest.raises(RuntimeError) as unavailable:
+            backends.select("soft_pool", "cpu", "native")
+        return str(unavailable.value)
+    if name == "native":
+        return None
+    one = torch.ones(1, 1, 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HIERPOOL_CPU_ISA", name.removeprefix("native-"))
+        try:
+            hierpool.soft_pool(one, one, one, backend="native")
+        except ValueError as error:
+            if "does not support" not in str(error):
+                raise
+            return str(error).splitlines()[0]
+    return None
+
+
+# One after the other for cases that take no path of their own: what can run here.
+IN_TURN = (
+    BACKENDS
+    if INTERPRETED
+    else tuple(name for name in BACKENDS[1:] if not _unavailable(name)) or BACKENDS[:1]
+)
+
+
+def cover(
+    seed: int, *cases: Recipe | str, dtypes: Sequence[Any], everywhere: Sequence[Recipe] = ()
+) -> pytest.MarkDecorator:
+    """Parametrize over ``case``, ``dtype`` and ``backend``: every case with every dtype on one instruction set.
+
+    Those in ``everywhere``, too, with the last dtype, on all instruction sets.
+    """
+    chosen = [find(case) if isinstance(case, str) else case for case in cases]
+    turn = cycle(IN_TURN)
+    found = [(case, dtype, next(turn)) for dtype in dtypes for case in chosen]
+    found += [(case, dtypes[-1], backend) for case in everywhere for backend in BACKENDS]
+    values = [
+        pytest.param(case, dtype, backend, id=f"{case.name}-seed{seed}-{dtype}-{backend}")
+        for case, dtype, backend in dict.fromkeys(found)
+    ]
+    return pytest.mark.parametrize(("case", "dtype", "backend"), values, indirect=["backend"])
 
 
 def random_upstream(record: SoftPoolRecord, seed: int) -> list[Tensor]:
@@ -63,7 +117,10 @@ def gradients_of(
     """Gradients of the fields weighted by ``upstream``; zeros where a leaf has none."""
     wanted = [(v, u) for v, u in zip(record, upstream, strict=True) if u is not None and v is not None]
     needed = [t for t in leaves[:3] if t is not None and t.requires_grad]
-    grads = iter(torch.autograd.grad([v for v, _ in wanted], needed, [u for _, u in wanted]))
+    found = torch.autograd.grad(
+        [v for v, _ in wanted], needed, [u for _, u in wanted], allow_unused=True, materialize_grads=True
+    )
+    grads = iter(found)
 
     def gradient(t: Tensor | None) -> Tensor:
         if t is None:
@@ -153,12 +210,18 @@ def check(
     upstream: Sequence[Tensor | None] | None = None,
     **options: Any,
 ) -> None:
-    """Values and gradients of one call against the truth."""
+    """Values and gradients of one call against the truth.
+
+    Those of plain torch, too, where S is not so coarse that its rounding makes another truth of it.
+    """
     record, gradients, upstream = run(inputs, backend, upstream, **options)
     exact = truth(inputs, record.s, upstream)
     plain_record: SoftPoolRecord | None = None
     plain_gradients: Gradients | None = None
     if backend != "reference":
         plain_record, plain_gradients, _ = run(inputs, "reference", upstream, **options)
+        if _accumulation_eps(inputs) == eps_of(inputs.s.dtype):
+            assert_fields(plain_record, exact, inputs, None)
+            assert_gradients(plain_gradients, exact, inputs, None)
     assert_fields(record, exact, inputs, plain_record)
     assert_gradients(gradients, exact, inputs, plain_gradients)

@@ -1,4 +1,4 @@
-"""Ragged inputs of soft pooling: the valid nodes of padded ones, one graph after another, and a sparse adjacency."""
+"""Ragged inputs of soft pooling, made from padded ones: the valid nodes of all graphs and a sparse adjacency."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.support.cases import GRID, Case, Inputs
 
 
 class Ragged(NamedTuple):
-    """Arguments of :func:`hierpool.soft_pool` for a ragged batch, and where they are in the padded one."""
+    """Arguments of :func:`hierpool.soft_pool` for a ragged batch, and their positions in the padded batch."""
 
     x: Tensor  # [N, F]
     adj: Tensor | None  # weight of each entry, [E]
     s: Tensor  # [N, K]
     graph: RaggedGraph
     padded: Inputs
-    place: Tensor  # [N]: the row of each node among the B N of the padded batch
+    place: Tensor  # [N]: the row of each node in the B N rows of the padded batch
     given: bool
     temperature: float
 
@@ -33,16 +33,16 @@ class Ragged(NamedTuple):
         index: torch.dtype = torch.int32,
         shuffle: torch.Generator | None = None,
     ) -> Ragged:
-        """The valid nodes of ``padded``, in the order of its rows, or drawn at random with their graphs mixed."""
+        """The valid nodes of ``padded`` in the order of its rows, or in a random order that mixes the graphs."""
         b, n, _ = padded.s.shape
         place = padded.valid.flatten().nonzero().flatten()
         if shuffle is not None:
             place = place[torch.randperm(place.numel(), generator=shuffle)]
-        number = torch.zeros(b * n, dtype=torch.int64).index_copy(0, place, torch.arange(place.numel()))
+        index_of = torch.zeros(b * n, dtype=torch.int64).index_copy(0, place, torch.arange(place.numel()))
         stored = (padded.adj != 0) & padded.valid[:, None, :] & padded.valid[..., None]
         graph_of, i, j = stored.nonzero(as_tuple=True)
         graph = RaggedGraph.from_edge_index(
-            torch.stack([number[graph_of * n + i], number[graph_of * n + j]]),
+            torch.stack([index_of[graph_of * n + i], index_of[graph_of * n + j]]),
             place.numel(),
             edge_weight=padded.adj[stored] if weighted else None,
             batch=torch.div(place, max(n, 1), rounding_mode="floor"),
@@ -66,11 +66,11 @@ class Ragged(NamedTuple):
 
     @property
     def terms(self) -> int:
-        """The longest sum over nodes, clusters or features."""
+        """The number of terms of the longest sum over nodes, clusters or features."""
         return self.padded.terms
 
     def leaves(self) -> Ragged:
-        """The same values as leaves that need a gradient."""
+        """Copies that require gradients."""
         x, adj, s = (None if t is None else t.detach().requires_grad_() for t in self[:3])
         assert x is not None
         assert s is not None
@@ -89,7 +89,7 @@ class Ragged(NamedTuple):
         return hierpool.soft_pool(self.x, graph, self.s, **(arguments | options))
 
     def pad(self, nodes: Tensor) -> Tensor:
-        """Rows ``[N, ...]`` where they are in the padded batch, ``[B, N, ...]``, zero elsewhere."""
+        """Scatter rows ``[N, ...]`` into a padded batch ``[B, N, ...]`` of zeros."""
         b, n, _ = self.padded.s.shape
         rows = nodes.new_zeros(b * n, *nodes.shape[1:]).index_copy(0, self.place, nodes)
         return rows.unflatten(0, (b, n))
@@ -108,9 +108,12 @@ class Ragged(NamedTuple):
 
 @dataclass(frozen=True)
 class RaggedCase:
-    """A recipe of ragged inputs.
+    """How to draw ragged inputs.
 
-    weighted: whether entries have weights though all are 1. shuffled: nodes of all graphs in a random order.
+    Attributes:
+        weighted: pass weights even if all are 1.
+        index: dtype of row pointers and columns.
+        shuffled: put the nodes of all graphs in a random order.
     """
 
     case: Case
@@ -141,7 +144,7 @@ class RaggedCase:
 _BASE = Case("base")
 _SIZES = replace(_BASE, valid="num_nodes", directed=True)
 
-# Where ragged batches have corners of their own.
+# Corner cases of ragged batches.
 _CORNERS = [
     replace(_SIZES, name="first-empty", b=3, sizes=(0, 9, 4)),
     replace(_SIZES, name="middle-empty", b=4, sizes=(5, 0, 0, 9)),
@@ -152,12 +155,12 @@ _CORNERS = [
     replace(_BASE, name="one-graph-tail", b=1, connected=5),
     replace(_SIZES, name="many", b=40, sizes=tuple(i % 10 for i in range(40))),
 ]
-# Around the number of entries from which a graph of few nodes is cut: 181^2 < 2^15 < 182^2.
+# Around 2^15 entries, from which kernels split a small graph: 181^2 < 2^15 < 182^2.
 _ENTRIES = [
     replace(_BASE, name=f"complete-n{n}", b=1, n=n, density=2.0, directed=directed)
     for n, directed in ((181, False), (182, False), (182, True), (255, True), (256, False), (257, True))
 ]
-# More clusters than segments of the rows have room for sums of their own.
+# So many clusters that row segments cannot hold sums of their own.
 WIDE = RaggedCase(replace(_BASE, name="n600-k1100", b=1, n=600, k=1100, f=3, density=0.02, directed=True))
 
 
@@ -187,5 +190,5 @@ RAGGED_SMALL = [ragged for ragged in RAGGED_GRID if ragged.case.n <= 40]
 
 
 def ragged(*names: str) -> list[RaggedCase]:
-    """The cases of the ragged grid with these names, without their ``csr-``."""
+    """The cases of the ragged grid named ``csr-`` + name."""
     return [next(case for case in RAGGED_GRID if case.name == f"csr-{name}") for name in names]

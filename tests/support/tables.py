@@ -1,4 +1,4 @@
-"""Tables of measured tiles, made up."""
+"""Invented tables of measured tiles."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from hierpool_kernels import tuned
-from hierpool_kernels.plan import Tiles
+from hierpool_kernels.core import tuned
+from hierpool_kernels.core.plan import Tiles
 
-TILES = Tiles(16, 128, 32, 4, 4)  # unlike those of all plans
+TILES = Tiles(16, 128, 32, 4, 4)  # no plan has these tiles
 RUN = {"device": "none: these times are made up"}
 
 
@@ -25,6 +25,6 @@ def table(*entries: dict[str, Any]) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Of the tables, empty."""
+    """An empty folder for the tables."""
     monkeypatch.setattr(tuned, "TABLES", tmp_path)
     return tmp_path

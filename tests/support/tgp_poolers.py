@@ -131,7 +131,7 @@ def unpatched() -> Iterator[None]:
 
 
 def import_module() -> Any:
-    return importlib.import_module("hierpool.integrations._tgp_poolers")
+    return importlib.import_module("hierpool.integrations.tgp.poolers")
 
 
 @pytest.fixture

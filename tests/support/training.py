@@ -1,4 +1,4 @@
-"""A small data set that can be learned, and the configuration of a short training on it."""
+"""A small dataset that can be learned, and the configuration of a short run on it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def make_dataset(graphs: int = 30) -> GraphDataset:
 
 
 def make_config(**options: Any) -> TrainConfig:
-    return TrainConfig(dataset="RINGS", **(SMALL | {"epochs": 4} | options))
+    return TrainConfig(**(SMALL | {"dataset": "RINGS", "epochs": 4} | options))
 
 
 def same_weights(a: torch.nn.Module, b: torch.nn.Module) -> bool:

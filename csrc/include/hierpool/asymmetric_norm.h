@@ -15,7 +15,7 @@ struct AsymmetricNorm {
 
 // Contiguous. Of a graph without nodes q is 0 and the row -1.
 struct AsymmetricNormForward {
-  AsymmetricNorm problem;
+  AsymmetricNorm input;
   void* norm;      // [B]     Acc
   void* quantile;  // [B, K]  dtype of S: q, the (n / K)-th largest entry of a column
   int64_t* row;    // [B, K]  the first row of the graph that has it
@@ -23,7 +23,7 @@ struct AsymmetricNormForward {
 };
 
 struct AsymmetricNormBackward {
-  AsymmetricNorm problem;
+  AsymmetricNorm input;
   const void* dnorm;  // [B]  Acc
   const void* quantile;
   const int64_t* row;
@@ -33,9 +33,9 @@ struct AsymmetricNormBackward {
 
 namespace cpu {
 
-// The same bits for the same input whatever runtime.threads is.
-void asymmetric_norm_forward(const AsymmetricNormForward& args, const Runtime& runtime);
-void asymmetric_norm_backward(const AsymmetricNormBackward& args, const Runtime& runtime);
+// The result does not depend on runtime.threads.
+void asymmetric_norm_fwd(const AsymmetricNormForward& args, const Runtime& runtime);
+void asymmetric_norm_bwd(const AsymmetricNormBackward& args, const Runtime& runtime);
 
 }  // namespace cpu
 

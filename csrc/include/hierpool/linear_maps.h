@@ -1,4 +1,4 @@
-// Contract of linear maps of valid rows, one after another, on the CPU. T is double where `wide`, else float.
+// Contract of linear maps of valid rows, one after another, on the CPU. T is double where `is_double`, else float.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ struct LinearMap {
 struct LinearMaps {
   int64_t rows, inputs;
   const uint8_t* mask;  // [rows], or null: all are valid
-  bool wide;
+  bool is_double;
   const LinearMap* maps;
   int64_t count;  // at least one
 
@@ -30,15 +30,15 @@ struct LinearMapGradient {
 
 namespace cpu {
 
-// The maps are multiplied with each other first. y[rows, outputs()] of x[rows, stride], 0 where a row is not valid; y may
-// not be x.
-void linear_maps(const LinearMaps& shape, const void* x, int64_t stride, void* y, const Runtime& runtime);
+// y[rows, outputs()] from x[rows, stride]; rows that are not valid become 0. The weights are multiplied with each other
+// first. y must not be x.
+void linear_maps_fwd(const LinearMaps& shape, const void* x, int64_t stride, void* y, const Runtime& runtime);
 
-// From dy[rows, dy_stride]: dx[rows, inputs], 0 where a row is not valid, or, with `accumulate`, added to what is there;
-// or null; and the gradients of all maps, or null. Sums over rows do not depend on the number of threads.
-void linear_maps_backward(const LinearMaps& shape, const void* dy, int64_t dy_stride, const void* x,
-                          int64_t stride, void* dx, bool accumulate, const LinearMapGradient* gradients,
-                          const Runtime& runtime);
+// From dy[rows, dy_stride]: dx[rows, inputs] and the gradients of all maps; either may be null. With `accumulate` dx is
+// added to; otherwise rows that are not valid become 0. Sums over rows do not depend on the number of threads.
+void linear_maps_bwd(const LinearMaps& shape, const void* dy, int64_t dy_stride, const void* x,
+                     int64_t stride, void* dx, bool accumulate, const LinearMapGradient* gradients,
+                     const Runtime& runtime);
 
 }  // namespace cpu
 }  // namespace hierpool

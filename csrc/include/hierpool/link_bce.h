@@ -14,7 +14,7 @@ struct LinkBce {
   PoolBatch batch;  // without features: F = 0
   const void* s;    // [.., K]
   int64_t s_stride_b, s_stride_n;
-  bool symmetric;  // A is promised to be
+  bool symmetric;  // the caller promises that A is symmetric
   double eps;
   LinkDivisor divisor;
 };
@@ -29,12 +29,11 @@ struct LinkBceBackward {
 
 namespace cpu {
 
-// The same bits for the same input whatever runtime.threads is.
-void link_bce_forward(const LinkBce& args, const DenseAdjacency& adjacency, void* loss,
-                      const Runtime& runtime);
-void link_bce_forward(const LinkBce& args, const CsrAdjacency& adjacency, void* loss, const Runtime& runtime);
-void link_bce_backward(const LinkBceBackward& args, const DenseAdjacency& adjacency, const Runtime& runtime);
-void link_bce_backward(const LinkBceBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime);
+// The result does not depend on runtime.threads.
+void link_bce_fwd(const LinkBce& args, const DenseAdjacency& adjacency, void* loss, const Runtime& runtime);
+void link_bce_fwd(const LinkBce& args, const CsrAdjacency& adjacency, void* loss, const Runtime& runtime);
+void link_bce_bwd(const LinkBceBackward& args, const DenseAdjacency& adjacency, const Runtime& runtime);
+void link_bce_bwd(const LinkBceBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime);
 
 }  // namespace cpu
 

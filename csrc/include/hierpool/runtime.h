@@ -1,4 +1,4 @@
-// What the CPU kernels are given by whoever calls them: element types, threads and a BLAS.
+// What a caller gives the CPU kernels: element types, threads and a BLAS.
 #pragma once
 
 #include <cstdint>

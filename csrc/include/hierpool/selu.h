@@ -7,10 +7,10 @@
 
 namespace hierpool::cpu {
 
-// y[count] becomes selu(y). T is double where `wide`, else float.
-void selu(void* y, int64_t count, bool wide, const Runtime& runtime);
+// y[count] becomes selu(y). T is double where `is_double`, else float.
+void selu_fwd(void* y, int64_t count, bool is_double, const Runtime& runtime);
 
 // dx[count] from dy[count] and y = selu(x); dx may be dy
-void selu_backward(void* dx, const void* dy, const void* y, int64_t count, bool wide, const Runtime& runtime);
+void selu_bwd(void* dx, const void* dy, const void* y, int64_t count, bool is_double, const Runtime& runtime);
 
 }  // namespace hierpool::cpu

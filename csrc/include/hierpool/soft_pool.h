@@ -13,7 +13,7 @@ namespace hierpool {
 // A batch is padded, [B, N, ..], or ragged: its rows one graph after another, [ptr[B], ..].
 struct PoolBatch {
   int64_t B, R, N, K, F;  // N: rows of a padded graph; of a ragged batch, nodes of its largest graph
-  bool wide;              // Acc is double
+  bool is_double;         // Acc is double
   DType s_type, x_type;   // of logits and S; of X
   const int64_t* ptr;     // [B + 1]: graph b has the rows from ptr[b] to ptr[b + 1]; null: padded
   const void* x;          // [.., F]
@@ -34,7 +34,8 @@ struct DenseAdjacency {
   int64_t stride_b, stride_r, stride_n;
 };
 
-// The block-diagonal matrix of a ragged batch, R = 1, and its transpose where that is another matrix and needed.
+// The block-diagonal matrix of a ragged batch, R = 1, and its transpose; without a rowptr, A is symmetric or the transpose
+// is not needed.
 struct CsrAdjacency {
   Csr a, transposed;
 };
@@ -43,7 +44,7 @@ struct SoftPoolForward {
   PoolBatch batch;
   const void* logits;  // [.., K]
   int64_t logits_stride_b, logits_stride_n;
-  int symmetric;  // 1 known to be, 0 known not to be, -1 to be found out (dense only)
+  int symmetric;  // 1: A is symmetric; 0: it is not; -1: to be determined (dense only)
   bool want_link, want_entropy;
   // Outputs, contiguous.
   void* s;                 // [.., K]             dtype of logits
@@ -56,7 +57,7 @@ struct SoftPoolForward {
   void* link_norm;         // [R]                 Acc
   void* m;                 // [B, R, N, K], [ptr[B], K] or null  Acc; rows of invalid nodes are not written
   uint8_t* is_symmetric;   // [B, R] or null
-  void* degree = nullptr;  // [B, R, N], [ptr[B]] or null  Acc; for the backward, in an order of its own
+  void* degree = nullptr;  // [B, R, N], [ptr[B]] or null  Acc; for the backward, in an internal order
 };
 
 struct SoftPoolBackward {
@@ -68,17 +69,16 @@ struct SoftPoolBackward {
   const void *ds, *dx, *dadj, *dgram, *dvectors, *dscalars, *dtotal_entropy, *dlink_norm;
   // Outputs, contiguous; null where not needed. Dtypes of logits, X and A; of a sparse A, its entries in Acc.
   void *dlogits, *dfeatures, *dadjacency;
-  const void* degree = nullptr;  // as the forward wrote it; null: found again where it is needed
+  const void* degree = nullptr;  // as the forward wrote it; null: computed again where it is needed
 };
 
 namespace cpu {
 
-// The same bits for the same input whatever runtime.threads is.
-void soft_pool_forward(const SoftPoolForward& args, const DenseAdjacency& adjacency, const Runtime& runtime);
-void soft_pool_forward(const SoftPoolForward& args, const CsrAdjacency& adjacency, const Runtime& runtime);
-void soft_pool_backward(const SoftPoolBackward& args, const DenseAdjacency& adjacency,
-                        const Runtime& runtime);
-void soft_pool_backward(const SoftPoolBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime);
+// The result does not depend on runtime.threads.
+void soft_pool_fwd(const SoftPoolForward& args, const DenseAdjacency& adjacency, const Runtime& runtime);
+void soft_pool_fwd(const SoftPoolForward& args, const CsrAdjacency& adjacency, const Runtime& runtime);
+void soft_pool_bwd(const SoftPoolBackward& args, const DenseAdjacency& adjacency, const Runtime& runtime);
+void soft_pool_bwd(const SoftPoolBackward& args, const CsrAdjacency& adjacency, const Runtime& runtime);
 
 }  // namespace cpu
 

@@ -1,4 +1,4 @@
-// Contract of products with a sparse matrix on the CPU. T is double where `wide`, else float.
+// Contract of products with a sparse matrix on the CPU. T is double where `is_double`, else float.
 #pragma once
 
 #include <cstdint>
@@ -9,26 +9,26 @@
 namespace hierpool {
 
 // Rows of a dense matrix, which are contiguous and do not overlap.
-struct DenseRows {
+struct DenseMatrix {
   const void* data;  // [rows, n]
   int64_t stride;
 };
 
 struct Spmm {
   Csr a;  // values of type T
-  bool wide;
+  bool is_double;
   int64_t n;  // elements of a dense row
 };
 
 namespace cpu {
 
-// The same bits for the same input whatever runtime.threads is.
+// The result does not depend on runtime.threads.
 
 // out[rows, n] = A x
-void spmm(const Spmm& product, const DenseRows& x, void* out, const Runtime& runtime);
+void spmm_fwd(const Spmm& product, const DenseMatrix& x, void* out, const Runtime& runtime);
 
 // out[e] = <left[i], right[j]> for every entry e = (i, j) of A, whose values are not read
-void sampled_product(const Spmm& product, const DenseRows& left, const DenseRows& right, void* out,
+void sampled_product(const Spmm& product, const DenseMatrix& left, const DenseMatrix& right, void* out,
                      const Runtime& runtime);
 
 }  // namespace cpu

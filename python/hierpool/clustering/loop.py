@@ -1,4 +1,4 @@
-"""Training the assignment network."""
+"""Training of the assignment network."""
 
 from __future__ import annotations
 
@@ -11,22 +11,20 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
+from hierpool import RaggedGraph, soft_pool
 from hierpool.clustering.config import ClusterConfig
 from hierpool.clustering.features import NodeInputs
 from hierpool.clustering.model import AssignmentNet
 from hierpool.clustering.objective import OBJECTIVES, Objective
 from hierpool.clustering.sampling import batches, count_batches, induced_subgraph
-from hierpool.graph import RaggedGraph
-from hierpool.ops import soft_pool
-from hierpool.training import checkpoint
-from hierpool.training.files import write_csv
+from hierpool.training.checkpoint import RunFolder
 
 Row = dict[str, float]
-_CLIP = 1.0  # largest norm of the gradient
+_CLIP = 1.0  # maximum norm of the gradient
 
 
 class Clustering(NamedTuple):
-    """A trained clustering."""
+    """A trained network and its history."""
 
     net: AssignmentNet
     history: list[Row]  # one row per step
@@ -42,36 +40,34 @@ def cluster(
     resume: bool = False,
     on_step: Callable[[Row], None] | None = None,
 ) -> Clustering:
-    r"""Train a network to assign the nodes of a graph to clusters, by a pooling loss alone.
+    r"""Train a network that assigns the nodes of a graph to clusters, with a pooling loss only.
 
-    Every step pools the graph, or the subgraph of a batch of nodes, by the network's assignment and descends the
-    gradient of the loss of ``config.loss``. The run is repeatable bit for bit on the same machine, interrupted and
-    resumed or not.
+    Every step pools the graph, or the subgraph of a batch of nodes, with the assignment of the network, and descends
+    the gradient of the loss ``config.loss``. A run is repeatable bit for bit on the same machine, also if it is
+    interrupted and resumed.
 
     Args:
-        config: of the run, without zeros (:func:`hierpool.clustering.plan`).
+        config: configuration without zeros (:func:`hierpool.clustering.resolve`).
         graph: one undirected graph.
-        inputs: of its nodes.
-        fingerprint: of the graph and its features, which a checkpoint must agree on.
-        folder: where ``checkpoint.pt`` and ``log.csv`` are written; ``None``: nowhere.
-        resume: go on from ``folder/checkpoint.pt`` if it is there.
-        on_step: called with each step's row.
+        inputs: inputs of its nodes.
+        fingerprint: hash of the graph and its features, which a checkpoint must have in common with the run.
+        folder: folder of ``checkpoint.pt`` and ``log.csv``; ``None`` writes nothing.
+        resume: continue from ``folder/checkpoint.pt`` if it exists.
+        on_step: called with the row of each step.
 
     Raises:
-        CheckpointError: the checkpoint is corrupt or of another run.
-        OSError: the checkpoint or the log could not be written; the previous ones are whole.
-        FloatingPointError: the loss is no longer finite.
+        CheckpointError: the checkpoint is corrupt or belongs to another run.
+        OSError: the checkpoint or the log could not be written; the previous files are unchanged.
+        FloatingPointError: the loss is not finite.
     """
     generator = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)
-    net = AssignmentNet(inputs.near.size(1), config.hidden_channels, config.k)
-    net.start_from_seeds(inputs, generator)
+    net = AssignmentNet(inputs.features.size(1), config.hidden_channels, config.k)
+    net.initialize_head(inputs, generator)
     optimizer = torch.optim.Adam(net.parameters(), lr=config.lr)
     history: list[Row] = []
-    identity = config.identity() | {"fingerprint": fingerprint}
-    file = None if folder is None else Path(folder, "checkpoint.pt")
-    if resume and file is not None and file.exists():
-        state = checkpoint.load(file, identity)
+    files = RunFolder(folder, config.identity() | {"fingerprint": fingerprint})
+    if resume and (state := files.load()) is not None:
         net.load_state_dict(state["net"])
         optimizer.load_state_dict(state["optimizer"])
         history = state["history"]
@@ -82,25 +78,19 @@ def cluster(
         epoch, start = divmod(len(history), per_epoch)
         for nodes in batches(graph.num_nodes, config.batch_nodes, config.seed, epoch, start):
             for group in optimizer.param_groups:
-                group["lr"] = _rate(config.lr, len(history), total)
+                group["lr"] = 0.5 * config.lr * (1 + math.cos(math.pi * len(history) / total))
             part, rows = graph, inputs
             if per_epoch > 1:
                 part, rows = induced_subgraph(graph, nodes), inputs.rows(nodes)
             row = {"step": len(history) + 1.0, "epoch": epoch + 1.0}
             history.append(row | _step(net, optimizer, part, rows, config))
             due = len(history) % config.checkpoint_every == 0 or len(history) == total
-            if due and file is not None:
+            if due:
                 state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
-                checkpoint.save(file, identity, state)
-                write_csv(file.with_name("log.csv"), history)
+                files.save(state, history)
             if on_step is not None:
                 on_step(history[-1])
     return Clustering(net, history)
-
-
-def _rate(highest: float, step: int, total: int) -> float:
-    """Learning rate: a cosine from ``highest`` to 0."""
-    return highest * 0.5 * (1 + math.cos(math.pi * step / total))
 
 
 def _step(
@@ -110,20 +100,19 @@ def _step(
     inputs: NodeInputs,
     config: ClusterConfig,
 ) -> dict[str, Any]:
-    """One step of the optimizer; its time and losses.
+    """Take one step of the optimizer and return its time, its losses and the effective number of clusters.
 
-    ``clusters`` is the number of equal ones that would be as unequal as those of the assignment,
-    :math:`n^2 / |S^T 1|^2`.
+    ``clusters``, :math:`n^2 / |S^T 1|^2`, is K for clusters of equal size and 1 if all nodes are in one cluster.
     """
     started = time.perf_counter()
     objective: Objective = OBJECTIVES[config.loss]
     logits = net(inputs)
-    nothing = logits.new_zeros(logits.size(0), 0)  # nodes' features are not pooled
-    record = soft_pool(nothing, graph, logits, backend=config.backend, **objective.options)
-    fit, spread = (term(record) for term in objective.terms)
-    loss = fit + config.weight * objective.weight * spread
+    no_features = logits.new_zeros(logits.size(0), 0)
+    record = soft_pool(no_features, graph, logits, backend=config.backend, **objective.options)
+    fit, regulariser = (term(record) for term in objective.terms)
+    loss = fit + config.weight * objective.weight * regulariser
     if not loss.isfinite():
-        raise FloatingPointError(f"the loss is {loss.item()}; a smaller learning rate may help")
+        raise FloatingPointError(f"the loss is {loss.item()}; try a smaller learning rate")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), _CLIP)
@@ -134,6 +123,6 @@ def _step(
         "seconds": time.perf_counter() - started,
         "loss": loss.item(),
         objective.names[0]: fit.item(),
-        objective.names[1]: spread.item(),
+        objective.names[1]: regulariser.item(),
         "clusters": clusters.item(),
     }

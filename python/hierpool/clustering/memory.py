@@ -1,4 +1,4 @@
-"""How much memory a clustering takes, known before it starts."""
+"""Estimates of the memory of a clustering, before it starts."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from hierpool.clustering.config import ClusterConfig
 GIB = 1 << 30
 _FLOAT = 4
 _BATCH_NODES = 32_768
-_FEWEST_STEPS, _FEWEST_EPOCHS = 100, 5
-_FEWEST_BATCH_NODES = 1024
-# Beyond what the rest is multiplied out from: libraries loaded on first use, pictures, the allocator's slack.
+_MIN_STEPS, _MIN_EPOCHS = 100, 5
+_MIN_BATCH_NODES = 1024
+# Libraries that are loaded on first use, plots, and unused memory of the allocator.
 _OVERHEAD = GIB // 4
 
 
-class Size(NamedTuple):
-    """Of a graph that is about to be clustered."""
+class GraphSize(NamedTuple):
+    """Size of a graph to cluster."""
 
     nodes: int
     entries: int
     weighted: bool
-    given_channels: int  # of given features; 0: there are none
+    given_channels: int  # number of given features; 0: none are given
 
 
 class MemoryEstimate(NamedTuple):
-    """Bytes at the peak of a clustering."""
+    """Peak memory of a clustering, in bytes."""
 
-    before: int  # the process so far, at its peak
+    before: int  # peak of the process so far
     graph: int
-    features: int  # while they are computed
-    training: int  # features that are kept, and a step
+    features: int  # while features are computed
+    training: int  # features and a step
 
     @property
     def total(self) -> int:
@@ -47,59 +47,59 @@ class MemoryEstimate(NamedTuple):
 
 
 def peak_memory_bytes() -> int:
-    """The largest memory that this process has held so far."""
+    """The peak memory of this process so far."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
 def generator_bytes(nodes: int, mean_degree: float) -> int:
-    """What making a random graph takes beyond the graph itself."""
+    """The memory of drawing a random graph, in addition to the graph."""
     return round(nodes * (24 + mean_degree / 2 * 80))
 
 
-def plan(
-    config: ClusterConfig, size: Size, limit_gib: float | None, *, before: int | None = None, making: int = 0
+def resolve(
+    config: ClusterConfig, size: GraphSize, limit_gib: float | None, *, before: int | None = None
 ) -> tuple[ClusterConfig, MemoryEstimate]:
-    """Settle what the configuration leaves to the program, within a limit of memory.
+    """Replace the zeros of a configuration by values that suit the graph and the memory.
 
     Args:
-        config: with ``k`` chosen.
-        size: of the graph.
-        limit_gib: the limit, in GiB of 2^30 bytes; ``None``: none.
-        before: bytes held so far; ``None``: :func:`peak_memory_bytes`. What of it is free again is counted twice.
-        making: bytes that making the graph takes, if it is still to be made.
+        config: configuration; ``k`` is not 0.
+        size: size of the graph.
+        limit_gib: limit of the memory in GiB (2^30 bytes), or ``None``.
+        before: memory of the process so far, in bytes. The default is :func:`peak_memory_bytes`, which also counts
+            memory that is free again.
 
     Returns:
-        The configuration without zeros, and what it takes.
+        The configuration without zeros, and its memory.
 
     Raises:
-        ValueError: it does not fit; the message has the estimate.
+        ValueError: the estimate is above the limit; the message has the estimate.
     """
-    before = (peak_memory_bytes() if before is None else before) + making
+    before = peak_memory_bytes() if before is None else before
     channels = config.feature_channels or max(64, -(-5 * config.k // 4) + 3)
     config = replace(config, feature_channels=min(channels, max(1, size.nodes - 1)))
     nodes = min(config.batch_nodes or _BATCH_NODES, size.nodes)
     estimate = _estimate(config, size, nodes, before)
     if limit_gib is not None:
-        fewest = nodes if config.batch_nodes else min(nodes, max(_FEWEST_BATCH_NODES, 8 * config.k))
-        while estimate.total > limit_gib * GIB and nodes > fewest:
-            nodes = max(fewest, nodes // 2)
+        minimum = nodes if config.batch_nodes else min(nodes, max(_MIN_BATCH_NODES, 8 * config.k))
+        while estimate.total > limit_gib * GIB and nodes > minimum:
+            nodes = max(minimum, nodes // 2)
             estimate = _estimate(config, size, nodes, before)
         if estimate.total > limit_gib * GIB:
             raise ValueError(
-                f"memory-limit is {limit_gib:g} GiB, but with batches of {nodes} nodes this takes {estimate}"
+                f"memory-limit is {limit_gib:g} GiB, but a clustering in batches of {nodes} nodes takes {estimate}"
             )
     steps = -(-size.nodes // nodes) if size.nodes else 1
-    epochs = config.epochs or max(_FEWEST_EPOCHS, -(-_FEWEST_STEPS // steps))
+    epochs = config.epochs or max(_MIN_EPOCHS, -(-_MIN_STEPS // steps))
     return replace(config, batch_nodes=nodes, epochs=epochs), estimate
 
 
-def _estimate(config: ClusterConfig, size: Size, batch: int, before: int) -> MemoryEstimate:
+def _estimate(config: ClusterConfig, size: GraphSize, batch: int, before: int) -> MemoryEstimate:
     channels = size.given_channels or config.feature_channels
     matrix = size.nodes * channels * _FLOAT
     share = batch / size.nodes if size.nodes else 1.0
-    # A step holds of every node its inputs, the layer's four values forward and two backward, and, K wide: logits,
-    # assignment, its product with the adjacency, their gradients, and the head's.
+    # For every node a step holds the inputs, four hidden values in the forward and two in the backward, and rows of
+    # size K: logits, assignment, product with the adjacency, their gradients, and that of the head.
     step = batch * _FLOAT * ((2 * channels if share < 1 else 0) + 6 * config.hidden_channels + 6 * config.k)
     subgraph = round(size.entries * share * 40) if share < 1 else 0
     nodes = 64 * size.nodes  # degrees, labels, clusters, a permutation

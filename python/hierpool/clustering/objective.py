@@ -1,4 +1,4 @@
-"""The losses that a clustering may minimise: two terms each, from the record of soft pooling."""
+"""The losses of clustering, with two terms each, as functions of the record of soft pooling."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from hierpool import losses
-from hierpool.record import SoftPoolRecord
+from hierpool import SoftPoolRecord, losses
 
 Loss = Callable[[SoftPoolRecord], Tensor]
 
 
 class Objective(NamedTuple):
-    """A loss of two terms.
+    """A loss with two terms.
 
     Attributes:
-        names: of the terms.
-        terms: the fit to the graph, and what keeps the clusters balanced, or nodes sure of theirs.
-        weight: usual weight of the second term. The entropy's is small: at 1 it freezes the first guess.
-        options: what :func:`hierpool.soft_pool` must compute for them.
+        names: names of the terms.
+        terms: the fit to the graph, and a regulariser that balances clusters or lowers the entropy.
+        weight: usual weight of the regulariser. The weight of the entropy is small; with 1 the initial assignment would
+            not change.
+        options: arguments of :func:`hierpool.soft_pool` that the terms need.
     """
 
     names: tuple[str, str]
@@ -29,24 +29,27 @@ class Objective(NamedTuple):
     options: dict[str, Any]
 
 
-def link_angle(record: SoftPoolRecord) -> Tensor:
-    r"""DiffPool's link loss at the best scale of the reconstruction, :math:`-\log \cos(A, S S^T)`.
+def scaled_link_loss(record: SoftPoolRecord) -> Tensor:
+    r"""DiffPool's link loss for the best scale of the reconstruction, :math:`-\log \cos(A, S S^T)`.
 
     .. math:: \min_\alpha |A - \alpha S S^T|_F^2 = |A|_F^2 (1 - \cos^2), \qquad
               \cos = \frac{\mathrm{tr}(S^T A S)}{|A|_F \, |S^T S|_F}
 
-    With :math:`\alpha = 1`, which suits graphs of a few dense clusters, the loss of a large sparse graph is least where
-    there are no clusters: :math:`|S S^T|` of clusters is many times :math:`|A|`. The logarithm gives its gradient the
-    same size for graphs of all sizes.
+    :math:`\alpha = 1` suits graphs with a few dense clusters. In a large sparse graph :math:`|S S^T|` is many times
+    :math:`|A|`, and the loss with :math:`\alpha = 1` is minimal without clusters. The logarithm makes the size of the
+    gradient independent of the size of the graph.
+
+    Args:
+        record: record of one graph, with ``gram``.
 
     Returns:
-        0-d, of a record of one graph; 0 if it has no edges.
+        0-d tensor; 0 if the graph has no edges.
     """
     assert record.gram is not None
     trace = record.adj.diagonal(dim1=-2, dim2=-1).sum()
-    some = trace > 0
-    norms = (record.adj_sq.sum() * record.gram.square().sum()).where(some, 1).sqrt()
-    return norms.log() - trace.where(some, 1).log()
+    has_edges = trace > 0
+    norms = (record.adj_sq.sum() * record.gram.square().sum()).where(has_edges, 1).sqrt()
+    return norms.log() - trace.where(has_edges, 1).log()
 
 
 OBJECTIVES = {
@@ -64,7 +67,7 @@ OBJECTIVES = {
     ),
     "diffpool": Objective(
         ("link_loss", "entropy_loss"),
-        (link_angle, losses.entropy_loss),
+        (scaled_link_loss, losses.entropy_loss),
         0.1,
         {"link_loss": None, "entropy": True, "gram": True},
     ),

@@ -1,9 +1,9 @@
-"""What a clustering leaves behind: assignments, metrics and pictures."""
+"""Results of a clustering: assignments, metrics, and text that describes them."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,44 +12,56 @@ from torch import Tensor
 
 from hierpool import metrics
 from hierpool._extras import require
+from hierpool.clustering.config import ClusterConfig
+from hierpool.clustering.memory import GIB, MemoryEstimate, peak_memory_bytes
 from hierpool.data import LargeGraph
 from hierpool.training.files import write_atomic
-
-_CHUNK = 1 << 22  # entries at a time
+from hierpool.training.report import versions
 
 
 def write_assignments(
     folder: Path, node_ids: Tensor, clusters: Tensor, probabilities: Tensor, soft: Tensor | None
-) -> tuple[Path, Path]:
-    """Write ``assignments.npz`` and ``assignments.csv``: a row per node, its id, cluster and probability.
+) -> list[Path]:
+    """Write ``assignments.npz`` and ``assignments.csv``, with the id, cluster and probability of every node.
 
     Args:
-        folder: where.
+        folder: folder of the files.
         node_ids: ids in the input, int64 ``[N]``.
-        clusters: likeliest cluster, int64 ``[N]``.
-        probabilities: of it, float32 ``[N]``.
-        soft: all probabilities, float16 ``[N, K]``, for the first file only; ``None``: left out.
+        clusters: most probable clusters, int64 ``[N]``.
+        probabilities: probabilities of these clusters, float32 ``[N]``.
+        soft: all probabilities, float16 ``[N, K]``, for ``assignments.npz``; ``None`` omits them.
 
     Raises:
-        OSError: a file could not be written; an earlier one is still there.
+        OSError: a file could not be written; an existing file is unchanged.
         ImportError: NumPy is not installed.
     """
-    np = require("numpy", "train")
     arrays = {"node": node_ids, "cluster": clusters.to(torch.int32), "probability": probabilities}
     if soft is not None:
         arrays["assignment"] = soft
     content = io.BytesIO()
-    np.savez_compressed(content, **{key: value.numpy() for key, value in arrays.items()})
-    compact, table = folder / "assignments.npz", folder / "assignments.csv"
-    write_atomic(compact, content.getvalue())
+    require("numpy", "train").savez_compressed(
+        content, **{key: value.numpy() for key, value in arrays.items()}
+    )
     rows = zip(node_ids.tolist(), clusters.tolist(), probabilities.tolist(), strict=True)
-    text = "node,cluster,probability\n" + "".join(f"{node},{c},{p:.4f}\n" for node, c, p in rows)
-    write_atomic(table, text.encode())
-    return compact, table
+    table = "node,cluster,probability\n" + "".join(f"{node},{c},{p:.4f}\n" for node, c, p in rows)
+    write_atomic(folder / "assignments.npz", content.getvalue())
+    write_atomic(folder / "assignments.csv", table.encode())
+    return [folder / "assignments.npz", folder / "assignments.csv"]
+
+
+def graph_text(data: LargeGraph) -> str:
+    """One line about the graph, and one for every change that reading made."""
+    edges = "weighted edges" if data.graph.value is not None else "edges"
+    features = "no features" if data.x is None else f"{data.x.size(1)} features"
+    line = (
+        f"{data.name}: {data.graph.num_nodes} nodes, {data.graph.num_edges // 2} undirected {edges}, {features}, "
+        f"from {data.source}"
+    )
+    return "\n".join([line, *(f"  {note}" for note in data.notes)])
 
 
 def quality(data: LargeGraph, clusters: Tensor, k: int) -> dict[str, Any]:
-    """Metrics of a clustering, for ``metrics.json``; ``None`` where one has no value."""
+    """Metrics of a clustering for ``metrics.json``; ``None`` if a metric is undefined."""
     conductance = metrics.conductance(data.graph, clusters)
     known = conductance[~conductance.isnan()]
     sizes = clusters.bincount(minlength=k)
@@ -71,39 +83,46 @@ def quality(data: LargeGraph, clusters: Tensor, k: int) -> dict[str, Any]:
     return result
 
 
-def pooled_weights(data: LargeGraph, clusters: Tensor, k: int) -> Tensor:
-    """The pooled graph of a hard clustering: weight of the entries between clusters, float64 ``[K, K]``."""
-    graph = data.graph
-    weights = torch.zeros(k * k, dtype=torch.float64)
-    for start in range(0, graph.num_edges, _CHUNK):
-        stop = min(start + _CHUNK, graph.num_edges)
-        entries = torch.arange(start, stop, dtype=graph.rowptr.dtype)
-        row = torch.searchsorted(graph.rowptr, entries, right=True) - 1
-        value = None if graph.value is None else graph.value[start:stop].double()
-        pair = clusters[row] * k + clusters[graph.col[start:stop].long()]
-        weights += pair.bincount(value, minlength=k * k)
-    return weights.view(k, k)
+def clustering_metrics(
+    config: ClusterConfig,
+    data: LargeGraph,
+    quality: dict[str, Any],
+    seconds: dict[str, float],
+    estimate: MemoryEstimate,
+) -> dict[str, Any]:
+    """The contents of ``metrics.json``."""
+    return {
+        "config": asdict(config),
+        "graph": {
+            "name": data.name,
+            "source": data.source,
+            "fingerprint": data.fingerprint,
+            "nodes": data.graph.num_nodes,
+            "entries": data.graph.num_edges,
+            "weighted": data.graph.value is not None,
+            "features": 0 if data.x is None else data.x.size(1),
+            "notes": list(data.notes),
+        },
+        **quality,
+        "seconds": seconds,
+        "peak_memory_gib": peak_memory_bytes() / GIB,
+        "estimated_memory_gib": estimate.total / GIB,
+        "versions": versions(),
+    }
 
 
-def draw_curves(path: Path, history: Sequence[dict[str, float]]) -> None:
-    """Draw every recorded number over steps.
-
-    Raises:
-        ImportError: matplotlib is not installed.
-        OSError: the picture could not be written.
-    """
-    names = [name for name in history[0] if name not in ("step", "epoch", "seconds")]
-    figure = require("matplotlib.figure", "train").Figure(figsize=(11, 7), layout="constrained")
-    for axis, name in zip(figure.subplots(2, 2).flatten(), names, strict=True):
-        axis.plot([row["step"] for row in history], [row[name] for row in history], linewidth=1)
-        axis.set_title(name.replace("_", " "), fontsize=10)
-        axis.set_xlabel("step")
-        axis.grid(alpha=0.3)
-    save_figure(figure, path)
-
-
-def save_figure(figure: Any, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    write_atomic(path, buffer.getvalue())
+def result_text(metrics: dict[str, Any]) -> str:
+    """Two lines about the quality, the time and the memory."""
+    parts = [f"{metrics['clusters_used']} clusters used", f"modularity {metrics['modularity']:.3f}"]
+    if metrics["conductance_mean"] is not None:
+        parts.append(
+            f"conductance {metrics['conductance_mean']:.3f} on average, {metrics['conductance_max']:.3f} at worst"
+        )
+    if metrics["nmi"] is not None:
+        parts.append(f"NMI with known labels {metrics['nmi']:.3f}")
+    seconds = metrics["seconds"]
+    return (
+        ", ".join(parts)
+        + f"\n{seconds['total']:.0f} s (features {seconds['features']:.0f}, training {seconds['training']:.0f}), "
+        + f"{metrics['peak_memory_gib']:.2f} GiB at the peak, {metrics['estimated_memory_gib']:.2f} estimated"
+    )

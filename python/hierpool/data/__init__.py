@@ -1,6 +1,7 @@
-"""Graphs from files and generators: loading, splitting, batching."""
+"""Loading, generating, splitting and batching graphs."""
 
 from hierpool.data.edge_lists import EdgeList, read_edge_list
+from hierpool.data.files import DatasetError
 from hierpool.data.graphs import (
     Batch,
     BatchLoader,
@@ -15,7 +16,6 @@ from hierpool.data.large_graphs import LargeGraph, load_large, undirected
 from hierpool.data.splits import Split, cross_validation, holdout
 from hierpool.data.synthetic import PlantedGraph, rmat, stochastic_block_model
 from hierpool.data.tu import load_tu
-from hierpool.data.tu_files import DatasetError
 
 __all__ = [
     "Batch",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -14,46 +13,51 @@ import torch
 from torch import Tensor
 
 from hierpool._extras import require
-from hierpool.data.tu_files import DatasetError
+from hierpool.data.files import DatasetError, load_table
 
-_LINES = 1 << 18  # parsed at a time
+_CHUNK_LINES = 1 << 18  # lines parsed at a time
 
 
 class EdgeList(NamedTuple):
     """Edges as a file lists them."""
 
-    source: Tensor  # [E] int64, node ids as written
+    source: Tensor  # [E] int64, node ids of the file
     target: Tensor  # [E] int64
     weight: Tensor | None  # [E] float64
+
+
+class _Columns(NamedTuple):
+    number: int  # 2, or 3 with weights
+    separator: str | None  # None: white space
 
 
 def read_edge_list(path: str | Path) -> EdgeList:
     """Read ``source target`` or ``source target weight`` from every line.
 
-    Columns are separated by spaces, tabs or commas; node ids are integers of 64 bits, weights finite and not
-    negative. Empty lines and what follows a ``#`` are passed over. A name that ends in ``.gz`` is decompressed.
+    Columns are separated by spaces, tabs or commas. Node ids are 64-bit integers. Weights are finite and not negative.
+    Empty lines and text after a ``#`` are ignored. A file whose name ends in ``.gz`` is decompressed.
 
     Raises:
-        DatasetError: a line is not that; the message names the file and the line.
+        DatasetError: a line has another form; the message names the file and the line.
         OSError: the file cannot be read.
         ImportError: NumPy is not installed.
     """
     path = Path(path)
     np = require("numpy", "train")
-    parts: list[Any] = []
-    first = 1
-    columns: tuple[int, str | None] | None = None
+    tables: list[Any] = []
+    first = 1  # number of the chunk's first line
+    columns: _Columns | None = None
     with _open(path) as file:
-        for lines in _batches(file, path):
-            columns = columns or _columns(lines, first, path)
+        for lines in _chunks(file, path):
+            columns = columns or _detect_columns(lines, first, path)
             if columns is not None:
-                parts.append(_parse(np, lines, first, columns, path))
+                tables.append(_parse(np, lines, first, columns, path))
             first += len(lines)
     if columns is None:
-        raise DatasetError(f"{path} has no edge in it")
-    table = np.concatenate(parts)
+        raise DatasetError(f"{path} holds no edge")
+    table = np.concatenate(tables)
     source, target = (torch.from_numpy(table[name].copy()) for name in ("source", "target"))
-    return EdgeList(source, target, torch.from_numpy(table["weight"].copy()) if columns[0] == 3 else None)
+    return EdgeList(source, target, torch.from_numpy(table["weight"].copy()) if columns.number == 3 else None)
 
 
 def _open(path: Path) -> IO[str]:
@@ -62,81 +66,65 @@ def _open(path: Path) -> IO[str]:
     return open(path, encoding="utf-8")
 
 
-def _batches(file: IO[str], path: Path) -> Iterator[list[str]]:
-    while True:
-        try:
-            lines = list(itertools.islice(file, _LINES))
-        except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
-            raise DatasetError(f"{path} cannot be read as text: {error}") from error
-        if not lines:
-            return
-        yield lines
+def _chunks(file: IO[str], path: Path) -> Iterator[list[str]]:
+    try:
+        while lines := list(itertools.islice(file, _CHUNK_LINES)):
+            yield lines
+    except (EOFError, zlib.error, gzip.BadGzipFile, UnicodeDecodeError) as error:
+        raise DatasetError(f"{path} cannot be read as text: {error}") from error
 
 
-def _content(line: str) -> str:
-    return line.split("#", 1)[0].strip()
-
-
-def _columns(lines: Sequence[str], first: int, path: Path) -> tuple[int, str | None] | None:
-    """Number of columns and their separator, from the first line that has any."""
+def _edges(lines: Sequence[str], first: int) -> Iterator[tuple[int, str]]:
+    """The lines that hold an edge, without comments, and their numbers."""
     for number, line in enumerate(lines, first):
-        content = _content(line)
-        if content:
-            separator = "," if "," in content else None
-            count = len(content.split(separator))
-            if count not in (2, 3):
-                raise DatasetError(
-                    f"{path}, line {number}: an edge is 'source target' or 'source target weight', got {content!r}"
-                )
-            return count, separator
+        edge = line.split("#", 1)[0].strip()
+        if edge:
+            yield number, edge
+
+
+def _detect_columns(lines: Sequence[str], first: int, path: Path) -> _Columns | None:
+    """The columns of the first edge, or ``None`` if no line holds one."""
+    for number, edge in _edges(lines, first):
+        separator = "," if "," in edge else None
+        count = len(edge.split(separator))
+        if count not in (2, 3):
+            raise DatasetError(
+                f"{path}, line {number}: an edge is 'source target' or 'source target weight', got {edge!r}"
+            )
+        return _Columns(count, separator)
     return None
 
 
-def _parse(np: Any, lines: Sequence[str], first: int, columns: tuple[int, str | None], path: Path) -> Any:
-    count, separator = columns
-    fields = [("source", "i8"), ("target", "i8"), ("weight", "f8")][:count]
+def _parse(np: Any, lines: Sequence[str], first: int, columns: _Columns, path: Path) -> Any:
+    dtype = [("source", "i8"), ("target", "i8"), ("weight", "f8")][: columns.number]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of lines that are all comments
-            warnings.simplefilter("error", DeprecationWarning)  # older NumPy reads 0.5 as the integer 0
-            table = np.loadtxt(lines, dtype=fields, delimiter=separator, comments="#", ndmin=1)
-    except (ValueError, DeprecationWarning) as error:
-        _blame(lines, first, columns, path)
+        table = load_table(lines, dtype=dtype, delimiter=columns.separator, comments="#", ndmin=1)
+    except ValueError as error:
+        _check_lines(lines, first, columns, path)
         raise DatasetError(f"{path}, lines {first} to {first + len(lines) - 1}: {error}") from error
-    if count == 3 and not (np.isfinite(table["weight"]) & (table["weight"] >= 0)).all():
-        _blame(lines, first, columns, path)
+    if columns.number == 3 and not (np.isfinite(table["weight"]) & (table["weight"] >= 0)).all():
+        _check_lines(lines, first, columns, path)
     return table
 
 
-def _blame(lines: Sequence[str], first: int, columns: tuple[int, str | None], path: Path) -> None:
-    """Find the line that is wrong, and raise."""
-    count, separator = columns
-    for number, line in enumerate(lines, first):
-        content = _content(line)
-        if not content:
-            continue
-        words = content.split(separator)
+def _check_lines(lines: Sequence[str], first: int, columns: _Columns, path: Path) -> None:
+    """Raise an error that names the first invalid line."""
+    for number, edge in _edges(lines, first):
+        words = edge.split(columns.separator)
         where = f"{path}, line {number}"
-        if len(words) != count:
+        if len(words) != columns.number:
             raise DatasetError(
-                f"{where}: {count} columns were expected as in the lines before, got {content!r}"
+                f"{where}: expected {columns.number} columns as in earlier lines, got {edge!r}"
             )
         for word in words[:2]:
-            if not _is_id(word):
-                raise DatasetError(f"{where}: a node id must be an integer of 64 bits, got {word.strip()!r}")
-        if count == 3 and not _is_weight(words[2]):
+            if not _lies_in(int, word, -(1 << 63), 1 << 63):
+                raise DatasetError(f"{where}: a node id must be a 64-bit integer, got {word.strip()!r}")
+        if columns.number == 3 and not _lies_in(float, words[2], 0, float("inf")):
             raise DatasetError(f"{where}: a weight must be finite and not negative, got {words[2].strip()!r}")
 
 
-def _is_id(word: str) -> bool:
+def _lies_in(convert: Callable[[str], float], word: str, low: float, high: float) -> bool:
     try:
-        return -(1 << 63) <= int(word) < 1 << 63
-    except ValueError:
-        return False
-
-
-def _is_weight(word: str) -> bool:
-    try:
-        return 0 <= float(word) < float("inf")
+        return low <= convert(word) < high
     except ValueError:
         return False

@@ -1,4 +1,4 @@
-"""Graphs in memory, and batches of them: ragged with sparse adjacency, or padded to one size with dense adjacency."""
+"""Graphs in memory and their batches: ragged with sparse adjacency, or padded with dense adjacency."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ class Graph:
 
     @cached_property
     def adj(self) -> RaggedGraph:
-        """The adjacency matrix in compressed rows, made when it is first asked for."""
+        """The adjacency matrix in compressed rows, built on first access."""
         return RaggedGraph.from_edge_index(self.edge_index, self.x.size(0))
 
 
 @dataclass(frozen=True)
 class GraphDataset:
-    """A set of labelled graphs.
+    """Labelled graphs.
 
     Attributes:
-        name: of the set.
-        graphs: all of them, in the order of the files.
-        num_classes: classes; labels run from 0.
-        features: what node features are, for example ``"labels"``.
-        source: where it was read from.
-        fingerprint: hash of the files it was read from.
+        name: name of the dataset.
+        graphs: all graphs, in the order of the files.
+        num_classes: number of classes; labels run from 0.
+        features: kind of node features, for example ``"labels"``.
+        source: location of the files.
+        fingerprint: hash of the files.
     """
 
     name: str
@@ -62,7 +62,7 @@ class GraphDataset:
 
     @property
     def majority_rate(self) -> float:
-        """Accuracy of always answering with the most frequent class."""
+        """Accuracy of always predicting the most frequent class."""
         return int(self.labels.bincount().max()) / len(self.graphs)
 
     def select(self, indices: Tensor) -> list[Graph]:
@@ -84,7 +84,7 @@ class DenseBatch(NamedTuple):
 
     @property
     def inputs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What a network takes: ``x``, ``adj``, ``mask``."""
+        """The arguments of a network: ``x``, ``adj``, ``mask``."""
         return self.x, self.adj, self.mask
 
 
@@ -101,26 +101,31 @@ class RaggedBatch(NamedTuple):
 
     @property
     def inputs(self) -> tuple[Tensor, RaggedGraph]:
-        """What a network takes: ``x`` and ``graph``."""
+        """The arguments of a network: ``x`` and ``graph``."""
         return self.x, self.graph
 
 
 Batch = DenseBatch | RaggedBatch
 
 
-def collate_ragged(graphs: Sequence[Graph]) -> RaggedBatch:
-    """Concatenate graphs into one ragged batch. A ``collate_fn`` for :class:`torch.utils.data.DataLoader`, too.
-
-    Every graph's rows are compressed once, however many batches it is put into.
-
-    Args:
-        graphs: at least one, with the same number of features.
-
-    Raises:
-        ValueError: no graphs.
-    """
+def _check_not_empty(graphs: Sequence[Graph]) -> None:
     if not graphs:
         raise ValueError("graphs must hold at least one graph, got none")
+
+
+def collate_ragged(graphs: Sequence[Graph]) -> RaggedBatch:
+    """Concatenate graphs into one ragged batch.
+
+    This is also a ``collate_fn`` for :class:`torch.utils.data.DataLoader`. The adjacency of a graph is compressed once,
+    not once per batch.
+
+    Args:
+        graphs: at least one graph; all have the same number of features.
+
+    Raises:
+        ValueError: ``graphs`` is empty.
+    """
+    _check_not_empty(graphs)
     return RaggedBatch(
         torch.cat([graph.x for graph in graphs]),
         RaggedGraph.collate([graph.adj for graph in graphs]),
@@ -132,19 +137,20 @@ def collate(graphs: Sequence[Graph], *, pad_to: int | None = None) -> DenseBatch
     """Pad graphs into one dense batch.
 
     Args:
-        graphs: at least one, with the same number of features.
-        pad_to: nodes to pad to; ``None``: those of the largest graph.
+        graphs: at least one graph; all have the same number of features.
+        pad_to: number of nodes to pad to; ``None`` takes that of the largest graph.
 
     Raises:
-        ValueError: no graphs, or one larger than ``pad_to``.
+        ValueError: ``graphs`` is empty, or a graph is larger than ``pad_to``.
     """
-    if not graphs:
-        raise ValueError("graphs must hold at least one graph, got none")
+    _check_not_empty(graphs)
     sizes = torch.tensor([graph.x.size(0) for graph in graphs])
     largest = int(sizes.max())
     n = largest if pad_to is None else pad_to
     if n < largest:
-        raise ValueError(f"pad_to must be at least the nodes of the largest graph, {largest}, got {n}")
+        raise ValueError(
+            f"pad_to must be at least {largest}, the number of nodes of the largest graph, got {n}"
+        )
     b = len(graphs)
     mask = torch.arange(n) < sizes[:, None]
     x = graphs[0].x.new_zeros(b, n, graphs[0].x.size(1))
@@ -157,30 +163,30 @@ def collate(graphs: Sequence[Graph], *, pad_to: int | None = None) -> DenseBatch
 
 
 def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """A random generator of the CPU for one epoch of a run; it reads 32 bits of its seed."""
+    """A CPU generator for one epoch of a run."""
+    # The generator reads 32 bits of its seed.
     return torch.Generator().manual_seed((1_000_003 * seed + epoch) % (1 << 32))
 
 
 class BatchLoader:
-    """Batches of a list of graphs, in an order that depends only on the seed and the epoch.
+    """Batches of a list of graphs.
 
-    So a run that was interrupted sees the same batches when it is resumed.
+    Their order depends on the seed and the epoch only, so a resumed run gets the same batches.
 
     Args:
-        graphs: at least one.
-        batch_size: graphs per batch; the last one may be smaller.
-        seed: of the order; ``None``: the order of the list.
-        dense: pad the batches, with dense adjacency, in place of ragged ones.
+        graphs: at least one graph.
+        batch_size: graphs per batch; the last batch may be smaller.
+        seed: seed of the order; ``None`` keeps the order of the list.
+        dense: yield padded batches with dense adjacency instead of ragged ones.
 
     Raises:
-        ValueError: no graphs, or a batch size below 1.
+        ValueError: ``graphs`` is empty, or ``batch_size`` is below 1.
     """
 
     def __init__(
         self, graphs: Sequence[Graph], batch_size: int, *, seed: int | None = None, dense: bool = False
     ) -> None:
-        if not graphs:
-            raise ValueError("graphs must hold at least one graph, got none")
+        _check_not_empty(graphs)
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.graphs = list(graphs)
@@ -195,7 +201,7 @@ class BatchLoader:
         """The batches of one epoch."""
         order = list(range(len(self.graphs)))
         if self.seed is not None:
-            # A generator of its own: the global one belongs to the model (dropout).
+            # The global generator belongs to the model (dropout).
             generator = epoch_generator(self.seed, number)
             order = torch.randperm(len(order), generator=generator).tolist()
         for start in range(0, len(order), self.batch_size):

@@ -1,9 +1,8 @@
-"""One large graph from an edge list, an .npz file or a dataset of PyTorch Geometric, made undirected."""
+"""One undirected graph from an edge list, an .npz file or a dataset of PyTorch Geometric."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,8 +12,7 @@ from torch import Tensor
 
 from hierpool._extras import require
 from hierpool.data.edge_lists import read_edge_list
-from hierpool.data.tu import _cache_folder
-from hierpool.data.tu_files import DatasetError
+from hierpool.data.files import DatasetError, cache_folder, download, find_raw_folder, load_table
 from hierpool.graph import RaggedGraph
 
 PLANETOID = ("Cora", "CiteSeer", "PubMed")
@@ -23,15 +21,15 @@ DATASETS = (*PLANETOID, *AMAZON)
 
 
 class LargeGraph(NamedTuple):
-    """An undirected graph without self-loops, and what is known of its nodes."""
+    """An undirected graph without self-loops, with features and labels of its nodes."""
 
     name: str
     graph: RaggedGraph
     x: Tensor | None  # [N, F] float32
     labels: Tensor | None  # [N] int64
     node_ids: Tensor | None  # [N] int64, ids in the file; None: 0 to N - 1
-    source: str
-    notes: tuple[str, ...]  # what was changed in reading
+    source: str  # location of the file
+    notes: tuple[str, ...]  # changes that reading made
 
     @property
     def fingerprint(self) -> str:
@@ -46,30 +44,30 @@ class LargeGraph(NamedTuple):
 def load_large(name: str, root: str | Path | None = None, *, cache: str | Path | None = None) -> LargeGraph:
     """Load a graph from a file, or a dataset by its name.
 
-    A file ending in ``.npz`` holds the arrays of :func:`scipy.sparse.save_npz`, or those of the Amazon datasets:
-    ``adj_data``, ``adj_indices``, ``adj_indptr``, ``adj_shape`` and, if nodes have features and labels,
-    ``attr_matrix`` or ``attr_data`` and so on, ``labels``. Any other file is an edge list
-    (:func:`read_edge_list`). Datasets are looked for in ``root``, in the folder that the environment variable
-    ``HIERPOOL_DATA`` names, in earlier downloads, and fetched through PyTorch Geometric otherwise. A root holds
+    An ``.npz`` file holds the arrays of :func:`scipy.sparse.save_npz` or those of the Amazon datasets: ``adj_data``,
+    ``adj_indices``, ``adj_indptr``, ``adj_shape``, and optionally ``labels`` and features in ``attr_matrix`` or in
+    ``attr_data``, ``attr_indices``, ``attr_indptr``, ``attr_shape``. Any other file is an edge list
+    (:func:`read_edge_list`). Datasets are searched in ``root``, or in the folder in the environment variable
+    ``HIERPOOL_DATA`` and in earlier downloads, and downloaded through PyTorch Geometric otherwise. A data root holds
     ``planetoid/NAME/raw`` and ``large/Amazon/NAME/raw``, with or without the outer folders.
 
-    The graph is made undirected: if the matrix of an edge list or file is not symmetric, both directions of every
-    edge are stored. Without weights two nodes are joined or not, however often a file says so; weights of duplicates
-    and of both directions are summed. Self-loops are left out.
+    The graph is undirected: if the adjacency matrix in the file is not symmetric, both directions of every edge are
+    stored. Duplicate edges without weights are merged. Weights of duplicates and of both directions are summed.
+    Self-loops are removed.
 
     Args:
         name: path, or one of ``Cora``, ``CiteSeer``, ``PubMed``, ``Computers``, ``Photo``.
         root: data root.
-        cache: folder of downloads; ``None``: ``HIERPOOL_CACHE``, or ``hierpool`` in the user's cache folder.
+        cache: folder of downloads. The default is ``HIERPOOL_CACHE``, or ``hierpool`` in the user's cache folder.
 
     Raises:
-        DatasetError: missing or corrupt; the message says where.
+        DatasetError: the graph is missing or corrupt; the message names the file.
         OSError: the file cannot be read.
         ImportError: an optional package is needed and not installed.
     """
     path = Path(name)
     if name in DATASETS and not path.exists():
-        return _load_dataset(name, root, _cache_folder(cache))
+        return _load_dataset(name, root, cache_folder(cache))
     if not path.is_file():
         raise DatasetError(f"input must be a file or one of {', '.join(DATASETS)}; {name} is neither")
     if path.suffix == ".npz":
@@ -93,17 +91,17 @@ def undirected(
     node_ids: Tensor | None = None,
     source: str = "",
 ) -> LargeGraph:
-    """Make a graph undirected and free of self-loops and duplicates, as :func:`load_large` says.
+    """Make a graph undirected, and remove self-loops and duplicates as :func:`load_large` does.
 
     Args:
-        name: of the graph.
-        edge_index: int64 ``[2, E]``.
-        num_nodes: N.
-        weight: ``[E]``, not negative; they are kept as float32.
-        x, labels, node_ids, source: as in :class:`LargeGraph`.
+        name: name of the graph.
+        edge_index: node indices, int64 ``[2, E]``.
+        num_nodes: number of nodes, N.
+        weight: weights ``[E]``, not negative; they are converted to float32.
+        x, labels, node_ids, source: see :class:`LargeGraph`.
 
     Raises:
-        ValueError: an end is no node, or a weight is negative or not finite.
+        ValueError: a node index is out of range, or a weight is negative or not finite.
     """
     notes = []
     if weight is not None:
@@ -113,7 +111,7 @@ def undirected(
     listed = edge_index.size(1)
     loop = edge_index[0] == edge_index[1]
     if bool(loop.any()):
-        notes.append(f"{int(loop.sum())} self-loops were left out")
+        notes.append(f"{int(loop.sum())} self-loops were removed")
         edge_index = edge_index[:, ~loop]
         weight = None if weight is None else weight[~loop]
     graph = RaggedGraph.from_edge_index(edge_index, num_nodes, edge_weight=weight)
@@ -121,21 +119,18 @@ def undirected(
     if duplicates:
         fate = "merged" if weight is None else "summed"
         notes.append(f"{duplicates} duplicate edges were {fate}")
-    symmetric = graph.is_symmetric if weight is not None else _without_weights(graph).is_symmetric
-    if not symmetric:
+    if weight is None:
+        graph = graph.with_value(None)
+    if not graph.is_symmetric:
         notes.append(
-            f"both directions were stored of the {listed} edges listed, of which some have one direction"
+            f"both directions of the {listed} listed edges were stored, since some have one direction only"
         )
         both = torch.cat([edge_index, edge_index.flip(0)], 1)
         twice = None if weight is None else weight.repeat(2)
         graph = RaggedGraph.from_edge_index(both, num_nodes, edge_weight=twice, symmetric=True)
     if weight is None and graph.value is not None:
-        graph = _without_weights(graph, symmetric=True)
+        graph = graph.with_value(None, symmetric=True)
     return LargeGraph(name, graph, x, labels, node_ids, source, tuple(notes))
-
-
-def _without_weights(graph: RaggedGraph, symmetric: bool | None = None) -> RaggedGraph:
-    return graph.with_value(None, symmetric=symmetric)
 
 
 def _load_npz(path: Path) -> LargeGraph:
@@ -144,7 +139,7 @@ def _load_npz(path: Path) -> LargeGraph:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files if not key.startswith("idx_to_")}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DatasetError(f"{path} is no .npz file of plain arrays: {error}") from error
+        raise DatasetError(f"{path} is not an .npz file of plain arrays: {error}") from error
     amazon = "adj_indptr" in arrays
     edge_index, weight, nodes = _matrix(arrays, "adj_" if amazon else "", path)
     x = labels = None
@@ -157,7 +152,7 @@ def _load_npz(path: Path) -> LargeGraph:
     return undirected(path.stem, edge_index, nodes, weight, x=x, labels=labels, source=str(path))
 
 
-def _need(arrays: dict[str, Any], keys: tuple[str, ...], path: Path) -> list[Any]:
+def _require_arrays(arrays: dict[str, Any], keys: tuple[str, ...], path: Path) -> list[Any]:
     missing = [key for key in keys if key not in arrays]
     if missing:
         raise DatasetError(
@@ -168,60 +163,60 @@ def _need(arrays: dict[str, Any], keys: tuple[str, ...], path: Path) -> list[Any
 
 
 def _matrix(arrays: dict[str, Any], prefix: str, path: Path) -> tuple[Tensor, Tensor, int]:
-    """Ends and weights of the entries of a stored sparse matrix, and its number of rows."""
-    kind = b"csr" if prefix else bytes(_need(arrays, ("format",), path)[0].item())
-    if kind == b"coo":
-        names = ("row", "col", "data", "shape")
-    elif kind in (b"csr", b"csc"):
-        names = (f"{prefix}indptr", f"{prefix}indices", f"{prefix}data", f"{prefix}shape")
-    else:
-        raise DatasetError(f"{path} must hold a matrix of format csr, csc or coo, got {kind.decode()}")
-    *places, data, shape = _need(arrays, names, path)
+    """The indices and weights of the entries of a stored sparse matrix, and its number of rows."""
+    layout = "csr" if prefix else _require_arrays(arrays, ("format",), path)[0].item().decode()
+    if layout not in ("csr", "csc", "coo"):
+        raise DatasetError(f"{path} must hold a matrix of format csr, csc or coo, got {layout}")
+    shape = _require_arrays(arrays, (f"{prefix}shape",), path)[0].tolist()
     if len(shape) != 2 or shape[0] != shape[1]:
-        raise DatasetError(f"{path} must hold a square matrix, got {tuple(shape.tolist())}")
-    row, col = (torch.from_numpy(place).long() for place in places)
-    nodes = int(shape[0])
-    try:
-        if kind != b"coo":
-            graph = RaggedGraph.from_csr(row, col, symmetric=False) if len(row) == nodes + 1 else None
-            if graph is None or len(col) != len(data):
-                raise ValueError(f"its arrays have lengths {len(row)}, {len(col)}, {len(data)}")
-            row = torch.repeat_interleave(torch.arange(nodes), row.diff())
-        elif (
-            len(row)
-            and not 0 <= int(torch.stack([row, col]).min()) <= int(torch.maximum(row, col).max()) < nodes
-        ):
-            raise ValueError("an index lies outside the matrix")
-    except ValueError as error:
-        raise DatasetError(f"{path} is corrupt: {error}") from error
-    return torch.stack([row, col]), torch.from_numpy(data.astype("float64")), nodes
+        raise DatasetError(f"{path} must hold a square matrix, got {tuple(shape)}")
+    index, value = _entries(arrays, prefix, shape, layout == "coo", path)
+    return index, value, shape[0]
+
+
+def _entries(
+    arrays: dict[str, Any], prefix: str, shape: list[int], coordinates: bool, path: Path
+) -> tuple[Tensor, Tensor]:
+    """The indices and float64 values of the entries of a matrix in coordinates or in compressed rows."""
+    kinds = ("row", "col", "data") if coordinates else ("indptr", "indices", "data")
+    names = tuple(prefix + kind for kind in kinds)
+    *indices, data = _require_arrays(arrays, names, path)
+    row, col = (torch.from_numpy(index).long() for index in indices)
+    value = torch.from_numpy(data.astype("float64"))
+    fits = True
+    if not coordinates:
+        count = row.diff()
+        fits = len(count) == shape[0] and bool((count >= 0).all()) and int(row[0]) == 0
+        row = torch.arange(len(count)).repeat_interleave(count.clamp(min=0))
+    if fits and len(row) == len(col) == len(value):
+        index = torch.stack([row, col])
+        if bool(((index >= 0) & (index < torch.tensor(shape)[:, None])).all()):
+            return index, value
+    raise DatasetError(f"{path} is corrupt: {names[0]}, {names[1]} and {names[2]} do not fit {prefix}shape")
 
 
 def _attributes(arrays: dict[str, Any], path: Path) -> Tensor | None:
-    """Node features, float32 ``[N, F]``, stored densely or in compressed rows."""
+    """Node features, float32 ``[N, F]``, of a dense or a CSR matrix."""
     if "attr_matrix" in arrays:
         return torch.from_numpy(arrays["attr_matrix"]).float()
     if "attr_data" not in arrays:
         return None
-    indptr, indices, data, shape = _need(
-        arrays, ("attr_indptr", "attr_indices", "attr_data", "attr_shape"), path
-    )
-    rows, columns = shape.tolist()
-    row = torch.from_numpy(indptr).long().diff()
-    column, value = torch.from_numpy(indices).long(), torch.from_numpy(data).float()
-    fits = len(row) == rows and column.shape == value.shape and int(row.sum()) == len(column)
-    inside = not len(column) or 0 <= int(column.min()) <= int(column.max()) < columns
-    if not (fits and inside and bool((row >= 0).all())):
-        raise DatasetError(
-            f"{path} is corrupt: attr_indptr, attr_indices and attr_data do not fit attr_shape"
-        )
-    x = torch.zeros(rows, columns)
-    x[torch.repeat_interleave(torch.arange(rows), row), column] = value
+    shape = _require_arrays(arrays, ("attr_shape",), path)[0].tolist()
+    index, value = _entries(arrays, "attr_", shape, False, path)
+    x = torch.zeros(shape)
+    x[index[0], index[1]] = value.float()
     return x
 
 
 def _load_dataset(name: str, root: str | Path | None, cache: Path) -> LargeGraph:
-    raw = _find(name, root, cache)
+    collection = "large/Amazon" if name in AMAZON else "planetoid"
+    outer = "Amazon" if name in AMAZON else "Planetoid"
+    raw = find_raw_folder(name, (collection, outer, "."), root, cache / "downloads")
+    if raw is None:
+        folder = cache / "downloads" / collection
+        dataset_class = getattr(require("torch_geometric.datasets", "train"), outer)
+        download(dataset_class, folder, name, collection)
+        raw = folder / name / "raw"
     if name in AMAZON:
         return _load_npz(raw / AMAZON[name])._replace(name=name)
     read = require("torch_geometric.io", "train").read_planetoid_data
@@ -234,47 +229,19 @@ def _load_dataset(name: str, root: str | Path | None, cache: Path) -> LargeGraph
     return undirected(name, data.edge_index, data.num_nodes, x=data.x.float(), labels=data.y, source=str(raw))
 
 
-def _find(name: str, root: str | Path | None, cache: Path) -> Path:
-    """The folder of raw files."""
-    inner = ("large/Amazon", "Amazon", ".") if name in AMAZON else ("planetoid", "Planetoid", ".")
-    if root is not None:
-        roots = [Path(root)]
-    else:
-        roots = [Path(os.environ["HIERPOOL_DATA"])] if os.environ.get("HIERPOOL_DATA") else []
-        roots.append(cache / "downloads")
-    for base in roots:
-        for folder in inner:
-            if (base / folder / name / "raw").is_dir():
-                return base / folder / name / "raw"
-    if root is not None:
-        raise DatasetError(
-            f"dataset {name} was not found under {root}: {Path(root, inner[0], name, 'raw')} is no folder"
-        )
-    datasets = require("torch_geometric.datasets", "train")
-    target = cache / "downloads" / inner[0]
-    make = datasets.Amazon if name in AMAZON else datasets.Planetoid
-    try:
-        make(str(target), name)
-    except Exception as error:
-        raise DatasetError(
-            f"dataset {name} is not on this machine and could not be fetched ({type(error).__name__}: {error}); put "
-            f"its files into ROOT/{inner[0]}/{name}/raw and pass ROOT as data root"
-        ) from error
-    return target / name / "raw"
-
-
-def read_rows(path: str | Path, num_nodes: int, what: str) -> Tensor:
-    """Features or labels of nodes, from a ``.npy`` file or a text table (columns separated by spaces or commas).
+def read_rows(path: str | Path, num_nodes: int, kind: str) -> Tensor:
+    """Read features or labels of nodes from a ``.npy`` file or a text table with spaces or commas between columns.
 
     Args:
-        path: of the file.
-        num_nodes: rows it must have.
-        what: ``"features"``: finite numbers, float32 ``[N, F]``; ``"labels"``: integers from 0, int64 ``[N]``, or
-            -1 for a node whose label is not known.
+        path: path of the file.
+        num_nodes: number of rows that the file must have, N.
+        kind: ``"features"`` are finite numbers and become float32 ``[N, F]``. ``"labels"`` are integers from 0, or -1
+            for an unknown label, and become int64 ``[N]``.
 
     Raises:
-        DatasetError: it does not hold that; the message names the file.
-        OSError: it cannot be read.
+        DatasetError: the contents are invalid; the message names the file.
+        OSError: the file cannot be read.
+        ImportError: NumPy is not installed.
     """
     np = require("numpy", "train")
     path = Path(path)
@@ -282,24 +249,24 @@ def read_rows(path: str | Path, num_nodes: int, what: str) -> Tensor:
         if path.suffix == ".npy":
             values = np.load(path, allow_pickle=False)
         else:
-            with open(path, encoding="utf-8") as file:
-                lines = file.readlines()
-            values = np.loadtxt(
-                lines, delimiter="," if any("," in line for line in lines[:10]) else None, ndmin=2
-            )
+            lines = path.read_text(encoding="utf-8").splitlines()
+            separator = "," if any("," in line for line in lines[:10]) else None
+            values = load_table(lines, delimiter=separator, ndmin=2)
     except (ValueError, EOFError) as error:
-        raise DatasetError(f"{path} cannot be read as {what}: {error}") from error
-    values = values[:, 0] if what == "labels" and values.ndim == 2 and values.shape[1] == 1 else values
-    if values.ndim != (1 if what == "labels" else 2) or len(values) != num_nodes:
-        shape = f"[{num_nodes}]" if what == "labels" else f"[{num_nodes}, F]"
-        raise DatasetError(f"{path} must hold {what} of shape {shape}, got {list(values.shape)}")
+        raise DatasetError(f"{path} cannot be read as {kind}: {error}") from error
+    labels = kind == "labels"
+    if labels and values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != (1 if labels else 2) or len(values) != num_nodes:
+        shape = f"[{num_nodes}]" if labels else f"[{num_nodes}, F]"
+        raise DatasetError(f"{path} must hold {kind} of shape {shape}, got {list(values.shape)}")
     if values.dtype.kind not in "fiub":
         raise DatasetError(f"{path} must hold numbers, got {values.dtype}")
     if not np.isfinite(values).all():
         raise DatasetError(f"{path} must hold finite numbers, got NaN or infinity")
-    if what == "features":
+    if not labels:
         return torch.from_numpy(values.astype("float32"))
-    labels = values.astype("int64")
-    if (labels != values).any() or labels.min(initial=0) < -1:
-        raise DatasetError(f"{path} must hold whole numbers from 0, or -1 where none is known")
-    return torch.from_numpy(labels)
+    integers = values.astype("int64")
+    if (integers != values).any() or integers.min(initial=0) < -1:
+        raise DatasetError(f"{path} must hold integers from 0, or -1 for an unknown label")
+    return torch.from_numpy(integers)

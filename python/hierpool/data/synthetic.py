@@ -1,7 +1,7 @@
-"""Large random graphs, for tests and benchmarks: planted communities and skewed degrees.
+"""Large random graphs for tests and benchmarks: planted communities and skewed degrees.
 
-Undirected (both directions are stored), without weights, self-loops or duplicates, with an exact number of edges, and
-the same for the same seed. Memory at the peak is about 80 bytes for every undirected edge.
+The graphs are undirected (both directions are stored) and have no weights, self-loops or duplicates. Their number of
+edges is exact, and the same seed gives the same graph. The peak memory is about 80 bytes per undirected edge.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from hierpool.graph import RaggedGraph
 
-_CHUNK = 1 << 16  # draws at a time, which stay in a cache
-_LEAST = 256  # draws in a round, so that the last missing pairs of a dense graph are found
-_ROUNDS = 100
+_CHUNK = 1 << 16  # draws at a time, which fit into a cache
+_MIN_DRAWS = 256  # draws in a round, so that the last missing pairs of a dense graph are found
+_MAX_ROUNDS = 100
 Draw = Callable[[int], tuple[Tensor, Tensor]]
 
 
 class PlantedGraph(NamedTuple):
-    """A graph and the communities it was made from."""
+    """A graph and the community of each node."""
 
     graph: RaggedGraph
     labels: Tensor  # [N] int64
@@ -36,24 +36,24 @@ def stochastic_block_model(
     seed: int = 0,
     shuffle: bool = True,
 ) -> PlantedGraph:
-    r"""A planted partition: communities of equal size, and a given share of the edges between them.
+    r"""Draw a planted partition: communities of equal size, and a given share of the edges between them.
 
-    Of the :math:`m = N \cdot` ``mean_degree`` :math:`/ 2` undirected edges, ``mixing`` :math:`\cdot m` are drawn among
-    all pairs of nodes in different communities and the others among all pairs in the same one, each pair at most once.
+    The graph has :math:`m = N \cdot` ``mean_degree`` :math:`/ 2` undirected edges, each a different pair of nodes.
+    ``mixing`` :math:`\cdot m` of them join nodes in different communities, the others nodes in the same community.
 
     Args:
-        num_nodes: N.
-        communities: number of them; their sizes differ by at most one.
-        mean_degree: neighbours of a node on average.
+        num_nodes: number of nodes, N.
+        communities: number of communities; their sizes differ by at most one.
+        mean_degree: mean number of neighbours of a node.
         mixing: share of the edges that join different communities, 0 to 1.
-        seed: of the draws.
-        shuffle: number the nodes at random; otherwise community by community.
+        seed: seed of the draws.
+        shuffle: number the nodes at random instead of community by community.
 
     Returns:
-        The graph, and the community of every node.
+        The graph and the community of every node.
 
     Raises:
-        ValueError: an argument is out of range, or there are too few pairs for so many edges.
+        ValueError: an argument is out of range, or there are fewer pairs of nodes than edges.
 
     Source: Condon and Karp, "Algorithms for graph partitioning on the planted partition model", Random Structures &
     Algorithms 18, 2001.
@@ -68,7 +68,7 @@ def stochastic_block_model(
     def draw_inside(count: int) -> tuple[Tensor, Tensor]:
         i = torch.randint(num_nodes, (count,), generator=generator)
         community = label[i]
-        # Wide numbers modulo the size: its remainders differ in frequency by less than N / 2^62.
+        # The remainders of 62-bit numbers differ in frequency by less than N / 2^62.
         j = first[community] + torch.randint(1 << 62, (count,), generator=generator) % size[community]
         return i, j
 
@@ -97,22 +97,22 @@ def rmat(
     seed: int = 0,
     shuffle: bool = True,
 ) -> RaggedGraph:
-    r"""An R-MAT graph: :math:`2^{scale}` nodes, and degrees as skewed as those of social networks.
+    r"""Draw an R-MAT graph: :math:`2^{scale}` nodes, and degrees as skewed as those of social networks.
 
-    An edge is a cell of the adjacency matrix, found by choosing ``scale`` times one of its four quarters. The
-    number of edges, :math:`2^{scale} \cdot` ``mean_degree`` :math:`/ 2`, is exact: self-loops and pairs that were drawn
-    before are drawn again, so many nodes are left without an edge.
+    An edge is a cell of the adjacency matrix, found by choosing one of four quarters ``scale`` times. The number of
+    edges, :math:`2^{scale} \cdot` ``mean_degree`` :math:`/ 2`, is exact: self-loops and repeated pairs are drawn again.
+    Many nodes have no edge.
 
     Args:
         scale: binary logarithm of the number of nodes.
-        mean_degree: neighbours of a node on average.
-        probabilities: of the upper left, upper right, lower left and lower right quarter; they sum to 1. Those of
-            the Graph 500 benchmark are the default.
-        seed: of the draws.
-        shuffle: number the nodes at random; otherwise the first ones have the most edges.
+        mean_degree: mean number of neighbours of a node.
+        probabilities: probabilities of the upper left, upper right, lower left and lower right quarter; they sum
+            to 1. The default is that of the Graph 500 benchmark.
+        seed: seed of the draws.
+        shuffle: number the nodes at random; otherwise the first nodes have the most edges.
 
     Raises:
-        ValueError: an argument is out of range, or so many different edges could not be found.
+        ValueError: an argument is out of range, or too few different edges were found.
 
     Source: Chakrabarti, Zhan, Faloutsos, "R-MAT: a recursive model for graph mining", SDM 2004.
     """
@@ -122,7 +122,7 @@ def rmat(
         raise ValueError(f"probabilities must not be negative and sum to 1, got {probabilities}")
     nodes = 1 << scale
     edges = _count_edges(nodes, mean_degree)
-    _check_room("in the graph", edges, nodes * (nodes - 1) // 2)
+    _check_pairs("in the graph", edges, nodes * (nodes - 1) // 2)
     generator = torch.Generator().manual_seed(seed)
     upper_left, upper_right, lower_left, _ = probabilities
     upper = upper_left + upper_right
@@ -142,7 +142,7 @@ def rmat(
 
 
 def _check_planted(num_nodes: int, communities: int, mean_degree: float, mixing: float) -> int:
-    """The number of edges, if such a graph exists."""
+    """The number of edges; raises ``ValueError`` if no such graph exists."""
     if not 1 <= num_nodes < 1 << 31:
         raise ValueError(f"num_nodes must lie between 1 and 2^31 - 1, got {num_nodes}")
     if not 1 <= communities <= num_nodes:
@@ -150,11 +150,11 @@ def _check_planted(num_nodes: int, communities: int, mean_degree: float, mixing:
     if not 0 <= mixing <= 1:
         raise ValueError(f"mixing must lie between 0 and 1, got {mixing}")
     edges = _count_edges(num_nodes, mean_degree)
-    least, larger = divmod(num_nodes, communities)  # so many have one node more
-    inside = communities * (least * (least - 1) // 2) + larger * least
+    smaller, larger = divmod(num_nodes, communities)  # ``larger`` communities have ``smaller + 1`` nodes
+    inside = communities * (smaller * (smaller - 1) // 2) + larger * smaller
     between = round(edges * mixing)
-    _check_room("inside communities", edges - between, inside)
-    _check_room("between communities", between, num_nodes * (num_nodes - 1) // 2 - inside)
+    _check_pairs("inside communities", edges - between, inside)
+    _check_pairs("between communities", between, num_nodes * (num_nodes - 1) // 2 - inside)
     return edges
 
 
@@ -164,21 +164,21 @@ def _count_edges(num_nodes: int, mean_degree: float) -> int:
     return round(num_nodes * mean_degree / 2)
 
 
-def _check_room(where: str, edges: int, pairs: int) -> None:
+def _check_pairs(where: str, edges: int, pairs: int) -> None:
     if edges > pairs:
         raise ValueError(
-            f"mean_degree asks for {edges} edges {where}, where there are {pairs} pairs of nodes"
+            f"mean_degree asks for {edges} edges {where}, but there are only {pairs} pairs of nodes"
         )
 
 
 def _distinct(draw: Draw, count: int, num_nodes: int, generator: torch.Generator) -> Tensor:
-    """``count`` different undirected edges without self-loops, as keys ``smaller * N + larger``."""
+    """Draw ``count`` different undirected edges without self-loops; their keys ``smaller * N + larger``."""
     found: list[Tensor] = []  # each ascending
     missing = count
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_ROUNDS):
         if missing == 0:
             return torch.cat(found) if found else torch.empty(0, dtype=torch.int64)
-        wanted = max(missing, _LEAST)
+        wanted = max(missing, _MIN_DRAWS)
         new = torch.cat(
             [
                 _keys(*draw(min(_CHUNK, wanted - start)), num_nodes=num_nodes)
@@ -186,16 +186,14 @@ def _distinct(draw: Draw, count: int, num_nodes: int, generator: torch.Generator
             ]
         ).unique()
         for old in found:
-            place = torch.searchsorted(old, new).clamp(max=old.numel() - 1)
-            new = new[old[place] != new]
+            position = torch.searchsorted(old, new).clamp(max=old.numel() - 1)
+            new = new[old[position] != new]
         if new.numel() > missing:
             new = new[torch.randperm(new.numel(), generator=generator)[:missing]].sort().values
         if new.numel():
             found.append(new)
             missing -= new.numel()
-    raise ValueError(
-        f"mean_degree asks for {count} different edges, of which {count - missing} were found; ask for fewer"
-    )
+    raise ValueError(f"mean_degree asks for {count} different edges, but only {count - missing} were found")
 
 
 def _keys(i: Tensor, j: Tensor, *, num_nodes: int) -> Tensor:
@@ -205,7 +203,7 @@ def _keys(i: Tensor, j: Tensor, *, num_nodes: int) -> Tensor:
 def _graph(
     keys: Tensor, num_nodes: int, generator: torch.Generator | None
 ) -> tuple[RaggedGraph, Tensor | None]:
-    """The graph with these edges, and the new number of every node if a generator is to renumber them."""
+    """The graph with these edges; a generator renumbers the nodes, and their new numbers are returned."""
     ends = torch.stack([keys // num_nodes, keys % num_nodes])
     order = None
     if generator is not None:

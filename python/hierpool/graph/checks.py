@@ -1,4 +1,8 @@
-"""Checks of the tensors that a graph is made of. Metadata alone: values are checked where they are read anyway."""
+"""Checks of the tensors that a graph is made of.
+
+Functions named ``check_`` read shapes, dtypes and devices. Backends check values and return a
+:class:`hierpool.contract.Problem`, which :func:`edge_error` and :func:`rows_error` turn into an exception.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hierpool._tracing import seen
-from hierpool.graph.csr import Edges
+from hierpool._tracing import is_traced
+from hierpool.contract import Edges, Fault, Problem
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INDICES = (torch.int64, torch.int32)
@@ -19,7 +23,7 @@ def _name(dtype: torch.dtype) -> str:
 
 
 def strided(name: str, value: Any) -> Tensor:
-    """``value`` as an ordinary tensor in memory."""
+    """``value`` as a plain strided tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if hasattr(value, "as_tensor"):  # PyG's EdgeIndex and Index wrap a tensor
@@ -30,7 +34,7 @@ def strided(name: str, value: Any) -> Tensor:
 
 
 def check_index(name: str, value: Any, shape: str, dims: int = 1) -> Tensor:
-    """``value``, a tensor of node or entry numbers with this many dimensions."""
+    """``value`` if it is an integer tensor with ``dims`` dimensions."""
     value = strided(name, value)
     if value.dtype not in _INDICES:
         raise TypeError(f"{name} must have dtype int64 or int32, got {_name(value.dtype)}")
@@ -40,12 +44,12 @@ def check_index(name: str, value: Any, shape: str, dims: int = 1) -> Tensor:
 
 
 def check_size(name: str, value: Any) -> int:
-    """``value``, a number of nodes or graphs."""
+    """``value`` if it is a count: an int that is not negative."""
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
-    return value  # type: ignore[return-value]  # a SymInt is an int to whoever traces
+    return value  # type: ignore[return-value]  # a SymInt serves as an int
 
 
 def check_flag(name: str, value: Any, *choices: bool | None) -> None:
@@ -55,40 +59,40 @@ def check_flag(name: str, value: Any, *choices: bool | None) -> None:
 
 
 def check_device(name: str, value: Tensor, beside: str, other: Tensor) -> None:
-    """Raise ``ValueError`` unless both are on one device."""
+    """Raise ``ValueError`` unless both tensors are on the same device."""
     if value.device != other.device:
         raise ValueError(f"{name} must be on the device of {beside}, {other.device}, got {value.device}")
 
 
-def check_weight(name: str, value: Any, entries: int) -> Tensor:
-    """``value`` as floating-point numbers, one for each of ``entries``; whole numbers become float32."""
+def check_weight(name: str, value: Any, entries: int, beside: str, other: Tensor) -> Tensor:
+    """``value`` as floating-point weights, one for each entry, on the device of ``other``."""
     value = strided(name, value)
     if value.dim() != 1 or value.size(0) != entries:
-        several = (
-            "; features of edges are no weights, reduce them to one number each" if value.dim() > 1 else ""
-        )
-        raise ValueError(f"{name} must have shape [E] = [{entries}], got {tuple(value.shape)}{several}")
-    return as_floating(name, value)
+        hint = "; edge features must be reduced to one weight per edge" if value.dim() > 1 else ""
+        raise ValueError(f"{name} must have shape [E] = [{entries}], got {tuple(value.shape)}{hint}")
+    value = as_floating(name, value)
+    check_device(name, value, beside, other)
+    return value
 
 
 def as_floating(name: str, value: Tensor) -> Tensor:
-    """``value`` if its dtype is floating; as float32 if it is bool or an integer that float32 holds exactly."""
+    """``value`` in a floating dtype: its own, or float32 for bool and for integers that float32 represents exactly."""
     if value.dtype in FLOATS:
         return value
     if value.is_complex() or value.is_floating_point():
         raise TypeError(f"{name} must have a real dtype of at most 64 bits, got {_name(value.dtype)}")
-    numbers = value.to(torch.float32)
-    exact = value.dtype in (torch.bool, torch.int8, torch.uint8, torch.int16) or seen()
-    if not exact and not torch.equal(numbers.double(), value.double()):
-        raise ValueError(f"{name} has integers that float32 does not hold; pass it in float64")
-    return numbers
+    converted = value.to(torch.float32)
+    exact = value.dtype in (torch.bool, torch.int8, torch.uint8, torch.int16) or is_traced()
+    if not exact and not torch.equal(converted.double(), value.double()):
+        raise ValueError(f"{name} has integers that float32 cannot represent exactly; pass it as float64")
+    return converted
 
 
 def check_ptr(value: Any, beside: str, other: Tensor) -> Tensor:
-    """``value`` as the first node of each graph and the number of nodes, int64 ``[B + 1]``."""
+    """``value``, the first node of each graph and the number of nodes, as int64 ``[B + 1]``."""
     value = check_index("ptr", value, "[B + 1]")
     if value.numel() == 0:
-        raise ValueError("ptr must have shape [B + 1], got (0,); a batch of no graphs has ptr [0]")
+        raise ValueError("ptr must have shape [B + 1], got (0,); for a batch without graphs pass [0]")
     check_device("ptr", value, beside, other)
     return value.to(torch.int64)
 
@@ -101,11 +105,9 @@ def _count_nodes(edge_index: Tensor, num_nodes: Any, batch: Tensor | None, ptr: 
         return num_nodes
     if batch is not None:
         return batch.numel()
-    if seen():
+    if is_traced():
         raise ValueError("num_nodes must be given under torch.compile, where sizes cannot depend on values")
-    if ptr is not None:
-        return int(ptr[-1])
-    return int(edge_index.max()) + 1 if edge_index.numel() else 0
+    return int(ptr[-1]) if ptr is not None else int(edge_index.max()) + 1 if edge_index.numel() else 0
 
 
 def _count_graphs(num_graphs: Any, batch: Tensor | None, ptr: Tensor | None) -> int | None:
@@ -120,25 +122,22 @@ def _count_graphs(num_graphs: Any, batch: Tensor | None, ptr: Tensor | None) -> 
     if batch is not None:
         return num_graphs
     if num_graphs not in (None, 1):
-        raise ValueError(
-            f"num_graphs is {num_graphs}, so batch or ptr must say which nodes belong to which graph"
-        )
+        raise ValueError(f"num_graphs must be 1 without batch and ptr, got {num_graphs}")
     return 1
 
 
 def check_edges(
     edge_index: Any, num_nodes: Any, edge_weight: Any, batch: Any, ptr: Any, num_graphs: Any
 ) -> tuple[Edges, Tensor | None]:
-    """The edges for :func:`hierpool.csr.build`, and their weights with autograd."""
+    """The arguments of :meth:`RaggedGraph.from_edge_index` as :class:`Edges`, and the weights with autograd."""
     edge_index = check_index("edge_index", edge_index, "[2, E]", 2)
     if edge_index.size(0) != 2:
         raise ValueError(f"edge_index must have shape [2, E], got {tuple(edge_index.shape)}")
     weight = None
     if edge_weight is not None:
-        weight = check_weight("edge_weight", edge_weight, edge_index.size(1))
-        check_device("edge_weight", weight, "edge_index", edge_index)
+        weight = check_weight("edge_weight", edge_weight, edge_index.size(1), "edge_index", edge_index)
     if batch is not None and ptr is not None:
-        raise ValueError("batch and ptr say the same thing twice; give one of them")
+        raise ValueError("batch and ptr cannot both be given")
     if batch is not None:
         batch = check_index("batch", batch, "[num_nodes]").to(torch.int64)
         check_device("batch", batch, "edge_index", edge_index)
@@ -149,3 +148,60 @@ def check_edges(
     row, col = edge_index.unbind(0)
     detached = None if weight is None else weight.detach()
     return Edges(row, col, detached, batch, ptr, n, graphs), weight
+
+
+def check_rows(rowptr: Any, col: Any, value: Any, ptr: Any) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """The arrays of :meth:`RaggedGraph.from_csr`; without ``ptr``, those of one graph."""
+    rowptr = check_index("rowptr", rowptr, "[N + 1]")
+    col = check_index("col", col, "[E]")
+    if rowptr.numel() == 0:
+        raise ValueError("rowptr must have shape [N + 1], got (0,); for a matrix without rows pass [0]")
+    if rowptr.dtype != col.dtype:
+        raise TypeError(f"rowptr and col must have the same dtype, got {rowptr.dtype} and {col.dtype}")
+    check_device("col", col, "rowptr", rowptr)
+    if value is not None:
+        value = check_weight("value", value, col.numel(), "rowptr", rowptr)
+    if ptr is None:
+        return rowptr, col, value, torch.tensor([0, rowptr.numel() - 1], device=col.device)
+    return rowptr, col, value, check_ptr(ptr, "col", col)
+
+
+def edge_error(
+    problem: Problem, edges: Edges, names: tuple[str, str] = ("edge_index[0]", "edge_index[1]")
+) -> ValueError:
+    """The exception for bad values of edges, whose rows and columns are called ``names``."""
+    fault, i, j = problem
+    row, col, _, batch, ptr, num_nodes, _ = edges
+    if fault == Fault.NOT_COALESCED:
+        text = "edge_index was given with is_coalesced=True, but is not sorted by row and column without duplicates"
+        return ValueError(text)
+    if fault == Fault.PTR:
+        return _pointer_error("ptr", ptr, "nodes", num_nodes)
+    if fault == Fault.CROSSING:
+        graph_of: Any = batch if ptr is None else torch.repeat_interleave(ptr.diff())
+        first, second = graph_of[[i, j]].tolist()
+        return ValueError(
+            f"an edge joins node {i} of graph {first} to node {j} of graph {second};"
+            " the edges of a batch must stay within its graphs"
+        )
+    ranges: dict[Fault, tuple[str, Any, int, str]] = {
+        Fault.ROW_RANGE: (names[0], row, num_nodes, "nodes"),
+        Fault.COL_RANGE: (names[1], col, num_nodes, "nodes"),
+        Fault.BATCH_RANGE: ("batch", batch, j, "graphs"),
+    }
+    name, values, count, what = ranges[fault]
+    return ValueError(f"{name}[{i}] is {int(values[i])}, but there are {count} {what}, numbered from 0")
+
+
+def rows_error(problem: Problem, rowptr: Tensor, col: Tensor, ptr: Tensor) -> ValueError:
+    """The exception for bad values of compressed rows."""
+    if problem.fault == Fault.ROWPTR:
+        return _pointer_error("rowptr", rowptr, "entries", col.numel())
+    return edge_error(
+        problem, Edges(rowptr, col, None, None, ptr, rowptr.numel() - 1, None), ("rowptr", "col")
+    )
+
+
+def _pointer_error(name: str, value: Any, what: str, count: int) -> ValueError:
+    shown = ", ".join(map(str, value[:8].tolist())) + (", ..." if value.numel() > 8 else "")
+    return ValueError(f"{name} must ascend from 0 to the number of {what}, {count}, got [{shown}]")

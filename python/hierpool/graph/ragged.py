@@ -8,30 +8,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hierpool._tracing import seen
-from hierpool.graph import checks, csr, forms
+from hierpool._tracing import is_traced
+from hierpool.contract import BuildOptions, entry_rows, sum_by_index
+from hierpool.graph import build, checks, convert
 
 
 class RaggedGraph:
     r"""A batch of graphs: the block-diagonal adjacency matrix :math:`A` of all their nodes, in compressed rows (CSR).
 
     Rows are sources, ``edge_index[0]``, so that ``A[i, j]`` is the weight of the edge from ``i`` to ``j``, and a
-    dense adjacency keeps its meaning. Duplicate edges are summed, self-loops kept, isolated nodes and graphs without
-    nodes or edges counted. Make one by the class methods, which check what they are given; a graph is not changed
-    afterwards.
+    dense adjacency keeps its meaning. Duplicate edges are summed. Self-loops, isolated nodes and graphs without nodes
+    or edges are kept. Construct a graph with the class methods, which check their arguments. A graph is immutable.
 
     Attributes:
-        rowptr: first entry of each row, ``[N + 1]``; int32 if node and entry numbers fit in it, else int64.
+        rowptr: first entry of each row, ``[N + 1]``; int32 if it holds all node and entry indices, else int64.
         col: column of each entry, ``[E]``, ascending within a row; the dtype of ``rowptr``.
         value: weight of each entry, floating ``[E]``; ``None`` if all are 1.
-        ptr: first node of each graph, int64 ``[B + 1]``: the nodes of graph ``b`` are ``ptr[b]`` to ``ptr[b + 1]``.
-        order: int64 ``[N]`` if the batch was not sorted by graph, else ``None``: ``order[i]`` is the caller's number
-            of node ``i`` of the matrix. Operators take node tensors in the caller's order and give them back in it.
+        ptr: first node of each graph, int64 ``[B + 1]``: the nodes of graph ``b`` are ``ptr[b]`` to ``ptr[b + 1] - 1``.
+        order: int64 ``[N]`` if the batch was not sorted by graph, else ``None``: node ``i`` of the matrix is the
+            caller's node ``order[i]``. Operators take and return node tensors in the caller's order.
         num_nodes: nodes of all graphs, :math:`N`.
         num_edges: stored entries, :math:`E`.
         num_graphs: graphs, :math:`B`.
-        is_symmetric: whether :math:`A = A^T`, values included. ``False`` also where it could not be found out, as
-            under ``torch.compile``.
+        is_symmetric: whether :math:`A = A^T`, values included. ``False`` also if it is unknown, as under
+            ``torch.compile``.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class RaggedGraph:
         order: Tensor | None = None,
         is_symmetric: bool = False,
     ) -> None:
-        """Take arrays as they are described above, unchecked."""
+        """Store the arrays described above without checking them."""
         self.rowptr, self.col, self.value, self.ptr, self.order = rowptr, col, value, ptr, order
         self.is_symmetric = is_symmetric
         self.num_nodes: int = rowptr.numel() - 1
@@ -51,8 +51,6 @@ class RaggedGraph:
         self.num_graphs: int = ptr.numel() - 1
         self._transpose: tuple[Tensor, Tensor, Tensor] | None = None
         self._value_t: Tensor | None = None
-
-    # ------------------------------------------------------------------------------------------------ constructors
 
     @classmethod
     def from_edge_index(
@@ -70,57 +68,38 @@ class RaggedGraph:
     ) -> RaggedGraph:
         """A batch of graphs in the format of PyTorch Geometric.
 
-        Under ``torch.compile`` every edge keeps an entry (the first of several equal ones has their sum, the others
-        zero), ``batch`` must be sorted, its number of graphs given, and ``symmetric=None`` means ``False``.
+        Under ``torch.compile`` every edge keeps an entry: the first of several equal edges holds their sum, the others
+        hold zero. Then ``batch`` must be sorted, ``num_graphs`` given with it, and ``symmetric=None`` means ``False``.
 
         Args:
-            edge_index: ends of each edge, int64 or int32 ``[2, E]``, in any order; both directions of an undirected
-                edge are listed.
-            num_nodes: number of nodes; ``None``: what ``batch`` or ``ptr`` says, else one more than the largest
-                number in ``edge_index``.
+            edge_index: ends of each edge, int64 or int32 ``[2, E]``, in any order. An undirected edge is listed in
+                both directions.
+            num_nodes: number of nodes; ``None``: that of ``batch`` or ``ptr``, else one more than the largest index
+                in ``edge_index``.
             edge_weight: ``[E]``, floating, or bool or integers, which become float32. ``value`` is differentiable
-                in it, and may share its memory.
+                in it and may share its memory.
             batch: graph of each node, ``[num_nodes]``, sorted or not.
             ptr: first node of each graph, ``[B + 1]``, instead of ``batch``.
             num_graphs: number of graphs, PyG's ``batch_size``; ``None``: one more than the largest in ``batch``.
-            symmetric: whether the matrix equals its transpose, values included; ``None`` finds out, exactly, and
-                ``True`` or ``False`` is believed.
-            is_coalesced: a promise that edges are sorted by row, then by column, and differ. It is checked on the
-                CPU; elsewhere it saves sorting and a wait for the device.
-            validate: check index values on a GPU, too, which waits for it. On the CPU they are always checked.
+            symmetric: whether the matrix equals its transpose, values included. ``None`` tests it exactly; ``True``
+                and ``False`` are trusted.
+            is_coalesced: whether edges are sorted by row and column without duplicates. ``True`` is checked on the
+                CPU; elsewhere it is trusted and avoids a sort and a synchronisation.
+            validate: check index values on a GPU as well, which synchronises. On the CPU they are always checked.
 
         Raises:
             TypeError: an argument has the wrong type or dtype.
-            ValueError: shapes, devices or values disagree, or an edge joins two graphs; the message names it.
+            ValueError: shapes, devices or values disagree, or an edge joins two graphs; the message names the argument.
         """
         edges, weight = checks.check_edges(edge_index, num_nodes, edge_weight, batch, ptr, num_graphs)
         checks.check_flag("symmetric", symmetric, True, False, None)
         checks.check_flag("is_coalesced", is_coalesced, True, False)
         checks.check_flag("validate", validate, True, False)
-        if seen():
-            return cls._traced(edges, weight, symmetric is True, is_coalesced)
-        learned = weight is not None and weight.requires_grad and torch.is_grad_enabled()
-        built = csr.build(edges, csr.Options(True, learned, symmetric, is_coalesced, validate))
-        value = built.value
-        if learned:
-            value = weight if built.slot is None else csr.EntryValues.apply(weight, built)
+        if is_traced():
+            return cls(*build.build_traced(edges, weight, is_coalesced), None, symmetric is True)
+        options = BuildOptions(symmetric=symmetric, coalesced=is_coalesced, validate=validate)
+        built, value = build.build_learned(edges, weight, options)
         return cls(built.rowptr, built.col, value, built.ptr, built.order, built.symmetric)
-
-    @classmethod
-    def _traced(
-        cls, edges: csr.Edges, weight: Tensor | None, symmetric: bool, is_coalesced: bool
-    ) -> RaggedGraph:
-        if edges.num_graphs is None:
-            raise ValueError(
-                "num_graphs must be given under torch.compile, where sizes cannot depend on values"
-            )
-        row, col, _, batch, ptr, num_nodes, num_graphs = edges
-        rowptr, col, ptr, slot = torch.ops.hierpool.csr_build(row, col, batch, ptr, num_nodes, num_graphs)
-        if not is_coalesced:
-            if weight is None:
-                weight = torch.ones(slot.numel(), device=slot.device)
-            weight = csr.sum_by_slot(weight, slot, slot.numel())
-        return cls(rowptr, col, weight, ptr, None, symmetric)
 
     @classmethod
     def from_csr(
@@ -134,7 +113,7 @@ class RaggedGraph:
         is_coalesced: bool = False,
         validate: bool = False,
     ) -> RaggedGraph:
-        """A square matrix in compressed rows; its arrays are kept as they are if columns ascend and differ.
+        """A square matrix in compressed rows. Its arrays are not copied if columns ascend strictly within each row.
 
         Args:
             rowptr: first entry of each row, int64 or int32 ``[N + 1]``.
@@ -142,36 +121,25 @@ class RaggedGraph:
             value: weight of each entry, ``[E]``; ``None``: 1.
             ptr: first node of each graph, ``[B + 1]``; ``None``: one graph.
             symmetric: as in :meth:`from_edge_index`.
-            is_coalesced: a promise that the columns of a row ascend and differ; checked on the CPU.
-            validate: check values on a GPU, too.
+            is_coalesced: whether columns ascend strictly within each row; ``True`` is checked on the CPU only.
+            validate: check index values on a GPU as well.
 
         Raises:
             TypeError: an argument has the wrong type or dtype.
             ValueError: shapes, devices or values disagree; the message names the argument.
         """
-        rowptr = checks.check_index("rowptr", rowptr, "[N + 1]")
-        col = checks.check_index("col", col, "[E]")
-        if rowptr.numel() == 0:
-            raise ValueError("rowptr must have shape [N + 1], got (0,); a matrix without rows has rowptr [0]")
-        if rowptr.dtype != col.dtype:
-            raise TypeError(f"rowptr and col must have the same dtype, got {rowptr.dtype} and {col.dtype}")
-        checks.check_device("col", col, "rowptr", rowptr)
         checks.check_flag("symmetric", symmetric, True, False, None)
-        n = rowptr.numel() - 1
-        if value is not None:
-            value = checks.check_weight("value", value, col.numel())
-            checks.check_device("value", value, "rowptr", rowptr)
-        ptr = torch.tensor([0, n], device=col.device) if ptr is None else checks.check_ptr(ptr, "col", col)
-        trusted = is_coalesced and (seen() or (col.device.type != "cpu" and not validate))
-        if not trusted and not csr.is_canonical(rowptr, col, ptr):
+        rowptr, col, value, ptr = checks.check_rows(rowptr, col, value, ptr)
+        trusted = is_coalesced and (is_traced() or (col.device.type != "cpu" and not validate))
+        if not trusted and not build.is_canonical(rowptr, col, ptr):
             if is_coalesced:
-                raise ValueError("col was given with is_coalesced=True, but does not ascend within every row")
-            edges = torch.stack([csr.rows(rowptr, col.numel()), col])
+                raise ValueError(
+                    "col was given with is_coalesced=True, but does not ascend strictly in every row"
+                )
+            edges = torch.stack([entry_rows(rowptr, col.numel()), col])
+            n = rowptr.numel() - 1
             return cls.from_edge_index(edges, n, edge_weight=value, ptr=ptr, symmetric=symmetric)
-        if symmetric is None:
-            symmetric = not seen() and csr.is_symmetric(
-                rowptr, col, None if value is None else value.detach()
-            )
+        symmetric = build.is_symmetric(rowptr, col, value, symmetric)
         return cls(rowptr.contiguous(), col.contiguous(), value, ptr.contiguous(), None, symmetric)
 
     @classmethod
@@ -181,17 +149,15 @@ class RaggedGraph:
         """A square sparse matrix of ``torch.sparse`` (COO, CSR or CSC) or SciPy (any format).
 
         Args:
-            matrix: ``[N, N]``. Gradients flow to a matrix of torch; arrays in compressed rows are not copied.
+            matrix: ``[N, N]``. Gradients flow to a matrix of torch. CSR arrays are not copied.
             ptr: first node of each graph, ``[B + 1]``; ``None``: one graph.
             symmetric: as in :meth:`from_edge_index`.
 
         Raises:
-            TypeError: it is no sparse matrix.
+            TypeError: ``matrix`` is not a sparse matrix.
             ValueError: it is not square, an edge joins two graphs, or ``ptr`` does not fit.
         """
-        if not isinstance(matrix, Tensor):
-            return cls.from_csr(*forms.scipy_rows(matrix), ptr, symmetric=symmetric)
-        return cls.from_csr(*forms.torch_rows(matrix), ptr, symmetric=symmetric)
+        return cls.from_csr(*convert.sparse_rows(matrix), ptr, symmetric=symmetric)
 
     @classmethod
     def from_dense(
@@ -202,12 +168,12 @@ class RaggedGraph:
         num_nodes: Tensor | None = None,
         symmetric: bool | None = None,
     ) -> RaggedGraph:
-        """A padded batch of dense matrices, whose valid nodes are concatenated: node tensors are ``x[mask]``.
+        """A padded batch of dense matrices. The valid nodes are concatenated: node tensors are ``x[mask]``.
 
         Args:
             adj: ``[B, N, N]`` or ``[N, N]``; floating, or bool or integers, which become float32. Gradients flow to
-                the entries that are not zero. Those of bool have ``value=None``.
-            mask: valid nodes, ``[B, N]`` or ``[N]``, any dtype, non-zero means valid; may have holes.
+                the non-zero entries. With bool, ``value`` is ``None``.
+            mask: valid nodes, ``[B, N]`` or ``[N]``, any dtype, non-zero means valid; it may have holes.
             num_nodes: number of valid nodes, the first of each graph, ``[B]``, instead of ``mask``.
             symmetric: as in :meth:`from_edge_index`.
 
@@ -216,50 +182,32 @@ class RaggedGraph:
             ValueError: shapes, devices or values disagree; the message names the argument.
         """
         checks.check_flag("symmetric", symmetric, True, False, None)
-        rowptr, col, value, ptr = forms.dense_rows(adj, mask, num_nodes)
-        if symmetric is None:
-            symmetric = csr.is_symmetric(rowptr, col, None if value is None else value.detach())
-        return cls(rowptr, col, value, ptr, None, symmetric)
+        rowptr, col, value, ptr = convert.dense_rows(adj, mask, num_nodes)
+        return cls(rowptr, col, value, ptr, None, build.is_symmetric(rowptr, col, value, symmetric))
 
     @classmethod
     def from_pyg(cls, data: Any, *, symmetric: bool | None = None, validate: bool = False) -> RaggedGraph:
-        """A ``Data``, ``Batch`` or ``EdgeIndex`` of PyTorch Geometric, or what looks like one.
+        """A ``Data``, ``Batch`` or ``EdgeIndex`` of PyTorch Geometric, or an object with the same attributes.
 
         Args:
-            data: has ``edge_index`` and ``num_nodes``, and may have ``edge_weight``, ``ptr`` or ``batch``; or is an
-                ``EdgeIndex``, of which ``sparse_size()`` gives the number of nodes.
+            data: has ``edge_index`` and ``num_nodes``, and may have ``edge_weight``, ``ptr`` or ``batch``; or an
+                ``EdgeIndex``, whose ``sparse_size()`` gives the number of nodes.
             symmetric: as in :meth:`from_edge_index`.
-            validate: check index values on a GPU, too.
+            validate: check index values on a GPU as well.
 
         Raises:
-            TypeError: it has no ``edge_index``.
+            TypeError: ``data`` has no ``edge_index``.
             ValueError: as :meth:`from_edge_index`.
         """
-        if isinstance(data, Tensor):
-            n = forms.edge_index_nodes(data)
-            return cls.from_edge_index(data, n, symmetric=symmetric, validate=validate)
-        edge_index = getattr(data, "edge_index", None)
-        if edge_index is None:
-            raise TypeError(
-                f"data must be a PyG Data, Batch or EdgeIndex with edge_index, got {type(data).__name__} without it"
-            )
-        ptr = getattr(data, "ptr", None)
-        return cls.from_edge_index(
-            edge_index,
-            data.num_nodes,
-            edge_weight=getattr(data, "edge_weight", None),
-            batch=getattr(data, "batch", None) if ptr is None else None,
-            ptr=ptr,
-            symmetric=symmetric,
-            validate=validate,
-        )
+        edge_index, arguments = convert.pyg_arguments(data)
+        return cls.from_edge_index(edge_index, **arguments, symmetric=symmetric, validate=validate)
 
     @classmethod
     def collate(cls, graphs: Sequence[RaggedGraph]) -> RaggedGraph:
-        """One batch of all graphs of several, in their order; a building block of a ``collate_fn``.
+        """Concatenate batches of graphs into one, in their order; for use in a ``collate_fn``.
 
         Raises:
-            TypeError: an element is no ``RaggedGraph``.
+            TypeError: an element is not a ``RaggedGraph``.
             ValueError: the sequence is empty, or devices or dtypes of values differ.
         """
         for graph in graphs:
@@ -271,24 +219,22 @@ class RaggedGraph:
             raise ValueError("graphs must have at least one element")
         if len(graphs) == 1:
             return graphs[0]
-        return cls(*forms.concatenate(graphs), all(graph.is_symmetric for graph in graphs))
-
-    # -------------------------------------------------------------------------------------------------- properties
+        return cls(*convert.concatenate(graphs), all(graph.is_symmetric for graph in graphs))
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """The device of all its tensors."""
         return self.rowptr.device
 
     @property
     def dtype(self) -> torch.dtype | None:
-        """The dtype of ``value``, or ``None`` without values."""
+        """The dtype of ``value``; ``None`` without values."""
         return None if self.value is None else self.value.dtype
 
     @property
     def row(self) -> Tensor:
         """Row of each entry, ``[E]``, the dtype of ``col``."""
-        return csr.rows(self.rowptr, self.num_edges)
+        return entry_rows(self.rowptr, self.num_edges)
 
     @property
     def batch(self) -> Tensor:
@@ -300,7 +246,7 @@ class RaggedGraph:
         """Row sums :math:`d = A 1`, ``[N]``, in the caller's order of nodes; float32 without values."""
         if self.value is None:
             return self.in_callers_order(self.rowptr.diff().to(torch.float32))
-        return self.in_callers_order(csr.sum_by_slot(self.value, self.row, self.num_nodes))
+        return self.in_callers_order(sum_by_index(self.value, self.row, self.num_nodes))
 
     def graph_of_node(self) -> Tensor:
         """Graph of each node, int64 ``[N]``, in the order of the matrix."""
@@ -308,42 +254,40 @@ class RaggedGraph:
         return torch.repeat_interleave(graphs, self.ptr.diff(), output_size=self.num_nodes)
 
     def in_callers_order(self, nodes: Tensor) -> Tensor:
-        """Rows of ``nodes`` ``[N, ...]`` from the order of the matrix to that of the caller."""
+        """Reorder the rows of ``nodes``, ``[N, ...]``, from the order of the matrix to the caller's."""
         if self.order is None:
             return nodes
         return torch.empty_like(nodes).index_copy(0, self.order, nodes)
 
     def in_graph_order(self, nodes: Tensor) -> Tensor:
-        """Rows of ``nodes`` ``[N, ...]`` from the order of the caller to that of the matrix."""
+        """Reorder the rows of ``nodes``, ``[N, ...]``, from the caller's order to that of the matrix."""
         return nodes if self.order is None else nodes[self.order]
 
-    # ------------------------------------------------------------------------------------------------- other forms
-
     def transposed(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Row pointers, columns and values of :math:`A^T`, without autograd; kept after the first call."""
+        """Row pointers, columns and values of :math:`A^T`, detached; cached after the first call."""
         value = None if self.value is None else self.value.detach()
         if self.is_symmetric:
             return self.rowptr, self.col, value
         rowptr, col, source = self.reversed_entries()
         if value is None:
             return rowptr, col, None
-        if seen() or (self.value is not None and self.value.requires_grad):
+        if is_traced() or (self.value is not None and self.value.requires_grad):
             return rowptr, col, value[source]
         if self._value_t is None:
             self._value_t = value[source]
         return rowptr, col, self._value_t
 
     def reversed_entries(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row pointers and columns of :math:`A^T`, and the entry that each of its entries comes from; kept after the
-        first call."""
-        if self._transpose is None and seen():
+        """Row pointers and columns of :math:`A^T`, and for each of its entries the entry of :math:`A`; cached."""
+        if self._transpose is not None:
+            return self._transpose
+        if is_traced():  # a traced tensor must not be cached
             return torch.ops.hierpool.csr_transpose(self.rowptr, self.col)
-        if self._transpose is None:
-            self._transpose = csr.transpose(self.rowptr, self.col)
+        self._transpose = build.transpose(self.rowptr, self.col)
         return self._transpose
 
     def with_value(self, value: Tensor | None, *, symmetric: bool | None = None) -> RaggedGraph:
-        """The same entries with other weights, for example learned ones.
+        """The same graph with other weights, for example learned ones.
 
         Args:
             value: weight of each entry, ``[E]``, in the order of ``row`` and ``col``; ``None``: 1.
@@ -351,34 +295,30 @@ class RaggedGraph:
         """
         checks.check_flag("symmetric", symmetric, True, False, None)
         if value is not None:
-            value = checks.check_weight("value", value, self.num_edges)
-            checks.check_device("value", value, "the graph", self.rowptr)
-        if symmetric is None:
-            symmetric = not seen() and csr.is_symmetric(
-                self.rowptr, self.col, None if value is None else value.detach()
-            )
+            value = checks.check_weight("value", value, self.num_edges, "the graph", self.rowptr)
+        symmetric = build.is_symmetric(self.rowptr, self.col, value, symmetric)
         graph = RaggedGraph(self.rowptr, self.col, value, self.ptr, self.order, symmetric)
         graph._transpose = self._transpose
         return graph
 
     def to_edge_index(self) -> tuple[Tensor, Tensor | None]:
-        """``edge_index``, int64 ``[2, E]`` in the caller's numbering, in the order of entries; and ``value``."""
+        """``edge_index``, int64 ``[2, E]`` of the caller's node indices in the order of entries, and ``value``."""
         ends = torch.stack([self.row, self.col]).to(torch.int64)
         return ends if self.order is None else self.order[ends], self.value
 
     def to_dense(self, max_num_nodes: int | None = None) -> Tensor:
-        """The padded batch ``[B, M, M]``, nodes of a graph in the caller's order; float32 without values.
+        """The padded batch, ``[B, M, M]``, with the nodes of each graph in the caller's order; float32 without values.
 
         Args:
-            max_num_nodes: :math:`M`; ``None``: nodes of the largest graph, which waits for the device.
+            max_num_nodes: :math:`M`; ``None``: nodes of the largest graph, which synchronises.
 
         Raises:
             ValueError: a graph has more nodes than ``max_num_nodes``.
         """
-        return forms.padded(self, max_num_nodes)
+        return convert.dense_batch(self, max_num_nodes)
 
     def _map(self, change: Any) -> RaggedGraph:
-        """The graph with every tensor changed by a function of it and whether it holds weights."""
+        """Apply ``change(tensor, holds_weights)`` to every tensor."""
 
         def each(tensors: Sequence[Tensor | None], weights: bool = False) -> list[Any]:
             return [None if t is None else change(t, weights) for t in tensors]
@@ -397,7 +337,7 @@ class RaggedGraph:
         *,
         non_blocking: bool = False,
     ) -> RaggedGraph:
-        """The graph on another device, or with values of another dtype; the graph itself if nothing changes.
+        """Move the graph to a device, or convert its values to a dtype; return the graph itself if nothing changes.
 
         Raises:
             TypeError: ``dtype`` is not float64, float32, bfloat16 or float16.
@@ -411,7 +351,7 @@ class RaggedGraph:
         return self if same else moved
 
     def pin_memory(self) -> RaggedGraph:
-        """The graph in page-locked memory, from where copies to a GPU need not wait."""
+        """Copy the graph to page-locked memory, from which transfers to a GPU are asynchronous."""
         return self._map(lambda t, weights: t.pin_memory())
 
     def __repr__(self) -> str:
@@ -421,3 +361,31 @@ class RaggedGraph:
             f"{type(self).__name__}(num_graphs={self.num_graphs}, num_nodes={self.num_nodes}, "
             f"num_edges={self.num_edges}, is_symmetric={self.is_symmetric}{dtype}{device})"
         )
+
+
+def graph_of(
+    x: Tensor,
+    edge_index: Tensor | RaggedGraph,
+    edge_weight: Tensor | None,
+    batch: Tensor | None,
+    ptr: Tensor | None,
+    batch_size: int | None,
+    symmetric: bool | None,
+) -> RaggedGraph:
+    """The graph that the arguments of a function in the style of PyTorch Geometric describe."""
+    sparse = isinstance(edge_index, Tensor) and edge_index.layout is not torch.strided
+    if sparse or isinstance(edge_index, RaggedGraph):
+        unused = {"edge_weight": edge_weight, "batch": batch, "batch_size": batch_size}
+        unused |= {} if sparse else {"ptr": ptr, "symmetric": symmetric}
+        for name, value in unused.items():
+            if value is not None:
+                kind = "sparse matrix" if sparse else "RaggedGraph"
+                raise ValueError(f"{name} must be None if edge_index is a {kind}, got {value!r:.40}")
+    if isinstance(edge_index, RaggedGraph):
+        return edge_index
+    if sparse:
+        return RaggedGraph.from_sparse(edge_index, ptr=ptr, symmetric=symmetric)
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+    given: dict[str, Any] = {"edge_weight": edge_weight, "batch": batch, "ptr": ptr, "symmetric": symmetric}
+    return RaggedGraph.from_edge_index(edge_index, x.size(0), **given, num_graphs=batch_size)

@@ -1,1 +1,1 @@
-"""Drop-in names and signatures of other libraries."""
+"""Patches that make other libraries use hierpool."""

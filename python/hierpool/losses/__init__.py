@@ -1,19 +1,17 @@
-r"""Auxiliary losses of soft poolers, as small tensor code on the record of :func:`hierpool.soft_pool`.
+r"""Auxiliary losses of soft poolers, computed from the record of :func:`hierpool.soft_pool`.
 
-Nothing here touches a node or an edge: every loss is a function of the record's per-graph sums, so it costs
-the same for ten nodes as for ten thousand. Records of dense batches, of several edge types and of ragged batches
-all serve. 0/0 (an empty batch, a graph without valid nodes, a graph without edges) is defined as value 0 with
-gradient 0.
+Every loss is a function of the record's sums over each graph. Its cost does not depend on the number of nodes or edges.
+Records of dense batches, of several edge types and of ragged batches are supported. 0/0 (an empty batch, a graph
+without valid nodes, a graph without edges) is 0, with gradient 0.
 
 ===============  ==================================================  ==========================================
-method           losses, added with weight 1 in its paper unless     needs, besides the record
-                 another is given
+method           losses; weight 1 in the paper unless given          needs, besides the record
 ===============  ==================================================  ==========================================
 DiffPool         :func:`link_pred_loss`, :func:`entropy_loss`        ``link_loss="frobenius"``, ``entropy=True``
 MinCut           :func:`mincut_loss`, :func:`orthogonality_loss`     ``gram=True``
 DMoN             :func:`spectral_loss`, :func:`cluster_loss`
 TVGNN            :func:`totvar_loss`, :func:`asym_norm_loss`         :func:`hierpool.total_variation`,
-                                                                     :func:`hierpool.asymmetric_norm`
+                                                                     the norm that the second loss names
 Just Balance     :func:`just_balance_loss`                           ``gram=True``
 HOSC             :math:`(1 - \alpha) / K` :func:`mincut_loss`,         ``gram=True``, :func:`hierpool.walk_cut`
                  :math:`\alpha / K` :func:`ho_mincut_loss`, 0.1
@@ -21,9 +19,9 @@ HOSC             :math:`(1 - \alpha) / K` :func:`mincut_loss`,         ``gram=Tr
                  :func:`hosc_orthogonality_loss`
 ===============  ==================================================  ==========================================
 
-Their names are those of torch-geometric-pool ("tgp"), whose values they have where its are finite.
+Names and values are those of torch-geometric-pool ("tgp"), where its values are finite.
 
-Which arguments of DiffPool's two give which library's loss (values checked against the installed library in the tests):
+Arguments that reproduce the DiffPool losses of each library (the tests compare values with the installed libraries):
 
 ==========================================  ==================================  =============================
 library                                     :func:`link_pred_loss`             :func:`entropy_loss`
@@ -39,14 +37,12 @@ DGL example, second level on                ``"mean_graph"``, ``"valid"``       
 original code, 2020                         cross-entropy, ``"valid"``          none
 ==========================================  ==================================  =============================
 
-The cross-entropy of the original code needs all pairs of nodes, and is an operator of its own:
-:func:`hierpool.link_bce`.
+The cross-entropy of the original code is a sum over all pairs of nodes; see :func:`hierpool.link_bce`.
 
-The record's entropy has no epsilon inside the logarithm; the libraries' differ from it by less than
+The record's entropy has no epsilon inside the logarithm. That of the libraries differs from it by less than
 ``K * eps`` per node (``eps`` 1e-15 in PyG, 1e-8 in tgp, 1e-7 in Spektral).
 
-In a ragged batch the padded rows of these normalisations are those that a dense batch would have: as many for every
-graph as the largest one has nodes.
+For a ragged batch, normalisations by padded rows use the padding of a dense batch: the nodes of the largest graph.
 
 Sources: DiffPool, Ying et al., NeurIPS 2018 (arXiv:1806.08804), section 3.3; MinCut, Bianchi, Grattarola, Alippi,
 "Spectral Clustering with Graph Neural Networks for Graph Pooling", ICML 2020 (arXiv:1907.00481), equations 8 and 9;

@@ -1,4 +1,4 @@
-"""What the losses share: sums over graphs, quotients and roots with 0/0 = 0 and gradient 0 there."""
+"""Helpers of the losses: sums over graphs, and quotients and roots whose value and gradient at 0 are 0."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_choice(argument: str, given: str | None, choices: tuple[str | None, ..
 
 
 def padded(record: SoftPoolRecord) -> tuple[int, int | Tensor]:
-    """Graphs, and rows of each one's padded assignment; of ragged graphs a 0-d tensor, which waits for no device."""
+    """The number of graphs, and padded rows of each; for ragged graphs a 0-d tensor, which avoids a synchronisation."""
     if record.s.dim() == 3:
         return record.s.size(0), record.s.size(1)
     graphs = record.num_nodes.size(0)
@@ -45,13 +45,13 @@ def reciprocal(count: int) -> float:
 
 
 def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    """Quotient with 0/0 = 0 and gradient 0 there."""
-    some = denominator != 0
-    quotient = numerator / torch.where(some, denominator, 1)
-    return torch.where(some, quotient, 0)
+    """Quotient that is 0, with gradient 0, where the denominator is 0."""
+    nonzero = denominator != 0
+    quotient = numerator / torch.where(nonzero, denominator, 1)
+    return torch.where(nonzero, quotient, 0)
 
 
 def root(square: Tensor) -> Tensor:
-    """Square root whose gradient at 0 is 0; NaN, where the loss was not computed, stays NaN."""
+    """Square root with gradient 0 at 0. NaN, of a loss that was not computed, stays NaN."""
     zero = square == 0
     return torch.where(zero, 0, torch.where(zero, 1, square).sqrt())

@@ -1,4 +1,4 @@
-"""Losses that ask for few edges between clusters."""
+"""Losses that favour few edges between clusters."""
 
 from __future__ import annotations
 
@@ -11,35 +11,36 @@ from hierpool.record import SoftPoolRecord
 def mincut_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> Tensor:
     r"""Relaxed normalised cut of MinCut pooling, :math:`-\mathrm{tr}(S^T A S) / \mathrm{tr}(S^T D S)`.
 
-    :math:`D` holds the row sums of :math:`A`. Between -1, no edge between clusters, and 0 for weights that are not
-    negative. Assigning every node alike reaches -1 as well, which :func:`orthogonality_loss` is there to prevent.
+    :math:`D` is the diagonal matrix of row sums of :math:`A`. For weights that are not negative, the loss lies between
+    -1, if no edge joins two clusters, and 0. Equal rows of :math:`S` give -1 as well; :func:`orthogonality_loss`
+    prevents that.
 
     Args:
-        record: of :func:`hierpool.soft_pool`.
+        record: from :func:`hierpool.soft_pool`.
         batch_reduction: ``"mean"`` or ``"sum"`` over graphs.
 
     Returns:
         0-d tensor of the record's accumulation dtype. With several edge types, the sum over them.
 
     Raises:
-        ValueError: unknown ``batch_reduction``.
+        ValueError: ``batch_reduction`` is unknown.
     """
     return over_graphs(-divide(trace(record.adj), record.cut_degree), batch_reduction)
 
 
 def ho_mincut_loss(cut: Tensor, degree: Tensor, *, batch_reduction: str = "mean") -> Tensor:
-    r"""The same of walks of three edges, :math:`-\mathrm{tr}(S^T A^3 S) / \mathrm{tr}(S^T D_3 S)`, of HOSC.
+    r"""Normalised cut of walks of three edges, :math:`-\mathrm{tr}(S^T A^3 S) / \mathrm{tr}(S^T D_3 S)`, of HOSC.
 
     Args:
-        cut: :math:`\mathrm{tr}(S^T A^3 S)` of each graph, ``[B]``, of :func:`hierpool.walk_cut`.
-        degree: :math:`\sum_i (A^3 1)_i |s_i|^2` of each graph, ``[B]``, of the same.
+        cut: :math:`\mathrm{tr}(S^T A^3 S)` of each graph, ``[B]``, from :func:`hierpool.walk_cut`.
+        degree: :math:`\mathrm{tr}(S^T D_3 S) = \sum_i (A^3 1)_i |s_i|^2` of each graph, ``[B]``, from the same.
         batch_reduction: ``"mean"`` or ``"sum"`` over graphs.
 
     Returns:
-        0-d tensor of their dtype.
+        0-d tensor of the dtype of the arguments.
 
     Raises:
-        ValueError: unknown ``batch_reduction``.
+        ValueError: ``batch_reduction`` is unknown.
     """
     return over_graphs(-divide(cut, degree), batch_reduction)
 
@@ -50,17 +51,17 @@ def spectral_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> T
     .. math:: -\frac{1}{2m} \mathrm{tr}\big(S^T (A - \tfrac{1}{2m} d d^T) S\big)
               = -\frac{1}{2m} \Big(\mathrm{tr}(S^T A S) - \frac{|S^T d|^2}{2m}\Big)
 
-    with :math:`d = A 1` and :math:`2m = 1^T d`; of a directed graph, too, :math:`d` is the row sums.
+    with the row sums :math:`d = A 1`, also for a directed graph, and :math:`2m = 1^T d`.
 
     Args:
-        record: of :func:`hierpool.soft_pool`.
+        record: from :func:`hierpool.soft_pool`.
         batch_reduction: ``"mean"`` or ``"sum"`` over graphs.
 
     Returns:
         0-d tensor of the record's accumulation dtype. With several edge types, the sum over them.
 
     Raises:
-        ValueError: unknown ``batch_reduction``.
+        ValueError: ``batch_reduction`` is unknown.
     """
     total = record.total_degree
     expected = divide(record.volume.square().sum(-1), total)
@@ -70,17 +71,17 @@ def spectral_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> T
 def totvar_loss(variation: Tensor, entries: Tensor, *, batch_reduction: str = "mean") -> Tensor:
     r"""Total variation of the assignment, :math:`\frac{1}{2 |E|} \sum_{ij} a_{ij} |s_i - s_j|_1`, of TVGNN.
 
-    0 if no edge joins nodes that are assigned differently.
+    It is 0 if the ends of every edge have equal assignments.
 
     Args:
-        variation: :math:`\sum_{ij} a_{ij} |s_i - s_j|_1` of each graph, ``[B]``, of :func:`hierpool.total_variation`.
-        entries: :math:`|E|`, entries of each graph's :math:`A` that are not 0, ``[B]``, of the same.
+        variation: :math:`\sum_{ij} a_{ij} |s_i - s_j|_1` of each graph, ``[B]``, from :func:`hierpool.total_variation`.
+        entries: :math:`|E|`, non-zero entries of each graph's :math:`A`, ``[B]``, from the same.
         batch_reduction: ``"mean"`` or ``"sum"`` over graphs.
 
     Returns:
-        0-d tensor of their dtype.
+        0-d tensor of the dtype of the arguments.
 
     Raises:
-        ValueError: unknown ``batch_reduction``.
+        ValueError: ``batch_reduction`` is unknown.
     """
     return over_graphs(divide(variation, 2 * entries), batch_reduction)

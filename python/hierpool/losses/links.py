@@ -1,4 +1,4 @@
-"""The two losses of DiffPool, and how libraries normalise them."""
+"""The two losses of DiffPool, and their normalisations in different libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REDUCTIONS = ("global", "mean_graph")
 
 
 class Convention(NamedTuple):
-    """How one library reduces and normalises DiffPool's two losses: keyword arguments of the functions below."""
+    """Keyword arguments of the functions below that reproduce one library."""
 
     link: dict[str, Any]
     entropy: dict[str, Any]
@@ -25,7 +25,7 @@ def _convention(reduction: str, link: str | None, entropy: str | None) -> Conven
     )
 
 
-# By library, its normalisation switched on; for example link_pred_loss(record, **CONVENTIONS["pyg"].link).
+# By library, with its normalisation enabled. Use: link_pred_loss(record, **CONVENTIONS["pyg"].link).
 CONVENTIONS = {
     "paper": _convention("mean_graph", None, "valid"),
     "pyg": _convention("global", "numel", "padded"),
@@ -41,12 +41,12 @@ def link_pred_loss(
     r"""Frobenius link-prediction loss :math:`|A - S S^T|_F` of DiffPool.
 
     ===============  ==========================================================================================
-    ``"global"``     :math:`c^{-1} (\sum_b |A_b - S_b S_b^T|_F^2)^{1/2}`: one norm over the whole batch
-    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} |A_b - S_b S_b^T|_F`: each graph's own norm, averaged
+    ``"global"``     :math:`c^{-1} (\sum_b |A_b - S_b S_b^T|_F^2)^{1/2}`: one norm over the batch
+    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} |A_b - S_b S_b^T|_F`: the mean of the norms of the graphs
     ===============  ==========================================================================================
 
     Args:
-        record: of :func:`hierpool.soft_pool` called with ``link_loss="frobenius"``.
+        record: from :func:`hierpool.soft_pool` with ``link_loss="frobenius"``.
         reduction: ``"global"`` or ``"mean_graph"``.
         normalize: the divisor. ``None``: 1. ``"numel"``: the entries of the padded adjacency, :math:`c = B N^2`,
             :math:`c_b = N^2`. ``"valid"``: the entries between valid nodes, :math:`c = \sum_b n_b^2`,
@@ -56,9 +56,9 @@ def link_pred_loss(
         0-d tensor of the record's accumulation dtype. With several edge types, the sum over them.
 
     Raises:
-        ValueError: unknown ``reduction`` or ``normalize``.
+        ValueError: ``reduction`` or ``normalize`` is unknown.
 
-    The gradient is 0 where the norm is 0. Backends: all (it works on the record).
+    The gradient is 0 where the norm is 0.
     """
     check_choice("reduction", reduction, REDUCTIONS)
     check_choice("normalize", normalize, (None, "numel", "valid"))
@@ -83,12 +83,12 @@ def entropy_loss(
     r"""Entropy of the assignment, :math:`H(s) = -\sum_k s_k \log s_k` per node.
 
     ===============  ==========================================================================================
-    ``"global"``     :math:`c^{-1} \sum_b \sum_i H(s_{bi})`: all nodes of the batch weigh the same
-    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} \sum_i H(s_{bi})`: all graphs weigh the same
+    ``"global"``     :math:`c^{-1} \sum_b \sum_i H(s_{bi})`: equal weights for the nodes of the batch
+    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} \sum_i H(s_{bi})`: equal weights for the graphs
     ===============  ==========================================================================================
 
     Args:
-        record: of :func:`hierpool.soft_pool` called with ``entropy=True``.
+        record: from :func:`hierpool.soft_pool` with ``entropy=True``.
         reduction: ``"global"`` or ``"mean_graph"``.
         normalize: the divisor. ``"valid"``: valid nodes, :math:`c = \sum_b n_b`, :math:`c_b = n_b`.
             ``"padded"``: all rows, :math:`c = B N`, :math:`c_b = N`. ``None``: 1.
@@ -97,7 +97,7 @@ def entropy_loss(
         0-d tensor of the record's accumulation dtype, in nats.
 
     Raises:
-        ValueError: unknown ``reduction`` or ``normalize``.
+        ValueError: ``reduction`` or ``normalize`` is unknown.
     """
     check_choice("reduction", reduction, REDUCTIONS)
     check_choice("normalize", normalize, (None, "padded", "valid"))

@@ -1,4 +1,4 @@
-"""Hierarchical networks made of the layers of :mod:`hierpool.nn`."""
+"""Hierarchical networks of layers of :mod:`hierpool.nn`."""
 
 from hierpool.models.diff_pool_net import DiffPoolNet, DiffPoolNetOutput
 

@@ -11,23 +11,23 @@ from torch import Tensor, nn
 from hierpool.graph import RaggedGraph
 from hierpool.nn.diff_pool import DiffPool, PoolFunction
 from hierpool.nn.masking import select_valid
+from hierpool.nn.outputs import PoolingOutput
 from hierpool.nn.readout import READOUTS, readout
 from hierpool.nn.sage import SAGEStack, embed
 from hierpool.nn.soft_pooling import cluster_count
-from hierpool.nn.src import PoolingOutput
 
 
 class DiffPoolNetOutput(NamedTuple):
-    """What :class:`DiffPoolNet` returns."""
+    """Output of :class:`DiffPoolNet`."""
 
     logits: Tensor  # [B, classes]
-    link_loss: Tensor | None  # 0-d, the sum over levels
-    entropy_loss: Tensor | None  # 0-d, the sum over levels
-    levels: tuple[PoolingOutput, ...]  # one per pooling
+    link_loss: Tensor | None  # 0-d, sum over levels
+    entropy_loss: Tensor | None  # 0-d, sum over levels
+    levels: tuple[PoolingOutput, ...]  # output of every pooling layer
 
 
 class Assignment(nn.Module):
-    """The network that assigns nodes to clusters: a GraphSAGE stack and a linear map of its concatenation."""
+    """The network that assigns nodes to clusters: a GraphSAGE stack and a linear layer."""
 
     def __init__(self, stack: SAGEStack, k: int) -> None:
         super().__init__()
@@ -42,45 +42,43 @@ class Assignment(nn.Module):
 class DiffPoolNet(nn.Module):
     r"""Graph classifier with learned hierarchical pooling.
 
-    Level by level, :math:`Z = \mathrm{embed}(X, A)` and :math:`L = \mathrm{assign}(X, A)` come from two separate
-    GraphSAGE stacks, :class:`hierpool.nn.DiffPool` turns :math:`(Z, A, L)` into the next, smaller :math:`(X, A)`,
-    and a last embedding follows the last pooling. A readout of every level's :math:`Z` is concatenated and
-    classified by a perceptron with one hidden layer. Where the two stacks of a level see the same features, they share
-    the product with the adjacency.
+    At every level, two GraphSAGE stacks compute :math:`Z = \mathrm{embed}(X, A)` and :math:`L = \mathrm{assign}(X, A)`,
+    and :class:`hierpool.nn.DiffPool` computes the next, smaller :math:`(X, A)` from :math:`(Z, A, L)`. A last embedding
+    follows the last pooling. Readouts of :math:`Z` of all levels are concatenated and classified by a perceptron with
+    one hidden layer. The two stacks of a level share the first product with the adjacency if their inputs are the same.
 
-    The first level takes a padded batch with dense adjacency, or a ragged batch with a sparse one; the levels after it
-    are dense and small. Both ways are the same function of the same parameters, up to rounding. Padding is read
-    nowhere: a graph's result depends neither on how far its batch is padded nor, in evaluation, on the other graphs in
-    it, nor on the order of its nodes, unless a quirk below is switched on.
+    The first level takes a padded batch with dense adjacency, or a ragged batch with sparse adjacency; both give the
+    same results up to rounding. Later levels are dense and small. The result of a graph does not depend on the padding,
+    on the order of its nodes or, in evaluation mode, on other graphs of the batch, unless ``norm="slot"`` or
+    ``readout_padding=True``.
 
     Args:
-        in_channels: features of a node.
-        num_classes: classes.
-        max_nodes: nodes of the largest graph; needed with ``ratio``.
-        k: clusters of each level (a number for a single level). Give this or ``ratio``.
-        ratio: clusters of each level as a part of the level before it, starting at ``max_nodes``.
-        levels: how many times to pool, with ``ratio``.
-        hidden_channels: width of the stacks' inner layers.
-        embedding_channels: width of the embedding stacks' last layer.
-        layers: layers of every stack.
-        head_channels: width of the classifier's hidden layer.
+        in_channels: number of node features.
+        num_classes: number of classes.
+        max_nodes: number of nodes of the largest graph; required with ``ratio``.
+        k: number of clusters of each level, or an int for a single level. Give this or ``ratio``.
+        ratio: clusters of each level as a fraction of those of the level before it, starting at ``max_nodes``.
+        levels: number of poolings, with ``ratio``.
+        hidden_channels: width of the inner layers of the stacks.
+        embedding_channels: width of the last layer of the embedding stacks.
+        layers: number of layers of every stack.
+        head_channels: width of the hidden layer of the classifier.
         readout: ``"max"``, ``"mean"`` or ``"sum"`` over valid nodes.
-        dropout: probability of dropping a feature before the classifier's last layer.
-        aggregation: of the GraphSAGE layers, ``"mean"`` or ``"sum"``.
-        root: whether a layer adds a node's own features.
-        normalize: whether a layer scales its rows to length 1.
-        norm: ``"batch"``, or ``None``, or ``"slot"``, the original code's (see
-            :class:`hierpool.nn.SlotBatchNorm`).
-        readout_padding: the original code's maximum over padding rows as well, whose features are 0.
-        pool_options: further arguments of :class:`hierpool.nn.DiffPool` (``temperature``, ``link_loss``,
-            ``entropy``, ``convention``, ``symmetric``, ``backend``).
+        dropout: dropout probability before the last layer of the classifier.
+        aggregation: aggregation of the GraphSAGE layers, ``"mean"`` or ``"sum"``.
+        root: add the node's own features in every GraphSAGE layer.
+        normalize: scale the rows of every GraphSAGE layer to length 1.
+        norm: ``"batch"``, ``None``, or ``"slot"`` as in the original code (:class:`hierpool.nn.SlotBatchNorm`).
+        readout_padding: include padding rows, which are 0, in the readout, as in the original code.
         pool: see :class:`hierpool.nn.DiffPool`.
+        pool_options: other arguments of :class:`hierpool.nn.DiffPool` (``temperature``, ``link_loss``,
+            ``entropy``, ``convention``, ``symmetric``, ``backend``).
 
-    The original code is ``aggregation="sum", root=False, norm="slot", readout_padding=True``; the last two are about
-    padding and need a padded batch.
+    The original code has ``aggregation="sum", root=False, norm="slot", readout_padding=True``. The last two need a
+    padded batch.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
@@ -132,10 +130,10 @@ class DiffPoolNet(nn.Module):
         self.embeddings = nn.ModuleList([first])
         self.pools = nn.ModuleList()
         for level, clusters in enumerate(self.clusters):
-            seen = width if level else in_channels
-            assignment = Assignment(stack(seen, clusters), clusters)
+            channels = width if level else in_channels
+            assignment = Assignment(stack(channels, clusters), clusters)
             self.pools.append(
-                DiffPool(seen, clusters, assignment=assignment, pool=pool, **(pool_options or {}))
+                DiffPool(channels, clusters, assignment=assignment, pool=pool, **(pool_options or {}))
             )
             self.embeddings.append(stack(width, embedding_channels))
         self.head = nn.Sequential(
@@ -151,18 +149,18 @@ class DiffPoolNet(nn.Module):
         """Classify a batch of graphs, padded or ragged.
 
         Args:
-            x: node features ``[B, N, in_channels]``, or ``[N, in_channels]`` with a ragged graph; or, alone, a
-                ``Data`` or ``Batch`` of PyTorch Geometric (anything with ``x`` and ``edge_index``, and if there are
-                any, ``edge_weight``, and ``batch`` or ``ptr``).
-            adj: adjacency ``[B, N, N]``, any dtype, or a ragged graph.
-            mask: valid nodes ``[B, N]`` (non-zero is valid); ``None``: all are. Padding may hold anything.
+            x: node features ``[B, N, in_channels]``, or ``[N, in_channels]`` with a ragged graph. Without ``adj``, a
+                ``Data`` or ``Batch`` of PyTorch Geometric, or another object with ``x``, ``edge_index`` and optionally
+                ``edge_weight``, ``batch`` or ``ptr``.
+            adj: adjacency ``[B, N, N]`` of any dtype, or a ragged graph.
+            mask: valid nodes ``[B, N]``; non-zero is valid, ``None`` means that all are. Padding may hold any values.
 
         Returns:
-            Class logits, the losses summed over levels, and what each level's pooling returned.
+            Class logits, losses summed over levels, and the output of every pooling layer.
 
         Raises:
-            TypeError: ``x`` alone is no batch of PyTorch Geometric.
-            ValueError: shapes that disagree, or a ragged batch where padding has a part.
+            TypeError: ``adj`` is not given and ``x`` is not a batch of PyTorch Geometric.
+            ValueError: shapes do not match, or an option that reads padding is used with a ragged batch.
         """
         if adj is None:
             adj, x = RaggedGraph.from_pyg(x), x.x
@@ -171,9 +169,9 @@ class DiffPoolNet(nn.Module):
         levels: list[PoolingOutput] = []
         for embedding, pool in zip(self.embeddings, self.pools, strict=False):
             assignment = cast(Assignment, cast(DiffPool, pool).assignment)
-            z, seen = embed((cast(SAGEStack, embedding), assignment.stack), x, adj, valid)
+            z, hidden = embed((cast(SAGEStack, embedding), assignment.stack), x, adj, valid)
             summaries.append(self._summary(z, adj, valid))
-            level: PoolingOutput = pool(z, adj, mask=valid, logits=assignment.linear(seen))
+            level: PoolingOutput = pool(z, adj, mask=valid, logits=assignment.linear(hidden))
             levels.append(level)
             x, adj, valid = level.x, level.adj, None
         (z,) = embed((cast(SAGEStack, self.embeddings[-1]),), x, adj, None)
@@ -196,7 +194,7 @@ class DiffPoolNet(nn.Module):
 def _clusters(
     k: int | Sequence[int] | None, ratio: float | None, max_nodes: int | None, levels: int
 ) -> tuple[int, ...]:
-    """Clusters of each level."""
+    """The number of clusters of each level."""
     if levels < 1:
         raise ValueError(f"levels must be at least 1, got {levels}")
     if k is not None and ratio is None:
@@ -215,6 +213,6 @@ def _clusters(
 
 
 def _total(terms: list[Tensor | None]) -> Tensor | None:
-    """The sum of what was computed; None if nothing was."""
-    some = [term for term in terms if term is not None]
-    return torch.stack(some).sum() if some else None
+    """The sum of the terms that are not None, or None."""
+    computed = [term for term in terms if term is not None]
+    return torch.stack(computed).sum() if computed else None

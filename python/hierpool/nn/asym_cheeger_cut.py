@@ -10,21 +10,22 @@ from torch import Tensor
 
 from hierpool import losses
 from hierpool.graph import RaggedGraph
-from hierpool.nn.soft_pooling import Batch, SoftPooling, edge_types, normalised, total, weighted
-from hierpool.ops import asymmetric_norm, total_variation
+from hierpool.nn.soft_pooling import Adjacency, SoftPooling, edge_types, normalised, total, weighted
+from hierpool.ops.asymmetric_norm import asymmetric_norm
+from hierpool.ops.total_variation import total_variation
 from hierpool.record import SoftPoolRecord
 
 
-class AsymCheegerCutPool(SoftPooling):
-    r"""Asymmetric Cheeger cut, with the losses :func:`~hierpool.losses.totvar_loss`, named
-    ``"total_variation_loss"``, and :func:`~hierpool.losses.asym_norm_loss`, named ``"balance_loss"``.
+class AsymCheegerCutPool(SoftPooling, name="acc"):
+    r"""Asymmetric Cheeger cut pooling. Together with :class:`hierpool.nn.GTVConv` it is TVGNN.
 
-    Behind layers :class:`hierpool.nn.GTVConv` it is TVGNN.
+    The losses are ``"total_variation_loss"`` (:func:`~hierpool.losses.totvar_loss`) and ``"balance_loss"``
+    (:func:`~hierpool.losses.asym_norm_loss`).
 
     Args:
-        in_channels, k, options: see :class:`hierpool.nn.SoftPooling`; the pooled adjacency has no diagonal and is
-            normalised by degrees unless ``remove_self_loops`` or ``degree_norm`` say otherwise.
-        totvar_coeff, balance_coeff: what the losses are multiplied by.
+        in_channels, k, options: see :class:`hierpool.nn.SoftPooling`. ``remove_self_loops`` and ``degree_norm`` are
+            ``True`` by default.
+        totvar_coeff, balance_coeff: coefficients of the losses.
 
     Source: Hansen, Bianchi, ICML 2023 (arXiv:2211.06218).
     """
@@ -44,7 +45,7 @@ class AsymCheegerCutPool(SoftPooling):
         self.totvar_coeff = totvar_coeff
         self.balance_coeff = balance_coeff
 
-    def losses(self, record: SoftPoolRecord, adj: Batch, mask: Tensor | None) -> dict[str, Tensor]:
+    def losses(self, record: SoftPoolRecord, adj: Adjacency, mask: Tensor | None) -> dict[str, Tensor]:
         """``"total_variation_loss"`` and ``"balance_loss"``."""
         graph = adj if isinstance(adj, RaggedGraph) else None
         variations = [

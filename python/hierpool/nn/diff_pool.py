@@ -10,40 +10,41 @@ from torch import Tensor
 from hierpool import losses
 from hierpool._extras import require
 from hierpool.graph import RaggedGraph
-from hierpool.nn.soft_pooling import Batch, SoftPooling, weighted
-from hierpool.nn.src import PoolingOutput, SelectOutput
-from hierpool.ops import link_bce
+from hierpool.nn.outputs import PoolingOutput, SelectOutput
+from hierpool.nn.soft_pooling import Adjacency, FusedOutput, Logits, SoftPooling, weighted
+from hierpool.ops.linear_maps import linear_maps
+from hierpool.ops.link_bce import link_bce
+from hierpool.ops.soft_pool import pool_fields
 from hierpool.record import SoftPoolRecord
 
 PoolFunction = Callable[..., tuple[Tensor, Tensor, Tensor, Tensor]]
 
 
-class DiffPool(SoftPooling):
+class DiffPool(SoftPooling, name="diff"):
     r"""Differentiable pooling, with the losses :math:`|A - S S^T|_F` and the entropy of :math:`S`.
 
-    The variants of the paper: ``link_loss=None`` is DiffPool-NoLP, and does not compute the loss at all; a fixed
-    assignment in ``forward(..., so=SelectOutput.from_clusters(...))`` is DiffPool-DET, with the clusters of
-    :func:`hierpool.heavy_edge_clusters` for example.
+    The losses are named ``"link_loss"`` and ``"entropy_loss"``. The paper has two variants. DiffPool-NoLP is
+    ``link_loss=None``, which skips the computation of this loss. DiffPool-DET is a fixed assignment,
+    ``forward(..., so=SelectOutput.from_clusters(...))``, for example with the clusters of
+    :func:`hierpool.heavy_edge_clusters`.
 
     Args:
         in_channels, k, options: see :class:`hierpool.nn.SoftPooling`.
         link_loss: ``"frobenius"``; ``"bce"``, the cross-entropy of the original code (:func:`hierpool.link_bce`), which
-            takes time quadratic in the nodes of a graph and is meant for entries in [0, 1]; or ``None`` to skip the
+            takes time quadratic in the number of nodes and expects entries in [0, 1]; or ``None`` to skip the
             computation.
         entropy: whether to compute the entropy loss.
-        link_loss_coeff, ent_loss_coeff: what they are multiplied by.
+        link_loss_coeff, ent_loss_coeff: coefficients of the losses.
         convention: normalisation of the losses: ``"paper"``, ``"pyg"``, ``"tgp"``, ``"tgp_unbatched"``
-            or ``"original"``, see :mod:`hierpool.losses`. The cross-entropy is one sum over the batch, which
-            ``"paper"``, a mean over graphs, has no divisor for.
-        normalize_loss: ``False`` leaves the link loss undivided.
+            or ``"original"``, see :mod:`hierpool.losses`. ``"paper"`` is a mean over graphs and cannot be combined
+            with ``link_loss="bce"``, which is one sum over the batch.
+        normalize_loss: whether to normalise the link loss.
         pool: ``"hierpool"``, ``"pyg"`` (PyTorch Geometric's ``dense_diff_pool``), or a function with its signature
-            ``(x, adj, s, mask) -> (x, adj, link_loss, entropy_loss)``. The last two serve comparisons: they
-            compute the losses in their own way, so ``convention`` must be ``"pyg"``, and take padded batches alone.
-
-    Losses are named ``"link_loss"`` and ``"entropy_loss"``.
+            ``(x, adj, s, mask) -> (x, adj, link_loss, entropy_loss)``. The last two are for comparisons. They take
+            padded batches only and normalise the losses themselves, so ``convention`` must be ``"pyg"``.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
@@ -77,8 +78,28 @@ class DiffPool(SoftPooling):
         }
         self._foreign = _foreign_pool(pool)
 
-    def losses(self, record: SoftPoolRecord, adj: Batch, mask: Tensor | None) -> dict[str, Tensor]:
-        """``"link_loss"`` and ``"entropy_loss"``, if they were asked for."""
+    @classmethod
+    def tgp_defaults(cls, batched: bool) -> dict[str, Any]:
+        return {"convention": "tgp" if batched else "tgp_unbatched", "normalize_loss": False}
+
+    def fused(self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None) -> FusedOutput | None:
+        """Pool with the losses of the operator, if they have the requested normalisation."""
+        own = self.convention == "pyg" and self.normalize_loss and self.link_loss != "bce"
+        if not own or not self.is_fusible(DiffPool, x, adj, any_postprocessing=True):
+            return None
+        s = s if isinstance(s, Tensor) else linear_maps(x, s, mask)
+        names = {"link_norm": "link_loss"} if self.link_loss else {}
+        names |= {"total_entropy": "entropy_loss"} if self.entropy else {}
+        options = {**self.options(adj), **self.needs}
+        assignment, pooled, pooled_adj, *found = pool_fields(
+            ("s", "x", "adj", *names), x, adj, s, mask, mean=True, **options
+        )
+        pooled_adj = self.postprocessed(pooled_adj)
+        loss = self._weighted(dict(zip(names.values(), found, strict=True)))
+        return FusedOutput(assignment, pooled, pooled_adj, loss)
+
+    def losses(self, record: SoftPoolRecord, adj: Adjacency, mask: Tensor | None) -> dict[str, Tensor]:
+        """``"link_loss"`` and ``"entropy_loss"``, unless they are switched off."""
         chosen = losses.CONVENTIONS[self.convention]
         link = chosen.link if self.normalize_loss else chosen.link | {"normalize": None}
         out: dict[str, Tensor] = {}
@@ -101,20 +122,24 @@ class DiffPool(SoftPooling):
         coefficients = {"link_loss": self.link_loss_coeff, "entropy_loss": self.ent_loss_coeff}
         return {name: weighted(loss, coefficients[name]) for name, loss in found.items()}
 
-    def _pooled(self, x: Tensor, adj: Batch, s: Tensor, mask: Tensor | None, *, given: bool) -> PoolingOutput:
+    def pooled(
+        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, *, given: bool
+    ) -> PoolingOutput:
+        """See :meth:`SoftPooling.pooled`. With ``pool`` other than ``"hierpool"``, call that function."""
         if self._foreign is None:
-            return super()._pooled(x, adj, s, mask, given=given)
+            return super().pooled(x, adj, s, mask, given=given)
         if isinstance(adj, RaggedGraph):
-            raise ValueError("adj must be dense for another library's pool, got a ragged graph")
+            raise ValueError("adj must be dense unless pool='hierpool', got a ragged graph")
         if given:
-            raise ValueError("so must be None for another library's pool, which takes logits")
+            raise ValueError("so must be None unless pool='hierpool', because the function takes logits")
+        s = s if isinstance(s, Tensor) else linear_maps(x, s, mask)
         logits = s if self.temperature == 1.0 else s / self.temperature
         pooled, adj_pooled, link, entropy = self._foreign(x, adj, logits, mask)
         found = {"link_loss": link} if self.link_loss else {}
         found |= {"entropy_loss": entropy} if self.entropy else {}
         s = logits.softmax(-1)
         so = SelectOutput(s if mask is None else s * mask[..., None], None, mask)
-        return self._connected(pooled, adj_pooled, so, self._weighted(found), None)
+        return self.connected(pooled, self.postprocessed(adj_pooled), so, self._weighted(found), None)
 
 
 def _check(link_loss: str | None, convention: str, pool: str | PoolFunction) -> None:
@@ -125,7 +150,7 @@ def _check(link_loss: str | None, convention: str, pool: str | PoolFunction) -> 
         raise ValueError(f"convention must be one of {known}, got {convention!r}")
     if link_loss == "bce" and losses.CONVENTIONS[convention].link["reduction"] != "global":
         raise ValueError(
-            "convention must be one whose link loss is a sum over the batch with link_loss='bce',"
+            "convention must have a link loss that is a sum over the batch with link_loss='bce',"
             f" got {convention!r}"
         )
     if link_loss == "bce" and pool != "hierpool":
@@ -135,7 +160,7 @@ def _check(link_loss: str | None, convention: str, pool: str | PoolFunction) -> 
 
 
 def _foreign_pool(pool: str | PoolFunction) -> PoolFunction | None:
-    """The function that pools instead of :func:`hierpool.soft_pool`, if any."""
+    """The function to use instead of :func:`hierpool.soft_pool`, or ``None``."""
     if pool == "hierpool":
         return None
     if pool == "pyg":

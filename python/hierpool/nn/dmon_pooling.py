@@ -1,19 +1,22 @@
-"""DMoN pooling, with the interface of PyTorch Geometric's layer, on padded and on sparse batches."""
+"""DMoN pooling with the interface of PyTorch Geometric's layer, for padded and sparse batches."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierpool import finish
 from hierpool.graph import RaggedGraph
-from hierpool.graph.arguments import graph_of
-from hierpool.nn.masking import as_batch, viewed_mask
+from hierpool.graph.ragged import graph_of
 from hierpool.nn.mlp import MLP, is_plain
-from hierpool.ops._checks import check_flag
-from hierpool.ops.fallback.linear_maps import Map
+from hierpool.ops._checks import as_batch, check_flag, viewed_mask
+from hierpool.ops.cut_pool import cut_pool
+from hierpool.ops.cut_terms import Kind
+from hierpool.reference.linear_maps import Map
+
+_WANTED = ("s", "x", "adj", "first", "ortho", "cluster")
 
 DMoNOutput = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
@@ -32,29 +35,29 @@ class DMoNPooling(nn.Module):
     spectral    :math:`-\frac{1}{2m} (\mathrm{tr}(S^T A S) - \frac{1}{2m} |S^T d|^2)`, with :math:`d = A 1`,
                 :math:`2m = 1^T d`
     ortho       :math:`|\, S^T S / |S^T S|_F - I_K / \sqrt K \,|_F`
-    cluster     :math:`\frac{\sqrt K}{n} |S^T 1| - 1`, with a graph's own number :math:`n` of valid nodes
+    cluster     :math:`\frac{\sqrt K}{n} |S^T 1| - 1`, with the number :math:`n` of valid nodes of the graph
     ==========  ==============================================================================================
 
-    State dicts load from PyG's layer and into it, and the same seed gives the same parameters. Finite where PyG's is
-    not: a graph without edges has spectral loss 0, one without nodes adds 0 to every loss, and an empty cluster has
-    row and column 0 in :math:`A'`, with gradients of 0. PyG divides the cluster loss of every graph by the sizes of
-    all of them; ``pyg_compat=True`` does as well (:func:`hierpool.finish.crossed_cluster_loss`), and changes nothing if
-    all graphs have as many nodes.
+    State dicts can be exchanged with PyG's layer, and the same seed gives the same parameters. Results are finite in
+    three cases in which PyG's are not: a graph without edges has spectral loss 0, a graph without nodes adds 0 to every
+    loss, and an empty cluster has row and column 0 in :math:`A'`. The gradients are 0 in these cases. PyG divides the
+    cluster loss of every graph by the sizes of all graphs; with ``pyg_compat=True`` this layer does the same
+    (:func:`hierpool.ops.cut_terms.crossed_cluster_loss`). For graphs of equal size both are equal.
 
     Args:
-        channels: features of a node, or those before every layer of the perceptron (no activation between them).
+        channels: number of features of a node, or a list: the inputs of each layer of a perceptron without activations.
         k: :math:`K`, number of clusters.
         dropout: probability of dropping a logit while training.
-        pyg_compat: the value of PyG's cluster loss for graphs of unequal sizes.
+        pyg_compat: compute the cluster loss of graphs of unequal sizes as PyG does.
         backend: see :func:`hierpool.soft_pool`.
 
     Raises:
-        ValueError: ``channels`` or ``k`` is not positive, or ``dropout`` not in [0, 1].
+        ValueError: ``channels`` or ``k`` is not positive, or ``dropout`` is not in [0, 1].
 
     Source: Tsitsulin, Palowitch, Perozzi, Müller, JMLR 24, 2023 (arXiv:2006.16904).
     """
 
-    # Of the class as well, for layers of PyG that are unpickled as this one.
+    # Also an attribute of the class, for pickled layers of PyG that are loaded as this class.
     pyg_compat: bool = False
     backend: str = "auto"
 
@@ -80,7 +83,7 @@ class DMoNPooling(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
+        """Draw new parameters."""
         self.mlp.reset_parameters()
 
     def forward(
@@ -96,21 +99,21 @@ class DMoNPooling(nn.Module):
         batch_size: int | None = None,
         symmetric: bool | None = None,
     ) -> DMoNOutput:
-        """Pool a padded batch, or, with ``edge_index``, a sparse one.
+        """Pool a padded batch, or a sparse batch given by ``edge_index``.
 
         Args:
-            x: node features, ``[B, N, F]`` or ``[N, F]``; with ``edge_index`` those of all graphs, ``[N, F]``.
-            adj: adjacency, ``[B, N, N]`` or ``[N, N]``; or a :class:`hierpool.RaggedGraph`, as ``edge_index``.
-            mask: valid nodes, any shape that can be viewed as ``[B, N]``; non-zero means valid. With ``adj`` only.
-            edge_index, edge_weight, batch, ptr, batch_size: see :func:`hierpool.diff_pool`; instead of ``adj``.
-            symmetric: whether every adjacency equals its transpose; ``None`` finds out, exactly.
+            x: node features, ``[B, N, F]`` or ``[N, F]``; with ``edge_index`` the features of all graphs, ``[N, F]``.
+            adj: adjacency, ``[B, N, N]`` or ``[N, N]``; or a :class:`hierpool.RaggedGraph`.
+            mask: valid nodes, any shape that can be viewed as ``[B, N]``; non-zero means valid. Only with ``adj``.
+            edge_index, edge_weight, batch, ptr, batch_size: instead of ``adj``; see :func:`hierpool.diff_pool`.
+            symmetric: whether every adjacency equals its transpose; ``None``: it is determined exactly.
 
         Returns:
             ``(s, x, adj, spectral_loss, ortho_loss, cluster_loss)`` of shapes ``[B, N, K]`` (``[N, K]`` with
-            ``edge_index``), ``[B, K, F]``, ``[B, K, K]`` and three times ``[]``.
+            ``edge_index``), ``[B, K, F]``, ``[B, K, K]``, ``[]``, ``[]`` and ``[]``.
 
         Raises:
-            TypeError, ValueError: an argument is wrong; the message names it.
+            TypeError, ValueError: an argument is invalid; the message names it.
         """
         if isinstance(adj, RaggedGraph):
             if edge_index is not None:
@@ -122,11 +125,8 @@ class DMoNPooling(nn.Module):
             if mask is not None:
                 raise ValueError("mask must be None with edge_index, which has no padding")
             graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
-            pooled = finish.dmon(
-                x, graph, self._logits(x), crossed=self.pyg_compat, selu=True, backend=self.backend
-            )
-            assert pooled.s is not None
-            return graph.in_callers_order(pooled.s), pooled.x, pooled.adj, *pooled.losses  # type: ignore[return-value]
+            s, *rest = self._pooled(x, graph, self._logits(x))
+            return graph.in_callers_order(s), *rest
         given = {"edge_weight": edge_weight, "batch": batch, "ptr": ptr, "batch_size": batch_size}
         for name, value in given.items():
             if value is not None:
@@ -137,21 +137,16 @@ class DMoNPooling(nn.Module):
                 f"x and adj must have shapes [B, N, F] and [B, N, N], got {list(x.shape)} and {list(adj.shape)}"
             )
         mask = viewed_mask(mask, (x.size(0), x.size(1)))
-        pooled = finish.dmon(
-            x,
-            adj,
-            self._logits(x, mask),
-            mask,
-            crossed=self.pyg_compat,
-            selu=True,
-            symmetric=symmetric,
-            backend=self.backend,
-        )
-        assert pooled.s is not None
-        return pooled.s, pooled.x, pooled.adj, *pooled.losses  # type: ignore[return-value]
+        return self._pooled(x, adj, self._logits(x, mask), mask, symmetric=symmetric)
+
+    def _pooled(
+        self, x: Tensor, adj: Tensor | RaggedGraph, s: Any, mask: Tensor | None = None, **options: Any
+    ) -> Any:
+        kind = Kind.DMON_CROSSED if self.pyg_compat else Kind.DMON
+        return cut_pool(kind, _WANTED, x, adj, s, mask, selu=True, backend=self.backend, **options)
 
     def _logits(self, x: Tensor, mask: Tensor | None = None) -> Tensor | list[Map]:
-        """The logits, or the maps that make them."""
+        """The logits, or the linear maps that compute them."""
         mlp = self.mlp
         if is_plain(mlp, MLP) and not (self.training and self.dropout > 0):
             maps = mlp.as_maps()

@@ -1,4 +1,4 @@
-"""Message passing of TVGNN, which lowers the total variation of the features."""
+"""Message passing of TVGNN, which reduces the total variation of the features."""
 
 from __future__ import annotations
 
@@ -20,19 +20,20 @@ class GTVConv(nn.Module):
     .. math:: Y = \sigma\big(H - \delta (D_\Gamma - \Gamma) H + b\big), \quad H = X W, \quad
               \Gamma_{ij} = \frac{a_{ij}}{\max(|h_i - h_j|_1, \epsilon)}
 
-    with the row sums of :math:`\Gamma` in :math:`D_\Gamma`. Of a ragged graph, nothing larger than the features and one
-    number for each edge is made; a dense one takes the matrix :math:`\Gamma`.
+    with the diagonal matrix :math:`D_\Gamma` of the row sums of :math:`\Gamma`. For a ragged graph, temporary memory is
+    that of the features and of one number per edge. For a dense batch, :math:`\Gamma` is formed.
 
     Args:
-        in_channels: features of a node.
-        out_channels: features of the result.
+        in_channels: number of input features.
+        out_channels: number of output features.
         bias: add :math:`b`.
         delta_coeff: :math:`\delta`.
         eps: :math:`\epsilon`, positive.
-        act: :math:`\sigma`: a name of ``torch.nn.functional`` such as ``"relu"``, a function, or ``None``.
+        act: :math:`\sigma`: the name of a function of ``torch.nn.functional`` such as ``"relu"``, a function, or
+            ``None``.
 
     Raises:
-        ValueError: ``eps`` that is not positive, or an unknown activation.
+        ValueError: ``eps`` is not positive, or the activation is unknown.
 
     Source: Hansen, Bianchi, ICML 2023 (arXiv:2211.06218), equation 6.
     """
@@ -57,7 +58,7 @@ class GTVConv(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew."""
+        """Draw new weights."""
         nn.init.kaiming_normal_(self.weight)
         if self.bias is not None:
             nn.init.zeros_(self.bias)
@@ -67,38 +68,38 @@ class GTVConv(nn.Module):
 
         Args:
             x: node features ``[B, N, F]``, or ``[N, F]`` with a ragged graph.
-            adj: ``[B, N, N]``, or a ragged graph; row i holds the weights with which node i hears the others.
+            adj: ``[B, N, N]``, or a ragged graph; row i holds the weights of the messages to node i.
             mask: valid nodes ``[B, N]``. Padding is not read, and padded rows of the result are 0.
 
         Returns:
             ``[B, N, out_channels]``, or ``[N, out_channels]``.
 
         Raises:
-            ValueError: shapes that disagree, or a mask beside a ragged graph.
+            ValueError: shapes do not match, or a mask is given with a ragged graph.
         """
         x, adj, valid = select_valid(x, adj, mask)  # before the product: its gradient reads padding as well
         return self._propagated(x @ self.weight, adj, valid)
 
     def propagate(self, h: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None = None) -> Tensor:
-        """What follows the product :math:`H = X W`, for a caller who has it: of sparse features, for example.
+        """The layer without the product :math:`H = X W`, for callers that compute it themselves.
 
         Args:
             h: ``[B, N, out_channels]``, or ``[N, out_channels]`` with a ragged graph.
             adj, mask: see :meth:`forward`.
 
         Raises:
-            ValueError: shapes that disagree, or a mask beside a ragged graph.
+            ValueError: shapes do not match, or a mask is given with a ragged graph.
         """
         return self._propagated(*select_valid(h, adj, mask))
 
     def _propagated(self, h: Tensor, adj: Tensor | RaggedGraph, valid: Tensor | None) -> Tensor:
-        """Of features whose padding is 0."""
+        """The same for features whose padding is 0."""
         y = self._ragged(h, adj) if isinstance(adj, RaggedGraph) else self._dense(h, adj)
         y = y if self.bias is None else y + self.bias
         y = y if self.act is None else self.act(y)
         return y if valid is None else torch.where(valid[..., None], y, 0)
 
-    # Of both, the result is (I - delta D) H + delta Gamma H. Loops, whose part is 0, would only lose digits.
+    # Both compute (I - delta D) H + delta Gamma H. Loops contribute 0 and are left out, as they would cost precision.
 
     def _ragged(self, h: Tensor, graph: RaggedGraph) -> Tensor:
         distance = edge_distances(graph, h).clamp(min=self.eps).to(h.dtype)
@@ -110,7 +111,7 @@ class GTVConv(nn.Module):
         return torch.addcmul(spmm(steps, h), h, 1 - steps.degree[:, None])
 
     def _dense(self, h: Tensor, adj: Tensor) -> Tensor:
-        wide = h.float() if h.dtype in (torch.bfloat16, torch.float16) else h
-        step = self.delta_coeff * adj / torch.cdist(wide, wide, p=1).clamp(min=self.eps).to(h.dtype)
+        h32 = h.float() if h.dtype in (torch.bfloat16, torch.float16) else h
+        step = self.delta_coeff * adj / torch.cdist(h32, h32, p=1).clamp(min=self.eps).to(h.dtype)
         step = step.masked_fill(torch.eye(h.size(1), dtype=torch.bool, device=h.device), 0)
         return torch.addcmul(step @ h, h, 1 - step.sum(-1, keepdim=True))

@@ -1,4 +1,4 @@
-"""A perceptron on the features of nodes, whatever their neighbours."""
+"""A perceptron on the features of each node."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from hierpool.graph import RaggedGraph
-from hierpool.ops.fallback.linear_maps import Map
-from hierpool.ops.linear_maps import linear_maps, pays
+from hierpool.ops.linear_maps import linear_maps, saves_work
+from hierpool.reference.linear_maps import Map
 
 Activation = str | Callable[[Tensor], Tensor] | None
 
 
 class MLP(nn.Module):
-    r"""Linear maps one after another, an activation and dropout between them.
+    r"""A sequence of linear maps, with an activation and dropout between them.
 
-    Parameters are called as those of PyTorch Geometric's ``MLP`` with ``norm=None`` (``lins.0.weight``,
-    ``lins.0.bias``, ...), are uniform in :math:`\pm 1 / \sqrt{F}` of a map's :math:`F` inputs, and are the same bits
-    from the same seed: they are drawn as often.
+    Parameters have the names of PyTorch Geometric's ``MLP`` with ``norm=None`` (``lins.0.weight``, ``lins.0.bias``,
+    ...). They are drawn uniformly from :math:`\pm 1 / \sqrt{F}`, with :math:`F` the number of inputs of a map, and are
+    bitwise equal to PyTorch Geometric's for the same seed.
 
     Args:
-        channels: features before the first map, between maps, and after the last.
-        act: activation between maps: a name of ``torch.nn.functional`` or ``torch`` such as ``"relu"``, a function, or
-            ``None`` for none.
-        dropout: probability of dropping a feature, between maps alone.
+        channels: number of features before the first map, between maps, and after the last map.
+        act: activation between maps: the name of a function of ``torch.nn.functional`` or ``torch`` such as ``"relu"``,
+            a function, or ``None``.
+        dropout: probability of dropping a feature between maps.
 
     Raises:
-        ValueError: fewer than two channels, one that is not positive, an unknown activation, or a dropout outside
-            [0, 1].
+        ValueError: there are fewer than two channels, a channel is not positive, the activation is unknown, or
+            ``dropout`` is not in [0, 1].
     """
 
     def __init__(self, channels: Sequence[int], act: Activation = None, dropout: float = 0.0) -> None:
@@ -46,7 +46,7 @@ class MLP(nn.Module):
         self.channels = tuple(channels)
         self.act = activation(act)
         self.dropout = dropout
-        self._pays = pays(self.channels)
+        self._saves_work = saves_work(self.channels)
         self.lins = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(self.channels))
         self.reset_parameters()
 
@@ -59,9 +59,9 @@ class MLP(nn.Module):
         return self.channels[-1]
 
     def reset_parameters(self) -> None:
-        """Draw the parameters anew."""
+        """Draw new parameters."""
         for lin in self._maps():
-            # The expression of the bound, too, decides on the last bit.
+            # The last bit of the parameters depends on how the bound is computed.
             bound = math.sqrt(6 / ((1 + math.sqrt(5) ** 2) * lin.in_features))
             nn.init.uniform_(lin.weight, -bound, bound)
             bound = 1 / math.sqrt(lin.in_features)
@@ -70,10 +70,10 @@ class MLP(nn.Module):
     def forward(
         self, x: Tensor, adj: Tensor | RaggedGraph | None = None, mask: Tensor | None = None
     ) -> Tensor:
-        """``[.., channels[-1]]`` of ``x [.., channels[0]]``, whatever the graph.
+        """Map ``x [.., channels[0]]`` to ``[.., channels[-1]]``; the graph is not used.
 
-        Whatever is in rows that ``mask`` (bool, ``x.shape[:-1]``) leaves out, no result of another row and no gradient
-        sees it.
+        Rows that are not valid in ``mask`` (bool, ``x.shape[:-1]``) affect neither the results of other rows nor
+        gradients.
         """
         maps = self.as_maps()
         if maps is not None:
@@ -88,18 +88,20 @@ class MLP(nn.Module):
         return out
 
     def as_maps(self) -> list[Map] | None:
-        """The maps, if they are best multiplied with each other first: nothing is between them, and it is less work."""
+        """The linear maps, if nothing is between them and multiplying them with each other first saves work."""
         several = len(self.channels) > 2
-        if not self._pays or (several and (self.act is not None or (self.training and self.dropout > 0))):
+        if not self._saves_work or (
+            several and (self.act is not None or (self.training and self.dropout > 0))
+        ):
             return None
         maps = []
         for lin in self._modules["lins"]._modules.values():  # type: ignore[union-attr]
-            # Somebody may want to see what is between them, or have put in a map of their own.
+            # Maps with hooks or of another class have to be called.
             if lin is None or not is_plain(lin, nn.Linear):
                 return None
-            # Attributes of modules are looked up in Python, which takes longer than a small product.
+            # Reading attributes of modules takes longer than a small product.
             weight, bias = lin._parameters.get("weight"), lin._parameters.get("bias")
-            if weight is None or bias is None:  # also in a replica, whose parameters are plain attributes
+            if weight is None or bias is None:  # e.g. in a replica, whose parameters are plain attributes
                 return None
             maps.append((weight, bias))
         return maps
@@ -112,7 +114,7 @@ class MLP(nn.Module):
 
 
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
-    """Whether calling a module is what that class does, and nobody waits for the call."""
+    """Whether a module is of exactly this class and has no hooks."""
     return type(module) is kind and not (
         module._forward_hooks
         or module._forward_pre_hooks
@@ -123,7 +125,7 @@ def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
 
 
 def activation(act: Activation) -> Callable[[Tensor], Tensor] | None:
-    """The function that an argument ``act`` means."""
+    """The function of an argument ``act``."""
     if act is None or callable(act):
         return act
     found = getattr(F, act, None) or getattr(torch, act, None)

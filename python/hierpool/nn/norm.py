@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierpool.nn.masking import valid_rows
+from hierpool.ops._checks import valid_rows
 
 
 class MaskedBatchNorm(nn.Module):
@@ -15,17 +15,18 @@ class MaskedBatchNorm(nn.Module):
     .. math::
         y = \gamma \frac{x - \mu}{\sqrt{\sigma^2 + \epsilon}} + \beta
 
-    with :math:`\mu, \sigma^2` the mean and the biased variance of each feature over all valid nodes of the batch
-    while training, and the running statistics in evaluation. Padding influences neither and its output is 0.
-    The running variance collects the unbiased variance, as :class:`torch.nn.BatchNorm1d` does. The same as
-    ``BatchNorm1d`` on the valid rows, except that a batch with one valid node (an error there) gives
-    :math:`y = \beta` and adds its biased variance, 0, to the running one, and a batch with none leaves the
-    running statistics as they are.
+    In training, :math:`\mu` and :math:`\sigma^2` are the mean and the biased variance of each feature over all valid
+    nodes of the batch. In evaluation, they are the running statistics. Padding has no influence, and its output is 0.
+
+    The results are those of :class:`torch.nn.BatchNorm1d` on the valid rows; the running variance is an average of
+    unbiased variances. There are two differences. A batch with one valid node, an error in ``BatchNorm1d``, gives
+    :math:`y = \beta` and adds the variance 0 to the running variance. A batch without valid nodes does not change the
+    running statistics.
 
     Args:
         num_features: size of the last dimension.
         eps: :math:`\epsilon`.
-        momentum: weight of the newest batch in the running statistics.
+        momentum: weight of the current batch in the running statistics.
 
     Source: Ioffe and Szegedy, ICML 2015 (arXiv:1502.03167).
     """
@@ -43,16 +44,18 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_var", torch.ones(num_features))
 
     def reset_parameters(self) -> None:
-        """Forget what was learned and collected."""
+        """Reset the parameters and the running statistics."""
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
         nn.init.zeros_(self.running_mean)
         nn.init.ones_(self.running_var)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Normalise ``x [B, N, F]`` over the rows where ``mask [B, N]`` is non-zero (all, without a mask).
+        """Normalise a padded or ragged batch.
 
-        Or the nodes of a ragged batch, ``x [N, F]`` without a mask.
+        Args:
+            x: ``[B, N, F]``, or ``[N, F]`` for a ragged batch.
+            mask: valid nodes ``[B, N]`` of a padded batch, non-zero means valid; ``None``: all are valid.
         """
         valid = None if mask is None else valid_rows(mask, (x.size(0), x.size(1)))
         if valid is not None:
@@ -68,7 +71,7 @@ class MaskedBatchNorm(nn.Module):
         return y if valid is None else torch.where(valid[..., None], y, 0)
 
     def _plain(self, x: Tensor) -> Tensor:
-        """Every row counts: torch's own kernel."""
+        """All rows are valid: torch's kernel."""
         rows = x.reshape(-1, x.size(-1))
         y = F.batch_norm(
             rows,
@@ -83,14 +86,14 @@ class MaskedBatchNorm(nn.Module):
         return y.view_as(x)
 
     def _statistics(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance of a batch whose padding is 0; the running statistics take them in."""
+        """Mean and biased variance of a batch whose padding is 0; updates the running statistics."""
         nodes = tuple(range(x.dim() - 1))
         count = x.new_full((), x.shape[:-1].numel()) if valid is None else valid.sum().to(x.dtype)
         mean = x.sum(nodes) / count.clamp(min=1)
         centred = x - mean if valid is None else torch.where(valid[..., None], x - mean, 0)
         var = centred.square().sum(nodes) / count.clamp(min=1)
         with torch.no_grad():
-            # A weight of 0 for an empty batch keeps the decision on the device.
+            # An empty batch gets the weight 0, so that nothing has to be read from the device.
             weight = self.momentum * (count > 0)
             unbiased = var * (count / (count - 1).clamp(min=1))
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight.to(self.running_mean.dtype))
@@ -102,14 +105,14 @@ class MaskedBatchNorm(nn.Module):
 
 
 class SlotBatchNorm(nn.Module):
-    r"""The batch normalisation of the original DiffPool code: per node slot, over graphs and features.
+    r"""The batch normalisation of the original DiffPool code: for each node slot, over graphs and features.
 
     .. math::
         y_{bif} = \frac{x_{bif} - \mu_i}{\sqrt{\sigma_i^2 + \epsilon}}
 
-    Nothing is learned, nothing is remembered: evaluation uses the batch's own statistics. Padding takes part,
-    the order of the nodes matters, and a graph's output depends on the batch it is in; use
-    :class:`MaskedBatchNorm` unless the original is to be reproduced. A ragged batch has no slots and is refused.
+    It has no parameters and no running statistics: evaluation uses the statistics of the batch. The result depends on
+    padding, on the order of the nodes and on the other graphs of the batch. Use it only to reproduce the original code,
+    and :class:`MaskedBatchNorm` otherwise. A ragged batch has no slots and raises an error.
 
     Args:
         eps: :math:`\epsilon`.
@@ -120,15 +123,15 @@ class SlotBatchNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Normalise ``x [B, N, F]``, padding and all; ``mask`` is not looked at.
+        """Normalise ``x [B, N, F]`` including padding; ``mask`` is ignored.
 
         Raises:
             ValueError: ``x`` is not a padded batch.
         """
         if x.dim() != 3:
             raise ValueError(
-                f"x must be a padded batch [graphs, slots, features], got {list(x.shape)}: the original code's "
-                "normalisation is by slot, which nodes of a ragged batch do not have"
+                f"x must be a padded batch [graphs, slots, features], got {list(x.shape)}: norm='slot' normalises "
+                "by slot, and a ragged batch has no slots"
             )
         var, mean = torch.var_mean(x, dim=(0, 2), correction=0, keepdim=True)
         return (x - mean) * torch.rsqrt(var + self.eps)

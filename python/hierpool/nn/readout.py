@@ -1,4 +1,4 @@
-"""One vector per graph from the vectors of its nodes."""
+"""Reduce the features of nodes to one vector per graph."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from hierpool.graph import RaggedGraph
-from hierpool.nn.by_hand import segment_max
-from hierpool.nn.masking import valid_rows
+from hierpool.ops._checks import valid_rows
+from hierpool.ops.segment_max import segment_max
 
 READOUTS = ("max", "mean", "sum")
 
@@ -19,15 +19,15 @@ def readout(
 
     Args:
         x: ``[B, N, F]``, or ``[N, F]`` with ``graph``.
-        mask: valid nodes ``[B, N]`` (non-zero is valid); ``None``: all are. Padding, NaN included, is not read.
-        kind: ``"max"``, ``"mean"`` or ``"sum"``. The gradient of a maximum is shared by all nodes that have it.
-        graph: the ragged batch whose nodes ``x`` describes.
+        mask: valid nodes ``[B, N]``, non-zero means valid; ``None``: all are valid. Padding is ignored, also if NaN.
+        kind: ``"max"``, ``"mean"`` or ``"sum"``. Nodes that share a maximum share its gradient equally.
+        graph: the ragged batch of the nodes.
 
     Returns:
         ``[B, F]``; 0 for a graph without valid nodes.
 
     Raises:
-        ValueError: unknown ``kind``, a mask of another shape or beside ``graph``, or ``x`` of another shape.
+        ValueError: ``kind`` is unknown, ``x`` or ``mask`` has a wrong shape, or a mask is given with ``graph``.
     """
     if kind not in READOUTS:
         raise ValueError(f"kind must be one of {READOUTS}, got {kind!r}")

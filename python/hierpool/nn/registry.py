@@ -1,23 +1,11 @@
-"""Poolers by their short names."""
+"""Poolers by name."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
-from hierpool.nn.cut_pools import DMoNPool, HOSCPool, JustBalancePool, MinCutPool
-from hierpool.nn.diff_pool import DiffPool
-from hierpool.nn.soft_pooling import SoftPooling
-
-POOLERS: dict[str, type[SoftPooling]] = {
-    "acc": AsymCheegerCutPool,
-    "diff": DiffPool,
-    "dmon": DMoNPool,
-    "hosc": HOSCPool,
-    "jb": JustBalancePool,
-    "mincut": MinCutPool,
-}
+from hierpool.nn.soft_pooling import POOLERS, SoftPooling
 
 
 def get_pooler(
@@ -32,36 +20,33 @@ def get_pooler(
     cache_preprocessing: bool = False,
     **options: Any,
 ) -> SoftPooling:
-    """A pooler by the short name that torch-geometric-pool has for it, with its keywords and its defaults.
+    """Make a pooler by its short name in torch-geometric-pool ("tgp"), with tgp's keywords and defaults.
 
     Args:
-        name: ``"acc"``, ``"diff"``, ``"dmon"``, ``"hosc"``, ``"jb"`` or ``"mincut"``, in any case; behind it ``"_u"``
-            for ``batched=False``.
+        name: ``"acc"``, ``"diff"``, ``"dmon"``, ``"hosc"``, ``"jb"`` or ``"mincut"``, in upper or lower case. The
+            suffix ``"_u"`` means ``batched=False``.
         in_channels, k: see :class:`hierpool.nn.SoftPooling`.
-        batched: which of tgp's ways to follow where they differ: in the normalisation of DiffPool's losses, and in
-            ``adj_transpose``, which says nothing with ``batched=False``. Padded and sparse batches are pooled as they
-            are either way.
+        batched: the mode of tgp whose conventions are used. The modes differ in the normalisation of DiffPool's losses,
+            and in ``adj_transpose``, which has no effect with ``batched=False``. Both take padded and sparse batches.
         adj_transpose: see :class:`hierpool.nn.SoftPooling`.
-        lift: ``"precomputed"``: as ``s_inv_op`` says; ``"transpose"`` or ``"inverse"``.
+        lift: ``"transpose"``, ``"inverse"``, or ``"precomputed"``, which uses ``s_inv_op``.
         s_inv_op: ``"transpose"`` or ``"inverse"``.
-        cache_preprocessing: nothing is converted that could be kept; a :class:`hierpool.RaggedGraph` in place of
-            ``edge_index`` saves building it.
-        options: of the pooler. ``remove_self_loops`` and ``degree_norm`` are on, as in tgp.
+        cache_preprocessing: ignored, as there is no preprocessing to cache. To avoid building the same graph
+            repeatedly, pass a :class:`hierpool.RaggedGraph` instead of ``edge_index``.
+        options: options of the pooler. ``remove_self_loops`` and ``degree_norm`` are ``True`` by default, as in tgp.
 
     Raises:
         ValueError: no pooler has this name.
-        TypeError: an option that the pooler does not have.
+        TypeError: the pooler does not have an option.
     """
     short = name.lower()
     if short.endswith("_u"):
         short, batched = short.removesuffix("_u"), False
     if short not in POOLERS:
-        raise ValueError(f"name must be one of {', '.join(map(repr, POOLERS))}, or with '_u', got {name!r}")
+        names = ", ".join(map(repr, sorted(POOLERS)))
+        raise ValueError(f"name must be one of {names}, or with '_u', got {name!r}")
     if lift == "precomputed":
         lift = s_inv_op
-    defaults: dict[str, Any] = {"remove_self_loops": True, "degree_norm": True}
-    if short == "diff":
-        defaults |= {"convention": "tgp" if batched else "tgp_unbatched", "normalize_loss": False}
-    return POOLERS[short](
-        in_channels, k, adj_transpose=adj_transpose and batched, lift=lift, **{**defaults, **options}
-    )
+    pooler = POOLERS[short]
+    options = {"remove_self_loops": True, "degree_norm": True, **pooler.tgp_defaults(batched), **options}
+    return pooler(in_channels, k, adj_transpose=adj_transpose and batched, lift=lift, **options)

@@ -1,4 +1,4 @@
-"""GraphSAGE message passing, on padded batches with dense adjacency and on ragged batches."""
+"""GraphSAGE message passing for padded and ragged batches."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
-from hierpool.nn.by_hand import combine
 from hierpool.nn.masking import select_valid
 from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
+from hierpool.ops.sage_update import sage_update
 from hierpool.ops.spmm import spmm
 
 AGGREGATIONS = ("mean", "sum")
@@ -23,12 +23,12 @@ Aggregate = Callable[[Tensor], Tensor]
 
 
 def aggregator(adj: Tensor | RaggedGraph, aggregation: str, dtype: torch.dtype) -> Aggregate:
-    r"""The map :math:`X \mapsto D^{-1} A X`, prepared once for all layers that work on the same graphs.
+    r"""The map :math:`X \mapsto D^{-1} A X`, prepared once for all layers on the same graphs.
 
     Args:
         adj: ``[B, N, N]`` in the dtype of ``X``, or a ragged graph.
         aggregation: ``"mean"`` with :math:`D = \max(1, A 1)` row-wise, or ``"sum"`` with :math:`D = I`.
-        dtype: of ``X``.
+        dtype: dtype of ``X``.
     """
     if isinstance(adj, RaggedGraph):
         graph = adj
@@ -43,16 +43,16 @@ def aggregator(adj: Tensor | RaggedGraph, aggregation: str, dtype: torch.dtype) 
 class SAGEConv(nn.Module):
     r"""One GraphSAGE layer, :math:`Y = D^{-1} A X W_1 + X W_2 + b`.
 
-    :math:`D = \max(1, A 1)` row-wise, as PyTorch Geometric has it: on a coarsened graph, whose weights are small
-    real numbers, rows of degree below 1 are summed, not averaged. With ``aggregation="sum"`` there is no
-    :math:`D`, with ``root=False`` no :math:`W_2`. The neighbours' features are summed before or after they are
-    multiplied by :math:`W_1`, whichever is less work.
+    :math:`D = \max(1, A 1)` row-wise, as in PyTorch Geometric. On a coarsened graph with small weights, rows with a
+    degree less than 1 are summed, not averaged. ``aggregation="sum"`` leaves out :math:`D^{-1}`, and ``root=False``
+    leaves out :math:`X W_2`. The product with :math:`A` is taken before or after that with :math:`W_1`, whichever is
+    less work.
 
     Args:
-        in_channels: features of a node.
-        out_channels: features of the result.
+        in_channels: number of input features.
+        out_channels: number of output features.
         aggregation: ``"mean"`` or ``"sum"`` over neighbours.
-        root: add the node's own features through :math:`W_2`.
+        root: add :math:`X W_2`, the features of the node itself.
         normalize: divide each row of the result by its length.
         bias: add :math:`b`.
 
@@ -78,7 +78,7 @@ class SAGEConv(nn.Module):
         self.lin_root = nn.Linear(in_channels, out_channels, bias=bias) if root else None
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew."""
+        """Draw new weights."""
         self.lin_rel.reset_parameters()
         if self.lin_root is not None:
             self.lin_root.reset_parameters()
@@ -88,15 +88,15 @@ class SAGEConv(nn.Module):
 
         Args:
             x: node features ``[B, N, F]``, or ``[N, F]`` with a ragged graph.
-            adj: ``[B, N, N]``, or a ragged graph; row i holds the weights with which node i hears the others.
-            mask: valid nodes ``[B, N]``. Padding of ``x`` and ``adj`` (NaN and inf included) is not read, and
-                padded rows of the result are 0. Without a mask every row is valid.
+            adj: ``[B, N, N]``, or a ragged graph; row i holds the weights of the messages to node i.
+            mask: valid nodes ``[B, N]``; ``None``: all are valid. Padding of ``x`` and ``adj`` is ignored, also if it
+                is NaN or inf, and padded rows of the result are 0.
 
         Returns:
             ``[B, N, out_channels]``, or ``[N, out_channels]``.
 
         Raises:
-            ValueError: shapes that disagree, or a mask beside a ragged graph.
+            ValueError: shapes do not match, or a mask is given with a ragged graph.
         """
         x, adj, valid = select_valid(x, adj, mask)
         (y,) = propagate((self,), x, aggregator(adj, self.aggregation, x.dtype))
@@ -106,25 +106,26 @@ class SAGEConv(nn.Module):
 def propagate(
     convs: Sequence[SAGEConv], x: Tensor, aggregate: Aggregate, *, relu: bool = False
 ) -> tuple[Tensor, ...]:
-    """Several layers of one kind on the same batch, whose padding is already zero.
+    """Apply several layers to one batch, whose padding is already 0.
 
-    They share the product with the adjacency, and their weights side by side make one product with the features.
+    The layers share the product with the adjacency, and their concatenated weights are multiplied with the features in
+    one product.
 
     Args:
-        convs: layers that differ in their weights and widths alone.
+        convs: layers that differ only in their weights and numbers of output features.
         x: their common input, ``[..., in_channels]``.
         aggregate: see :func:`aggregator`.
-        relu: whether ReLU follows.
+        relu: whether to apply ReLU to the results.
 
     Returns:
-        Each layer's result; padded rows are finite, not zero.
+        The result of each layer; padded rows are finite, not 0.
     """
     relation, bias = _side_by_side([conv.lin_rel for conv in convs])
     root, root_bias = _side_by_side([conv.lin_root for conv in convs if conv.lin_root is not None])
     widths = tuple(conv.lin_rel.out_features for conv in convs)
-    # Without a gradient to x, backward needs no product with the adjacency where it is applied to x itself.
+    # If x needs no gradient, aggregating x itself saves the product with the adjacency in the backward.
     first = x.size(-1) * (2 if x.requires_grad else 1) <= 2 * sum(widths)
-    return combine(
+    return sage_update(
         aggregate(x) if first else aggregate(F.linear(x, relation)),  # type: ignore[arg-type]
         None if root is None else x,
         relation if first else None,
@@ -137,7 +138,7 @@ def propagate(
 
 
 def _side_by_side(linears: Sequence[nn.Linear]) -> tuple[Tensor | None, Tensor | None]:
-    """Weight and bias of one linear map whose result is the results of all, concatenated."""
+    """Weight and bias of the linear map whose result is the concatenation of the results of all maps."""
     if len(linears) < 2:
         return (linears[0].weight, linears[0].bias) if linears else (None, None)
     weights: list[Tensor] = [linear.weight for linear in linears]
@@ -146,20 +147,20 @@ def _side_by_side(linears: Sequence[nn.Linear]) -> tuple[Tensor | None, Tensor |
 
 
 class SAGEStack(nn.Module):
-    """GraphSAGE layers in a row, the outputs of all of them concatenated.
+    """A stack of GraphSAGE layers, whose outputs are concatenated.
 
-    Every layer but the last is followed by ReLU and a normalisation over the batch.
+    ReLU and a normalisation over the batch follow every layer except the last.
 
     Args:
-        in_channels: features of a node.
-        hidden_channels: features of every layer's result but the last.
-        out_channels: features of the last layer's result.
-        layers: how many, at least 1.
+        in_channels: number of input features.
+        hidden_channels: number of output features of every layer except the last.
+        out_channels: number of output features of the last layer.
+        layers: number of layers, at least 1.
         aggregation, root, normalize: see :class:`SAGEConv`.
         norm: ``"batch"`` (:class:`MaskedBatchNorm`), ``"slot"`` (:class:`SlotBatchNorm`) or ``None``.
 
     Attributes:
-        out_channels: features of the concatenation.
+        out_channels: number of features of the concatenation.
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
@@ -194,13 +195,16 @@ class SAGEStack(nn.Module):
         self.out_channels = sum(sizes[1:])
 
     def forward(self, x: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None = None) -> Tensor:
-        """Embed the nodes of ``x [B, N, F]``, ``adj [B, N, N]``, ``mask [B, N]`` as ``[B, N, out_channels]``.
+        """Apply the layers.
 
-        Or those of a ragged graph: ``x [N, F]`` as ``[N, out_channels]``. Padding is not read and its rows of the
-        result are 0.
+        Args:
+            x, adj, mask: see :meth:`SAGEConv.forward`.
+
+        Returns:
+            ``[B, N, out_channels]``, 0 in padding, or ``[N, out_channels]``.
 
         Raises:
-            ValueError: shapes that disagree, a mask beside a ragged graph, or ``norm="slot"`` on one.
+            ValueError: shapes do not match, or a mask or ``norm="slot"`` is used with a ragged graph.
         """
         x, adj, valid = select_valid(x, adj, mask)
         return embed((self,), x, adj, valid)[0]
@@ -209,12 +213,12 @@ class SAGEStack(nn.Module):
 def embed(
     stacks: Sequence[SAGEStack], x: Tensor, adj: Tensor | RaggedGraph, valid: Tensor | None
 ) -> list[Tensor]:
-    """What several stacks make of one batch, as :func:`select_valid` returns it.
+    """Apply several stacks to one batch, as returned by :func:`select_valid`.
 
-    Their first layers, whose inputs are the same, share the product with the adjacency (:func:`propagate`).
+    Their first layers have the same input and share the product with the adjacency (:func:`propagate`).
 
     Args:
-        stacks: of one aggregation and number of layers, with or without root alike.
+        stacks: stacks with equal aggregation, number of layers and ``root``.
         x: ``[B, N, F]``, or ``[N, F]`` with a ragged graph.
         adj: ``[B, N, N]`` in the dtype of ``x``, or a ragged graph.
         valid: bool ``[B, N]``, or ``None`` if every row is valid.
@@ -229,8 +233,8 @@ def embed(
 
 
 def _embed_from_second(stack: SAGEStack, x: Tensor, aggregate: Aggregate, valid: Tensor | None) -> Tensor:
-    """The rest of a stack after its first layer, whose result, and ReLU, is ``x``."""
-    # Columns of padding are zero in the adjacency, so what a layer leaves in padded rows stays there.
+    """Apply a stack without its first layer to ``x``, the result of the first layer and ReLU."""
+    # Columns of padding are 0 in the adjacency, so values in padded rows do not reach other rows.
     outputs = []
     for i, conv in enumerate(stack.convs):
         inner = i + 1 < len(stack.convs)

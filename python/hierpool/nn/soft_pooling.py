@@ -1,69 +1,90 @@
-"""What all soft poolers share: inputs of every form, one pass of soft pooling, post-processing, lifting."""
+"""The base class of soft poolers: inputs, soft pooling, post-processing, lifting."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hierpool.connect import postprocess_adj, sparse_pooled
 from hierpool.graph import RaggedGraph
-from hierpool.graph.arguments import graph_of
-from hierpool.nn.masking import valid_rows
-from hierpool.nn.mlp import MLP, Activation
-from hierpool.nn.src import PoolingOutput, SelectOutput, lift
-from hierpool.ops import soft_pool
+from hierpool.graph.ragged import graph_of
+from hierpool.nn.mlp import MLP, Activation, is_plain
+from hierpool.nn.outputs import PoolingOutput, SelectOutput, lift
+from hierpool.ops._checks import valid_rows
+from hierpool.ops.linear_maps import check_features, linear_maps
+from hierpool.ops.soft_pool import soft_pool
 from hierpool.record import SoftPoolRecord
+from hierpool.reference.linear_maps import Map
 
-Batch = Tensor | RaggedGraph
+Adjacency = Tensor | RaggedGraph
+Logits = Tensor | Sequence[Map]
+"""Logits, or the linear maps that compute them from the features."""
+
+POOLERS: dict[str, type[SoftPooling]] = {}
+"""Poolers by name."""
+
+
+class FusedOutput(NamedTuple):
+    """What :meth:`SoftPooling.fused` returns."""
+
+    s: Tensor  # [B, N, K], or [N, K] in the order of the matrix of a ragged graph
+    x: Tensor  # [B, K, F]
+    adj: Tensor  # [B, K, K], post-processed
+    loss: dict[str, Tensor]
 
 
 class SoftPooling(nn.Module):
-    r"""A pooling layer that assigns nodes softly to `K` clusters and is trained by losses on the pooled graph.
+    r"""A pooling layer with a soft assignment of nodes to :math:`K` clusters and auxiliary losses.
 
     .. math::
         S = m \odot \mathrm{softmax}(L / T), \quad L = \mathrm{assignment}(X, A), \quad
         X' = S^T X, \quad A' = S^T A S
 
-    :math:`X', A'` and the sums that the losses follow from come from one pass over the nodes and edges, in memory
-    :math:`O(N K)` beside the input. A subclass says which sums it needs, in ``needs``, and what its losses are, in
-    :meth:`losses`; that is all of a new pooler.
+    One pass over the nodes and edges computes :math:`X'`, :math:`A'` and the sums needed by the losses, in
+    :math:`O(N K)` additional memory. A subclass defines ``needs``, the sums it needs, and :meth:`losses`.
+    :func:`hierpool.nn.get_pooler` finds ``class MyPool(SoftPooling, name="my")`` by the name ``"my"``.
 
     Args:
-        in_channels: features that the assignment sees, or those of each layer of a perceptron before its last.
+        in_channels: number of input features of the assignment, or a list: the inputs of each layer of a perceptron.
         k: number of clusters. Give this or ``ratio``.
-        ratio: number of clusters as a part of ``max_nodes``, rounded down, at least 1.
-        max_nodes: nodes of the largest graph; needed with ``ratio``.
-        assignment: module called as ``assignment(x, adj, mask)`` that returns logits ``[B, N, K]``, or ``[N, K]`` of a
-            ragged batch; a network on graphs, for example. ``None``: a perceptron on the features, a linear map if
+        ratio: number of clusters divided by ``max_nodes``; the product is rounded down and is at least 1.
+        max_nodes: number of nodes of the largest graph; needed with ``ratio``.
+        assignment: module called as ``assignment(x, adj, mask)`` that returns logits ``[B, N, K]``, or ``[N, K]`` for a
+            ragged batch, for example a graph network. ``None``: a perceptron on the features, which is a linear map if
             ``in_channels`` is a number.
-        act: activation of this perceptron, such as ``"relu"``; ``None``: none.
-        dropout: probability, between its layers.
+        act: activation of the perceptron, such as ``"relu"``; ``None``: no activation.
+        dropout: probability of dropout between the layers of the perceptron.
         temperature: :math:`T`, positive.
-        remove_self_loops: set the diagonal of :math:`A'` to 0, behind the losses.
-        degree_norm: then take :math:`D^{-1/2} A' D^{-1/2}`.
+        remove_self_loops: set the diagonal of :math:`A'` to 0, after the losses.
+        degree_norm: then replace :math:`A'` by :math:`D^{-1/2} A' D^{-1/2}`.
         edge_weight_norm: then divide the weights of each graph by the largest.
-        adj_transpose: read ``edge_index`` as edges from source to target that row ``target`` of :math:`A` stands for,
-            so that :math:`A' X'` of a dense layer passes messages along them; dense adjacency is taken to be like that
-            already. It makes no difference to undirected graphs.
+        adj_transpose: use the transpose for sparse input: an edge from source to target in ``edge_index`` becomes an
+            entry of row ``target`` of :math:`A`, so that :math:`A' X'` of a dense layer passes messages along the
+            edges. Dense adjacency is used as it is. Undirected graphs are not affected.
         lift: how :meth:`lift` unpools: ``"transpose"``, :math:`S X'`, or ``"inverse"``, :math:`(S^+)^T X'`.
         sparse_output: return the coarsened graphs as ``edge_index``, weights and ``batch``.
-        drop: with ``sparse_output``, leave out entries of absolute value at most this, which waits for the device;
-            ``None``: all :math:`B K^2` entries are returned.
-        symmetric: promise that every adjacency is symmetric, or that not; ``None``: found out.
-        backend: backend of :func:`hierpool.soft_pool`.
+        drop: with ``sparse_output``, leave out entries with at most this absolute value, which synchronises with the
+            device; ``None``: return all :math:`B K^2` entries.
+        symmetric: whether every adjacency equals its transpose; not checked. ``None``: it is determined exactly.
+        backend: see :func:`hierpool.soft_pool`.
 
     Raises:
-        ValueError: an argument out of its range.
+        ValueError: an argument is out of range.
 
     Source of the scheme: Grattarola et al., TNNLS 2022 (arXiv:2110.05292).
     """
 
     needs: Mapping[str, Any] = MappingProxyType({"link_loss": None, "entropy": False, "gram": True})
-    """Options of :func:`hierpool.soft_pool` that make what the losses need."""
+    """Options of :func:`hierpool.soft_pool` for the sums that the losses need."""
+
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        super().__init_subclass__()
+        if name is not None:
+            POOLERS[name] = cls
 
     def __init__(
         self,
@@ -93,7 +114,7 @@ class SoftPooling(nn.Module):
         if lift not in ("transpose", "inverse"):
             raise ValueError(f"lift must be 'transpose' or 'inverse', got {lift!r}")
         if drop is not None and not sparse_output:
-            raise ValueError(f"drop has a meaning with sparse_output=True only, got drop={drop}")
+            raise ValueError(f"drop must be None unless sparse_output=True, got {drop}")
         channels = [in_channels] if isinstance(in_channels, int) else list(in_channels)
         self.assignment = MLP([*channels, self.k], act, dropout) if assignment is None else assignment
         self.temperature = temperature
@@ -110,18 +131,31 @@ class SoftPooling(nn.Module):
         self.symmetric = symmetric
         self.backend = backend
 
-    def losses(self, record: SoftPoolRecord, adj: Batch, mask: Tensor | None) -> dict[str, Tensor]:
-        """The auxiliary losses by name, 0-d each; none if a subclass has none.
+    def losses(self, record: SoftPoolRecord, adj: Adjacency, mask: Tensor | None) -> dict[str, Tensor]:
+        """The auxiliary losses by name, each 0-d. The default is no loss.
 
         Args:
-            record: of :func:`hierpool.soft_pool`; ``record.adj`` before post-processing.
-            adj: what was pooled, ``[B, N, N]`` or a ragged graph.
+            record: the result of :func:`hierpool.soft_pool`; ``record.adj`` is not post-processed.
+            adj: the adjacency of the input, ``[B, N, N]`` or a ragged graph.
             mask: valid nodes of a padded batch, bool ``[B, N]``.
         """
         return {}
 
+    def fused(self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None) -> FusedOutput | None:
+        """Pool with an operator that also computes the losses.
+
+        Returns:
+            The results, or ``None`` to use :func:`hierpool.soft_pool` and :meth:`losses`, which is the default.
+        """
+        return None
+
+    @classmethod
+    def tgp_defaults(cls, batched: bool) -> dict[str, Any]:
+        """Options whose defaults in torch-geometric-pool differ from those of the class."""
+        return {}
+
     def reset_parameters(self) -> None:
-        """Draw the weights of the assignment anew."""
+        """Draw new weights for the assignment."""
         for module in self.assignment.modules():
             if module is not self.assignment or isinstance(module, (nn.Linear, MLP)):
                 reset = getattr(module, "reset_parameters", None)
@@ -147,43 +181,42 @@ class SoftPooling(nn.Module):
         """Pool a batch of graphs.
 
         Args:
-            x: features that are pooled, ``[B, N, F]`` of a padded batch, ``[N, F]`` of a ragged one; or, alone, a
-                ``Data`` or ``Batch`` of PyTorch Geometric.
-            adj: dense ``[B, N, N]`` or ``[B, R, N, N]`` (several edge types), or ``[N, N]`` of one graph;
+            x: node features, ``[B, N, F]`` for a padded batch, ``[N, F]`` for a ragged batch; or a ``Data`` or
+                ``Batch`` of PyTorch Geometric, without ``adj``.
+            adj: dense ``[B, N, N]``, ``[B, R, N, N]`` for several edge types, or ``[N, N]`` for one graph;
                 ``edge_index``, int64 ``[2, E]``; a sparse matrix of ``torch.sparse``; a :class:`hierpool.RaggedGraph`;
                 a ``Data`` or ``Batch`` of PyTorch Geometric.
             edge_weight: weights of ``edge_index``, ``[E]``; ``None``: 1.
-            so: a fixed assignment, in place of the network's; with ``lifting``, the one that pooled.
-            mask: valid nodes of a padded batch ``[B, N]`` (non-zero is valid); ``None``: all are.
+            so: a fixed assignment; with ``lifting``, the assignment of the pooling layer.
+            mask: valid nodes of a padded batch ``[B, N]``, non-zero means valid; ``None``: all are valid.
             batch: graph of each node ``[N]`` with ``edge_index``, sorted or not; ``None``: one graph.
-            batch_pooled: not needed, as the clusters of a graph follow each other; taken for the sake of code that
-                passes it.
-            lifting: unpool instead, see :meth:`lift`.
+            batch_pooled: ignored; accepted for compatibility with torch-geometric-pool.
+            lifting: call :meth:`lift` instead.
             ptr: first node of each graph ``[B + 1]``, instead of ``batch``.
             batch_size: number of graphs, needed under ``torch.compile`` with ``batch``.
-            assign_x: features that the assignment sees; ``None``: ``x``.
-            logits: the assignment's result, from a caller who has it already.
+            assign_x: input features of the assignment; ``None``: ``x``.
+            logits: the result of the assignment, if it is already known.
 
         Returns:
             :class:`PoolingOutput`; with ``lifting`` a tensor.
 
         Raises:
-            TypeError, ValueError: an argument is wrong; the message names it.
+            TypeError, ValueError: an argument is invalid; the message names it.
         """
         if lifting:
             if so is None:
-                raise ValueError("so must be the assignment that pooled with lifting=True, got None")
+                raise ValueError("so must be the assignment of the pooling layer with lifting=True, got None")
             return self.lift(x, so)
         x, adj, mask = self._inputs(x, adj, edge_weight, mask, batch, ptr, batch_size)
         s = self._assignment(x, adj, mask, so, assign_x, logits)
-        return self._pooled(x, adj, s, mask, given=so is not None)
+        return self.pooled(x, adj, s, mask, given=so is not None)
 
     def lift(self, x: Tensor, so: SelectOutput) -> Tensor:
-        r"""Features of clusters back on the nodes, :math:`S X'`, or with the pseudo-inverse; see ``lift`` above.
+        r"""Map features of clusters to the nodes, by :math:`S X'` or :math:`(S^+)^T X'`.
 
         Args:
-            x: :math:`X'`, ``[B, K, F]``, or ``[B K, F]`` of a sparse output without ``drop``.
-            so: of the output of :meth:`forward`.
+            x: :math:`X'`, ``[B, K, F]``, or ``[B K, F]`` for a sparse output without ``drop``.
+            so: the assignment in the output of :meth:`forward`.
         """
         return lift(x, so, self.lift_how)
 
@@ -196,8 +229,8 @@ class SoftPooling(nn.Module):
         batch: Tensor | None,
         ptr: Tensor | None,
         batch_size: int | None,
-    ) -> tuple[Tensor, Batch, Tensor | None]:
-        """A padded batch ``[B, N, F]``, or a ragged one with its graph."""
+    ) -> tuple[Tensor, Adjacency, Tensor | None]:
+        """Features, adjacency and mask of a padded batch, or features and graph of a ragged batch."""
         if adj is None:
             if isinstance(x, Tensor):
                 raise TypeError("adj must be given, unless x is a Data or Batch of PyTorch Geometric")
@@ -214,7 +247,7 @@ class SoftPooling(nn.Module):
             return x, adj, valid_rows(mask, (x.size(0), x.size(1)))
         if mask is not None:
             raise ValueError(
-                f"mask must be None with sparse adjacency, which has no padding, got {mask!r:.40}"
+                f"mask must be None with a sparse adjacency, which has no padding, got {mask!r:.40}"
             )
         if isinstance(adj, Tensor) and adj.layout is torch.strided and self.adj_transpose:
             adj = adj.flip(0)
@@ -226,27 +259,35 @@ class SoftPooling(nn.Module):
     def _assignment(
         self,
         x: Tensor,
-        adj: Batch,
+        adj: Adjacency,
         mask: Tensor | None,
         so: SelectOutput | None,
         assign_x: Tensor | None,
         logits: Tensor | None,
-    ) -> Tensor:
-        """Logits, or the assignment itself of ``so``."""
+    ) -> Logits:
+        """The logits, the maps that compute them, or the assignment of ``so``."""
         given = {"so": so, "assign_x": assign_x, "logits": logits}
         named = [name for name, value in given.items() if value is not None]
         if len(named) > 1:
-            raise ValueError(f"{' and '.join(named)} are what the assignment comes from; give one of them")
+            raise ValueError(
+                f"at most one of so, assign_x and logits must be given, got {' and '.join(named)}"
+            )
         if so is not None:
             s = so.s.to_dense() if so.is_sparse else so.s
             s = s.to(x.dtype)
             logits = s[None] if s.dim() == 2 and x.dim() == 3 else s
         elif logits is None:
-            seen = x if assign_x is None else assign_x
-            # NaN in padding would reach the gradients of weights; a perceptron sees to it.
+            network = self.assignment
+            maps = network.as_maps() if isinstance(network, MLP) and is_plain(network, MLP) else None
+            if maps is not None and assign_x is None:
+                check_features(x, maps)
+                return maps
+            own = x if assign_x is None else assign_x
+            # NaN in padding would reach the gradients of weights; a perceptron does not read padding.
             if mask is not None and not isinstance(self.assignment, MLP):
-                seen = torch.where(mask[..., None], seen, 0)
-            logits = self.assignment(seen, adj, mask)
+                own = torch.where(mask[..., None], own, 0)
+            logits = self.assignment(own, adj, mask)
+        assert logits is not None
         if logits.shape != (*x.shape[:-1], self.k):
             raise ValueError(
                 f"assignment must return {[*x.shape[:-1], self.k]} (nodes, clusters), "
@@ -254,34 +295,61 @@ class SoftPooling(nn.Module):
             )
         return logits
 
-    def _pooled(self, x: Tensor, adj: Batch, s: Tensor, mask: Tensor | None, *, given: bool) -> PoolingOutput:
-        """One pass, and what follows from its record."""
-        graph = adj if isinstance(adj, RaggedGraph) else None
-        record = soft_pool(
-            x,
-            adj,
-            s,
-            mask=mask,
-            assignment="given" if given else "softmax",
-            temperature=1.0 if given else self.temperature,
-            symmetric=self.symmetric if graph is None else None,
-            backend=self.backend,
-            **self.needs,
+    def is_fusible(
+        self, owner: type[SoftPooling], x: Tensor, adj: Adjacency, *, any_postprocessing: bool = False
+    ) -> bool:
+        """Whether an operator with the losses and the post-processing of the class ``owner`` can replace both steps."""
+        return (
+            type(self).losses is owner.losses
+            and x.dtype in (torch.float32, torch.float64)  # losses of 16-bit floats are float32
+            and (isinstance(adj, RaggedGraph) or adj.dim() == 3)
+            and (any_postprocessing or self.postprocessing == _FUSED_POSTPROCESSING)
         )
+
+    def options(self, adj: Adjacency) -> dict[str, Any]:
+        """Options of :func:`hierpool.soft_pool` besides ``needs``."""
+        symmetric = None if isinstance(adj, RaggedGraph) else self.symmetric
+        return {"temperature": self.temperature, "symmetric": symmetric, "backend": self.backend}
+
+    def pooled(
+        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, *, given: bool
+    ) -> PoolingOutput:
+        """Pool with :meth:`fused`, or with :func:`hierpool.soft_pool` and :meth:`losses`."""
+        graph = adj if isinstance(adj, RaggedGraph) else None
+        fused = None if given else self.fused(x, adj, s, mask)
+        if fused is not None:
+            assignment = fused.s if graph is None else graph.in_callers_order(fused.s)
+            so = SelectOutput(assignment, graph, mask)
+            return self.connected(
+                fused.x, fused.adj.to(x.dtype), so, fused.loss, lambda: self._record(x, adj, s, mask)
+            )
+        record = self._record(x, adj, s, mask, given=given)
         loss = self.losses(record, adj, mask)
         so = SelectOutput(record.s, graph, mask, record.size.detach() > 0)
-        return self._connected(record.x, record.adj.to(record.x.dtype), so, loss, record)
+        return self.connected(record.x, self.postprocessed(record.adj.to(record.x.dtype)), so, loss, record)
 
-    def _connected(
+    def _record(
+        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, *, given: bool = False
+    ) -> SoftPoolRecord:
+        s = s if isinstance(s, Tensor) else linear_maps(x, s, mask)
+        options = {**self.options(adj), **self.needs}
+        if given:
+            options |= {"assignment": "given", "temperature": 1.0}
+        return soft_pool(x, adj, s, mask=mask, **options)
+
+    def postprocessed(self, adj: Tensor) -> Tensor:
+        """The pooled adjacency after post-processing."""
+        return postprocess_adj(adj, **self.postprocessing)
+
+    def connected(
         self,
         x: Tensor,
         adj: Tensor,
         so: SelectOutput,
         loss: dict[str, Tensor],
-        record: SoftPoolRecord | None,
+        record: SoftPoolRecord | Callable[[], SoftPoolRecord] | None,
     ) -> PoolingOutput:
-        """The pooled adjacency as it was asked for."""
-        adj = postprocess_adj(adj, **self.postprocessing)
+        """The output, dense or sparse, from the post-processed adjacency."""
         if not self.sparse_output:
             return PoolingOutput(x, adj, None, None, so, loss, adj, record)
         if adj.dim() != 3:
@@ -297,6 +365,14 @@ class SoftPooling(nn.Module):
         return f"k={self.k}, temperature={self.temperature}, backend={self.backend!r}"
 
 
+_FUSED_POSTPROCESSING = {
+    "remove_self_loops": True,
+    "degree_norm": True,
+    "edge_weight_norm": False,
+    "transposed": False,
+}
+
+
 def _is_sparse(adj: Tensor) -> bool:
     """Whether a tensor is ``edge_index`` or a sparse matrix."""
     return adj.layout is not torch.strided or (
@@ -305,16 +381,16 @@ def _is_sparse(adj: Tensor) -> bool:
 
 
 def weighted(loss: Tensor, coefficient: float) -> Tensor:
-    """Their product."""
+    """``loss`` times ``coefficient``."""
     return loss if coefficient == 1 else loss * coefficient
 
 
 def normalised(options: dict[str, Any]) -> dict[str, Any]:
-    """Options of a pooler whose paper normalises the pooled adjacency."""
+    """``options`` with the defaults of a pooler that normalises the pooled adjacency."""
     return {"remove_self_loops": True, "degree_norm": True, **options}
 
 
-def edge_types(adj: Batch) -> Sequence[Batch]:
+def edge_types(adj: Adjacency) -> Sequence[Adjacency]:
     """The adjacency of each edge type."""
     if isinstance(adj, Tensor) and adj.dim() == 4:
         return adj.unbind(1)
@@ -327,13 +403,13 @@ def total(terms: Sequence[Tensor]) -> Tensor:
 
 
 def cluster_count(k: int | None, ratio: float | None, max_nodes: int | None) -> int:
-    """Number of clusters from ``k``, or from ``ratio`` of ``max_nodes``.
+    """The number of clusters: ``k``, or ``ratio * max_nodes``.
 
     Raises:
-        ValueError: both or neither given, or out of range.
+        ValueError: both or neither are given, or an argument is out of range.
     """
     if (k is None) == (ratio is None):
-        raise ValueError(f"give exactly one of k and ratio, but k is {k} and ratio is {ratio}")
+        raise ValueError(f"exactly one of k and ratio must be given, got k={k} and ratio={ratio}")
     if k is not None:
         if k < 1:
             raise ValueError(f"k must be at least 1, got {k}")

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierpool.contract import Csr, Dense, Padded, Ragged
 from hierpool.graph import RaggedGraph
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
@@ -37,7 +38,7 @@ def check_tensor(name: str, value: Any, dtypes: tuple[torch.dtype, ...]) -> None
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> int:
-    """The index of ``value`` among ``choices``; ``ValueError`` if it is none of them."""
+    """The index of ``value`` in ``choices``; raises ``ValueError`` if it is not there."""
     if value not in choices:
         raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     return choices.index(value)
@@ -55,14 +56,14 @@ def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
     check_tensor("adj", adj, ADJ_DTYPES)
     check_tensor("s", s, FLOATS)
     _check_assignment(s)
-    (b, n, _), of_x, of_adj = s.shape, x.shape, adj.shape
-    if len(of_x) != 3 or of_x[0] != b or of_x[1] != n:
+    (b, n, _), x_shape, adj_shape = s.shape, x.shape, adj.shape
+    if len(x_shape) != 3 or x_shape[0] != b or x_shape[1] != n:
         raise ValueError(f"x must have shape [B, N, F] = [{b}, {n}, F] to match s, got {_shape(x)}")
-    if len(of_adj) not in (3, 4) or of_adj[0] != b or of_adj[-1] != n or of_adj[-2] != n:
+    if len(adj_shape) not in (3, 4) or adj_shape[0] != b or adj_shape[-1] != n or adj_shape[-2] != n:
         raise ValueError(
             f"adj must have shape [B, N, N] = [{b}, {n}, {n}] or [B, R, N, N] to match s, got {_shape(adj)}"
         )
-    if len(of_adj) == 4 and of_adj[1] == 0:
+    if len(adj_shape) == 4 and adj_shape[1] == 0:
         raise ValueError(f"adj must have at least one edge type in dimension 1, got shape {_shape(adj)}")
     _check_nodes(mask, num_nodes, b, n)
     _check_devices(s, x=x, adj=adj, mask=mask, num_nodes=num_nodes)
@@ -81,14 +82,14 @@ def check_link(s: Any, adj: Any, mask: Any, num_nodes: Any) -> None:
 
 
 def check_link_ragged(s: Any, graph: RaggedGraph, **absent: Any) -> None:
-    """Check type, shape and device of an assignment of a ragged graph's nodes, and what only padded batches have."""
+    """Check type, shape and device of an assignment of a ragged graph, and that ``absent`` are ``None``."""
     check_tensor("s", s, FLOATS)
     _check_ragged_assignment(s, graph)
-    _check_absent("nodes and symmetry", **absent)
+    check_absent(**absent)
 
 
 def check_assignment(s: Any, graph: Any, mask: Any, num_nodes: Any) -> None:
-    """Check types, shapes and devices of an assignment alone, of a padded batch or of a ragged graph's nodes."""
+    """Check types, shapes and devices of an assignment without adjacency, padded or ragged."""
     check_tensor("s", s, FLOATS)
     if graph is None:
         _check_assignment(s)
@@ -98,15 +99,14 @@ def check_assignment(s: Any, graph: Any, mask: Any, num_nodes: Any) -> None:
     if not isinstance(graph, RaggedGraph):
         raise TypeError(f"graph must be a RaggedGraph or None, got {type(graph).__name__}")
     _check_ragged_assignment(s, graph, "graph")
-    _check_absent("nodes", mask=mask, num_nodes=num_nodes)
+    check_absent(mask=mask, num_nodes=num_nodes)
 
 
-def _check_absent(knows: str, **absent: Any) -> None:
+def check_absent(**absent: Any) -> None:
+    """Raise ``ValueError`` unless arguments that a ragged graph already contains are ``None``."""
     for name, value in absent.items():
         if value is not None:
-            raise ValueError(
-                f"{name} must be None with a RaggedGraph, which knows its {knows}, got {value!r:.40}"
-            )
+            raise ValueError(f"{name} must be None with a RaggedGraph, got {value!r:.40}")
 
 
 def _check_assignment(s: Tensor) -> None:
@@ -118,7 +118,7 @@ def _check_assignment(s: Tensor) -> None:
 
 def _check_nodes(mask: Any, num_nodes: Any, b: int, n: int) -> None:
     if mask is not None and num_nodes is not None:
-        raise ValueError("mask and num_nodes say the same thing twice; give one of them")
+        raise ValueError("at most one of mask and num_nodes must be given, got both")
     if mask is not None:
         if not isinstance(mask, Tensor):
             raise TypeError(f"mask must be a torch.Tensor, got {type(mask).__name__}")
@@ -168,8 +168,26 @@ def _check_ragged_assignment(s: Tensor, graph: RaggedGraph, name: str = "adj") -
     _check_devices(s, **{name: graph})
 
 
+def padded_rows(mask: Tensor | None, num_nodes: Tensor | None) -> Padded:
+    """The valid nodes of a padded batch, in the dtypes that backends take."""
+    if mask is not None and mask.dtype is not torch.bool:
+        mask = mask != 0
+    if num_nodes is not None:
+        num_nodes = num_nodes.to(torch.int64)
+    return Padded(mask, num_nodes)
+
+
+def needs_gradient(*tensors: Tensor | None) -> bool:
+    """Whether autograd records the operator: gradients are enabled, and one of ``tensors`` needs one."""
+    if torch.is_grad_enabled():
+        for t in tensors:
+            if t is not None and t.requires_grad:
+                return True
+    return False
+
+
 def temperature_tensor(temperature: Any, given: bool, s: Tensor) -> Tensor | None:
-    """The temperature as a 0-d tensor beside ``s``, or ``None`` where it is 1."""
+    """The temperature as a 0-d tensor on the device of ``s``, or ``None`` if it is 1."""
     if isinstance(temperature, Tensor):
         check_tensor("temperature", temperature, FLOATS)
         if temperature.dim() != 0:
@@ -183,15 +201,44 @@ def temperature_tensor(temperature: Any, given: bool, s: Tensor) -> Tensor | Non
     elif not 0 < temperature < float("inf"):
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
     if given:
-        raise ValueError("temperature has no meaning with assignment='given'")
+        raise ValueError(f"temperature must be 1 with assignment='given', got {temperature}")
     if isinstance(temperature, Tensor):
         return temperature
     dtype = torch.float64 if s.dtype == torch.float64 else torch.float32
     return torch.full((), temperature, dtype=dtype, device=s.device)
 
 
+def link_structure(
+    s: Tensor,
+    adj: Tensor | RaggedGraph,
+    mask: Tensor | None,
+    num_nodes: Tensor | None,
+    *,
+    transpose: bool = False,
+    symmetric: bool | None = None,
+) -> tuple[Dense | Csr, Padded | Ragged, Tensor]:
+    """The checked adjacency and rows, and the assignment in the order of the matrix.
+
+    ``transpose``: whether the gradient of the assignment needs the transpose of a sparse A that is not symmetric.
+    """
+    if not isinstance(adj, RaggedGraph):
+        check_link(s, adj, mask, num_nodes)
+        check_flag("symmetric", symmetric)
+        return Dense(adj), padded_rows(mask, num_nodes), s
+    check_link_ragged(s, adj, mask=mask, num_nodes=num_nodes, symmetric=symmetric)
+    transpose = transpose and not adj.is_symmetric and needs_gradient(s)
+    arrays = adj.transposed() if transpose else (None, None, None)
+    return Csr(adj.value, adj.rowptr, adj.col, *arrays), Ragged(adj.ptr), adj.in_graph_order(s)
+
+
+def check_rows(s: Tensor, rows: Padded | Ragged) -> None:
+    """Raise ``ValueError`` if a number of nodes on the CPU is out of range."""
+    if isinstance(rows, Padded) and rows.num_nodes is not None:
+        check_values(s.size(1), rows.num_nodes, None)
+
+
 def check_values(n: int, num_nodes: Tensor | None, temperature: Tensor | None) -> None:
-    """Check values that are cheap to read, which is those on the CPU."""
+    """Check the values of tensors on the CPU. Reading those of other devices would synchronise."""
     if num_nodes is not None and num_nodes.device.type == "cpu" and num_nodes.numel():
         low, high = (int(v) for v in torch.aminmax(num_nodes))
         if low < 0 or high > n:
@@ -199,6 +246,48 @@ def check_values(n: int, num_nodes: Tensor | None, temperature: Tensor | None) -
     if (
         temperature is not None
         and temperature.device.type == "cpu"
-        and not 0 < float(temperature) < float("inf")
+        and not 0 < temperature.item() < float("inf")
     ):
-        raise ValueError(f"temperature must be positive and finite, got {float(temperature)}")
+        raise ValueError(f"temperature must be positive and finite, got {temperature.item()}")
+
+
+def valid_rows(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
+    """The mask as bool ``[B, N]``.
+
+    Raises:
+        ValueError: the mask does not have the given shape.
+    """
+    if mask is None:
+        return None
+    if mask.shape != shape:
+        raise ValueError(f"mask must have shape {list(shape)} (graphs, nodes), got {list(mask.shape)}")
+    return mask if mask.dtype == torch.bool else mask != 0
+
+
+def as_batch(name: str, value: object) -> Tensor:
+    """A matrix as a batch of one, as in PyTorch Geometric's dense layers.
+
+    Raises:
+        TypeError: ``value`` is not a tensor; the message uses ``name``.
+    """
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    return value.unsqueeze(0) if value.dim() == 2 else value
+
+
+def viewed_mask(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
+    """A mask with the number of elements of ``[B, N]`` as bool ``[B, N]``. PyTorch Geometric takes such masks.
+
+    Raises:
+        TypeError: the mask is not a tensor.
+        ValueError: the mask has another number of elements.
+    """
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor):
+        raise TypeError(f"mask must be a torch.Tensor, got {type(mask).__name__}")
+    if tuple(mask.shape) == shape:
+        return valid_rows(mask, shape)
+    if mask.numel() != shape[0] * shape[1]:
+        raise ValueError(f"mask must be viewable as [B, N] = {list(shape)}, got shape {tuple(mask.shape)}")
+    return valid_rows(mask.reshape(shape), shape)

@@ -1,194 +1,349 @@
-"""Operators with a formula of their own for the gradient: registered for compilers and tracers, and called past the
-dispatcher by everybody else, as a small batch takes less time than three trips through it."""
+"""The base class of operators. Only this module uses autograd, and only :mod:`hierpool.ops._traced` torch.library.
+
+In eager mode, one ``autograd.Function`` calls a backend directly, because PyTorch's dispatcher takes longer than
+pooling a small batch. Compilers and tracers see the operators ``hierpool::<name>`` and ``hierpool::<name>_backward``,
+or the composite of an operator that is not ``opaque``. Transforms of torch.func see the composite.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter, itemgetter
+from types import ModuleType
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
 from hierpool import backends
-from hierpool._tracing import seen
+from hierpool._tracing import is_traced, is_transformed
+from hierpool.ops._schema import Arguments
+from hierpool.ops._traced import NO_SECOND, Traced, as_tuple
 
-_LIB = torch.library.Library("hierpool", "FRAGMENT")
-
-Gradients = tuple[Tensor | None, ...]
-
-
-def transformed() -> bool:
-    """Whether torch.func or forward-mode AD is at work, which no operator with a formula of its own goes along with."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+OPERATORS: dict[str, Operator] = {}
+"""All operators by name."""
 
 
-def without_second(name: str) -> Callable[[Callable[..., Gradients]], Callable[..., Gradients]]:
-    """A backward whose gradients, if somebody asks for their graph, raise an error once they are differentiated.
+class NothingSaved(NamedTuple):
+    """The type ``Saved`` of operators whose backward reads no results."""
 
-    ``torch.autograd.function.once_differentiable`` lets them pass as constants where the gradients that come in are.
+
+class Operator(Traced, ABC):
+    """An operator: its types, its shapes and its composite.
+
+    All types are NamedTuples.
+
+    * ``Call``: the arguments. Its last field, ``options``, contains no tensors, and the last option is ``backend``.
+    * ``Out``: what the forward of a backend returns.
+    * ``Upstream``: gradients of the fields of ``Out`` that are results; ``None`` is zero.
+    * ``Saved``: the fields of ``Out`` that the backward reads.
+    * ``Leaves``: the arguments that may need a gradient.
+
+    A backend has a module with the name of the operator, with ``forward(call) -> Out`` and
+    ``backward(call, saved, upstream, needs) -> Leaves``, where ``needs`` is a ``Leaves`` of bools.
     """
 
-    def decorate(backward: Callable[..., Gradients]) -> Callable[..., Gradients]:
-        @wraps(backward)
-        def run(ctx: Any, *grads: Tensor | None) -> Gradients:
-            if not torch.is_grad_enabled():
-                return backward(ctx, *grads)
-            with torch.no_grad():
-                found = backward(ctx, *grads)
-            anchor = torch.zeros((), requires_grad=True)
-            return tuple(None if grad is None else _Constant.apply(name, anchor, grad) for grad in found)
+    name: ClassVar[str]
+    Call: ClassVar[Any]
+    Out: ClassVar[Any]
+    Upstream: ClassVar[Any]
+    Saved: ClassVar[Any]
+    Leaves: ClassVar[Any]
+    opaque: ClassVar[bool]
 
-        return run
+    def __init_subclass__(
+        cls,
+        name: str,
+        call: Any,
+        out: Any,
+        upstream: Any,
+        leaves: Any,
+        saved: Any = NothingSaved,
+        opaque: bool = True,
+    ) -> None:
+        """Set the name and the types.
 
-    return decorate
+        ``opaque``: compilers see one operator; otherwise compilers and autocast see the composite.
+        """
+        super().__init_subclass__()
+        cls.name, cls.Call, cls.Out, cls.Upstream = name, call, out, upstream
+        cls.Saved, cls.Leaves, cls.opaque = saved, leaves, opaque
+
+    def __init__(self) -> None:
+        fields = self.Out._fields
+        self._place = {name: place for place, name in enumerate(fields)}
+        self._results = tuple(fields.index(name) for name in self.Upstream._fields)
+        self._saved = tuple(fields.index(name) for name in self.Saved._fields)
+        # A saved result connects a gradient, for autograd, to the leaves that are not saved.
+        drops_leaves = type(self).for_backward is not Operator.for_backward
+        self._witness = (
+            next(place for place in self._saved if place in self._results) if drops_leaves else None
+        )
+        self._arguments = Arguments(self.Call)
+        names = [argument.name for argument in self._arguments.list]
+        self._places = tuple(names.index(name) for name in self.Leaves._fields)
+        get = attrgetter(*(self._arguments.list[place].path for place in self._places))
+        self._leaves = get if len(self._places) > 1 else lambda call: (get(call),)
+        self._has_list = (
+            self._arguments.list[self._places[-1]].kind == "Tensor[]"
+        )  # only the last leaf may be a list
+        self._pick_upstream: dict[tuple[int, ...], Callable[[tuple[Any, ...]], tuple[Any, ...]]] = {}
+        OPERATORS[self.name] = self
+        if self.opaque:
+            self._register()
+
+    @abstractmethod
+    def composite(self, call: Any) -> Any:
+        """``Out`` in differentiable PyTorch: reference of the tests, fallback, and implementation for transforms."""
+
+    def shapes(self, call: Any) -> Any:
+        """Empty tensors with the shapes and dtypes of ``Out``. Opaque operators define it."""
+        raise NotImplementedError
+
+    def check_values(self, call: Any) -> None:
+        """Raise ``ValueError`` for invalid values that can be read without synchronisation."""
+
+    def for_backward(self, call: Any) -> Any:
+        """``call`` without the tensors that the backward of a backend does not read."""
+        return call
+
+    def like_gradients(self, call: Any, saved: Any) -> Any:
+        """Tensors with the shapes and dtypes of the gradients; ``None`` for a leaf that is ``None``."""
+        return self.leaves(call)
+
+    def defined(self, call: Any, out: Any) -> Any:
+        """``out`` without uninitialised elements, for callers that compare all elements."""
+        return out
+
+    def backward(self, backend: ModuleType, call: Any, saved: Any, upstream: Any, needs: Any) -> Any:
+        """The gradients of the leaves; those that are not needed are ignored."""
+        return backend.backward(call, saved, upstream, needs)
+
+    def leaves(self, call: Any) -> Any:
+        """The arguments that may need a gradient."""
+        return self.Leaves._make(self._leaves(call))
+
+    # ------------------------------------------------------------------------------------------------------------
+    # calls
+
+    def __call__(self, call: Any, wanted: tuple[str, ...] | None = None) -> tuple[Tensor, ...]:
+        """All results, or the fields of ``Out`` named in ``wanted``. Autograd takes time for each."""
+        places = self._results if wanted is None else tuple([self._place[name] for name in wanted])
+        if self.opaque and is_traced():
+            out = as_tuple(self.op(*self._arguments.flatten(call)))
+            return tuple([out[place] for place in places])
+        if is_traced() or is_transformed() or (not self.opaque and _is_autocast()):
+            self._check_transform(call.options.backend)
+            out = self.run_composite(call)
+            return tuple([out[place] for place in places])
+        backend = self.select(call)
+        self.check_values(call)
+        if backend is None:
+            out = self.run_composite(call)
+            return tuple([out[place] for place in places])
+        if torch.is_grad_enabled() and getattr(call.options, "save", True):
+            leaves = self._leaves(call)
+            if self._has_list:
+                leaves = (*leaves[:-1], *leaves[-1])
+            for leaf in leaves:
+                if leaf is not None and leaf.requires_grad:
+                    if self._witness is None or self._witness in places:
+                        return _apply_fused(self, call, backend, places, *leaves)
+                    return _apply_fused(self, call, backend, (*places, self._witness), *leaves)[:-1]
+        out = backend.forward(call)
+        return tuple([out[place] for place in places])
+
+    def select(self, call: Any) -> ModuleType | None:
+        """The module of the backend that computes ``call``; ``None`` is the composite."""
+        for field in call:
+            if isinstance(field, Tensor):
+                device_type = field.device.type
+                break
+        has_float64 = False
+        if device_type != "cpu":  # all backends for CPU tensors take float64
+            flat, _ = _pack(call)
+            has_float64 = any(isinstance(t, Tensor) and t.dtype is torch.float64 for t in flat)
+        return backends.module(self.name, device_type, call.options.backend, has_float64)
+
+    def run_composite(self, call: Any) -> Any:
+        """Run the composite. That of an opaque operator chooses the dtypes of its sums, so autocast is disabled."""
+        if self.opaque:
+            for device_type in ("cpu", "cuda"):
+                if torch.is_autocast_enabled(device_type):
+                    with torch.autocast(device_type, enabled=False):
+                        return self.run_composite(call)
+        return self.composite(call)
+
+    def _check_transform(self, backend: str) -> None:
+        if backend not in ("auto", "reference") and is_transformed():
+            raise RuntimeError(
+                f"backend {backend!r} cannot run {self.name} under transforms of torch.func or forward-mode AD;"
+                " 'auto' and 'reference' can"
+            )
+
+    def _through_composite(
+        self, call: Any, upstream: Sequence[Any], needs: Sequence[bool], **options: bool
+    ) -> list[Any]:
+        """The flat gradients of the leaves, by autograd through the composite."""
+        with torch.enable_grad():
+            call = self._with_own_leaves(call)
+            leaves, _ = _pack(self.leaves(call))
+            out = self.run_composite(call)
+            results = [out[place] for place in self._results]
+            pairs = [
+                (t, grad)
+                for t, grad in zip(results, upstream, strict=True)
+                if grad is not None and t.requires_grad
+            ]
+            wanted = [leaf for leaf, need in zip(leaves, needs, strict=True) if need]
+            outputs, grads = [t for t, _ in pairs], [grad for _, grad in pairs]
+            found = torch.autograd.grad(
+                outputs, wanted, grads, allow_unused=True, materialize_grads=True, **options
+            )
+        ordered = iter(found)
+        return [next(ordered) if need else None for need in needs]
+
+    def _with_own_leaves(self, call: Any) -> Any:
+        """``call`` with a separate tensor for each leaf. One tensor may be given for several arguments."""
+
+        def own(t: Tensor | None) -> Tensor | None:
+            if t is None or not t.is_floating_point():
+                return t
+            return t.view_as(t) if t.requires_grad else t.detach().requires_grad_()
+
+        flat = self._arguments.flatten(call)
+        for place in self._places:
+            given = flat[place]
+            flat[place] = tuple(map(own, given)) if isinstance(given, tuple) else own(given)
+        return self._arguments.build(flat)
+
+    def _upstream(self, places: tuple[int, ...], grads: tuple[Tensor | None, ...]) -> Any:
+        """The gradients of all results from those of the fields at ``places``; ``None`` if all are zero."""
+        for grad in grads:
+            if grad is not None:
+                break
+        else:
+            return None
+        pick = self._pick_upstream.get(places)
+        if pick is None:
+            found = [places.index(place) if place in places else len(places) for place in self._results]
+            pick = itemgetter(*found) if len(found) > 1 else lambda grads: (grads[found[0]],)
+            self._pick_upstream[places] = pick
+        return self.Upstream._make(pick((*grads, None)))
+
+    def _gradients_of(
+        self, backend: ModuleType, call: Any, saved: Any, upstream: Any, needs: tuple[bool, ...]
+    ) -> Sequence[Tensor | None]:
+        """The flat gradients of the leaves, by a backend."""
+        if not self._has_list:
+            found: Sequence[Any] = self.backward(backend, call, saved, upstream, self.Leaves._make(needs))
+            return found
+        last = len(self.Leaves._fields) - 1
+        found = self.backward(backend, call, saved, upstream, self.Leaves(*needs[:last], needs[last:]))
+        return (*found[:last], *found[last])
+
+    def _constant_gradients(
+        self, backend: ModuleType, call: Any, saved: Any, upstream: Any, needs: tuple[bool, ...]
+    ) -> Sequence[Tensor | None]:
+        """The same with ``create_graph=True``: differentiating the gradients raises an error."""
+        with torch.no_grad():
+            found = self._gradients_of(backend, call, saved, upstream, needs)
+        # All tensors connected to the leaves, because autograd runs only nodes on a path to them.
+        tensors = [
+            t for t in _pack((*saved, *call, *upstream))[0] if isinstance(t, Tensor) and t.requires_grad
+        ]
+        return [None if grad is None else _Constant.apply(self.name, grad, *tensors) for grad in found]
+
+
+class _Fused(torch.autograd.Function):
+    """An operator in eager mode: forward and backward of a backend as one node of the autograd graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        operator: Operator,
+        call: Any,
+        backend: ModuleType,
+        places: tuple[int, ...],
+        *leaves: Tensor | None,
+    ) -> tuple[Tensor, ...]:
+        out = backend.forward(call)
+        fields = [out[place] for place in operator._saved]
+        kept = operator.for_backward(call)
+        fields += kept[:-1]
+        tensors, groups = _pack(fields)
+        ctx.save_for_backward(*tensors)
+        ctx.set_materialize_grads(False)
+        ctx.state = operator, backend, places, groups, call.options, kept is call
+        if len(places) > len(operator._results):
+            ctx.mark_non_differentiable(*(out[place] for place in places if place not in operator._results))
+        return tuple([out[place] for place in places])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
+        operator, backend, places, groups, options, is_complete = ctx.state
+        needs = ctx.needs_input_grad[4:]
+        upstream = operator._upstream(places, grads)
+        if upstream is None:
+            return (None,) * (4 + len(needs))
+        fields = _unpack(ctx.saved_tensors, groups)
+        count = len(operator._saved)
+        saved, call = operator.Saved._make(fields[:count]), operator.Call(*fields[count:], options)
+        differentiable = torch.is_grad_enabled()
+        if is_complete and (differentiable or is_transformed()):
+            found = operator._through_composite(call, upstream, needs, create_graph=differentiable)
+        elif differentiable:
+            found = operator._constant_gradients(backend, call, saved, upstream, needs)
+        else:
+            found = operator._gradients_of(backend, call, saved, upstream, needs)
+        return (
+            None,
+            None,
+            None,
+            None,
+            *[grad if need else None for grad, need in zip(found, needs, strict=True)],
+        )
+
+
+# Function.apply searches every argument for transforms of torch.func, which never get here.
+_apply_fused: Any = super(torch.autograd.Function, _Fused).apply
 
 
 class _Constant(torch.autograd.Function):
-    """A gradient that is not to be differentiated."""
+    """A gradient that raises an error if it is differentiated."""
 
     @staticmethod
-    def forward(ctx: Any, name: str, anchor: Tensor, grad: Tensor) -> Tensor:
+    def forward(ctx: Any, name: str, grad: Tensor, *depends_on: Tensor) -> Tensor:
         ctx.name = name
         return grad
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
-        raise RuntimeError(
-            f"{ctx.name} has no second derivative; the functions of hierpool.reference are differentiable any number of"
-            " times"
-        )
+        raise RuntimeError(NO_SECOND.format(ctx.name))
 
 
-class Operator(ABC):
-    """One operator, ``hierpool::name``, and its backward, ``hierpool::name_backward``.
+def _pack(fields: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    """Flatten tuples among the fields; return the flat list, and the type and position of each tuple."""
+    flat: list[Any] = []
+    groups: list[Any] = []
+    for field in fields:
+        if isinstance(field, tuple):
+            groups.append((type(field), len(flat), len(flat) + len(field)))
+            flat.extend(field)
+        else:
+            flat.append(field)
+    return flat, groups
 
-    A subclass says what is computed; the last argument of both operators is the name of the backend. Outputs are a
-    tensor or a tuple of tensors.
-    """
 
-    name: str
-    schema: str  # "(Tensor s, ..., str backend) -> Tensor"
-    backward_schema: str
+def _unpack(flat: Sequence[Any], groups: list[Any]) -> list[Any]:
+    """The inverse of :func:`_pack`."""
+    fields = list(flat)
+    for kind, start, stop in reversed(groups):
+        members = fields[start:stop]
+        fields[start:stop] = (tuple(members) if kind is tuple else kind._make(members),)
+    return fields
 
-    @abstractmethod
-    def forward(self, *args: Any) -> Any:
-        """The outputs."""
 
-    @abstractmethod
-    def backward(self, *args: Any) -> Any:
-        """What the backward operator returns."""
-
-    @abstractmethod
-    def forward_fake(self, *args: Any) -> Any:
-        """Outputs of the right shapes, which every backend returns."""
-
-    @abstractmethod
-    def backward_fake(self, *args: Any) -> Any:
-        """The same for the backward operator."""
-
-    @abstractmethod
-    def keep(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Put aside what the backward needs."""
-
-    @abstractmethod
-    def gradients(self, ctx: Any, grads: Gradients, backward: Callable[..., Any]) -> Gradients:
-        """A gradient for every argument, from those of the outputs, by a call of the backward operator."""
-
-    @abstractmethod
-    def plain(self, *args: Any) -> Any:
-        """The outputs in differentiable PyTorch; the backend is not among the arguments."""
-
-    def defined_forward(self, *args: Any) -> Any:
-        """The outputs with every element defined, for those who compare all of them."""
-        return self.forward(*args)
-
-    def setup_context(self, ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Put aside what the backward needs, with all outputs returned."""
-        self.keep(ctx, inputs, output)
-
-    def filler(self, args: tuple[Any, ...]) -> Any:
-        """The module that computes this operator or its backward, from the arguments, of which the last is its name."""
-        first = args[0] if isinstance(args[0], Tensor) else next(t for t in args if isinstance(t, Tensor))
-        device_type = first.device.type
-        # Every backend of the CPU takes float64.
-        wide = device_type != "cpu" and any(isinstance(t, Tensor) and t.dtype is torch.float64 for t in args)
-        return backends.select(self.name, device_type, args[-1], wide).filler(self.name)
-
-    def register(self) -> Operator:
-        """Define both operators."""
-        backward_name = f"{self.name}_backward"
-        _LIB.define(self.name + self.schema)
-        _LIB.define(backward_name + self.backward_schema)
-        for key in ("CPU", "CUDA"):
-            _LIB.impl(self.name, self.defined_forward, key)
-            _LIB.impl(backward_name, self.backward, key)
-        self.op = getattr(torch.ops.hierpool, self.name)
-        self.backward_op = getattr(torch.ops.hierpool, backward_name)
-        qualified = f"hierpool::{self.name}"
-        torch.library.register_fake(qualified, self.forward_fake, lib=_LIB)
-        torch.library.register_fake(f"{qualified}_backward", self.backward_fake, lib=_LIB)
-        torch.library.register_autograd(
-            qualified,
-            lambda ctx, *grads: self.gradients(ctx, grads, self.backward_op),
-            setup_context=self.setup_context,
-            lib=_LIB,
-        )
-        torch.library.register_autograd(f"{qualified}_backward", self._no_second_derivative, lib=_LIB)
-        self.function = self.make_function()
-        return self
-
-    def make_function(self, only: tuple[int, ...] | None = None) -> type[torch.autograd.Function]:
-        """The operator as a function of autograd, with some of its outputs or all.
-
-        Each output costs autograd more than the arithmetic of a small graph.
-        """
-        operator = self
-
-        class Eager(torch.autograd.Function):
-            @staticmethod
-            def forward(ctx: Any, *args: Any) -> Any:
-                output = operator.forward(*args)
-                if only is None:
-                    operator.setup_context(ctx, args, output)
-                    return output
-                operator.keep(ctx, args, output)
-                ctx.count = len(output)
-                return tuple(output[i] for i in only)
-
-            @staticmethod
-            def backward(ctx: Any, *grads: Tensor | None) -> Gradients:
-                if only is not None:
-                    chosen = dict(zip(only, grads, strict=True))
-                    grads = tuple(chosen.get(i) for i in range(ctx.count))
-                if (
-                    torch.is_grad_enabled()
-                ):  # create_graph=True: the operator knows that it has no second derivative
-                    return operator.gradients(ctx, grads, operator.backward_op)
-                return operator.gradients(ctx, grads, operator.backward)
-
-        return Eager
-
-    def __call__(self, args: tuple[Any, ...], differentiable: bool) -> Any:
-        """All outputs, by the shortest way."""
-        if seen():
-            return self.op(*args)
-        if transformed():
-            return self._transformable(*args)
-        return self.function.apply(*args) if differentiable else self.forward(*args)
-
-    def _transformable(self, *args: Any) -> Any:
-        if args[-1] not in ("auto", "reference"):
-            raise RuntimeError(
-                f"backend {args[-1]!r} cannot run {self.name} under transforms of torch.func or forward-mode AD;"
-                " 'auto' and 'reference' can"
-            )
-        return self.plain(*args[:-1])
-
-    def _no_second_derivative(self, ctx: Any, *grads: Tensor | None) -> Gradients:
-        raise RuntimeError(
-            f"{self.name} has no second derivative; hierpool.reference.{self.name} is differentiable any number of"
-            " times"
-        )
+def _is_autocast() -> bool:
+    return torch.is_autocast_enabled("cpu") or torch.is_autocast_enabled("cuda")

@@ -1,171 +1,190 @@
-"""Soft pooling and the last step of MinCut and DMoN as one function of autograd, whose arithmetic is a backend's.
+"""MinCut and DMoN pooling as one operator: soft pooling, the losses, and the normalised adjacency.
 
-On a batch of small graphs, recording some thirty steps on ``[B, K, K]`` costs more than pooling the graphs. Compilers
-and transforms do not come here: :mod:`hierpool.finish` has the same in steps.
+For a batch of small graphs, recording the thirty steps on ``[B, K, K]`` in autograd takes longer than pooling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from hierpool import backends
+from hierpool.contract import Csr, Dense, Padded, Ragged
 from hierpool.graph import RaggedGraph
-from hierpool.ops._operator import without_second
-from hierpool.ops._soft_pool import SYMMETRIC, TEMPERATURE, SoftPoolOperator, temperature_gradient
-from hierpool.ops.fallback.cut_terms import Kind
-from hierpool.ops.fallback.linear_maps import Map
+from hierpool.ops import _checks, cut_terms
+from hierpool.ops._operator import Operator
+from hierpool.ops.cut_terms import Kind
 from hierpool.ops.linear_maps import check_features, linear_maps
-from hierpool.ops.soft_pool import pooling
+from hierpool.ops.soft_pool import OPERATOR as SOFT_POOL
+from hierpool.ops.soft_pool import Call as PoolingCall
+from hierpool.ops.soft_pool import Options as PoolingOptions
+from hierpool.ops.soft_pool import checked_inputs, temperature_gradient
+from hierpool.reference.linear_maps import Map, as_maps
 
-_SELU = (1.6732632423543772848, 1.0507009873554804934)  # alpha and scale
+
+class Options(NamedTuple):
+    """Arguments that are not tensors."""
+
+    kind: Kind
+    selu: bool  # apply SELU to the pooled features
+    sizes: bool  # compute the sizes of the clusters
+    symmetric: bool | None
+    save: bool
+    backend: str
 
 
-class Pooled(NamedTuple):
-    """What a backend returns."""
+class Call(NamedTuple):
+    """The arguments."""
+
+    logits: Tensor | None  # [B, N, K], or [N, K]; None: computed from x by the maps
+    x: Tensor  # [B, N, F], or [N, F]
+    adj: Dense | Csr
+    rows: Padded | Ragged
+    temperature: Tensor | None
+    maps: tuple[Tensor, ...]  # weight, bias, weight, bias, ...
+    options: Options
+
+
+class Out(NamedTuple):
+    """The results, and tensors that the backward needs."""
 
     x: Tensor  # [B, K, F]
-    adj: Tensor  # [B, K, K]
-    losses: tuple[Tensor, ...]  # three, 0-d
+    adj: Tensor  # [B, K, K], the dtype of the logits
+    first: Tensor  # []
+    ortho: Tensor  # []
+    cluster: Tensor  # []; 0 for MinCut
     s: Tensor  # [B, N, K], or [N, K]
-    size: Tensor | None  # [B, K], of the clusters; may be None where the plan does not ask for it
+    size: Tensor | None  # [B, K]; None without options.sizes
+    activated: Tensor | None  # [B, K, F]: x, if it is the result of SELU
+    pooled: Tensor  # [B, K, K]: adj in the accumulation dtype
+    sums: Tensor
 
 
 class Upstream(NamedTuple):
-    """Gradients of it; ``None`` is zero."""
+    """Gradients of the results; ``None`` is zero."""
 
     x: Tensor | None
     adj: Tensor | None
-    losses: tuple[Tensor | None, ...]  # three
+    first: Tensor | None
+    ortho: Tensor | None
+    cluster: Tensor | None
     s: Tensor | None
     size: Tensor | None
 
 
-class Plan(NamedTuple):
-    """What is to be done."""
+class Saved(NamedTuple):
+    """The fields of ``Out`` that the backward reads."""
 
-    kind: Kind
-    selu: bool  # of the pooled features
-    nodes: bool  # whether S is returned
-    sizes: bool  # whether the sizes of the clusters are
-    losses: int  # how many
-    dtypes: tuple[torch.dtype, torch.dtype]  # of the adjacency, of the losses
-    operator: SoftPoolOperator
-    symmetric: bool | None
-    backend: str
-    filler: Any
+    s: Tensor
+    activated: Tensor | None
+    pooled: Tensor
+    sums: Tensor
 
-    def results(self, pooled: Pooled) -> tuple[Tensor, ...]:
-        """What is returned, in order."""
-        adj, losses = pooled.adj, pooled.losses[: self.losses]
-        of_adj, of_losses = self.dtypes
-        acc = adj.dtype
-        if of_adj is not acc:
-            adj = adj.to(of_adj)
-        if of_losses is not acc:
-            losses = tuple(term.to(of_losses) for term in losses)
-        nodes = (pooled.s,) if self.nodes else ()
-        if not self.sizes:
-            return (pooled.x, adj, *losses, *nodes)
-        assert pooled.size is not None
-        return (pooled.x, adj, *losses, *nodes, pooled.size)
 
-    def upstream(self, dx: Tensor | None, dadj: Tensor | None, *grads: Tensor | None) -> Upstream:
-        """The gradients of what was returned."""
-        losses = self.losses
-        ds = grads[losses] if self.nodes else None
-        dsize = grads[-1] if self.sizes else None
-        return Upstream(dx, dadj, (*grads[:losses], None)[:3], ds, dsize)
+class Leaves(NamedTuple):
+    """Arguments that may need a gradient."""
+
+    logits: Any
+    x: Any
+    value: Any
+    temperature: Any
+    maps: tuple[Any, ...]
+
+
+class CutPool(
+    Operator, name="cut_pool", call=Call, out=Out, upstream=Upstream, saved=Saved, leaves=Leaves, opaque=False
+):
+    """The operator of MinCut and DMoN pooling."""
+
+    def select(self, call: Call) -> ModuleType | None:
+        """There is no Triton kernel of the last step. The composite uses the Triton kernels of soft pooling."""
+        if call.options.backend == "triton":
+            return None
+        backend = super().select(call)
+        if backend is None or (call.maps and not backend.takes_maps(call.x, call.maps)):
+            return None
+        return backend
+
+    def check_values(self, call: Call) -> None:
+        if call.temperature is not None:
+            _checks.check_values(0, None, call.temperature)
+
+    def composite(self, call: Call) -> Out:
+        logits, x, adj, rows, temperature, maps, (kind, selu, sizes, symmetric, save, backend) = call
+        if logits is None:
+            logits = linear_maps(x, as_maps(maps), rows.mask if isinstance(rows, Padded) else None)
+        options = PoolingOptions(False, symmetric, True, False, False, False, save, backend)
+        pooling = PoolingCall(logits, x, adj, rows, temperature, options)
+        s, pooled_x, adj_sums, gram, vectors, scalars = SOFT_POOL(pooling, _FIELDS)
+        if selu:
+            pooled_x = F.selu(pooled_x)
+        last = cut_terms.Options(kind, "reference" if backend == "reference" else "auto")
+        pooled, *losses = cut_terms.OPERATOR(cut_terms.Call(adj_sums, gram, vectors, scalars, last))
+        dtype = torch.promote_types(x.dtype, logits.dtype)
+        first, ortho, cluster = (loss.to(dtype) for loss in losses)
+        size = vectors.select(1, 0) if sizes else None
+        return Out(pooled_x, pooled.to(logits.dtype), first, ortho, cluster, s, size, None, pooled, scalars)
+
+    def for_backward(self, call: Call) -> Call:
+        """Without the logits, unless the gradient of the temperature needs them."""
+        learned = call.temperature is not None and call.temperature.requires_grad
+        return call if learned or call.logits is None else Call(None, *call[1:])
+
+    def backward(
+        self, backend: ModuleType, call: Call, saved: Saved, upstream: Upstream, needs: Leaves
+    ) -> tuple[Any, ...]:
+        if needs.temperature or call.maps:  # their gradients are computed from that of the logits
+            needs = needs._replace(logits=True)
+        dlogits, dx, dvalue, dmaps = backend.backward(call, saved, upstream, needs)
+        dtemperature = None
+        if needs.temperature:
+            assert call.logits is not None
+            dtemperature = temperature_gradient(dlogits, call.logits, call.temperature)
+        return dlogits, dx, dvalue, dtemperature, tuple(dmaps) or needs.maps
+
+
+OPERATOR = CutPool()
+
+_FIELDS = ("s", "x", "adj", "gram", "vectors", "scalars")
 
 
 def cut_pool(
     kind: Kind,
+    wanted: tuple[str, ...],
     x: Tensor,
     adj: Tensor | RaggedGraph,
     s: Tensor | Sequence[Map],
-    mask: Tensor | None,
-    options: dict[str, Any],
+    mask: Tensor | None = None,
     *,
     selu: bool = False,
-    nodes: bool = False,
-    sizes: bool = False,
+    temperature: float | Tensor = 1.0,
+    symmetric: bool | None = None,
+    backend: str = "auto",
 ) -> tuple[Tensor, ...]:
-    """Features and adjacency of the clusters, the losses of ``kind``, and :math:`S` and sizes if asked for.
+    """MinCut or DMoN pooling with the losses of :mod:`hierpool.losses` and a post-processed adjacency.
 
     Args:
-        kind, selu, nodes, sizes: see :class:`Plan`.
+        kind: which losses to compute.
+        wanted: fields of :class:`Out` to return. Autograd takes time for each.
         x, adj, mask: see :func:`hierpool.soft_pool`.
-        s: the logits, or maps that make them of ``x``, on the CPU alone.
-        options: of :func:`hierpool.ops.soft_pool.pooling`.
+        s: the logits, or the maps that compute them from ``x`` (:func:`hierpool.ops.linear_maps.linear_maps`).
+        selu: apply SELU to the pooled features.
+        temperature, symmetric, backend: see :func:`hierpool.soft_pool`.
+
+    Returns:
+        The fields in the order of ``wanted``. Rows of ``s`` are in the order of the matrix of a ragged graph.
     """
-    backend = options.get("backend", "auto")
-    # There is no Triton kernel of the last step: what is beside one runs by torch.
-    last = backends.select("cut_pool", x.device.type, "auto" if backend == "triton" else backend)
-    filler = last.filler("cut_pool")
     maps: tuple[Tensor, ...] = ()
     if not isinstance(s, Tensor):
         check_features(x, s)
-        maps = tuple(tensor for one in s for tensor in one)
-        if filler.takes(x, maps):
-            s = x  # stands for the logits, of which there are as many
-        else:
-            s, maps = linear_maps(x, s, mask), ()
-    operator, args = pooling(x, adj, s, mask, leaves=maps, **options)
-    operator.check_values(*args)
-    dtype, losses = s.dtype, 2 if kind is Kind.MINCUT else 3
-    dtypes = (dtype, torch.promote_types(x.dtype, dtype))
-    plan = Plan(kind, selu, nodes, sizes, losses, dtypes, operator, args[SYMMETRIC], backend, filler)
-    if not operator.saves(args):
-        return plan.results(filler.forward(plan, args, maps)[0])
-    leaves = (None if maps else args[0], args[1], args[2], args[TEMPERATURE])
-    out: tuple[Tensor, ...] = _CutPool.apply(plan, args, *leaves, *maps)
-    return out
-
-
-class _CutPool(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, plan: Plan, args: tuple[Any, ...], *leaves: Tensor | None) -> tuple[Tensor, ...]:
-        maps = leaves[4:]
-        pooled, saved = plan.filler.forward(plan, args, maps)
-        inputs = args[1 : TEMPERATURE + 1]
-        temperature = inputs[-1]
-        learned = temperature is not None and temperature.requires_grad
-        ctx.save_for_backward(*saved, *inputs, args[0] if learned else None, *maps)
-        ctx.plan, ctx.counts = plan, (len(saved), len(saved) + len(inputs))
-        ctx.set_materialize_grads(False)
-        return plan.results(pooled)
-
-    @staticmethod
-    @without_second("pooling with the last step of MinCut or DMoN")
-    def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
-        plan, (saved, inputs), tensors = ctx.plan, ctx.counts, ctx.saved_tensors
-        temperature, logits, *maps = tensors[inputs - 1 :]
-        need_logits, need_x, need_edges, need_temperature, *need_maps = ctx.needs_input_grad[2:]
-        need_map = any(need_maps)
-        through_logits = need_logits or need_temperature or need_map or (bool(maps) and need_x)
-        dlogits, dx, dedges, dmaps = plan.filler.backward(
-            plan,
-            plan.upstream(*grads),
-            tensors[:saved],
-            tensors[saved:inputs],
-            maps,
-            (through_logits, need_x, need_edges, need_map),
-        )
-        return (
-            None,
-            None,
-            dlogits if need_logits else None,
-            dx if need_x else None,
-            dedges if need_edges else None,
-            temperature_gradient(dlogits, logits, temperature) if need_temperature else None,
-            *(dmaps if need_map else [None] * len(maps)),
-        )
-
-
-def selu_backward(dy: Tensor, y: Tensor) -> Tensor:
-    """The gradient before SELU, from what came out of it."""
-    grad: Tensor = torch.ops.aten.elu_backward.default(dy.contiguous(), *_SELU, 1, True, y)
-    return grad
+        maps = tuple([tensor for one in s for tensor in one])
+        s = x  # in place of the logits, which have the same number of rows
+    s, x, structure, rows, scale, symmetric, save = checked_inputs(
+        x, adj, s, mask, None, False, temperature, symmetric, backend, maps
+    )
+    options = Options(kind, selu, "size" in wanted, symmetric, save, backend)
+    return OPERATOR(Call(None if maps else s, x, structure, rows, scale, maps, options), wanted)

@@ -1,15 +1,193 @@
-"""The public operator of soft pooling, for every way to store the adjacency."""
+"""``hierpool::soft_pool``: soft pooling in one pass over the nodes, with a dense or a sparse adjacency."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from types import ModuleType
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import Tensor
 
+from hierpool import backends, reference
+from hierpool.contract import Csr, Dense, Padded, Ragged, accumulation_dtype
 from hierpool.graph import RaggedGraph
-from hierpool.ops import soft_pool_csr, soft_pool_dense
-from hierpool.ops._soft_pool import SoftPoolOperator
+from hierpool.ops import _checks
+from hierpool.ops._operator import Operator
 from hierpool.record import SoftPoolRecord
+
+
+class Options(NamedTuple):
+    """Arguments that are not tensors."""
+
+    given: bool  # logits are S
+    symmetric: bool | None  # every A equals its transpose; None: not known
+    gram: bool  # compute S^T S
+    link: bool  # compute link_sq and link_norm
+    entropy: bool  # compute the entropies
+    mean: bool  # divide total_entropy and link_norm as in PyTorch Geometric
+    save: bool  # compute what the backward needs
+    backend: str
+
+
+class Call(NamedTuple):
+    """The arguments."""
+
+    logits: Tensor  # [B, N, K], or [N, K]
+    x: Tensor  # [B, N, F], or [N, F]
+    adj: Dense | Csr
+    rows: Padded | Ragged
+    temperature: Tensor | None  # []; None: 1
+    options: Options
+
+
+class Out(NamedTuple):
+    """The packed record, see :class:`hierpool.SoftPoolRecord`, and further tensors that the backward needs."""
+
+    s: Tensor
+    x: Tensor
+    adj: Tensor
+    gram: Tensor  # [B, 0, 0] without options.gram
+    vectors: Tensor
+    scalars: Tensor
+    total_entropy: Tensor
+    link_norm: Tensor
+    m: Tensor  # A S: [B, R, N, K], or [N, K]; empty without options.save
+    is_symmetric: Tensor  # bool [B, R] for a dense A; empty without options.save
+
+
+class Upstream(NamedTuple):
+    """Gradients of the record; ``None`` is zero."""
+
+    s: Tensor | None
+    x: Tensor | None
+    adj: Tensor | None
+    gram: Tensor | None
+    vectors: Tensor | None
+    scalars: Tensor | None
+    total_entropy: Tensor | None
+    link_norm: Tensor | None
+
+
+class Saved(NamedTuple):
+    """The fields of ``Out`` that the backward reads."""
+
+    s: Tensor
+    gram: Tensor
+    link_norm: Tensor
+    m: Tensor
+    is_symmetric: Tensor
+
+
+class Leaves(NamedTuple):
+    """Arguments that may need a gradient."""
+
+    logits: Any
+    x: Any
+    value: Any
+    temperature: Any
+
+
+class SoftPool(Operator, name="soft_pool", call=Call, out=Out, upstream=Upstream, saved=Saved, leaves=Leaves):
+    """The operator of soft pooling."""
+
+    def check_values(self, call: Call) -> None:
+        rows = call.rows
+        _checks.check_values(
+            call.logits.size(-2), rows.num_nodes if isinstance(rows, Padded) else None, call.temperature
+        )
+
+    def shapes(self, call: Call) -> Out:
+        logits, x, options = call.logits, call.x, call.options
+        value = call.adj.value
+        *_, n, k = logits.shape
+        acc = accumulation_dtype(logits, x, value)
+        m: tuple[int, ...]
+        known: tuple[int, ...]
+        if isinstance(call.adj, Dense):
+            types = tuple(call.adj.value.shape[1:-2])  # (R,), or () without a dimension of edge types
+            b, r = logits.size(0), types[0] if types else 1
+            m, known = (b, r, n if options.save else 0, k), (b, r if options.save else 0)
+        else:
+            assert isinstance(call.rows, Ragged)
+            b, r, types = call.rows.ptr.numel() - 1, 1, ()
+            m, known = (n if options.save else 0, k), (0,)
+        gram = k if options.gram else 0
+        empty = logits.new_empty
+        return Out(
+            s=empty(logits.shape),
+            x=x.new_empty(b, k, x.size(-1)),
+            adj=empty((b, *types, k, k), dtype=acc),
+            gram=empty((b, gram, gram), dtype=acc),
+            vectors=empty((b, 1 + r, k), dtype=acc),
+            scalars=empty((b, 2 + 4 * r), dtype=acc),
+            total_entropy=empty((), dtype=acc),
+            link_norm=empty(types, dtype=acc),
+            m=empty(m, dtype=acc),
+            is_symmetric=empty(known, dtype=torch.bool),
+        )
+
+    def composite(self, call: Call) -> Out:
+        logits, x, adj, rows, temperature, options = call
+        given, _, gram, link, entropy, mean, save, _ = options
+        logits = logits.clone() if given else logits  # an operator must not return an argument
+        wanted: dict[str, bool] = {
+            "given": given,
+            "want_gram": gram,
+            "want_link": link,
+            "want_entropy": entropy,
+            "mean": mean,
+        }
+        if isinstance(adj, Csr):
+            assert isinstance(rows, Ragged)
+            value, rowptr, col = adj[:3]
+            found = reference.soft_pool_csr(logits, x, value, rowptr, col, rows.ptr, temperature, **wanted)
+            m = found.m if save else found.m[:0]
+            return Out(*found[:8], m, logits.new_empty(0, dtype=torch.bool))
+        assert isinstance(rows, Padded)
+        several = adj.value.dim() == 4
+        a = adj.value if several else adj.value.unsqueeze(1)
+        out = Out(*reference.soft_pool_dense(logits, x, a, rows.mask, rows.num_nodes, temperature, **wanted))
+        if not several:
+            out = out._replace(adj=out.adj.squeeze(1), link_norm=out.link_norm.squeeze(0))
+        if options.symmetric is not None:
+            out = out._replace(is_symmetric=torch.full_like(out.is_symmetric, options.symmetric))
+        return out if save else out._replace(m=out.m[:, :, :0], is_symmetric=out.is_symmetric[:, :0])
+
+    def for_backward(self, call: Call) -> Call:
+        """Without the logits, unless the gradient of the temperature needs them."""
+        learned = call.temperature is not None and call.temperature.requires_grad
+        return call if learned else Call(None, *call[1:])  # type: ignore[arg-type]
+
+    def like_gradients(self, call: Call, saved: Saved) -> Leaves:
+        return Leaves(saved.s, call.x, call.adj.value, call.temperature)
+
+    def defined(self, call: Call, out: Out) -> Out:
+        """Set the rows of M in padding to 0; backends do not write them."""
+        if isinstance(call.rows, Padded) and call.options.save:
+            valid = reference.valid_rows(call.logits, *call.rows)
+            if valid is not None:
+                out.m.masked_fill_(~valid[:, None, :, None], 0)
+        return out
+
+    def backward(
+        self, backend: ModuleType, call: Call, saved: Saved, upstream: Upstream, needs: Leaves
+    ) -> tuple[Any, ...]:
+        if not needs.temperature:
+            dlogits, dx, dvalue = backend.backward(call, saved, upstream, needs)
+            return dlogits, dx, dvalue, None
+        dlogits, dx, dvalue = backend.backward(call, saved, upstream, needs._replace(logits=True))
+        return dlogits, dx, dvalue, temperature_gradient(dlogits, call.logits, call.temperature)
+
+
+OPERATOR = SoftPool()
+
+
+def temperature_gradient(dlogits: Tensor, logits: Tensor, temperature: Tensor | None) -> Tensor:
+    """The gradient of the temperature that divides the logits."""
+    assert temperature is not None
+    # In padding, dlogits is 0 and logits may be NaN.
+    product = torch.where(dlogits != 0, dlogits * logits, 0)
+    return -product.sum(dtype=torch.float64).to(temperature.dtype) / temperature
 
 
 def soft_pool(
@@ -27,70 +205,68 @@ def soft_pool(
     gram: bool | None = None,
     backend: str = "auto",
 ) -> SoftPoolRecord:
-    r"""Pool a batch of graphs by a soft assignment, in one pass over the nodes.
+    r"""Pool a batch of graphs with a soft assignment, in one pass over the nodes and edges.
 
     .. math::
         S = m \odot \mathrm{softmax}(L / T), \quad X' = S^T X, \quad A' = S^T A S
 
-    together with the sums from which the auxiliary losses follow; see :class:`SoftPoolRecord`. No ``N x N``
-    temporary is made in forward or backward, padding costs nothing, and NaN or inf in padding reaches no output.
-    A ragged batch takes memory :math:`O(E + N K)`, with no loop over graphs and no array of ``E x K``.
+    The result also contains the sums from which the auxiliary losses are computed; see :class:`SoftPoolRecord`. Neither
+    forward nor backward allocates ``N x N`` elements. Padding is not computed, and NaN or inf in padding does not reach
+    any output. A ragged batch takes :math:`O(E + N K)` memory.
 
     Args:
-        x: node features :math:`X`, ``[B, N, F]``, float64, float32, bfloat16 or float16. Of a ragged batch: those of
-            all nodes, ``[N, F]``.
+        x: node features :math:`X`, ``[B, N, F]``, or ``[N, F]`` for a ragged batch; float64, float32, bfloat16 or
+            float16.
         adj: adjacency :math:`A`, ``[B, N, N]``, or ``[B, R, N, N]`` for R edge types; weighted or not, directed or
-            not; a floating dtype, or bool, int8 or uint8 with values used as they are. It is read where it lies,
-            without a copy, if its last dimension is contiguous. Or a ragged batch with a sparse :math:`A`,
-            :class:`hierpool.RaggedGraph`.
-        s: assignment logits :math:`L`, ``[B, N, K]``, of a ragged batch ``[N, K]``; the assignment :math:`S` itself if
-            ``assignment="given"``.
+            not; a floating dtype, bool, int8 or uint8. It is not copied if its last dimension is contiguous. For a
+            ragged batch, a :class:`hierpool.RaggedGraph`.
+        s: assignment logits :math:`L`, ``[B, N, K]``, or ``[N, K]`` for a ragged batch. With ``assignment="given"``,
+            the assignment :math:`S`.
         mask: valid nodes, ``[B, N]``, any dtype, non-zero means valid; may have holes. It selects rows of ``x`` and
-            ``s`` and rows and columns of ``adj``. Padded batches only.
-        num_nodes: number of valid nodes, int64 ``[B]``: the first ``num_nodes[b]`` of graph ``b`` are valid.
-            Exclusive with ``mask``. Padded batches only.
-        assignment: ``"softmax"`` of ``s`` over clusters, or ``"given"``: ``s`` is used as it is.
-        temperature: :math:`T > 0`, a float or a 0-d tensor (which may need a gradient, and whose changes do not
-            recompile).
-        symmetric: whether every :math:`A` equals its transpose. ``True`` saves the product :math:`A^T S` of the
-            backward and is not checked; ``None`` finds out, exactly. A ragged graph knows it: ``graph.is_symmetric``.
+            ``s`` and rows and columns of ``adj``. Only for padded batches.
+        num_nodes: number of valid nodes, int64 ``[B]``: the first ``num_nodes[b]`` nodes of graph ``b`` are valid.
+            Exclusive with ``mask``. Only for padded batches.
+        assignment: ``"softmax"``: :math:`S` is the softmax of ``s`` over clusters. ``"given"``: :math:`S` is ``s``.
+        temperature: :math:`T > 0`, a float or a 0-d tensor. A tensor may need a gradient, and a new value of a tensor
+            does not recompile.
+        symmetric: whether every dense :math:`A` equals its transpose. ``True`` is not checked and saves the product
+            :math:`A^T S` in the backward. ``None``: it is determined exactly. Must be ``None`` with a ragged graph,
+            which has ``graph.is_symmetric``.
         link_loss: ``"frobenius"`` for :math:`|A - S S^T|_F^2`, or ``None`` to skip it.
         entropy: whether to compute the entropies.
-        gram: whether to compute :math:`S^T S`; ``None``: if ``link_loss`` needs it.
+        gram: whether to compute :math:`S^T S`; ``None``: only if ``link_loss`` needs it.
         backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``; see :func:`hierpool.explain`.
 
     Returns:
-        The record. Gradients flow to ``s``, ``x``, ``temperature`` and ``adj``, of a ragged graph to its ``value``;
-        results do not depend on the number of threads. A second derivative raises;
-        :func:`hierpool.reference.soft_pool_dense` and ``soft_pool_csr`` have them. Transforms of ``torch.func`` and
-        forward-mode AD run on these references.
+        The record. Gradients flow to ``s``, ``x``, ``temperature``, and to ``adj`` or the ``value`` of a ragged graph.
+        Results do not depend on the number of threads. A second derivative raises an error;
+        :func:`hierpool.reference.soft_pool_dense` and ``soft_pool_csr`` are differentiable any number of times.
+        Transforms of ``torch.func`` and forward-mode AD run on these two functions.
 
     Raises:
         TypeError: an argument is not a tensor, or its dtype or layout is not supported.
-        ValueError: shapes, devices or values disagree; the message names the argument.
-        RuntimeError: a named backend cannot run here; the message says why.
+        ValueError: a shape, device or value is invalid; the message names the argument.
+        RuntimeError: the named backend cannot run; the message gives the reason.
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
-    options: dict[str, Any] = {
-        "assignment": assignment,
-        "temperature": temperature,
-        "link_loss": link_loss,
-        "entropy": entropy,
-        "gram": gram,
-        "backend": backend,
-    }
-    if not isinstance(adj, RaggedGraph):
-        args = soft_pool_dense.arguments(x, adj, s, mask, num_nodes, symmetric=symmetric, **options)
-        return soft_pool_dense.soft_pool_dense.record(args)
-    for name, value in (("mask", mask), ("num_nodes", num_nodes), ("symmetric", symmetric)):
-        if value is not None:
-            raise ValueError(
-                f"{name} must be None with a RaggedGraph, which knows its nodes and symmetry, got {value!r:.40}"
-            )
-    args = soft_pool_csr.arguments(x, adj, s, **options)
-    record = soft_pool_csr.soft_pool_csr.record(args)
-    return record if adj.order is None else record._replace(s=adj.in_callers_order(record.s))
+    call = pooling_call(
+        x,
+        adj,
+        s,
+        mask,
+        num_nodes,
+        assignment=assignment,
+        temperature=temperature,
+        symmetric=symmetric,
+        link_loss=link_loss,
+        entropy=entropy,
+        gram=gram,
+        backend=backend,
+    )
+    out = OPERATOR(call)
+    rows = adj.in_callers_order(out[0]) if isinstance(adj, RaggedGraph) else out[0]
+    return SoftPoolRecord(rows, out[1], out[2], out[3] if call.options.gram else None, *out[4:])
 
 
 def pool_fields(
@@ -101,20 +277,91 @@ def pool_fields(
     mask: Tensor | None = None,
     **options: Any,
 ) -> tuple[Tensor, ...]:
-    """Some fields of the record, by their names in its order: each more costs a small batch time.
+    """Some fields of the record, in the order of ``names``. Autograd takes time for each.
 
-    Options are those of :func:`soft_pool`, and ``mean``: divide ``total_entropy`` by :math:`B N` and ``link_norm`` by
-    :math:`B N^2`, with :math:`N` the rows of a padded graph, or the nodes of the largest of a ragged batch. Rows of
-    ``s`` stay in the order of a ragged graph's matrix.
+    ``options`` are those of :func:`pooling_call`. Rows of ``s`` are in the order of the matrix of a ragged graph.
     """
-    operator, args = pooling(x, adj, s, mask, **options)
-    return operator.fields(args, names)
+    return OPERATOR(pooling_call(x, adj, s, mask, **options), names)
 
 
-def pooling(
-    x: Tensor, adj: Tensor | RaggedGraph, s: Tensor, mask: Tensor | None = None, **options: Any
-) -> tuple[SoftPoolOperator, tuple[Any, ...]]:
-    """The operator of these inputs, and its arguments, checked; see :func:`pool_fields`."""
+def pooling_call(
+    x: Tensor,
+    adj: Tensor | RaggedGraph,
+    s: Tensor,
+    mask: Tensor | None = None,
+    num_nodes: Tensor | None = None,
+    *,
+    assignment: str = "softmax",
+    temperature: float | Tensor = 1.0,
+    symmetric: bool | None = None,
+    link_loss: str | None = "frobenius",
+    entropy: bool = True,
+    gram: bool | None = None,
+    mean: bool = False,
+    backend: str = "auto",
+    leaves: tuple[Tensor, ...] = (),
+) -> Call:
+    """The checked arguments of :func:`soft_pool`. Rows of a ragged batch are in the order of its matrix.
+
+    Args:
+        mean: divide ``total_entropy`` by :math:`B N` and ``link_norm`` by :math:`B N^2`, where :math:`N` is the
+            number of rows of a padded graph, or the number of nodes of the largest graph of a ragged batch.
+        leaves: further tensors that may need a gradient.
+    """
+    given, link = _checked_flags(assignment, link_loss, entropy, gram)
+    s, x, structure, rows, scale, symmetric, save = checked_inputs(
+        x, adj, s, mask, num_nodes, given, temperature, symmetric, backend, leaves
+    )
+    options = Options(given, symmetric, link if gram is None else gram, link, entropy, mean, save, backend)
+    return Call(s, x, structure, rows, scale, options)
+
+
+def checked_inputs(
+    x: Tensor,
+    adj: Tensor | RaggedGraph,
+    s: Tensor,
+    mask: Tensor | None,
+    num_nodes: Tensor | None,
+    given: bool,
+    temperature: float | Tensor,
+    symmetric: bool | None,
+    backend: str,
+    leaves: tuple[Tensor, ...],
+) -> tuple[Tensor, Tensor, Dense | Csr, Padded | Ragged, Tensor | None, bool | None, bool]:
+    """Logits, features, adjacency, rows, temperature, whether A is symmetric, and whether a gradient may be needed."""
+    if backend != "auto":
+        backends.check_name(backend)
+    if symmetric is not None:
+        _checks.check_flag("symmetric", symmetric)
+    if isinstance(adj, RaggedGraph):
+        _checks.check_ragged(x, adj, s)
+        _checks.check_absent(mask=mask, num_nodes=num_nodes, symmetric=symmetric)
+        value, symmetric = adj.value, adj.is_symmetric
+    else:
+        _checks.check_dense(x, adj, s, mask, num_nodes)
+        value = adj
+    scale = _checks.temperature_tensor(temperature, given, s)
+    save = _checks.needs_gradient(s, x, value, scale, *leaves)
     if not isinstance(adj, RaggedGraph):
-        return soft_pool_dense.soft_pool_dense, soft_pool_dense.arguments(x, adj, s, mask, **options)
-    return soft_pool_csr.soft_pool_csr, soft_pool_csr.arguments(x, adj, s, **options)
+        return s, x, Dense(adj), _checks.padded_rows(mask, num_nodes), scale, symmetric, save
+    transpose = adj.transposed() if save and not symmetric else (None, None, None)
+    structure = Csr(value, adj.rowptr, adj.col, *transpose)
+    s, x = adj.in_graph_order(s), adj.in_graph_order(x)
+    return s, x, structure, Ragged(adj.ptr), scale, symmetric, save
+
+
+def _checked_flags(assignment: str, link_loss: str | None, entropy: Any, gram: Any) -> tuple[bool, bool]:
+    """Whether S is given, and whether the link loss is computed."""
+    given = (
+        assignment != "softmax" and _checks.check_choice("assignment", assignment, ("softmax", "given")) == 1
+    )
+    link = link_loss is not None and _checks.check_choice("link_loss", link_loss, (None, "frobenius")) == 1
+    if not isinstance(entropy, bool):
+        raise TypeError(f"entropy must be True or False, got {entropy!r}")
+    if gram is not None:
+        _checks.check_flag("gram", gram)
+        if link and not gram:
+            raise ValueError(
+                "gram must be True or None with link_loss='frobenius', got False; pass link_loss=None as well"
+            )
+    return given, link

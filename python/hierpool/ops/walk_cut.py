@@ -1,4 +1,4 @@
-"""Walks of three edges between clusters, without the matrix of their numbers."""
+"""The normalised cut of walks of three edges, without the matrix A^3."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hierpool.contract import accumulation_dtype
 from hierpool.graph import RaggedGraph
 from hierpool.ops import _checks
 from hierpool.ops.spmm import spmm
-from hierpool.reference.soft_pool_dense import accumulation_dtype
 
 
 class WalkCut(NamedTuple):
@@ -28,24 +28,28 @@ def walk_cut(
     symmetric: bool | None = None,
     backend: str = "auto",
 ) -> WalkCut:
-    r"""Walks of three edges inside clusters, :math:`\mathrm{tr}(S^T A^3 S)`, and all of them, weighted alike.
+    r"""Numerator and denominator of the normalised cut of walks of three edges.
 
-    :math:`A^3` is never formed: :math:`\mathrm{tr}(S^T A^3 S) = \langle A^T S, A (A S) \rangle` takes three products
-    with :math:`A`, two where it is symmetric, and :math:`A^3 1` three with a vector. Memory is that of ``s``.
+    .. math:: \mathrm{cut} = \mathrm{tr}(S^T A^3 S), \quad \mathrm{degree} = \sum_i (A^3 1)_i \, |s_i|^2
+
+    :math:`A^3` is not formed: :math:`\mathrm{tr}(S^T A^3 S) = \langle A^T S, A (A S) \rangle` takes three products with
+    :math:`A`, or two if it is symmetric, and :math:`A^3 1` takes three products with a vector. Temporary memory is that
+    of ``s``.
 
     Args:
-        s: the assignment :math:`S` itself, no logits, ``[B, N, K]``, or ``[N, K]`` with a ragged graph.
+        s: the assignment :math:`S`, not logits, ``[B, N, K]``, or ``[N, K]`` with a ragged graph.
         adj: :math:`A`, ``[B, N, N]`` or a :class:`hierpool.RaggedGraph`.
-        mask: valid nodes of a padded batch, ``[B, N]``, any dtype, non-zero means valid; rows and columns of ``adj``
-            that are not valid are left out, which takes a copy of it.
-        symmetric: ``True`` promises that every dense :math:`A` equals its transpose. A ragged graph knows: ``None``.
-        backend: of :func:`hierpool.spmm`, for a ragged graph.
+        mask: valid nodes of a padded batch, ``[B, N]``, any dtype, non-zero means valid. With a mask, ``adj`` is
+            copied.
+        symmetric: ``True`` states that every dense :math:`A` equals its transpose; not checked. Must be ``None`` with a
+            ragged graph.
+        backend: for a ragged graph, see :func:`hierpool.spmm`.
 
     Returns:
-        Two tensors ``[B]``, float64 if an input is, else float32.
+        ``(cut, degree)``, both ``[B]``, float64 if an input is float64, else float32.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message names it.
+        TypeError, ValueError: an argument is invalid; the message names it.
 
     Source: Duval, Malliaros, CIKM 2022 (arXiv:2209.03473).
     """
@@ -58,18 +62,17 @@ def walk_cut(
 
 
 def _ragged(s: Tensor, graph: RaggedGraph, backend: str) -> WalkCut:
-    s = s.to(accumulation_dtype(s) if graph.value is None else accumulation_dtype(s, graph.value))
+    s = s.to(accumulation_dtype(s, graph.value))
     once = spmm(graph, s, backend=backend)
     twice = spmm(graph, once, backend=backend)
-    # Learned weights have gradients of their own for a_ij and a_ji.
+    # Weights with gradients have separate gradients for a_ij and a_ji.
     learned = graph.value is not None and graph.value.requires_grad
     back = once if graph.is_symmetric and not learned else spmm(graph, s, transpose=True, backend=backend)
     walks = s.new_ones(s.size(0), 1)
     for _ in range(3):
         walks = spmm(graph, walks, backend=backend)
-    of_nodes = torch.stack([(back * twice).sum(1), walks[:, 0] * s.square().sum(1)], 1)
-    of_nodes = graph.in_graph_order(of_nodes)
-    sums = torch.segment_reduce(of_nodes, "sum", offsets=graph.ptr, axis=0, unsafe=True)
+    terms = torch.stack([(back * twice).sum(1), walks[:, 0] * s.square().sum(1)], 1)  # [N, 2]
+    sums = torch.segment_reduce(graph.in_graph_order(terms), "sum", offsets=graph.ptr, axis=0, unsafe=True)
     return WalkCut(sums[:, 0], sums[:, 1])
 
 

@@ -1,4 +1,4 @@
-"""The balance term of the asymmetric Cheeger cut in plain PyTorch: columns are sorted, of all graphs at once."""
+"""The balance term of the asymmetric Cheeger cut in plain PyTorch, by sorting the columns of all graphs together."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.reference.soft_pool_dense import accumulation_dtype, valid_rows
+from hierpool.contract import accumulation_dtype
+from hierpool.reference.soft_pool_dense import valid_rows
 
 
 class AsymmetricNorm(NamedTuple):
-    """The norm, which alone has a gradient, and what its backward needs."""
+    """The norm, and tensors without gradients that the backward needs."""
 
     norm: Tensor  # [B]
-    quantile: Tensor  # [B, K]  q, 0 of a graph without nodes
-    row: Tensor  # [B, K]  the first row of the graph that has it, int64, -1 of a graph without nodes
+    quantile: Tensor  # [B, K]  q, 0 for a graph without nodes
+    row: Tensor  # int64 [B, K]  the first row of the graph with the value q, -1 for a graph without nodes
     slope: Tensor  # [B, K]  the derivative of the norm with respect to q
 
 
 class _Rows(NamedTuple):
-    """What both layouts of a batch come down to; the last row is of no graph, so that there always is one."""
+    """The rows of a padded or ragged batch, and one more row that belongs to no graph, so that M > 0."""
 
-    s: Tensor  # [M, K], 0 where they are not valid
-    graph: Tensor  # [M], B where they are not valid
-    sizes: Tensor  # [B]: valid rows
-    first: Tensor  # [B]: where a graph begins
+    s: Tensor  # [M, K], 0 in padding
+    graph: Tensor  # [M], B in padding
+    sizes: Tensor  # [B]: number of valid rows
+    first: Tensor  # [B]: first row of each graph
 
     def of_rows(self, graphs: Tensor) -> Tensor:
-        """What a tensor ``[B, ...]`` has of the graph of each row, 0 of none."""
+        """The entry of ``graphs [B, ...]`` for the graph of each row, 0 for rows without a graph."""
         return torch.cat([graphs, graphs.new_zeros(1, *graphs.shape[1:])])[self.graph]
 
     def sums(self, rows: Tensor) -> Tensor:
@@ -50,38 +51,17 @@ def asymmetric_norm(
     """
     rows = _rows(s, mask, num_nodes, ptr)
     at = _attained(rows)
-    values = rows.s.to(accumulation_dtype(s))
+    values, acc = rows.s.double(), accumulation_dtype(s)  # autograd sums over all nodes for one of them
     above = values - rows.of_rows(values.gather(0, at))
     slopes = _slopes(above.detach())
-    norm = rows.sums((slopes * above).sum(1, dtype=torch.float64)).to(values.dtype)
+    norm = rows.sums((slopes * above).sum(1)).to(acc)
     some = rows.sizes[:, None] > 0
     return AsymmetricNorm(
         norm,
         torch.where(some, rows.s.detach().gather(0, at), 0),
         torch.where(some, at - rows.first[:, None], -1),
-        -rows.sums(_of_nodes(rows, slopes)),
+        -rows.sums(_of_nodes(rows, slopes)).to(acc),
     )
-
-
-def asymmetric_norm_backward(
-    dnorm: Tensor,
-    s: Tensor,
-    quantile: Tensor,
-    row: Tensor,
-    slope: Tensor,
-    mask: Tensor | None = None,
-    num_nodes: Tensor | None = None,
-    *,
-    ptr: Tensor | None = None,
-) -> Tensor:
-    """The gradient to ``s`` by its formula, from what the forward saved."""
-    rows = _rows(s, mask, num_nodes, ptr)
-    acc = slope.dtype
-    slopes = _of_nodes(rows, _slopes(rows.s.to(acc) - rows.of_rows(quantile.to(acc))))
-    ds = slopes * rows.of_rows(dnorm)[:, None]
-    at = torch.where(row < 0, ds.size(0) - 1, rows.first[:, None] + row)
-    ds = ds.scatter_add(0, at, dnorm[:, None] * slope)
-    return ds[:-1].view(s.shape).to(s.dtype)
 
 
 def _rows(s: Tensor, mask: Tensor | None, num_nodes: Tensor | None, ptr: Tensor | None) -> _Rows:
@@ -105,9 +85,9 @@ def _rows(s: Tensor, mask: Tensor | None, num_nodes: Tensor | None, ptr: Tensor 
 
 
 def _attained(rows: _Rows) -> Tensor:
-    """The first row of each graph, among all rows, that has the quantile of each column, ``[B, K]``.
+    """The first row of each graph whose entry is the quantile of the column, as index of all rows, ``[B, K]``.
 
-    Sorting keeps rows that are equal in their order: once by value, NaN first, then by graph.
+    Two stable sorts are used: by value, with NaN first, then by graph.
     """
     values, sizes = rows.s.detach(), rows.sizes
     by_value = values.mT.contiguous().sort(dim=1, descending=True, stable=True).indices  # [K, M]
@@ -120,11 +100,11 @@ def _attained(rows: _Rows) -> Tensor:
 
 
 def _slopes(above: Tensor) -> Tensor:
-    """The derivative of asym where it is taken at ``above`` ``[M, K]``: K - 1, or -1 below 0; NaN of NaN."""
+    """The derivative of asym at ``above [M, K]``: K - 1, or -1 below 0; NaN for NaN."""
     up, down = above.new_full((), above.size(1) - 1), above.new_full((), -1)
     return torch.where(above >= 0, up, torch.where(above < 0, down, above.new_full((), torch.nan)))
 
 
 def _of_nodes(rows: _Rows, values: Tensor) -> Tensor:
-    """``values``, 0 on rows that are not valid."""
+    """``values``, set to 0 in padding."""
     return torch.where((rows.graph < rows.sizes.numel())[:, None], values, 0)

@@ -1,4 +1,4 @@
-"""The binary cross-entropy link loss in plain PyTorch, with the N x N matrix that the kernels avoid."""
+"""The binary cross-entropy link loss in plain PyTorch, with N x N matrices."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.reference.soft_pool_dense import accumulation_dtype, valid_rows
+from hierpool.contract import accumulation_dtype
+from hierpool.reference.soft_pool_dense import valid_rows
 
 
 class _Pairs(NamedTuple):
-    """What both layouts of a batch come down to: [B, N, N] padded, or [1, N, N] for all nodes of a ragged one."""
+    """The pairs of nodes: [B, N, N] for a padded batch, or [1, N, N] for all nodes of a ragged batch."""
 
-    s: Tensor  # [.., N, K], 0 on rows that are not valid
+    s: Tensor  # [.., N, K], 0 in padding
     adj: Tensor  # [.., N, N]
-    valid: Tensor  # [.., N, N], bool: both nodes are valid, and of one graph
-    sizes: Tensor  # [B]: valid nodes
-    padded: Tensor | int  # nodes of a padded graph
+    valid: Tensor  # [.., N, N], bool: both nodes are valid and belong to the same graph
+    sizes: Tensor  # [B]: number of valid nodes
+    padded: Tensor | int  # number of nodes of a padded graph
 
 
 def link_bce(
@@ -56,38 +57,6 @@ def link_bce_csr(
     return _loss(_ragged(s, rowptr, col, value, ptr), eps, normalize)
 
 
-def link_bce_backward(
-    dloss: Tensor,
-    s: Tensor,
-    adj: Tensor,
-    mask: Tensor | None = None,
-    num_nodes: Tensor | None = None,
-    *,
-    eps: float = 1e-7,
-    normalize: str | None = "valid",
-) -> tuple[Tensor, Tensor]:
-    """Gradients to ``s`` and ``adj`` by their formulas."""
-    ds, da = _gradients(dloss, _padded(s, adj, mask, num_nodes), eps, normalize)
-    return ds.to(s.dtype), da.to(adj.dtype)
-
-
-def link_bce_csr_backward(
-    dloss: Tensor,
-    s: Tensor,
-    rowptr: Tensor,
-    col: Tensor,
-    value: Tensor | None,
-    ptr: Tensor,
-    *,
-    eps: float = 1e-7,
-    normalize: str | None = "valid",
-) -> tuple[Tensor, Tensor]:
-    """Gradients to ``s`` and to the stored entries."""
-    ds, da = _gradients(dloss, _ragged(s, rowptr, col, value, ptr), eps, normalize)
-    entries = da[0, _row_of_entry(rowptr, col), col]
-    return ds[0].to(s.dtype), entries if value is None else entries.to(value.dtype)
-
-
 def _padded(s: Tensor, adj: Tensor, mask: Tensor | None, num_nodes: Tensor | None) -> _Pairs:
     acc = accumulation_dtype(s, adj)
     b, n, _ = s.shape
@@ -106,7 +75,7 @@ def _row_of_entry(rowptr: Tensor, col: Tensor) -> Tensor:
 
 
 def _ragged(s: Tensor, rowptr: Tensor, col: Tensor, value: Tensor | None, ptr: Tensor) -> _Pairs:
-    acc = accumulation_dtype(s) if value is None else accumulation_dtype(s, value)
+    acc = accumulation_dtype(s, value)
     n, sizes = s.size(0), ptr.diff()
     entries = torch.ones(col.numel(), dtype=acc, device=s.device) if value is None else value.to(acc)
     place = _row_of_entry(rowptr, col) * n + col
@@ -117,7 +86,7 @@ def _ragged(s: Tensor, rowptr: Tensor, col: Tensor, value: Tensor | None, ptr: T
 
 
 def _divisor(pairs: _Pairs, normalize: str | None) -> Tensor:
-    """What the sum is divided by; 1 in place of 0, where the sum is 0."""
+    """The divisor of the sum, but 1 instead of 0, where the sum is 0."""
     if normalize is None:
         return torch.ones((), dtype=torch.float64, device=pairs.s.device)
     if normalize == "valid":
@@ -127,24 +96,8 @@ def _divisor(pairs: _Pairs, normalize: str | None) -> Tensor:
     return torch.where(count > 0, count, 1)
 
 
-def _probability(pairs: _Pairs) -> tuple[Tensor, Tensor]:
-    p = pairs.s @ pairs.s.mT
-    return p, torch.minimum(p, p.new_ones(()))
-
-
 def _loss(pairs: _Pairs, eps: float, normalize: str | None) -> Tensor:
-    _, q = _probability(pairs)
+    q = torch.minimum(p := pairs.s @ pairs.s.mT, p.new_ones(()))
     terms = -pairs.adj * (q + eps).log() - (1 - pairs.adj) * (1 - q + eps).log()
     terms = torch.where(pairs.valid, terms, terms.new_zeros(()))
     return (terms.sum(dtype=torch.float64) / _divisor(pairs, normalize)).to(terms.dtype)
-
-
-def _gradients(dloss: Tensor, pairs: _Pairs, eps: float, normalize: str | None) -> tuple[Tensor, Tensor]:
-    p, q = _probability(pairs)
-    scale = (dloss.double() / _divisor(pairs, normalize)).to(p.dtype)
-    slope = torch.where(p < 1, 1.0, torch.where(p > 1, 0.0, 0.5))  # of torch.minimum
-    dp = slope * ((1 - pairs.adj) / (1 - q + eps) - pairs.adj / (q + eps))
-    zero = p.new_zeros(())
-    dp = torch.where(pairs.valid, scale * dp, zero)
-    da = torch.where(pairs.valid, scale * ((1 - q + eps).log() - (q + eps).log()), zero)
-    return (dp + dp.mT) @ pairs.s, da

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.reference.soft_pool_dense import accumulation_dtype
+from hierpool.contract import accumulation_dtype
 
 
 def entry_rows(rowptr: Tensor, col: Tensor) -> Tensor:
@@ -17,7 +17,7 @@ def entry_rows(rowptr: Tensor, col: Tensor) -> Tensor:
 def spmm(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor, transpose: bool = False) -> Tensor:
     r""":math:`A X`, or :math:`A^T X`, differentiable any number of times by autograd.
 
-    Sums are taken in float32, or float64 if an input is, and rounded to the dtype of ``x``.
+    Sums are taken in float32, or in float64 if an input is float64, and rounded to the dtype of ``x``.
 
     Args:
         rowptr: first entry of each row of :math:`A`, ``[N + 1]``.
@@ -26,7 +26,7 @@ def spmm(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor, transpose
         x: :math:`X`, ``[N, F]``.
         transpose: multiply by :math:`A^T`.
     """
-    acc = accumulation_dtype(x, *(() if value is None else (value,)))
+    acc = accumulation_dtype(x, value)
     row = entry_rows(rowptr, col)
     source, target = (row, col) if transpose else (col, row)
     terms = x.to(acc)[source]  # [E, F]
@@ -34,8 +34,3 @@ def spmm(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor, transpose
         terms = terms * value.to(acc)[:, None]
     out = torch.zeros(x.shape, dtype=acc, device=x.device).index_add(0, target, terms)
     return out.to(x.dtype)
-
-
-def sampled_product(rowptr: Tensor, col: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """The inner product of row i of ``left`` with row j of ``right`` for every entry (i, j), ``[E]``."""
-    return (left[entry_rows(rowptr, col)] * right[col]).sum(1)

@@ -1,19 +1,19 @@
-"""The total variation over edges and distances at edges in plain PyTorch, with the matrices that the kernels avoid."""
+"""Total variation and edge distances in plain PyTorch, with temporaries of N x N or E x K elements."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from hierpool.reference.soft_pool_dense import accumulation_dtype, valid_rows
+from hierpool.contract import accumulation_dtype
+from hierpool.reference.soft_pool_dense import valid_rows
 from hierpool.reference.spmm import entry_rows
 
 
 def total_variation(
     s: Tensor, adj: Tensor, mask: Tensor | None = None, num_nodes: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The variation of :func:`hierpool.total_variation` for a padded batch, differentiable any number of times by
-    autograd, and the number of entries.
+    """:func:`hierpool.total_variation` of a padded batch, differentiable any number of times by autograd.
 
     Args:
         s: :math:`S` ``[B, N, K]``.
@@ -24,7 +24,7 @@ def total_variation(
     rows, a, _ = _padded(s, adj, mask, num_nodes)
     distances = _distances(rows)
     nonzero = a != 0
-    # Where A is 0, infinite distances count as little as others, whose derivative remains.
+    # Where A is 0, terms are 0 also for infinite distances, and finite distances remain as derivatives.
     terms = torch.where(nonzero | distances.isfinite(), a * distances, 0)
     return terms.sum((1, 2), dtype=torch.float64).to(terms.dtype), nonzero.sum((1, 2)).to(terms.dtype)
 
@@ -33,7 +33,7 @@ def total_variation_csr(
     s: Tensor, rowptr: Tensor, col: Tensor, value: Tensor | None, ptr: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The same for a ragged batch: ``s`` ``[N, K]``, entries ``value`` ``[E]`` (``None``: 1), graphs from ``ptr``."""
-    acc = accumulation_dtype(s, *(() if value is None else (value,)))
+    acc = accumulation_dtype(s, value)
     row = entry_rows(rowptr, col)
     terms = _ends_apart(s.to(acc), row, col).abs().sum(1)
     nonzero = torch.ones(col.numel(), dtype=torch.bool, device=s.device)
@@ -46,36 +46,6 @@ def total_variation_csr(
     return variation.to(acc), entries.to(acc)
 
 
-def total_variation_backward(
-    dvariation: Tensor,
-    s: Tensor,
-    adj: Tensor,
-    mask: Tensor | None = None,
-    num_nodes: Tensor | None = None,
-) -> tuple[Tensor, Tensor]:
-    """Gradients to ``s`` and ``adj`` by their formulas."""
-    rows, a, both = _padded(s, adj, mask, num_nodes)
-    weights = a + a.mT
-    of_clusters = [(weights * (k[:, :, None] - k[:, None, :]).sign()).sum(2) for k in rows.unbind(2)]
-    ds = dvariation[:, None, None] * torch.stack(of_clusters, 2)
-    da = torch.where(both, dvariation[:, None, None] * _distances(rows), 0)
-    return ds.to(s.dtype), da.to(adj.dtype)
-
-
-def total_variation_csr_backward(
-    dvariation: Tensor, s: Tensor, rowptr: Tensor, col: Tensor, value: Tensor | None, ptr: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Gradients to ``s`` and to the stored entries."""
-    acc = accumulation_dtype(s, *(() if value is None else (value,)))
-    row = entry_rows(rowptr, col)
-    apart = _ends_apart(s.to(acc), row, col)
-    scale = dvariation[_graph_of_node(ptr, s.size(0))]
-    dvalue = scale[row.long()] * apart.abs().sum(1)
-    terms = apart.sign() if value is None else value.to(acc)[:, None] * apart.sign()
-    ds = scale[:, None] * _to_both_ends(terms, row, col, s.size(0))
-    return ds.to(s.dtype), dvalue if value is None else dvalue.to(value.dtype)
-
-
 def edge_distances(rowptr: Tensor, col: Tensor, x: Tensor) -> Tensor:
     """The distances of :func:`hierpool.edge_distances`, differentiable any number of times by autograd.
 
@@ -86,13 +56,6 @@ def edge_distances(rowptr: Tensor, col: Tensor, x: Tensor) -> Tensor:
     """
     apart = _ends_apart(x.to(accumulation_dtype(x)), entry_rows(rowptr, col), col)
     return apart.abs().sum(1).to(x.dtype)
-
-
-def edge_distances_backward(grad: Tensor, rowptr: Tensor, col: Tensor, x: Tensor) -> Tensor:
-    """The gradient to ``x`` by its formula."""
-    acc, row = accumulation_dtype(x), entry_rows(rowptr, col)
-    terms = grad.to(acc)[:, None] * _ends_apart(x.to(acc), row, col).sign()
-    return _to_both_ends(terms, row, col, x.size(0)).to(x.dtype)
 
 
 def _padded(
@@ -108,7 +71,7 @@ def _padded(
 
 
 def _distances(rows: Tensor) -> Tensor:
-    """Of all pairs of rows, ``[B, N, N]``; cluster by cluster, so that nothing of [B, N, N, K] is made."""
+    """The L1 distances of all pairs of rows, ``[B, N, N]``. A loop over clusters avoids a ``[B, N, N, K]`` tensor."""
     total = rows.new_zeros(*rows.shape[:2], rows.size(1))
     for k in rows.unbind(2):
         total = total + (k[:, :, None] - k[:, None, :]).abs()
@@ -118,12 +81,6 @@ def _distances(rows: Tensor) -> Tensor:
 def _ends_apart(x: Tensor, row: Tensor, col: Tensor) -> Tensor:
     """x_i - x_j at every entry, ``[E, F]``."""
     return x[row.long()] - x[col.long()]
-
-
-def _to_both_ends(terms: Tensor, row: Tensor, col: Tensor, n: int) -> Tensor:
-    """Sums over the entries that leave a node, less those over the entries that reach it."""
-    out = terms.new_zeros(n, terms.size(1))
-    return out.index_add(0, row, terms).index_add(0, col, terms, alpha=-1)
 
 
 def _graph_of_node(ptr: Tensor, n: int) -> Tensor:

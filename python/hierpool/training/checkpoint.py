@@ -1,64 +1,90 @@
-"""Checkpoints that are whole, and that only the run they belong to will take."""
+"""Checkpoints, which are written atomically and loaded only by the run that they belong to."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hierpool.training.files import write_atomic
+from hierpool.training.files import write_atomic, write_csv
 
 FORMAT = 1
+FILE_NAME = "checkpoint.pt"
 
 
 class CheckpointError(ValueError):
-    """A checkpoint is corrupt or belongs to another run."""
+    """A checkpoint is corrupt, or belongs to another run."""
 
 
 def save(path: str | Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
     """Save a checkpoint atomically.
 
     Args:
-        path: of the file.
-        identity: what :func:`load` will compare; plain values.
-        state: tensors and plain values, nested.
+        path: path of the file.
+        identity: plain values that identify the run; :func:`load` compares them.
+        state: nested tensors and plain values.
 
     Raises:
-        OSError: it could not be written; an earlier checkpoint is still there.
+        OSError: the file could not be written; an earlier checkpoint is unchanged.
     """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "identity": identity, "state": state}, buffer)
     write_atomic(path, buffer.getvalue())
 
 
-def load(path: str | Path, identity: dict[str, Any], earlier: dict[str, Any] | None = None) -> dict[str, Any]:
+def load(path: str | Path, identity: dict[str, Any]) -> dict[str, Any]:
     """Load the state that :func:`save` saved.
 
     Args:
-        path: of the file.
-        identity: of the run that wants it.
-        earlier: what older checkpoints, which do not say it, stand for.
+        path: path of the file.
+        identity: plain values that identify the run.
 
     Raises:
-        CheckpointError: corrupt, of another format, or of another run; the message says in what they differ.
-        OSError: it cannot be opened.
+        CheckpointError: the file is corrupt, or has another format or identity; the message names the differences.
+        OSError: the file cannot be opened.
     """
     content = Path(path).read_bytes()
     try:
-        whole = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-        found, there, state = whole["format"], {**(earlier or {}), **whole["identity"]}, whole["state"]
-    except Exception as error:  # torch.load raises half a dozen types on damaged files
+        loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+        found, saved, state = loaded["format"], dict(loaded["identity"]), dict(loaded["state"])
+    except Exception as error:  # torch.load raises many types for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is not a whole checkpoint of this program: {reason}") from error
+        raise CheckpointError(f"{path} is not a complete checkpoint of this program: {reason}") from error
     if found != FORMAT:
-        raise CheckpointError(f"{path} has checkpoint format {found}, this program reads {FORMAT}")
+        raise CheckpointError(f"{path} has checkpoint format {found}, but this program reads format {FORMAT}")
     differences = [
-        f"{key} {there.get(key)!r} there, {identity.get(key)!r} here"
-        for key in sorted(there.keys() | identity.keys())
-        if there.get(key) != identity.get(key)
+        f"{key} is {saved.get(key)!r} in the checkpoint and {identity.get(key)!r} in this run"
+        for key in sorted(saved.keys() | identity.keys())
+        if saved.get(key) != identity.get(key)
     ]
     if differences:
         raise CheckpointError(f"{path} belongs to another run: {'; '.join(differences)}")
-    return dict(state)
+    return state
+
+
+class RunFolder:
+    """The checkpoint and the log of a run, ``checkpoint.pt`` and ``log.csv`` in a folder.
+
+    Args:
+        folder: folder of the run; ``None`` saves nothing.
+        identity: plain values that identify the run.
+    """
+
+    def __init__(self, folder: str | Path | None, identity: dict[str, Any]) -> None:
+        self._folder = None if folder is None else Path(folder)
+        self._identity = identity
+
+    def load(self) -> dict[str, Any] | None:
+        """The saved state, or ``None`` if there is no checkpoint. Raises what :func:`load` raises."""
+        if self._folder is None or not (self._folder / FILE_NAME).exists():
+            return None
+        return load(self._folder / FILE_NAME, self._identity)
+
+    def save(self, state: dict[str, Any], history: Sequence[Mapping[str, float]]) -> None:
+        """Save the state, and the history as the log. Raises what :func:`save` raises."""
+        if self._folder is not None:
+            save(self._folder / FILE_NAME, self._identity, state)
+            write_csv(self._folder / "log.csv", history)

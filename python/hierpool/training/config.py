@@ -1,71 +1,86 @@
-"""What a training run is made of; the command line is made from it."""
+"""Configuration of a training run."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hierpool import backends, losses
 from hierpool.nn.readout import READOUTS
 from hierpool.nn.sage import AGGREGATIONS
-from hierpool.training.options import Options, option
+
+
+def option(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
+    """A dataclass field that is also a command-line option with a help text."""
+    return field(default=default, metadata={"help": text, "choices": choices})
+
+
+def check_at_least(config: Any, **minima: int) -> None:
+    """Raise ``ValueError`` if a field is below its minimum."""
+    for name, minimum in minima.items():
+        if getattr(config, name) < minimum:
+            raise ValueError(f"{name} must be at least {minimum}, got {getattr(config, name)}")
+
+
+def check_positive(config: Any, *names: str, zero: bool = False) -> None:
+    """Raise ``ValueError`` unless the fields are finite and positive; ``zero`` allows 0."""
+    for name in names:
+        value = getattr(config, name)
+        if not (0 < value < float("inf") or (zero and value == 0)):
+            raise ValueError(f"{name} must {'not be negative' if zero else 'be positive'}, got {value}")
 
 
 @dataclass(frozen=True)
-class TrainConfig(Options):
-    """One training run. Field names are the command line's options.
+class TrainConfig:
+    """Configuration of a training run. The names of the fields are those of the command-line options.
 
     Raises:
-        ValueError: a value out of its range.
+        ValueError: a value is out of range.
     """
 
     dataset: str = option("MUTAG", "TU dataset")
     epochs: int = option(50, "passes over the training graphs")
-    seed: int = option(0, "of splits, weights and the order of graphs")
-    folds: int = option(0, "folds of a cross-validation; 0: one split into 80, 10 and 10 %%")
+    seed: int = option(0, "seed of the splits, the weights and the order of graphs")
+    folds: int = option(0, "folds of the cross-validation; 0: one split into 80, 10 and 10 %%")
     batch_size: int = option(32, "graphs per step")
     lr: float = option(1e-3, "learning rate of Adam")
     weight_decay: float = option(0.0, "L2 penalty of Adam")
-    clip: float = option(2.0, "largest norm of the gradient")
-    average: int = option(5, "epochs over which the weights that are evaluated are averaged; 1: none are")
-    ratio: float = option(0.25, "clusters of a level as a part of the nodes of the level before it")
-    levels: int = option(1, "how many times to pool")
+    clip: float = option(2.0, "maximum norm of the gradient")
+    average: int = option(5, "epochs in the average of the weights that are evaluated; 1: no average")
+    ratio: float = option(0.25, "clusters of a level, as a fraction of the nodes of the level before it")
+    levels: int = option(1, "number of pooling levels")
     hidden_channels: int = option(64, "width of the inner layers")
-    embedding_channels: int = option(64, "width of each stack's last layer")
+    embedding_channels: int = option(64, "width of the last layer of each stack")
     layers: int = option(3, "GraphSAGE layers of each stack")
-    head_channels: int = option(50, "width of the classifier's hidden layer")
-    aggregation: str = option("mean", "of GraphSAGE layers over neighbours", AGGREGATIONS)
+    head_channels: int = option(50, "width of the hidden layer of the classifier")
+    aggregation: str = option("mean", "aggregation of GraphSAGE layers over neighbours", AGGREGATIONS)
     readout: str = option("max", "reduction over nodes", READOUTS)
-    dropout: float = option(0.0, "before the classifier's last layer")
-    temperature: float = option(1.0, "of the softmax over clusters")
+    dropout: float = option(0.0, "dropout before the last layer of the classifier")
+    temperature: float = option(1.0, "temperature of the softmax over clusters")
     link_loss: str = option("frobenius", "link loss of every level", ("frobenius", "bce"))
-    link_weight: float = option(1.0, "weight of the link loss; 0 skips its computation")
-    entropy_weight: float = option(1.0, "weight of the entropy loss; 0 skips its computation")
-    convention: str = option("pyg", "normalisation of these two losses", tuple(losses.CONVENTIONS))
+    link_weight: float = option(1.0, "weight of the link loss; 0: it is not computed")
+    entropy_weight: float = option(1.0, "weight of the entropy loss; 0: it is not computed")
+    convention: str = option("pyg", "normalisation of the two losses", tuple(losses.CONVENTIONS))
     dense: bool = option(
-        False, "pad batches, with dense adjacency, instead of keeping the first level sparse"
+        False, "pad batches and use a dense adjacency in the first level instead of a sparse one"
     )
-    pool: str = option("hierpool", "whose pooling operator; pyg's is always dense", ("hierpool", "pyg"))
-    backend: str = option("auto", "of hierpool's operator", backends.NAMES)
+    pool: str = option(
+        "hierpool", "library of the pooling operator; pyg implies --dense", ("hierpool", "pyg")
+    )
+    backend: str = option("auto", "backend of hierpool's operator", backends.NAMES)
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 1), ("seed", 0), ("folds", 0), ("batch_size", 1), ("average", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(f"{name} must be at least {low}, got {getattr(self, name)}")
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        for name in ("weight_decay", "link_weight", "entropy_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        check_at_least(self, epochs=1, seed=0, folds=0, batch_size=1, average=1)
+        check_positive(self, "lr", "clip")
+        check_positive(self, "weight_decay", "link_weight", "entropy_weight", zero=True)
 
     @property
-    def pads(self) -> bool:
-        """Whether batches are padded: asked for, or because the pooling operator is dense."""
+    def dense_batches(self) -> bool:
+        """True if batches are padded: by request, or because PyTorch Geometric's operator needs it."""
         return self.dense or self.pool != "hierpool"
 
     def identity(self) -> dict[str, Any]:
-        """What a checkpoint must agree on; more epochs may be asked for later."""
-        values = asdict(self) | {"dense": self.pads}
+        """The values that a checkpoint must have in common with a run. The number of epochs may grow."""
+        values = asdict(self) | {"dense": self.dense_batches}
         del values["epochs"]
         return values

@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds the old contents or the new ones, never a part."""
+"""Writing files atomically: a reader finds the old contents or the new ones, never a part."""
 
 from __future__ import annotations
 
@@ -12,15 +12,11 @@ from typing import Any
 
 
 def write_atomic(path: str | Path, content: bytes) -> None:
-    """Write a file by way of a temporary one beside it.
-
-    Args:
-        path: where; missing folders are made.
-        content: all of it.
+    """Write a temporary file and rename it to ``path``. Missing folders are created.
 
     Raises:
-        OSError: nothing was written (a full disk, no permission); what was at ``path`` before is still there, and
-            no temporary file is left. The message names ``path``.
+        OSError: the file could not be written. The file at ``path`` is unchanged, and the temporary file is removed.
+            The message names ``path``.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -37,7 +33,7 @@ def write_atomic(path: str | Path, content: bytes) -> None:
             raise
     except OSError as error:
         reason = error.strerror or str(error)
-        state = "the file that was there is unchanged" if path.exists() else "nothing was left behind"
+        state = "the existing file is unchanged" if path.exists() else "no file was left behind"
         raise OSError(
             error.errno, f"could not save {path} ({len(content)} bytes): {reason}; {state}"
         ) from error
@@ -49,7 +45,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows with the same keys as CSV with a header, atomically."""
+    """Write rows that have the same keys as CSV with a header, atomically."""
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [])
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""Training one model on one split."""
+"""Training of one model on one split."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierpool.data import BatchLoader, GraphDataset, Split
+from hierpool.data import BatchLoader, GraphDataset, Split, cross_validation, holdout
 from hierpool.models import DiffPoolNet
-from hierpool.training import checkpoint
+from hierpool.training.checkpoint import RunFolder
 from hierpool.training.config import TrainConfig
-from hierpool.training.files import write_csv
 
 Row = dict[str, float]
+# Arguments of the network that have the names of options.
+_NETWORK_OPTIONS = (
+    "ratio", "levels", "hidden_channels", "embedding_channels", "layers", "head_channels", "aggregation", "readout",
+    "dropout", "pool",
+)  # fmt: skip
 
 
 class FoldResult(NamedTuple):
-    """What training on one split came to."""
+    """Result of training on one split."""
 
     history: list[Row]  # one per epoch
     best_epoch: int  # counted from 1
@@ -33,74 +37,65 @@ class FoldResult(NamedTuple):
 
 
 class TrainState:
-    """Everything that changes while training, and that a checkpoint holds."""
+    """Everything that training changes, which is what a checkpoint holds."""
+
+    _MODULES = ("model", "averaged", "optimizer")
+    _VALUES = ("history", "best_epoch", "best_weights")
 
     def __init__(self, model: DiffPoolNet, optimizer: torch.optim.Optimizer) -> None:
         self.model = model
-        self.averaged = copy.deepcopy(model)  # what is evaluated, chosen and returned
+        self.averaged = copy.deepcopy(model)  # evaluated and returned
         self.optimizer = optimizer
         self.history: list[Row] = []
         self.best_epoch = 0
         self.best_weights: dict[str, Tensor] = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {
-            "model": self.model.state_dict(),
-            "averaged": self.averaged.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "rng": torch.get_rng_state(),
-            "history": self.history,
-            "best_epoch": self.best_epoch,
-            "best_weights": self.best_weights,
-        }
+        state = {name: getattr(self, name).state_dict() for name in self._MODULES}
+        return state | {name: getattr(self, name) for name in self._VALUES} | {"rng": torch.get_rng_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.model.load_state_dict(state["model"])
-        self.averaged.load_state_dict(state["averaged"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for name in self._MODULES:
+            getattr(self, name).load_state_dict(state[name])
+        for name in self._VALUES:
+            setattr(self, name, state[name])
         torch.set_rng_state(state["rng"])
-        self.history = state["history"]
-        self.best_epoch = state["best_epoch"]
-        self.best_weights = state["best_weights"]
 
     @torch.no_grad()
     def average(self, epochs: int) -> None:
-        """Take the newest weights into the exponential average over about so many epochs."""
-        newest = 2.0 / (min(len(self.history) + 1, epochs) + 1)
-        for kept, new in zip(
-            self.averaged.state_dict().values(), self.model.state_dict().values(), strict=True
-        ):
-            kept.lerp_(new, newest)
+        """Update the exponential moving average of the weights, whose window is ``epochs``."""
+        weight = 2.0 / (min(len(self.history) + 1, epochs) + 1)
+        average, newest = self.averaged.state_dict(), self.model.state_dict()
+        for name, tensor in average.items():
+            tensor.lerp_(newest[name], weight)
 
-    def finish_epoch(self, row: Row) -> None:
-        """Record an epoch; keep its weights if no earlier one is better on the validation graphs."""
+    def add_epoch(self, row: Row) -> None:
+        """Record an epoch; save its weights if it is the best one on the validation graphs."""
         self.history.append(row)
-        if self.best_epoch == 0 or _merit(row) > _merit(self.history[self.best_epoch - 1]):
+        if self.best_epoch == 0 or _validation_key(row) > _validation_key(self.history[self.best_epoch - 1]):
             self.best_epoch = len(self.history)
             self.best_weights = copy.deepcopy(self.averaged.state_dict())
 
 
-def _merit(row: Row) -> tuple[float, float]:
-    """Epochs are chosen by validation accuracy, and among equals by validation loss."""
+def _validation_key(row: Row) -> tuple[float, float]:
+    """Key by which epochs are compared: validation accuracy, then validation loss."""
     return row["validation_accuracy"], -row["validation_loss"]
 
 
+def make_splits(config: TrainConfig, dataset: GraphDataset) -> list[Split]:
+    """The splits of a run: those of a cross-validation, or one."""
+    if config.folds:
+        return cross_validation(dataset.labels, config.folds, config.seed)
+    return [holdout(dataset.labels, config.seed)]
+
+
 def build_model(config: TrainConfig, dataset: GraphDataset) -> DiffPoolNet:
-    """The network of a run, with fresh weights from torch's global generator."""
+    """The network of a run, with initial weights from torch's global generator."""
     return DiffPoolNet(
         dataset.num_features,
         dataset.num_classes,
         max_nodes=dataset.max_nodes,
-        ratio=config.ratio,
-        levels=config.levels,
-        hidden_channels=config.hidden_channels,
-        embedding_channels=config.embedding_channels,
-        layers=config.layers,
-        head_channels=config.head_channels,
-        aggregation=config.aggregation,
-        readout=config.readout,
-        dropout=config.dropout,
-        pool=config.pool,
+        **{name: getattr(config, name) for name in _NETWORK_OPTIONS},
         pool_options={
             "temperature": config.temperature,
             "link_loss": config.link_loss if config.link_weight else None,
@@ -112,25 +107,25 @@ def build_model(config: TrainConfig, dataset: GraphDataset) -> DiffPoolNet:
 
 
 def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
-    """Adam as the run wants it."""
+    """The optimizer of a run, Adam."""
     return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def make_loader(
     config: TrainConfig, dataset: GraphDataset, indices: Tensor, seed: int | None = None
 ) -> BatchLoader:
-    """Batches of the graphs at ``indices`` as the run wants them; in their order without a seed."""
-    return BatchLoader(dataset.select(indices), config.batch_size, seed=seed, dense=config.pads)
+    """Batches of the graphs at ``indices``, shuffled if ``seed`` is given."""
+    return BatchLoader(dataset.select(indices), config.batch_size, seed=seed, dense=config.dense_batches)
 
 
 def train_epoch(
     model: DiffPoolNet, optimizer: torch.optim.Optimizer, loader: BatchLoader, epoch: int, config: TrainConfig
 ) -> Row:
-    """One pass over the training graphs.
+    """Train for one pass over the training graphs.
 
     Returns:
-        ``seconds`` taken, and the mean over graphs of the total ``loss`` and of its terms ``task_loss``,
-        ``link_loss``, ``entropy_loss`` before weighting.
+        The ``epoch``, its time in ``seconds``, and means over graphs: the total ``loss`` and its unweighted terms
+        ``task_loss``, ``link_loss`` and ``entropy_loss``.
     """
     model.train()
     start = time.perf_counter()
@@ -155,7 +150,7 @@ def train_epoch(
 
 @torch.no_grad()
 def evaluate(model: DiffPoolNet, loader: BatchLoader) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy on the loader's graphs, in evaluation mode."""
+    """Accuracy and mean cross-entropy on the graphs of the loader, in evaluation mode."""
     model.eval()
     correct, loss = 0, 0.0
     for batch in loader.epoch(0):
@@ -175,45 +170,41 @@ def train_fold(
     resume: bool = False,
     on_epoch: Callable[[Row], None] | None = None,
 ) -> FoldResult:
-    """Train on one split; choose the epoch on its validation graphs; test once, at that epoch.
+    """Train on one split, choose the epoch on its validation graphs, and test once, at that epoch.
 
-    Evaluated, chosen and returned are weights averaged over the last epochs, which is steadier than one epoch's
-    where validation graphs are few. Weights and the order of graphs depend on ``config.seed`` and ``fold`` alone, so
-    the run is repeatable bit for bit on the same machine, interrupted and resumed or not.
+    Weights are averaged over epochs before they are evaluated, which is more stable than one epoch's weights if there
+    are few validation graphs. Weights and the order of graphs depend on ``config.seed`` and ``fold`` only, so a run is
+    repeatable bit for bit on the same machine, also if it is interrupted and resumed.
 
     Args:
-        config: of the run.
+        config: configuration of the run.
         dataset: all graphs.
-        split: which of them are for what.
+        split: graphs for training, validation and test.
         fold: number of the split.
-        folder: where ``checkpoint.pt`` and ``log.csv`` are written after every epoch; ``None``: nowhere.
-        resume: go on from ``folder/checkpoint.pt`` if it is there.
-        on_epoch: called with each epoch's row.
+        folder: folder of ``checkpoint.pt`` and ``log.csv``, written after every epoch; ``None`` writes nothing.
+        resume: continue from ``folder/checkpoint.pt`` if it exists.
+        on_epoch: called with the row of each epoch.
 
     Raises:
-        CheckpointError: the checkpoint is corrupt or of another run.
-        OSError: the checkpoint or the log could not be written; the previous ones are whole.
+        CheckpointError: the checkpoint is corrupt or belongs to another run.
+        OSError: the checkpoint or the log could not be written; the previous files are unchanged.
     """
     seed = config.seed * 1009 + fold
     torch.manual_seed(seed)
     model = build_model(config, dataset)
     optimizer = make_optimizer(config, model)
     state = TrainState(model, optimizer)
-    identity = config.identity() | {"fold": fold, "fingerprint": dataset.fingerprint}
-    file = None if folder is None else Path(folder, "checkpoint.pt")
-    if resume and file is not None and file.exists():
-        # Before there were ragged batches, every run was dense.
-        state.load_state_dict(checkpoint.load(file, identity, {"dense": True}))
+    files = RunFolder(folder, config.identity() | {"fold": fold, "fingerprint": dataset.fingerprint})
+    if resume and (saved := files.load()) is not None:
+        state.load_state_dict(saved)
     train = make_loader(config, dataset, split.train, seed)
     validation = make_loader(config, dataset, split.validation)
     for epoch in range(len(state.history) + 1, config.epochs + 1):
         row = train_epoch(model, optimizer, train, epoch, config)
         state.average(config.average)
         row["validation_accuracy"], row["validation_loss"] = evaluate(state.averaged, validation)
-        state.finish_epoch(row)
-        if file is not None:
-            checkpoint.save(file, identity, state.state_dict())
-            write_csv(file.with_name("log.csv"), state.history)
+        state.add_epoch(row)
+        files.save(state.state_dict(), state.history)
         if on_epoch is not None:
             on_epoch(row)
     return _test(state, make_loader(config, dataset, split.test))

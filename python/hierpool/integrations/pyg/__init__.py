@@ -1,7 +1,5 @@
-"""PyTorch Geometric's dense pooling, with its signatures and values, and in its place if that is wanted."""
+"""Replace the dense poolers of PyTorch Geometric."""
 
-from hierpool.integrations.pyg.dense import dense_diff_pool, dense_mincut_pool
 from hierpool.integrations.pyg.patching import Patch, patch, unpatch
-from hierpool.nn.dmon_pooling import DMoNPooling
 
-__all__ = ["DMoNPooling", "Patch", "dense_diff_pool", "dense_mincut_pool", "patch", "unpatch"]
+__all__ = ["Patch", "patch", "unpatch"]

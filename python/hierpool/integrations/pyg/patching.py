@@ -1,4 +1,4 @@
-"""Putting hierpool's functions in the place of PyTorch Geometric's, and taking them out again."""
+"""Replace the dense poolers of PyTorch Geometric, and restore them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ NAMES = {
     "DMoNPooling": "torch_geometric.nn.dense.dmon_pool",
 }
 
-_originals: dict[str, Any] = {}  # PyTorch Geometric's by name, while they are replaced
+_originals: dict[str, Any] = {}  # the replaced objects of PyTorch Geometric by name
 
 
 class Patch:
-    """What :func:`patch` returns: a context that restores on exit how things were before the call."""
+    """The context manager of :func:`patch`. It restores on exit what the call changed."""
 
     def __init__(self, was_in_force: bool, pyg_compat: bool) -> None:
         self._was_in_force = was_in_force
@@ -40,32 +40,34 @@ class Patch:
 
 
 def patch(*, pyg_compat: bool = False) -> Patch:
-    """Let programs that use PyTorch Geometric's dense pooling use hierpool's, without a change.
+    """Replace the dense poolers of PyTorch Geometric by those of hierpool, in the whole program.
 
     ``dense_diff_pool``, ``dense_mincut_pool`` and ``DMoNPooling`` are replaced in ``torch_geometric.nn``, in
-    ``torch_geometric.nn.dense``, in their own modules, and in every other module that is loaded and has one of them in
-    a global variable, by whatever name: what a program imported from PyTorch Geometric before the call is replaced as
-    well. For that all of ``sys.modules`` is looked through, which takes some milliseconds and imports nothing. What is
-    kept elsewhere (in an attribute of an object, a default argument, a closure, a layer that exists) stays.
+    ``torch_geometric.nn.dense``, in their own modules, and in the global variables of all loaded modules. Names that
+    the program has imported before are therefore replaced as well. The search through ``sys.modules`` takes some
+    milliseconds and imports nothing. Other references are not replaced: attributes of objects, default arguments,
+    closures, and existing layers.
 
-    Calling it twice is calling it once; :func:`unpatch` takes it back however often it was called. As a context
-    (``with patch(): ...``) it takes itself back at the end, also after an exception, unless it was in force before.
+    A second call has no effect. :func:`unpatch` undoes any number of calls. The context manager (``with patch(): ...``)
+    restores PyTorch Geometric at the end, also after an exception, unless the patch was active before.
 
     Args:
-        pyg_compat: that of every :class:`hierpool.DMoNPooling` made under the name of PyTorch Geometric's.
+        pyg_compat: the argument of every :class:`hierpool.DMoNPooling` that is made under the name of PyTorch
+            Geometric's layer.
 
     Raises:
-        ImportError: PyTorch Geometric is not installed; the message says what brings it.
+        ImportError: PyTorch Geometric is not installed; the message says how to install it.
 
-    What changes besides speed is listed in ``docs/switching.md``. While it is in force:
+    ``docs/switching.md`` lists the differences of results. While the patch is active:
 
-    * ``isinstance(layer, torch_geometric.nn.DMoNPooling)`` is about hierpool's class: false of layers made before.
-    * ``torch.jit.script`` does not take the functions or the layer, which call operators defined in Python;
+    * ``isinstance(layer, torch_geometric.nn.DMoNPooling)`` tests for hierpool's class and is ``False`` for layers made
+      before.
+    * ``torch.jit.script`` does not support the functions and the layer, because they call operators defined in Python.
       ``torch.compile`` and ``torch.export`` do.
-    * A pickled layer, as opposed to a state dict, names hierpool's class and needs hierpool when it is
-      loaded. A layer pickled before loads as hierpool's; one made before cannot be pickled, as its class is not found
-      under its name.
-    * ``pool="pyg"`` of a :class:`hierpool.nn.DiffPool` made now, meant for comparisons, is hierpool as well.
+    * A pickled layer, unlike a state dict, contains the name of hierpool's class and needs hierpool when it is loaded.
+      A layer pickled before the patch is loaded as hierpool's layer. A layer made before cannot be pickled, because its
+      class is not found under its name.
+    * A new :class:`hierpool.nn.DiffPool` with ``pool="pyg"`` uses hierpool as well.
     """
     if not isinstance(pyg_compat, bool):
         raise TypeError(f"pyg_compat must be True or False, got {pyg_compat!r}")
@@ -80,10 +82,9 @@ def patch(*, pyg_compat: bool = False) -> Patch:
 
 
 def unpatch() -> None:
-    """Give PyTorch Geometric's names back, in every module that :func:`patch` would change. Without a patch, nothing.
+    """Undo :func:`patch` in all modules, also in those loaded since. Without a patch, do nothing.
 
-    Modules that were loaded while it was in force get PyTorch Geometric's functions, too; layers that were made then
-    stay hierpool's.
+    Layers that were made under the patch remain hierpool's.
     """
     if _originals:
         _rebind({id(getattr(stand_ins, name)): original for name, original in _originals.items()})
@@ -92,7 +93,7 @@ def unpatch() -> None:
 
 
 def _rebind(replacements: dict[int, Any]) -> None:
-    """Replace objects, given by their ids, in all modules, or, if that fails in one, in none."""
+    """Replace objects, given by their ids, in all modules; if one module fails, in none."""
     done: list[tuple[dict[str, Any], str, Any]] = []
     try:
         for variables in _globals():
@@ -107,7 +108,7 @@ def _rebind(replacements: dict[int, Any]) -> None:
 
 
 def _globals() -> Iterator[dict[str, Any]]:
-    """Global variables of the loaded modules, but for the one that holds the stand-ins; no attribute is evaluated."""
+    """The global variables of all loaded modules except :mod:`.stand_ins`, without evaluating attributes."""
     for module in list(sys.modules.values()):
         if isinstance(module, ModuleType) and module is not stand_ins:
             yield vars(module)

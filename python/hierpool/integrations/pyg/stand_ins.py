@@ -1,41 +1,41 @@
-"""What stands in PyTorch Geometric's place while it is patched: its signatures to the letter.
+"""The replacements of PyTorch Geometric's poolers, with exactly its signatures.
 
-They are objects of their own, so that what a program took from PyTorch Geometric can be told from what it took from
-hierpool, and be given back.
+They are separate objects, so that :func:`.patching.unpatch` restores only names that were PyTorch Geometric's, and not
+names that a program imported from hierpool.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from hierpool.integrations.pyg import dense
+from hierpool import functional
 from hierpool.nn import dmon_pooling
 
-Pooled = tuple[Tensor, Tensor, Tensor, Tensor]
+DensePooled = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Settings:
-    """Of the patch in force."""
+    """Settings of the active patch."""
 
     pyg_compat = False
 
 
 def dense_diff_pool(
     x: Tensor, adj: Tensor, s: Tensor, mask: Tensor | None = None, normalize: bool = True
-) -> Pooled:
+) -> DensePooled:
     """:func:`hierpool.dense_diff_pool`."""
-    return dense.dense_diff_pool(x, adj, s, mask, normalize)
+    return functional.dense_diff_pool(x, adj, s, mask, normalize)
 
 
 def dense_mincut_pool(
     x: Tensor, adj: Tensor, s: Tensor, mask: Tensor | None = None, temp: float = 1.0
-) -> Pooled:
+) -> DensePooled:
     """:func:`hierpool.dense_mincut_pool`."""
-    return dense.dense_mincut_pool(x, adj, s, mask, temp)
+    return functional.dense_mincut_pool(x, adj, s, mask, temp)
 
 
 class DMoNPooling(dmon_pooling.DMoNPooling):
-    """:class:`hierpool.DMoNPooling`, with the ``pyg_compat`` of the patch in force when it is made."""
+    """:class:`hierpool.DMoNPooling` with the ``pyg_compat`` of the active patch."""
 
     def __init__(self, channels: int | list[int], k: int, dropout: float = 0.0) -> None:
         super().__init__(channels, k, dropout, pyg_compat=Settings.pyg_compat)

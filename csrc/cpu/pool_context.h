@@ -1,0 +1,276 @@
+// The graphs of a batch, padded or ragged, and the views of them that the forward and the backward compute on.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <limits>
+#include <numeric>
+#include <vector>
+
+#include "cpu/buffer.h"
+#include "cpu/row_kernels.h"
+#include "cpu/tasks.h"
+#include "hierpool/soft_pool.h"
+
+namespace hierpool::cpu {
+
+// Work is cut by these sizes alone, never by the number of threads: the cut decides the order of every sum.
+constexpr int64_t kWholeGraph = 512;  // a graph of at most so many nodes is one task ...
+constexpr int64_t kRowTile = 256;     // ... a larger one is cut into tiles of at most so many rows
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// What the total entropy and the link norm are divided by.
+struct MeanCounts {
+  double entropy = 1, link = 1;
+  explicit MeanCounts(const PoolBatch& batch) {
+    if (!batch.mean) return;
+    entropy = static_cast<double>(std::max<int64_t>(batch.B * batch.N, 1));
+    link = entropy * static_cast<double>(std::max<int64_t>(batch.N, 1));
+  }
+};
+
+// Multiply-adds from which a product goes to the BLAS: where its packing pays (measured with MKL on Zen 4, where
+// the AVX-512 kernel here was the faster one at every size).
+constexpr int64_t blas_from(Isa isa) {
+  switch (isa) {
+    case Isa::scalar: return int64_t{1} << 15;
+    case Isa::avx2: return int64_t{1} << 27;
+    default: return std::numeric_limits<int64_t>::max();
+  }
+}
+
+// One graph: its valid rows are the first n, or those listed where the mask has holes.
+struct Graph {
+  int64_t n;
+  int64_t first_row;      // of S and X, among the rows of the batch
+  const int32_t* rows;    // null: 0, 1, ..., n - 1
+  int64_t tiles;          // pieces of at most kRowTile rows, or the whole
+  int64_t first_tile;     // among the tiles of the batch
+  const int64_t* bounds;  // [tiles + 1] where the pieces begin; null: the whole
+
+  int64_t row(int64_t i) const { return rows ? rows[i] : i; }
+  int64_t tile_begin(int64_t tile) const { return bounds ? bounds[tile] : 0; }
+  int64_t tile_end(int64_t tile) const { return bounds ? bounds[tile + 1] : n; }
+};
+
+class Graphs {
+ public:
+  // cut(first_row, n) is where a graph has to be cut, or empty where it is one task.
+  template <typename Cut>
+  Graphs(const PoolBatch& batch, const Cut& cut) {
+    graphs_.reserve(static_cast<size_t>(batch.B));
+    if (batch.mask) rows_ = Buffer<int32_t>(batch.B * batch.N);
+    for (int64_t b = 0; b < batch.B; ++b) {
+      Graph g{batch.num_nodes ? batch.num_nodes[b] : batch.N, b * batch.N, nullptr, 1, tiles_, nullptr};
+      if (batch.ptr) g.n = batch.ptr[b + 1] - batch.ptr[b], g.first_row = batch.ptr[b];
+      if (batch.mask) select(batch, b, g);
+      if (std::vector<int64_t> bounds = cut(g.first_row, g.n); !bounds.empty()) {
+        g.tiles = static_cast<int64_t>(bounds.size()) - 1;
+        bounds_.push_back(std::move(bounds));
+        g.bounds = bounds_.back().data();
+      }
+      tiles_ += g.tiles;
+      largest_ = std::max(largest_, g.n);
+      largest_tile_ = std::max(largest_tile_, g.bounds ? kRowTile : g.n);
+      graphs_.push_back(g);
+    }
+    // Largest first: the last tasks to be taken are small.
+    by_size_.resize(graphs_.size());
+    std::iota(by_size_.begin(), by_size_.end(), int64_t{0});
+    std::stable_sort(by_size_.begin(), by_size_.end(),
+                     [&](int64_t a, int64_t b) { return graph(a).n > graph(b).n; });
+  }
+
+  const Graph& graph(int64_t b) const { return graphs_[static_cast<size_t>(b)]; }
+  int64_t tiles() const { return tiles_; }
+  int64_t largest() const { return largest_; }
+  int64_t largest_tile() const { return largest_tile_; }
+
+  // Those cut into tiles, and those that are one task.
+  template <typename Cut, typename Whole>
+  void for_each(const Runtime& runtime, const Cut& cut, const Whole& whole) const {
+    std::vector<int64_t> tasks;
+    for (int64_t b : by_size_) {
+      if (graph(b).bounds) {
+        cut(b);
+      } else {
+        tasks.push_back(b);
+      }
+    }
+    run_tasks(runtime, static_cast<int64_t>(tasks.size()),
+              [&](int64_t i, int64_t thread) { whole(tasks[static_cast<size_t>(i)], thread); });
+  }
+
+ private:
+  void select(const PoolBatch& batch, int64_t b, Graph& g) {
+    const uint8_t* mask = batch.mask + b * batch.N;
+    int32_t* rows = rows_.data() + b * batch.N;
+    g.n = 0;
+    for (int64_t i = 0; i < batch.N; ++i) {
+      rows[g.n] = static_cast<int32_t>(i);
+      g.n += mask[i] != 0;
+    }
+    if (g.n > 0 && rows[g.n - 1] != g.n - 1) g.rows = rows;
+  }
+
+  std::vector<Graph> graphs_;
+  std::vector<int64_t> by_size_;
+  std::vector<std::vector<int64_t>> bounds_;
+  Buffer<int32_t> rows_;
+  int64_t tiles_ = 0;
+  int64_t largest_ = 0;
+  int64_t largest_tile_ = 0;
+};
+
+template <typename T>
+constexpr DType dtype_of() {
+  return sizeof(T) == 8 ? DType::f64 : DType::f32;
+}
+
+// Rows of T, one after another: where they already lie, or a copy.
+template <typename T>
+struct RowsView {
+  T* data;
+  int64_t ld;
+  bool copied;
+  T* row(int64_t i) const { return data + i * ld; }
+};
+
+// Views of tensors, and the memory of those that had to be copied.
+template <typename T>
+class RowsViews {
+ public:
+  void add_in_place(const void* data, int64_t ld) {
+    views_.push_back({static_cast<T*>(const_cast<void*>(data)), ld, false});
+  }
+  void add_copy(int64_t rows, int64_t width) {
+    views_.push_back({nullptr, width, true});
+    sizes_.push_back(rows * width);
+  }
+  void allocate() {
+    memory_ = Buffer<T>(std::accumulate(sizes_.begin(), sizes_.end(), int64_t{0}));
+    T* next = memory_.data();
+    auto size = sizes_.begin();
+    for (RowsView<T>& view : views_) {
+      if (!view.copied) continue;
+      view.data = next;
+      next += *size++;
+    }
+  }
+  const RowsView<T>& operator[](int64_t i) const { return views_[static_cast<size_t>(i)]; }
+
+ private:
+  std::vector<RowsView<T>> views_;
+  std::vector<int64_t> sizes_;
+  Buffer<T> memory_;
+};
+
+inline const char* at(const void* base, DType type, int64_t element) {
+  return static_cast<const char*>(base) + element * element_bytes(type);
+}
+inline char* at(void* base, DType type, int64_t element) {
+  return static_cast<char*>(base) + element * element_bytes(type);
+}
+
+// Memory for each thread.
+template <typename T>
+class Scratch {
+ public:
+  Scratch() = default;
+  Scratch(int64_t count, const Runtime& runtime)
+      : count_(count), memory_(count * std::max<int64_t>(runtime.threads, 1)) {}
+  T* of(int64_t thread) const { return memory_.data() + thread * count_; }
+
+ private:
+  int64_t count_ = 0;
+  Buffer<T> memory_;
+};
+
+// What both directions and all kinds of adjacency share: the batch, its graphs, its rows and matrix products.
+template <typename T>
+class PoolContext {
+ public:
+  template <typename Cut>
+  PoolContext(const PoolBatch& batch, const Runtime& runtime, const Cut& cut)
+      : batch(batch),
+        runtime(runtime),
+        graphs(batch, cut),
+        kernels(row_kernels<T>(isa_in_force())),
+        blas_from_(blas_from(isa_in_force())) {
+    if constexpr (sizeof(T) == 8) {
+      blas_ = runtime.dgemm;
+    } else {
+      blas_ = runtime.sgemm;
+    }
+  }
+
+  const PoolBatch& batch;
+  const Runtime& runtime;
+  const Graphs graphs;
+  const RowKernels<T>& kernels;
+
+  // C[m, n] (+)= A B with row-major A[m, lda].
+  void product(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c,
+               int64_t ldc, bool accumulate) const {
+    if (large(m, n, k)) return blas_(false, false, m, n, k, a, lda, b, ldb, T(accumulate), c, ldc);
+    kernels.gemm(m, n, k, a, lda, 1, b, ldb, c, ldc, accumulate);
+  }
+
+  // C[m, n] (+)= A^T B with row-major A[k, lda].
+  void product_of_transposed(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b,
+                             int64_t ldb, T* c, int64_t ldc, bool accumulate) const {
+    if (large(m, n, k)) return blas_(true, false, m, n, k, a, lda, b, ldb, T(accumulate), c, ldc);
+    kernels.gemm(m, n, k, a, 1, lda, b, ldb, c, ldc, accumulate);
+  }
+
+  // Where a graph begins in a tensor [B, N, ..], or ragged.
+  int64_t offset(int64_t b, int64_t stride_b, int64_t stride_n) const {
+    return batch.ptr ? batch.ptr[b] * stride_n : b * stride_b;
+  }
+  // The first row of a graph and edge type in a tensor [B, R, N, ..], or ragged.
+  int64_t first_row(int64_t b, int64_t r) const { return graphs.graph(b).first_row * batch.R + r * batch.N; }
+
+  // Rows of a tensor [.., N, width] as the compact rows of a graph.
+  void place(RowsViews<T>& views, const Graph& g, const void* data, DType type, int64_t offset,
+             int64_t stride_n, int64_t width) const {
+    if (data != nullptr && g.rows == nullptr && type == dtype_of<T>()) {
+      views.add_in_place(at(data, type, offset), stride_n);
+    } else {
+      views.add_copy(g.n, width);
+    }
+  }
+
+  // Rows [begin, end) of a graph in a tensor [.., N, width], as T.
+  void load_rows(T* dst, const void* src, DType type, int64_t stride_n, const Graph& g, int64_t begin,
+                 int64_t end, int64_t width) const {
+    for (int64_t i = begin; i < end; ++i) {
+      kernels.load(dst + (i - begin) * width, at(src, type, g.row(i) * stride_n), type, width);
+    }
+  }
+
+  // Calls zero(begin, end) for every run of rows of the padded graph that are not valid.
+  template <typename Zero>
+  void for_padding(const Graph& g, const Zero& zero) const {
+    if (batch.ptr) return;
+    if (g.rows == nullptr) {
+      if (g.n < batch.N) zero(g.n, batch.N);
+      return;
+    }
+    int64_t next = 0;
+    for (int64_t i = 0; i < batch.N; ++i) {
+      if (next < g.n && g.rows[next] == i) {
+        ++next;
+      } else {
+        zero(i, i + 1);
+      }
+    }
+  }
+
+ private:
+  bool large(int64_t m, int64_t n, int64_t k) const { return blas_ && m * n * k >= blas_from_; }
+  Gemm<T> blas_ = nullptr;
+  int64_t blas_from_;
+};
+
+}  // namespace hierpool::cpu

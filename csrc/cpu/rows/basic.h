@@ -1,0 +1,262 @@
+// Conversion, softmax, entropy, and sums and products of rows.
+
+template <typename T>
+struct BasicRows {
+  using V = Vec<T>;
+  static constexpr int64_t L = V::kLanes;
+
+  template <typename U>
+  static void load_type(T* dst, const U* src, int64_t n) {
+    int64_t i = 0;
+    for (; i + L <= n; i += L) V::load_as(src + i).store(dst + i);
+    if (i == n) return;
+    U tail[L] = {};
+    for (int64_t j = i; j < n; ++j) tail[j - i] = src[j];
+    V::load_as(tail).store(dst + i, n - i);
+  }
+
+  static void load(T* dst, const void* src, DType type, int64_t n) {
+    switch (type) {
+      case DType::f32: return load_type(dst, static_cast<const float*>(src), n);
+      case DType::f64: return load_type(dst, static_cast<const double*>(src), n);
+      case DType::bf16: return load_type(dst, static_cast<const BFloat16*>(src), n);
+      case DType::f16: return load_type(dst, static_cast<const Half*>(src), n);
+      case DType::i8: return load_type(dst, static_cast<const int8_t*>(src), n);
+      case DType::u8: return load_type(dst, static_cast<const uint8_t*>(src), n);
+    }
+  }
+
+  template <typename U>
+  static void store_type(U* dst, const T* src, int64_t n) {
+    int64_t i = 0;
+    for (; i + L <= n; i += L) V::load(src + i).store_as(dst + i);
+    if (i == n) return;
+    U tail[L];
+    V::load(src + i, n - i).store_as(tail);
+    for (int64_t j = i; j < n; ++j) dst[j] = tail[j - i];
+  }
+
+  static void store(void* dst, DType type, const T* src, int64_t n) {
+    switch (type) {
+      case DType::f64: return store_type(static_cast<double*>(dst), src, n);
+      case DType::bf16: return store_type(static_cast<BFloat16*>(dst), src, n);
+      case DType::f16: return store_type(static_cast<Half*>(dst), src, n);
+      default: return store_type(static_cast<float*>(dst), src, n);
+    }
+  }
+
+  // dst = exp((src - max) inverse_temperature). Returns the sum of dst, and that of dst log dst.
+  static T exponentials(T* dst, const T* src, int64_t n, T inverse_temperature, T& weighted_sum) {
+    const V scale = V::set(inverse_temperature);
+    const V lowest = V::set(-__builtin_huge_val());
+    const auto load = [&](int64_t i) {
+      return i + L <= n ? V::load(src + i) : V::select(n - i, V::load(src + i, n - i), lowest);
+    };
+    V high = lowest;
+    for (int64_t i = 0; i < n; i += L) high = V::max(high, load(i));
+    const V top = V::set(high.largest());
+    V total = V::zero();
+    V weighted = V::zero();
+    for (int64_t i = 0; i < n; i += L) {
+      const V z = V::max(V::set(T(-1000)), (load(i) - top) * scale);  // where exp is 0, and not -inf
+      const V e = exp(z);
+      total = total + e;
+      weighted = V::fma(e, z, weighted);
+      i + L <= n ? e.store(dst + i) : e.store(dst + i, n - i);
+    }
+    weighted_sum = weighted.sum();
+    return total.sum();
+  }
+
+  static void scale_row(T* row, int64_t n, T factor) {
+    const V scale = V::set(factor);
+    int64_t i = 0;
+    for (; i + L <= n; i += L) (V::load(row + i) * scale).store(row + i);
+    if (i < n) (V::load(row + i, n - i) * scale).store(row + i, n - i);
+  }
+
+  // Rows go together by so many as there are lanes: one division and one logarithm serve them all.
+  static double softmax(T* dst, int64_t ld_dst, const T* src, int64_t ld_src, int64_t n, int64_t count,
+                        T inverse_temperature) {
+    double entropy = 0;
+    for (int64_t first = 0; first < count; first += L, dst += L * ld_dst, src += L * ld_src) {
+      const int64_t rows = count - first < L ? count - first : L;
+      T sum[L], weighted[L], inverse[L];
+      for (int64_t r = 0; r < L; ++r) sum[r] = 1, weighted[r] = 0;
+      for (int64_t r = 0; r < rows; ++r) {
+        sum[r] = exponentials(dst + r * ld_dst, src + r * ld_src, n, inverse_temperature, weighted[r]);
+      }
+      V::divide(V::set(T(1)), V::load(sum)).store(inverse);
+      for (int64_t r = 0; r < rows; ++r) scale_row(dst + r * ld_dst, n, inverse[r]);
+      // With p = e / sum: -sum p log p = log sum - (sum e z) / sum
+      entropy += (log(V::load(sum)) - V::load(weighted) * V::load(inverse)).sum();
+    }
+    return entropy;
+  }
+
+  static void transpose(T* dst, const T* src, int64_t ld, int64_t rows, int64_t columns) {
+    for (int64_t i = 0; i < rows; i += L) {
+      const int64_t height = rows - i < L ? rows - i : L;
+      for (int64_t j = 0; j < columns; j += L) {
+        const int64_t width = columns - j < L ? columns - j : L;
+        const T* from = src + i * ld + j;
+        T* to = dst + j * rows + i;
+        V block[L];
+        HIERPOOL_UNROLL for (int64_t r = 0; r < L; ++r) {
+          block[r] = r < height ? V::load(from + r * ld, width) : V::zero();
+        }
+        V::transpose(block);
+        HIERPOOL_UNROLL for (int64_t c = 0; c < L; ++c) {
+          if (c < width) block[c].store(to + c * rows, height);
+        }
+      }
+    }
+  }
+
+  static void softmax_backward(T* dst, const T* p, const T* dp, int64_t n, T inverse_temperature) {
+    const V mean = V::set(dot(p, dp, n));
+    const V scale = V::set(inverse_temperature);
+    int64_t i = 0;
+    for (; i + L <= n; i += L) (scale * V::load(p + i) * (V::load(dp + i) - mean)).store(dst + i);
+    if (i < n) (scale * V::load(p + i, n - i) * (V::load(dp + i, n - i) - mean)).store(dst + i, n - i);
+  }
+
+  static T entropy(const T* p, int64_t n) {
+    const V one = V::set(T(1));
+    V total = V::zero();
+    int64_t i = 0;
+    for (; i + L <= n; i += L) {
+      const V v = V::load(p + i);
+      total = V::fma(v, log(V::where_positive(v, v, one)), total);
+    }
+    if (i < n) {
+      const V v = V::load(p + i, n - i);
+      total = V::fma(v, log(V::where_positive(v, v, one)), total);
+    }
+    return -total.sum();
+  }
+
+  static void entropy_backward(T* dp, const T* p, int64_t n, T scale) {
+    const V one = V::set(T(1));
+    const V factor = V::set(-scale);
+    int64_t i = 0;
+    for (; i + L <= n; i += L) {
+      const V v = V::load(p + i);
+      const V term = factor * (one + log(V::where_positive(v, v, one)));
+      (V::load(dp + i) + V::where_positive(v, term, V::zero())).store(dp + i);
+    }
+    if (i < n) {
+      const V v = V::load(p + i, n - i);
+      const V term = factor * (one + log(V::where_positive(v, v, one)));
+      (V::load(dp + i, n - i) + V::where_positive(v, term, V::zero())).store(dp + i, n - i);
+    }
+  }
+
+  static T dot(const T* a, const T* b, int64_t n) {
+    V even = V::zero();
+    V odd = V::zero();
+    int64_t i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
+      even = V::fma(V::load(a + i), V::load(b + i), even);
+      odd = V::fma(V::load(a + i + L), V::load(b + i + L), odd);
+    }
+    for (; i < n; i += L) even = V::fma(V::load(a + i, n - i), V::load(b + i, n - i), even);
+    return (even + odd).sum();
+  }
+
+  static void axpy(T* y, T alpha, const T* x, int64_t n) {
+    const V factor = V::set(alpha);
+    int64_t i = 0;
+    for (; i + L <= n; i += L) V::fma(factor, V::load(x + i), V::load(y + i)).store(y + i);
+    if (i < n) V::fma(factor, V::load(x + i, n - i), V::load(y + i, n - i)).store(y + i, n - i);
+  }
+
+  static void add_terms(T* y, const T* a, const T* b, T beta, const T* c, T gamma, const T* d, int64_t n) {
+    const V of_c = V::set(beta), of_d = V::set(gamma);
+    for (int64_t i = 0; i < n; i += L) {
+      const bool full = i + L <= n;
+      const auto load = [&](const T* p) { return full ? V::load(p + i) : V::load(p + i, n - i); };
+      V sum = load(y);
+      if (a) sum = sum + load(a);
+      if (b) sum = sum + load(b);
+      if (c) sum = V::fma(of_c, load(c), sum);
+      if (d) sum = V::fma(of_d, load(d), sum);
+      full ? sum.store(y + i) : sum.store(y + i, n - i);
+    }
+  }
+
+  static T unit(T* h, T* out, int64_t n, T shortest, bool relu) {
+    const T norm = static_cast<T>(__builtin_sqrt(static_cast<double>(dot(h, h, n))));
+    const T length = norm < shortest ? shortest : norm;  // NaN stays
+    const V inverse = V::set(T(1) / length);
+    const auto step = [&](int64_t i, V v, auto store) {
+      const V y = v * inverse;
+      store(h + i, y);
+      store(out + i, relu ? V::max(V::zero(), y) : y);
+    };
+    int64_t i = 0;
+    for (; i + L <= n; i += L) step(i, V::load(h + i), [](T* p, V v) { v.store(p); });
+    if (i < n) step(i, V::load(h + i, n - i), [&](T* p, V v) { v.store(p, n - i); });
+    return length;
+  }
+
+  static void unit_backward(T* dh, const T* dout, const T* y, int64_t n, T length, bool project, bool relu) {
+    const auto load = [&](const T* p, int64_t i) {
+      return i + L <= n ? V::load(p + i) : V::load(p + i, n - i);
+    };
+    const auto gradient = [&](int64_t i) {
+      return relu ? V::where_positive(load(y, i), load(dout, i), V::zero()) : load(dout, i);
+    };
+    V along = V::zero();
+    if (project) {
+      for (int64_t i = 0; i < n; i += L) along = V::fma(gradient(i), load(y, i), along);
+    }
+    const V inverse = V::set(T(1) / length);
+    const V back = V::set(-along.sum());
+    for (int64_t i = 0; i < n; i += L) {
+      const V result = V::fma(back, load(y, i), gradient(i)) * inverse;
+      i + L <= n ? result.store(dh + i) : result.store(dh + i, n - i);
+    }
+  }
+
+  static AssignmentSums<T> assignment_sums(T* volume, T degree, const T* s, const T* m, int64_t n) {
+    const V factor = V::set(degree);
+    V trace = V::zero();
+    V square = V::zero();
+    for (int64_t i = 0; i < n; i += L) {
+      const bool full = i + L <= n;
+      const V v = full ? V::load(s + i) : V::load(s + i, n - i);
+      trace = V::fma(v, full ? V::load(m + i) : V::load(m + i, n - i), trace);
+      square = V::fma(v, v, square);
+      const V sum = V::fma(factor, v, full ? V::load(volume + i) : V::load(volume + i, n - i));
+      full ? sum.store(volume + i) : sum.store(volume + i, n - i);
+    }
+    return {trace.sum(), square.sum()};
+  }
+
+  static RowStats<T> stats(const T* row, int64_t n) {
+    V sum = V::zero();
+    V sum_sq = V::zero();
+    int64_t nonzeros = 0;
+    for (int64_t i = 0; i < n; i += L) {
+      const V v = i + L <= n ? V::load(row + i) : V::load(row + i, n - i);
+      nonzeros += __builtin_popcount(v.nonzero());
+      sum = sum + v;
+      sum_sq = V::fma(v, v, sum_sq);
+    }
+    return {nonzeros, sum.sum(), sum_sq.sum()};
+  }
+
+  static int64_t nonzeros(const T* row, int64_t n, int32_t* index, T* value) {
+    int64_t count = 0;
+    for (int64_t i = 0; i < n; i += L) {
+      const V v = i + L <= n ? V::load(row + i) : V::load(row + i, n - i);
+      const uint32_t bits = v.nonzero();
+      if (bits == 0) continue;
+      V::compress_index(index + count, static_cast<int32_t>(i), bits);
+      V::compress(value + count, v, bits);
+      count += __builtin_popcount(bits);
+    }
+    return count;
+  }
+};

@@ -1,0 +1,56 @@
+// All loops over rows, written once over the vector type, and the table of them. Included inside the namespace of one
+// instruction set, after its Vec. Templates of the standard library must not be used in these files: the linker keeps
+// one copy of each, and would run one instruction set's copy everywhere.
+
+#include "cpu/rows/asymmetric.h"
+#include "cpu/rows/basic.h"
+#include "cpu/rows/bce.h"
+#include "cpu/rows/difference.h"
+#include "cpu/rows/gather.h"
+#include "cpu/rows/gemm.h"
+#include "cpu/rows/selu.h"
+
+template <typename T>
+constexpr RowKernels<T> make_row_kernels() {
+  return {
+      .load = BasicRows<T>::load,
+      .store = BasicRows<T>::store,
+      .softmax = BasicRows<T>::softmax,
+      .softmax_backward = BasicRows<T>::softmax_backward,
+      .entropy = BasicRows<T>::entropy,
+      .entropy_backward = BasicRows<T>::entropy_backward,
+      .dot = BasicRows<T>::dot,
+      .transpose = BasicRows<T>::transpose,
+      .axpy = BasicRows<T>::axpy,
+      .add_terms = BasicRows<T>::add_terms,
+      .unit = BasicRows<T>::unit,
+      .unit_backward = BasicRows<T>::unit_backward,
+      .selu = SeluRows<T>::selu,
+      .selu_backward = SeluRows<T>::selu_backward,
+      .assignment_sums = BasicRows<T>::assignment_sums,
+      .bce = BceRows<T>::bce,
+      .bce_gradient = BceRows<T>::bce_gradient,
+      .bce_log_odds = BceRows<T>::bce_log_odds,
+      .asymmetric_sums = AsymmetricRows<T>::asymmetric_sums,
+      .asymmetric_gradient = AsymmetricRows<T>::asymmetric_gradient,
+      .column_sums = GemmRows<T>::column_sums,
+      .stats = BasicRows<T>::stats,
+      .nonzeros = BasicRows<T>::nonzeros,
+      .gather = GatherRows<T>::gather,
+      .spmm32 = GatherRows<T>::template spmm<int32_t>,
+      .spmm64 = GatherRows<T>::template spmm<int64_t>,
+      .sampled32 = GatherRows<T>::template sampled<int32_t>,
+      .sampled64 = GatherRows<T>::template sampled<int64_t>,
+      .distances32 = DifferenceRows<T>::template distances<int32_t>,
+      .distances64 = DifferenceRows<T>::template distances<int64_t>,
+      .distances_to_columns = DifferenceRows<T>::distances_to_columns,
+      .variation32 = DifferenceRows<T>::template variation<int32_t>,
+      .variation64 = DifferenceRows<T>::template variation<int64_t>,
+      .signs32 = DifferenceRows<T>::template signs<int32_t>,
+      .signs64 = DifferenceRows<T>::template signs<int64_t>,
+      .gemm = GemmRows<T>::gemm,
+  };
+}
+
+extern const IsaKernels kKernels;
+const IsaKernels kKernels{.of_float = make_row_kernels<float>(), .of_double = make_row_kernels<double>()};

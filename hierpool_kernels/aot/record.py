@@ -1,0 +1,111 @@
+"""The record of what compiled variants need: a line for each, valid as long as its hash; and what is wrong with one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from hierpool_kernels.aot.compiler import Report, Variant
+from hierpool_kernels.core.target import KNOWN
+
+ROWS, METADATA = "rows.jsonl", "metadata.json"
+
+Key = tuple[str, str, str]  # version of Triton, architecture, specialization
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant, what it needs, and its uses: the name of a case, and the number of the kernel's launch in it."""
+
+    variant: Variant
+    uses: tuple[str, ...]
+    report: Report
+
+    @property
+    def kernel(self) -> str:
+        """The short name of the kernel."""
+        return short(self.variant.kernel)
+
+    @property
+    def name(self) -> str:
+        """How messages call the variant."""
+        return f"{self.variant.target} {self.kernel}, {self.uses[0]}"
+
+
+def short(kernel: str) -> str:
+    """``soft_pool_rows_fwd`` of ``_soft_pool_rows_fwd_kernel``."""
+    return kernel.removeprefix("_").removesuffix("_kernel")
+
+
+def problems(row: Row, recorded: Report | None = None) -> list[str]:
+    """What is wrong with a variant, and not yet in the record. On gfx942 it only has to compile and to fit."""
+    report, architecture = row.report, KNOWN[row.variant.target]
+    if report.error:
+        return [f"does not compile: {report.error}"]
+    found, limit = [], architecture.shared_bytes
+    if report.shared_bytes > limit:
+        found.append(f"needs {report.shared_bytes} bytes of shared memory; a program may have {limit}")
+    if architecture.family == "hip":
+        return found
+    before = recorded or Report()
+    if report.spill_bytes > before.spill_bytes or report.local_instructions > before.local_instructions:
+        found.append(f"{spills(report)}; recorded are {before.spill_bytes} bytes")
+    if (report.needs_tensor_core or before.tensor_core) and not report.tensor_core:
+        found.append("has a product for tensor cores, but none of their instructions")
+    return found
+
+
+def spills(report: Report) -> str:
+    """The spills of a variant, in words."""
+    return f"spills {report.spill_bytes} bytes per thread in {report.local_instructions} loads and stores"
+
+
+def differences(report: Report, recorded: Report) -> list[str]:
+    """Where a variant that was compiled again differs from its record."""
+    pairs = [
+        (field.name, getattr(report, field.name), getattr(recorded, field.name)) for field in fields(Report)
+    ]
+    return [f"{name} is {now}, recorded is {before}" for name, now, before in pairs if now != before]
+
+
+def read(folder: Path) -> dict[Key, dict[str, Any]]:
+    """The lines of a record; none of a folder without one."""
+    file = folder / ROWS
+    lines = file.read_text().splitlines() if file.exists() else []
+    entries = [json.loads(line) for line in lines]
+    return {(entry["triton"], entry["target"], entry["specialization"]): entry for entry in entries}
+
+
+def report_of(entry: dict[str, Any]) -> Report:
+    """What a line of the record says that a variant needs."""
+    values = {field.name: entry[field.name] for field in fields(Report) if field.name in entry}
+    return Report(**values | {"tensor_core": tuple(sorted(values.get("tensor_core", {}).items()))})
+
+
+def entry_of(row: Row, label: str, triton: str) -> tuple[Key, dict[str, Any]]:
+    """The key of a variant and its line, which leaves out zeros."""
+    variant, report = row.variant, asdict(row.report) | {"tensor_core": dict(row.report.tensor_core)}
+    key = (triton, variant.target, variant.specialization)
+    names = dict(zip(("triton", "target", "specialization"), key, strict=True))
+    more = {"kernel": row.kernel, "variant": label, "use": row.uses[0], "hash": variant.hash}
+    return key, names | more | {name: value for name, value in report.items() if value}
+
+
+def write(folder: Path, entries: Iterable[dict[str, Any]], run: dict[str, Any]) -> None:
+    """Write a record, and the metadata of the last run that compiled lines of its version of Triton."""
+    folder.mkdir(parents=True, exist_ok=True)
+    targets = list(KNOWN)
+    ordered = sorted(
+        entries, key=lambda e: (e["triton"], e["kernel"], e["variant"], e["specialization"], targets.index(e["target"]))
+    )  # fmt: skip
+    (folder / ROWS).write_text("".join(json.dumps(entry) + "\n" for entry in ordered))
+    file = folder / METADATA
+    runs = json.loads(file.read_text()) if file.exists() else {}
+    before = runs.get(run["triton"])
+    if before is None or run["compiled"]:
+        assembler = ({} if before is None else before["assembler"]) | run["assembler"]
+        runs[run["triton"]] = run | {"assembler": assembler}
+    file.write_text(json.dumps(dict(sorted(runs.items())), indent=2) + "\n")

@@ -1,0 +1,65 @@
+"""The adjacency matrix A as launches take it, dense or sparse."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool_kernels.core.tensors import bool_as_uint8, with_small_strides
+
+
+class Dense(NamedTuple):
+    """A dense A, ``[B, R, N, N]`` or ``[B, N, N]``; :meth:`of` makes one from any tensor."""
+
+    a: Tensor
+
+    @classmethod
+    def of(cls, adj: Tensor) -> Dense:
+        """A as kernels read it: a bool tensor as uint8, copied only if its strides are too large."""
+        return cls(bool_as_uint8(with_small_strides(adj)))
+
+    @property
+    def types(self) -> int:
+        """Number of edge types R."""
+        return self.a.size(1) if self.a.dim() == 4 else 1
+
+    @property
+    def values(self) -> Tensor | None:
+        """The tensor of the entries."""
+        return self.a
+
+    def arguments(self, dimensions: int) -> tuple[Any, ...]:
+        """The kernel arguments of A: pointer and strides of a dense one, then ``rowptr``, ``col``, ``value``."""
+        return self.a, *self.a.stride(), None, None, None
+
+
+class Csr(NamedTuple):
+    """A sparse A in compressed rows with ascending columns; its transpose, or ``None`` if A is symmetric."""
+
+    rowptr: Tensor
+    col: Tensor
+    value: Tensor | None
+    rowptr_t: Tensor | None = None
+    col_t: Tensor | None = None
+    value_t: Tensor | None = None
+
+    @property
+    def types(self) -> int:
+        """Number of edge types R."""
+        return 1
+
+    @property
+    def values(self) -> Tensor | None:
+        """The tensor of the entries; ``None`` if all of them are 1."""
+        return self.value
+
+    def arguments(self, dimensions: int) -> tuple[Any, ...]:
+        """As of :class:`Dense`; ``dimensions`` is the number of strides that the kernel takes."""
+        return None, *(0,) * dimensions, self.rowptr, self.col, self.value
+
+
+def factor_dtype(a: Tensor, s: Tensor) -> torch.dtype:
+    """The dtype in which A is multiplied by S; integers are exact in all of them."""
+    return a.dtype if a.is_floating_point() else s.dtype

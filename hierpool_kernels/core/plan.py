@@ -1,0 +1,395 @@
+"""Tile sizes, warps and pipeline stages of every launch: pure functions of shapes, dtypes and the target.
+
+Registers (128 to 255 per thread) and shared memory limit the tiles; ``python -m hierpool_kernels.aot`` reports both for
+the compiled kernels. The values for GPUs have not been tuned on a device yet. Those for the interpreter, where a loop
+iteration costs the same whatever the size of a tile, are chosen so that small graphs reach every code path.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+
+from hierpool_kernels.core import tuned
+from hierpool_kernels.core.target import Target
+
+HALVES = (torch.bfloat16, torch.float16)
+_SMALLEST = 16  # side of a tile that tensor cores take
+
+
+def cdiv(a: int, b: int) -> int:
+    """``a / b``, rounded up."""
+    return -(-a // b)
+
+
+def power(n: int) -> int:
+    """The smallest power of two that is at least ``max(n, 1)``."""
+    return 1 << max(n - 1, 0).bit_length()
+
+
+def side(n: int, largest: int) -> int:
+    """The side of a tile that covers ``n`` elements, at most ``largest``."""
+    return min(max(power(n), _SMALLEST), largest)
+
+
+def product_precision(left: torch.dtype, right: torch.dtype, target: Target) -> str:
+    """The precision of a product of two tiles: "half" multiplies 16-bit floats directly, the others float32.
+
+    A 16-bit matrix is exact in TF32, so that its product with a float32 matrix loses nothing with three TF32 products.
+    """
+    family = target.architecture.family
+    if family == "interpreter":  # it multiplies bfloat16 wrongly
+        return "ieee"
+    if left is right and left in HALVES:
+        return "half"
+    if family == "hip" or (left is torch.float32 and right is torch.float32):
+        return "ieee" if family == "hip" else target.fp32
+    return "tf32" if target.fp32 == "tf32" else "tf32x3"
+
+
+def gradient_precision(s: torch.dtype, target: Target) -> str:
+    """The precision of float32 products whose result is rounded to the dtype of ``s``."""
+    if target.architecture.family != "cuda" or s is torch.float32:
+        return product_precision(torch.float32, torch.float32, target)
+    return "tf32" if s is torch.bfloat16 or target.fp32 == "tf32" else "tf32x3"
+
+
+def _interpreted(target: Target) -> bool:
+    return target.architecture.family == "interpreter"
+
+
+def _fast(precision: str) -> bool:
+    """True for one product on tensor cores; FMA and three TF32 products need more registers."""
+    return precision in ("half", "tf32")
+
+
+def _columns(n: int, largest: int) -> int:
+    """The side of a tile of columns; smaller for rows that are not aligned, whose elements are loaded one by one."""
+    return side(n, largest if n % _SMALLEST == 0 or n <= largest // 2 else largest // 2)
+
+
+def _warps(rows: int, columns: int) -> int:
+    """Warps that give each thread 16 elements of the accumulator."""
+    return min(max(rows * columns // 512, 4), 16)
+
+
+class Tiles(NamedTuple):
+    """Tiles of a matrix product: rows, inner dimension, columns; warps; pipeline stages."""
+
+    bn: int
+    bj: int
+    bk: int
+    warps: int
+    stages: int
+
+    def options(self, precision: str, target: Target) -> dict[str, int]:
+        """Launch options of a kernel with products of this precision."""
+        more = {} if precision == "ieee" else registers(self.warps, target)
+        return {"num_warps": self.warps, "num_stages": self.stages, **more}
+
+
+def registers(warps: int, target: Target) -> dict[str, int]:
+    """The option that allows each thread as many registers as the multiprocessor has for it.
+
+    Without it the assembler spills a few registers to raise the occupancy; kernels of FMA instructions spill with it.
+    """
+    return {"maxnreg": min(255, (1 << 16) // (32 * warps))} if target.architecture.family == "cuda" else {}
+
+
+_WIDEST = 256  # wider matrices share one entry of a table
+
+
+def _measured(kernel: str, target: Target, precision: str, *widths: int) -> Tiles | None:
+    """Tuned tiles of the architecture; there are none for rows that are not aligned, which need more registers."""
+    if any(width == 0 or width % _SMALLEST for width in widths):
+        return None
+    found = tuned.measured(kernel, target, precision, *(side(width, _WIDEST) for width in widths))
+    return None if found is None else Tiles(*found)
+
+
+class SoftmaxTiles(NamedTuple):
+    """Rows and columns of a tile of the softmax, whether a tile holds whole rows, and warps."""
+
+    bn: int
+    bk: int
+    one_tile: bool
+    warps: int
+
+
+def softmax(k: int, target: Target) -> SoftmaxTiles:
+    """A tile holds whole rows of up to 1024 columns."""
+    largest = 32 if _interpreted(target) else 1024
+    bk = min(power(k), largest)
+    # Elements of rows that are not aligned are loaded one by one, which needs registers.
+    elements = 4096 if k % _SMALLEST == 0 else 2048
+    bn = 32 if _interpreted(target) else max(elements // bk, 4)
+    return SoftmaxTiles(min(bn, 128), bk, k <= bk, 4 if bk <= 512 else 8)
+
+
+class WalkTiles(NamedTuple):
+    """The walk over A: rows of a chunk, tiles, and whether S^T M is computed on the chip."""
+
+    chunk: int
+    tiles: Tiles
+    on_chip: bool
+
+
+def _chunk_size(rows: int, programs: int, smallest: int, largest: int) -> int:
+    """Rows of a chunk that give about ``programs`` chunks."""
+    return min(max(power(cdiv(rows, programs)), smallest), max(largest, smallest))
+
+
+def dense_rows(b: int, n: int, r: int, k: int, precision: str, target: Target) -> WalkTiles:
+    """The walk over a dense A: enough chunks to fill the device; each has partial sums ``[R, K, K]``."""
+    if _interpreted(target):
+        return WalkTiles(64, Tiles(32, 256, side(k, 32), 4, 1), k <= 32)
+    tiles = _measured("dense_rows", target, precision, k) or _product_tiles(k, precision, target)
+    programs = 4 * target.architecture.processors // r
+    return WalkTiles(_chunk_size(b * n, max(programs, 1), tiles.bn, power(n)), tiles, k <= min(tiles.bk, 64))
+
+
+def dense_product(k: int, precision: str, target: Target) -> Tiles:
+    """Tiles of A S alone."""
+    if _interpreted(target):
+        return Tiles(32, 256, side(k, 32), 4, 1)
+    return _measured("dense_product", target, precision, k) or _product_tiles(k, precision, target)
+
+
+def _product_tiles(k: int, precision: str, target: Target) -> Tiles:
+    if _fast(precision):
+        bk, bn = _columns(k, 128), 64 if target.architecture.version >= 90 and k % _SMALLEST == 0 else 32
+        return Tiles(bn, 32, bk, min(_warps(64, bk), 8), 3)
+    return Tiles(32, 32 if k % _SMALLEST == 0 and k > _SMALLEST else 16, _columns(k, 64), 4, 2)
+
+
+class SparseTiles(NamedTuple):
+    """The walk over a sparse A: rows and columns of a tile, entries taken of a row, neighbors in flight, warps."""
+
+    bn: int
+    bk: int
+    longest: int
+    ahead: int
+    warps: int
+
+
+def sparse(entries: int, k: int, target: Target) -> SparseTiles:
+    """Rows longer than ``longest`` are split into parts of that many entries."""
+    if _interpreted(target):
+        return SparseTiles(32, side(k, 32), max(64, power(entries // 64)), 64, 4)
+    parts = 64 * target.architecture.processors
+    longest = min(max(power(entries // parts), 256), 4096)
+    bk = side(k, 64 if k % _SMALLEST == 0 or k <= 64 else 32)
+    if k % _SMALLEST == 0:
+        return SparseTiles(32, bk, longest, 2, 4)
+    # Elements of rows that are not aligned are loaded one by one, which needs registers.
+    return SparseTiles(max(512 // bk, 16), bk, longest, 64 // bk, 8 if bk == 64 else 4)
+
+
+def sparse_rows(b: int, n: int, entries: int, k: int, target: Target) -> tuple[WalkTiles, SparseTiles]:
+    """The walk over a sparse A in soft pooling."""
+    walk = sparse(entries, k, target)
+    on_chip = k <= walk.bk
+    tiles = Tiles(walk.bn, 1, walk.bk, walk.warps, 2)
+    if _interpreted(target):
+        return WalkTiles(64, tiles, on_chip), walk
+    return WalkTiles(_chunk_size(n, 8 * target.architecture.processors, 64, 4096), tiles, on_chip), walk
+
+
+def products_chunk(b: int, n: int, k: int, columns: int, ragged: bool, target: Target) -> int:
+    """Rows of a chunk of the products with S; ``columns`` is the width of the narrowest product.
+
+    Gives enough programs for the device, as long as the partial sums are no more than half of the input. ``n`` counts
+    the rows of a padded graph, or of a whole ragged batch.
+    """
+    if _interpreted(target):
+        return 64
+    outputs = cdiv(k, 64) * cdiv(columns, 128)
+    programs = max(4 * target.architecture.processors // outputs, 1)
+    smallest = max(128, 2 * power(k))
+    return _chunk_size(n if ragged else b * n, programs, smallest, 1 << 14 if ragged else power(n))
+
+
+def products(k: int, columns: int, precision: str, target: Target) -> Tiles:
+    """Tiles of S^T Y; the inner sum is over rows."""
+    if _interpreted(target):
+        return Tiles(64, side(columns, 32), side(k, 32), 4, 1)
+    bk, bc = side(k, 64), _columns(columns, 128 if _fast(precision) else 64)
+    bn = 32 if _fast(precision) or bk > 32 else 16
+    tiles = Tiles(bn, bc, bk, min(_warps(bk, bc), 8), 3 if _fast(precision) else 2)
+    return _measured("products", target, precision, k, columns) or tiles
+
+
+class ReduceTiles(NamedTuple):
+    """Sums over chunks: chunks at a time, elements of a program, graphs of the scalars at a time."""
+
+    bs: int
+    bq: int
+    bb: int
+
+
+def reduce(elements: int, target: Target) -> ReduceTiles:
+    """Many chunks of few elements, as one large graph has, need small programs. Triton 3.6 spills with 16 x 512."""
+    if _interpreted(target):
+        return ReduceTiles(16, 1024, 16)
+    return ReduceTiles(16, 128, 256) if elements <= 1 << 15 else ReduceTiles(8, 512, 256)
+
+
+def blocks(k: int, target: Target) -> int:
+    """Side of a tile of the K x K blocks of the backward."""
+    return side(k, 32)
+
+
+def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
+    """Tiles of the gradient to the logits (``bj`` inner columns), and whether one holds a whole row."""
+    if _interpreted(target):
+        return Tiles(32, 64, side(k, 32), 4, 1), k <= 32
+    bk = _columns(k, 128 if _fast(precision) or (k <= 128 and k % _SMALLEST == 0) else 64)
+    # A warp group of Hopper multiplies 64 rows.
+    bn = 64 if _fast(precision) and (bk <= 64 or target.architecture.version == 90) else 32
+    tiles = Tiles(bn, 32 if _fast(precision) else 16, bk, _warps(bn, bk), 2)
+    tiles = _measured("rows_backward", target, precision, k) or tiles
+    return tiles, k <= tiles.bk
+
+
+def row_products(columns: int, precision: str, target: Target) -> Tiles:
+    """Tiles of S times a block (``bk`` inner columns of S, ``bj`` of the product)."""
+    if _interpreted(target):
+        return Tiles(32, side(columns, 32), 32, 4, 1)
+    bn, bc = (64, _columns(columns, 128)) if _fast(precision) else (32, _columns(columns, 64))
+    tiles = Tiles(bn, bc, 32, min(_warps(bn, bc), 8), 2)
+    return _measured("row_products", target, precision, columns) or tiles
+
+
+def dense_edges(precision: str, target: Target) -> Tiles:
+    """Tiles of the gradient to a dense A (``bj`` columns of it, ``bk`` inner ones)."""
+    if _interpreted(target):
+        return Tiles(256, 256, 32, 4, 1)
+    return _measured("dense_edges", target, precision) or Tiles(64, 64, 32, 8, 2)
+
+
+def entries(k: int, target: Target) -> tuple[int, int]:
+    """Entries of a program of a sampled product, and columns at a time."""
+    return (1 << 14, 32) if _interpreted(target) else (32, side(k, 64))
+
+
+class LinkTiles(NamedTuple):
+    """The cross-entropy: tiles of the loss, of the gradient to S, and of the gradient to a dense A.
+
+    ``bk`` counts inner columns of p in ``sums`` and ``edges``, and columns of the gradient in ``rows``. With
+    ``one_tile`` the inner columns are all of K. ``splits`` programs share the columns of a row of tiles of the loss.
+    """
+
+    sums: Tiles
+    rows: Tiles
+    edges: Tiles
+    one_tile: bool
+    splits: int
+
+
+def link_bce(rows: int, n: int, k: int, precision: str, dense: bool, target: Target) -> LinkTiles:
+    """Tiles for ``rows`` rows in all, at most ``n`` of them in a graph; ``precision`` is that of p = S S^T.
+
+    A tile of S is kept for the second product (``one_tile``) only where that neither spills nor prevents pipelining.
+    """
+    if _interpreted(target):
+        tiles = Tiles(64, 128, side(k, 32), 4, 1)
+        return LinkTiles(tiles, tiles, tiles, k <= 32, 2)
+    one_tile = dense and 16 < k <= 32 and precision != "tf32x3"
+    sums = Tiles(32, 64, side(k, 32), 8, 2)
+    programs = cdiv(4 * target.architecture.processors, max(cdiv(rows, sums.bn), 1))
+    return LinkTiles(
+        sums,
+        Tiles(32, 32, side(k, 64), 8, 2),
+        Tiles(64, 32, side(k, 32), 8, 2),
+        one_tile,
+        max(min(programs, cdiv(n, sums.bj)), 1),
+    )
+
+
+def entry_chunks(entries: int, k: int, target: Target) -> tuple[int, int, int]:
+    """Entries of a chunk of a sum over entries; entries and columns at a time."""
+    if _interpreted(target):
+        return 64, 64, side(k, 32)
+    return _chunk_size(entries, 16 * target.architecture.processors, 128, 4096), 32, side(k, 64)
+
+
+def signed_sums(entries: int, k: int, target: Target) -> SparseTiles:
+    """The walk over a sparse A that also keeps the row's own features, which need registers."""
+    walk = sparse(entries, k, target)
+    return walk if _interpreted(target) else walk._replace(ahead=max(walk.ahead // 2, 1))
+
+
+class PairTiles(NamedTuple):
+    """Tiles of a kernel that compares all pairs of rows: rows, other rows, columns at a time; warps."""
+
+    bn: int
+    bj: int
+    bk: int
+    warps: int
+
+    def options(self, target: Target) -> dict[str, int]:
+        """Launch options."""
+        return {"num_warps": self.warps, **registers(self.warps, target)}
+
+
+class VariationTiles(NamedTuple):
+    """The total variation over a dense A: tiles of distances, and of signs."""
+
+    sums: PairTiles
+    signs: PairTiles
+
+
+def variation(k: int, target: Target) -> VariationTiles:
+    """A thread holds all differences of a loop iteration in registers."""
+    if _interpreted(target):
+        tiles = PairTiles(32, 64, side(k, 32), 4)
+        return VariationTiles(tiles, tiles)
+    return VariationTiles(PairTiles(32, 32, min(power(k), 8), 4), PairTiles(16, 16, side(k, 32), 4))
+
+
+class QuantileTiles(NamedTuple):
+    """Quantiles of columns: rows and columns of a tile of S, and rows of a chunk.
+
+    ``chunk`` is 0 where one program has all rows of a graph; with ``one_tile`` they fit into a tile. Otherwise sums
+    over chunks take ``bs`` chunks and ``bc`` columns at a time.
+    """
+
+    bn: int
+    bk: int
+    chunk: int
+    one_tile: bool
+    bs: int
+    bc: int
+    warps: int
+
+
+def quantile(b: int, n: int, k: int, ragged: bool, target: Target) -> QuantileTiles:
+    """Tiles for ``b`` graphs of ``n`` rows each, or of ``n`` rows in all if ``ragged``.
+
+    Only the device knows the sizes of ragged graphs, so that their mean decides. A program whose graph is larger than
+    its tile reads the rest of the graph again for every bit.
+    """
+    rows = cdiv(n, max(b, 1)) if ragged else n
+    interpreted = _interpreted(target)
+    # Elements of rows that are not aligned are loaded one by one, which needs registers.
+    bk = min(power(k), 32 if interpreted else 8 if ragged and k % _SMALLEST else 16)
+    largest = 64 if interpreted else 512 if ragged else 1024
+    if rows <= largest // 2 or n <= largest:
+        # Ragged graphs of up to twice the mean size fit.
+        bn = min(power(2 * rows if ragged else rows), power(n), largest)
+        # A program that may read rows again has registers for half as many rows.
+        return QuantileTiles(bn, bk, 0, n <= bn, 0, 0, min(max(bn * bk // (512 if ragged else 1024), 4), 16))
+    if interpreted:
+        return QuantileTiles(32, bk, 64, False, 16, 16, 4)
+    bn = (2048 if k % _SMALLEST == 0 else 1024) // bk
+    programs = max(4 * target.architecture.processors // cdiv(k, bk), 1)
+    # Counters have 8 bits, and each tile adds at most 1.
+    chunk = _chunk_size(n if ragged else b * n, programs, bn, min(power(n), 128 * bn))
+    return QuantileTiles(bn, bk, chunk, False, 32, min(power(k), 4), 4)
+
+
+def quantile_backward(k: int, target: Target) -> tuple[int, int]:
+    """Rows and columns of a tile of the gradient to S."""
+    bk = min(power(k), 64)
+    return (32 if _interpreted(target) else 2048 // bk), bk

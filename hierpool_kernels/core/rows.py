@@ -1,0 +1,67 @@
+"""The rows of node tensors that belong to each graph."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool_kernels.core.plan import cdiv
+from hierpool_kernels.core.tensors import bool_as_uint8
+
+
+class Rows(NamedTuple):
+    """Rows of a padded or ragged batch of graphs.
+
+    Attributes:
+        ptr: int64 ``[B + 1]`` of a ragged batch, else ``None``: graph ``b`` has rows ``ptr[b]`` to ``ptr[b + 1]``.
+        sizes: int64 ``[B]`` of a padded batch: rows from this index on are padding. ``None``: there is no padding.
+        mask: uint8 ``[B, N]`` of a padded batch whose nodes need not come first, else ``None``.
+        b: number of graphs.
+        n: rows of a padded graph, or of a whole ragged batch.
+    """
+
+    ptr: Tensor | None
+    sizes: Tensor | None
+    mask: Tensor | None
+    b: int
+    n: int
+
+    @classmethod
+    def padded(cls, b: int, n: int, mask: Tensor | None, num_nodes: Tensor | None) -> Rows:
+        """Rows of a padded batch; with a mask, ``sizes`` ends at the last node of each graph."""
+        if mask is None:
+            return cls(None, num_nodes, None, b, n)
+        positions = torch.arange(1, n + 1, device=mask.device)
+        last = (mask * positions).amax(1) if n else positions.new_zeros(b)
+        return cls(None, last, bool_as_uint8(mask.contiguous()), b, n)
+
+    @classmethod
+    def ragged(cls, ptr: Tensor, n: int) -> Rows:
+        """Rows of a ragged batch."""
+        return cls(ptr, None, None, ptr.numel() - 1, n)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """The kernel arguments ``ptr, sizes, mask_ptr, N, B``."""
+        return self.ptr, self.sizes, self.mask, self.n, self.b
+
+    def chunks(self, size: int) -> int:
+        """The number of chunks of ``size`` rows, some of which may be empty."""
+        return self.n // size + self.b if self.ptr is not None else self.b * cdiv(self.n, size)
+
+    def graph_stride(self, nodes: Tensor | None) -> int:
+        """The stride from graph to graph of a node tensor ``[B, N, ..]``; 0 for a ragged batch ``[N, ..]``."""
+        return 0 if self.ptr is not None or nodes is None else nodes.stride(0)
+
+    def empty(self, like: Tensor, *shape: int, dtype: torch.dtype | None = None) -> Tensor:
+        """An uninitialized node tensor."""
+        lead = (self.n,) if self.ptr is not None else (self.b, self.n)
+        return like.new_empty(*lead, *shape, dtype=dtype or like.dtype)
+
+    def largest(self) -> Tensor | None:
+        """The size of the largest graph of a ragged batch, on its device; ``None`` for a padded batch."""
+        if self.ptr is None:
+            return None
+        return self.ptr.diff().amax() if self.b else self.ptr.new_zeros(())

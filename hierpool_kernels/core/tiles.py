@@ -1,0 +1,70 @@
+"""Tiles of matrices: load, store, multiply."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def slice_ptr(ptr, i, stride):
+    """Pointer to slice ``i`` of a tensor, such as a graph or an edge type; None if ``ptr`` is None.
+
+    There is no ``return None``, which Triton 3.5 and 3.6 cannot compile.
+    """
+    if ptr is not None:
+        return ptr + (tl.full((), 0, tl.int64) + i) * stride
+
+
+@triton.jit
+def gather_tile(ptr, o_row, stride, o_col, m_row, m_col):
+    """A tile of arbitrary rows of a matrix with contiguous rows, 0 outside."""
+    at = o_row.to(tl.int64)[:, None] * stride + o_col[None, :]
+    return tl.load(ptr + at, mask=m_row[:, None] & m_col[None, :], other=0)
+
+
+@triton.jit
+def load_tile(ptr, i_row, stride, i_col, m_row, m_col, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """A tile of consecutive rows and columns from ``i_row`` and ``i_col`` on, 0 outside.
+
+    Offsets from its first element have 32 bits, which take half the registers of 64.
+    """
+    first = ptr + (tl.full((), 0, tl.int64) + i_row) * stride + i_col
+    at = tl.arange(0, ROWS)[:, None] * stride + tl.arange(0, COLS)[None, :]
+    return tl.load(first + at, mask=m_row[:, None] & m_col[None, :], other=0)
+
+
+@triton.jit
+def store_tile(ptr, i_row, stride, i_col, m_row, m_col, values, ROWS: tl.constexpr, COLS: tl.constexpr):
+    """Store a tile of consecutive rows and columns."""
+    first = ptr + (tl.full((), 0, tl.int64) + i_row) * stride + i_col
+    at = tl.arange(0, ROWS)[:, None] * stride + tl.arange(0, COLS)[None, :]
+    tl.store(first + at, values.to(ptr.dtype.element_ty), mask=m_row[:, None] & m_col[None, :])
+
+
+@triton.jit
+def dot(left, right, total, PRECISION: tl.constexpr):
+    """``total + left right``; "half" multiplies 16-bit floats directly, all others are cast to the dtype of the sum."""
+    if PRECISION == "half":
+        return tl.dot(left, right, total)
+    else:
+        dtype = total.dtype
+        return tl.dot(left.to(dtype), right.to(dtype), total, input_precision=PRECISION, out_dtype=dtype)
+
+
+@triton.jit
+def add_product(
+    total, rows_ptr, i_row, row_stride, WIDTH, block_ptr, block_stride, i_col, m_n, m_k,
+    BN: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr,
+):  # fmt: skip
+    """``total [BN, BK] + rows block``: rows ``[.., WIDTH]`` of a tensor times columns of a matrix ``[WIDTH, K]``, or
+    with TRANSPOSED of the transpose of a matrix ``[K, WIDTH]``."""
+    for i_c in range(0, WIDTH, BC):
+        m_c = i_c + tl.arange(0, BC) < WIDTH
+        rows = load_tile(rows_ptr, i_row, row_stride, i_c, m_n, m_c, BN, BC)
+        if TRANSPOSED:
+            matrix = tl.trans(load_tile(block_ptr, i_col, block_stride, i_c, m_k, m_c, BK, BC))
+        else:
+            matrix = load_tile(block_ptr, i_c, block_stride, i_col, m_c, m_k, BC, BK)
+        total = dot(rows, matrix, total, PRECISION)
+    return total

@@ -1,0 +1,42 @@
+"""Convert tensors to the layouts and dtypes of the C++ kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# The dtypes of kernels without a separate accumulation dtype. Other dtypes are converted, or computed by torch.
+DTYPES = (torch.float32, torch.float64)
+
+
+def as_float(temperature: Tensor | None) -> float:
+    """The temperature as a float."""
+    return 1.0 if temperature is None else temperature.item()
+
+
+def rows(t: Tensor) -> Tensor:
+    """``t`` with a contiguous last dimension and rows that do not overlap, copied only if necessary."""
+    if t.is_contiguous():
+        return t
+    width, count = t.size(-1), t.size(-2)
+    has_rows = (width <= 1 or t.stride(-1) == 1) and (count <= 1 or t.stride(-2) >= width)
+    return t if has_rows else t.contiguous()
+
+
+def contiguous(t: Tensor | None) -> Tensor | None:
+    """``t``, copied only if it is not contiguous."""
+    return None if t is None else t.contiguous()
+
+
+def in_dtype(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    """``t`` contiguous and in ``dtype``, converted only if necessary."""
+    if t is None:
+        return None
+    return (t if t.dtype is dtype else t.to(dtype)).contiguous()
+
+
+def all_contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """All tensors, contiguous."""
+    return [t.contiguous() for t in tensors]

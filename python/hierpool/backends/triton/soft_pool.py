@@ -1,0 +1,78 @@
+"""Soft pooling by the Triton kernels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from hierpool.backends.triton._layout import adjacency, rows_of
+from hierpool.contract import Dense
+from hierpool_kernels.core.target import target_of
+from hierpool_kernels.soft_pool import Options, Saved, Upstream
+from hierpool_kernels.soft_pool_bwd import launch_soft_pool_bwd
+from hierpool_kernels.soft_pool_fwd import launch_soft_pool_fwd
+
+if TYPE_CHECKING:
+    from hierpool.ops.soft_pool import Call, Leaves
+    from hierpool.ops.soft_pool import Saved as PoolingSaved
+    from hierpool.ops.soft_pool import Upstream as PoolingUpstream
+
+
+def _with_types(call: Call) -> Call:
+    """``call`` with the dimension of edge types in a dense A."""
+    adj = call.adj
+    if isinstance(adj, Dense) and adj.value.dim() == 3:
+        return call._replace(adj=Dense(adj.value.unsqueeze(1)))
+    return call
+
+
+def forward(call: Call) -> tuple[Tensor, ...]:
+    """See :class:`hierpool.ops.soft_pool.Out`. A is treated as symmetric only with ``symmetric=True``."""
+    logits, x, adj, rows, temperature, options = _with_types(call)
+    known = options.symmetric is True
+    wanted = Options(options.gram, options.link, options.entropy, options.mean, options.save)
+    out = launch_soft_pool_fwd(
+        logits,
+        x,
+        adjacency(adj),
+        rows_of(logits, rows),
+        temperature,
+        options.given,
+        known,
+        wanted,
+        target_of(logits.device),
+    )
+    if not isinstance(adj, Dense):
+        return (*out, logits.new_empty(0, dtype=torch.bool))
+    if call.adj is not adj:
+        b, _, k, _ = out.adj.shape
+        # Not views, which autograd would not let callers change in place.
+        without_types = torch.ops.aten._unsafe_view.default
+        out = out._replace(adj=without_types(out.adj, (b, k, k)), link_norm=without_types(out.link_norm, ()))
+    shape = (adj.value.size(0), adj.value.size(1) if options.save else 0)
+    return (*out, torch.full(shape, known, device=logits.device))
+
+
+def backward(
+    call: Call, saved: PoolingSaved, upstream: PoolingUpstream, needs: Leaves
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of logits, features and entries of A."""
+    _, x, adj, rows, temperature, options = _with_types(call)
+    dlogits, dx, dvalue = launch_soft_pool_bwd(
+        Upstream(*upstream),
+        Saved(*saved[:4]),
+        x,
+        adjacency(adj),
+        rows_of(saved.s, rows),
+        temperature,
+        options.given,
+        options.symmetric is True,
+        options.mean,
+        needs[:3],
+        target_of(saved.s.device),
+    )
+    if needs.value and isinstance(call.adj, Dense):
+        dvalue = dvalue.view(call.adj.value.shape)
+    return dlogits, dx, dvalue

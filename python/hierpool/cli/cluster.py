@@ -1,0 +1,203 @@
+"""``python -m hierpool cluster``: soft clustering of one large graph, without labels."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hierpool import metrics
+from hierpool._extras import require
+from hierpool.cli import options
+from hierpool.clustering import (
+    ClusterConfig,
+    Clustering,
+    GraphSize,
+    NodeInputs,
+    cluster,
+    node_inputs,
+    plots,
+    resolve,
+)
+from hierpool.clustering.features import count_products
+from hierpool.clustering.memory import generator_bytes, peak_memory_bytes
+from hierpool.clustering.report import clustering_metrics, graph_text, quality, result_text, write_assignments
+from hierpool.clustering.sampling import count_batches
+from hierpool.data import LargeGraph, load_large, stochastic_block_model
+from hierpool.data.large_graphs import DATASETS, read_rows
+from hierpool.training.files import write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+
+    def add(flag: str, text: str, **details: object) -> None:
+        default = " (default: %(default)s)" if "default" in details else ""
+        parser.add_argument(flag, help=text + default, **details)  # type: ignore[arg-type]
+
+    add(
+        "input",
+        f"edge list (text, .gz), .npz file of a sparse matrix, or dataset: {', '.join(DATASETS)}",
+        nargs="?",
+    )
+    add("--features", "features of nodes: .npy or text file with a row per node, in order of ids", type=Path)
+    add("--labels", "known clusters for comparison: .npy or text file with an integer per node", type=Path)
+    add("--synthetic", "generate a graph with planted communities instead", choices=("sbm",))
+    add("--nodes", "number of nodes of the synthetic graph", type=int, default=100_000)
+    add("--communities", "number of its communities", type=int, default=100)
+    add("--mean-degree", "mean degree of its nodes", type=float, default=10.0)
+    add("--mixing", "share of its edges that join different communities", type=float, default=0.2)
+    options.add_config(parser, ClusterConfig)
+    options.add_run(parser, "folder of datasets (default: HIERPOOL_DATA, then the network)")
+    add("--memory-limit", "use smaller batches, or stop, above this memory", type=float, metavar="GIB")
+    add("--save-soft", "write all N x K probabilities, too (float16)", action="store_true")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Cluster the nodes of a graph and write assignments, metrics and plots.
+
+    Raises:
+        ValueError, OSError, ImportError, RuntimeError: an option, file, package or backend is invalid; the message says
+            which.
+    """
+    started = time.perf_counter()
+    config = options.make_config(ClusterConfig, args)
+    options.set_threads(args.threads)
+    options.check_folder(args)
+    if (args.input is None) == (args.synthetic is None):
+        raise ValueError("either an input or --synthetic must be given, and not both")
+    if args.memory_limit is not None and not args.memory_limit > 0:
+        raise ValueError(f"memory-limit must be positive, got {args.memory_limit}")
+    data = _load(args, config)
+    config = _choose_k(config, data)
+    loaded = time.perf_counter()
+    print(graph_text(data))
+    graph = data.graph
+    channels = 0 if data.x is None else data.x.size(1)
+    size = GraphSize(graph.num_nodes, graph.num_edges, graph.value is not None, channels)
+    config, estimate = resolve(config, size, args.memory_limit)
+    limit = "no limit" if args.memory_limit is None else f"limit {args.memory_limit:g} GiB"
+    print(f"memory: about {estimate} at the peak, {limit}; batches of {config.batch_nodes} nodes")
+    inputs = _features(config, data)
+    prepared = time.perf_counter()
+    result = _train(config, data, inputs, args)
+    trained = time.perf_counter()
+    soft = torch.empty(graph.num_nodes, config.k, dtype=torch.float16) if args.save_soft else None
+    clusters, probabilities = result.net.assign(inputs, out=soft)
+    scores = quality(data, clusters, config.k) | {"mean_probability": float(probabilities.mean())}
+    ids = torch.arange(graph.num_nodes) if data.node_ids is None else data.node_ids
+    written = write_assignments(args.out, ids, clusters, probabilities, soft)
+    if not args.no_pictures:
+        title = (
+            f"{data.name}: {graph.num_nodes} nodes in {scores['clusters_used']} clusters, "
+            f"modularity {scores['modularity']:.3f}"
+        )
+        written += _draw(args.out, data, clusters, config, result, title)
+    seconds = {
+        "load": loaded - started,
+        "features": prepared - loaded,
+        "training": trained - prepared,
+        "total": time.perf_counter() - started,
+    }
+    contents = clustering_metrics(config, data, scores, seconds, estimate)
+    write_json(args.out / "metrics.json", contents)
+    print(result_text(contents))
+    print("written: " + ", ".join(str(path) for path in [*written, args.out / "metrics.json"]))
+
+
+def _load(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
+    """Load or draw the graph, and read features and labels."""
+    data = load_large(args.input, args.data_root) if args.synthetic is None else _draw_graph(args, config)
+    nodes = data.graph.num_nodes
+    if args.features is not None:
+        data = data._replace(x=read_rows(args.features, nodes, "features"))
+    if args.labels is not None:
+        data = data._replace(labels=read_rows(args.labels, nodes, "labels"))
+    if data.graph.num_edges == 0:
+        raise ValueError(f"{data.source} has no edge between two different nodes")
+    return data
+
+
+def _draw_graph(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
+    """Draw the synthetic graph, if the memory is sufficient for it."""
+    size = GraphSize(args.nodes, round(args.nodes * args.mean_degree), False, 0)
+    before = peak_memory_bytes() + generator_bytes(args.nodes, args.mean_degree)
+    resolve(replace(config, k=config.k or args.communities), size, args.memory_limit, before=before)
+    graph, labels = stochastic_block_model(
+        args.nodes, args.communities, mean_degree=args.mean_degree, mixing=args.mixing, seed=config.seed
+    )
+    source = (
+        f"a generator (mean degree {args.mean_degree:g}, {args.mixing:.0%} of edges between communities, "
+        f"seed {config.seed})"
+    )
+    return LargeGraph("planted communities", graph, None, labels, None, source, ())
+
+
+def _choose_k(config: ClusterConfig, data: LargeGraph) -> ClusterConfig:
+    k = config.k
+    if k == 0:
+        if data.labels is None:
+            raise ValueError("k must be given, since the graph has no known labels")
+        k = int(data.labels.max()) + 1
+    if not 1 <= k <= data.graph.num_nodes:
+        raise ValueError(f"k must lie between 1 and the number of nodes, {data.graph.num_nodes}, got {k}")
+    return replace(config, k=k)
+
+
+def _features(config: ClusterConfig, data: LargeGraph) -> NodeInputs:
+    """The inputs of the network, with a progress bar."""
+    total = count_products(data.x, config.products)
+    with require("tqdm", "train").tqdm(total=total, desc="features", unit="product") as bar:
+        return node_inputs(
+            data.graph,
+            data.x,
+            channels=config.feature_channels,
+            products=config.products,
+            seed=config.seed,
+            backend=config.backend,
+            progress=bar.update,
+        )
+
+
+def _train(
+    config: ClusterConfig, data: LargeGraph, inputs: NodeInputs, args: argparse.Namespace
+) -> Clustering:
+    """Train the network, with a progress bar."""
+    steps = config.epochs * count_batches(data.graph.num_nodes, config.batch_nodes)
+    with require("tqdm", "train").tqdm(total=steps, desc=config.loss, unit="step") as bar:
+
+        def on_step(row: dict[str, float]) -> None:
+            text = f"loss {row['loss']:.4f}, {row['clusters']:.1f} effective clusters"
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(int(row["step"]) - bar.n)
+
+        result = cluster(
+            config,
+            data.graph,
+            inputs,
+            fingerprint=data.fingerprint,
+            folder=args.out,
+            resume=args.resume,
+            on_step=on_step,
+        )
+        bar.update(steps - bar.n)
+    return result
+
+
+def _draw(
+    out: Path, data: LargeGraph, clusters: Tensor, config: ClusterConfig, result: Clustering, title: str
+) -> list[Path]:
+    """Draw the pooled graph and the curves of the losses."""
+    pooled, curves = out / "pooled.png", out / "curves.png"
+    conductance = torch.full((config.k,), float("nan"), dtype=torch.float64)
+    known = metrics.conductance(data.graph, clusters)  # the last clusters may be empty
+    conductance[: len(known)] = known
+    weights = metrics.pooled_weights(data.graph, clusters, config.k)
+    sizes = clusters.bincount(minlength=config.k)
+    plots.draw_pooled_graph(pooled, sizes, weights, conductance, title=title)
+    plots.draw_curves(curves, config.loss, result.history)
+    return [pooled, curves]

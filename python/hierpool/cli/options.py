@@ -1,0 +1,80 @@
+"""Command-line options that several commands share."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+
+from hierpool.training.checkpoint import FILE_NAME, CheckpointError
+
+Config = TypeVar("Config")
+
+
+def add_config(parser: argparse.ArgumentParser, config_class: Any) -> None:
+    """Add an option for every field of a configuration."""
+    for item in fields(config_class):
+        flag = f"--{item.name.replace('_', '-')}"
+        if isinstance(item.default, bool):
+            parser.add_argument(flag, action="store_true", help=item.metadata["help"])
+            continue
+        parser.add_argument(
+            flag,
+            type=type(item.default),
+            default=item.default,
+            choices=item.metadata["choices"],
+            help=f"{item.metadata['help']} (default: %(default)s)",
+        )
+
+
+def make_config(config_class: type[Config], args: argparse.Namespace) -> Config:
+    """The configuration that the options describe."""
+    return config_class(**{item.name: getattr(args, item.name) for item in fields(config_class)})  # type: ignore[arg-type]
+
+
+def add_run(parser: argparse.ArgumentParser, data_root: str) -> None:
+    """Add the options of a run that writes checkpoints; ``data_root`` describes the option of that name."""
+    parser.add_argument(
+        "--out", required=True, type=Path, help="folder of checkpoints, logs, metrics and plots"
+    )
+    parser.add_argument("--data-root", type=Path, help=data_root)
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoints in the folder")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="start anew in a folder that holds checkpoints"
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="draw no plots")
+    add_threads(parser, None)
+
+
+def add_threads(parser: argparse.ArgumentParser, default: int | None) -> None:
+    """Add the option for the number of threads."""
+    meaning = "torch decides" if default is None else "%(default)s"
+    parser.add_argument(
+        "--threads",
+        type=int,
+        default=default,
+        help=f"CPU threads; small graphs do not benefit from many (default: {meaning})",
+    )
+
+
+def set_threads(threads: int | None) -> None:
+    """Set the number of threads of torch.
+
+    Raises:
+        ValueError: the number is below 1.
+    """
+    if threads is not None:
+        if threads < 1:
+            raise ValueError(f"threads must be at least 1, got {threads}")
+        torch.set_num_threads(threads)
+
+
+def check_folder(args: argparse.Namespace) -> None:
+    """Raise :class:`CheckpointError` if ``--out`` holds checkpoints, unless they are to be resumed or overwritten."""
+    if not (args.resume or args.overwrite) and next(args.out.glob(f"**/{FILE_NAME}"), None) is not None:
+        raise CheckpointError(
+            f"{args.out} already holds checkpoints; pass --resume to continue, or --overwrite to start anew"
+        )

@@ -1,0 +1,84 @@
+"""``python -m hierpool train``: train a DiffPool network on a TU dataset."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hierpool._extras import require
+from hierpool.cli import options
+from hierpool.data import GraphDataset, Split, load_tu
+from hierpool.training import FoldResult, TrainConfig, make_splits, plots, train_fold
+from hierpool.training.files import write_json
+from hierpool.training.report import (
+    accuracy_text,
+    dataset_text,
+    pooling_text,
+    progress_text,
+    training_metrics,
+)
+from hierpool.training.tensorboard import TensorBoardLog
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    options.add_config(parser, TrainConfig)
+    options.add_run(
+        parser,
+        "folder that holds tu/NAME/raw (default: HIERPOOL_DATA, then the installed copy of MUTAG, then the network)",
+    )
+
+
+def run(args: argparse.Namespace) -> None:
+    """Train on every split and write checkpoints, logs, metrics and plots.
+
+    Raises:
+        ValueError, OSError, ImportError, RuntimeError: an option, file, package or backend is invalid; the message says
+            which.
+    """
+    config = options.make_config(TrainConfig, args)
+    options.set_threads(args.threads)
+    options.check_folder(args)
+    out: Path = args.out
+    dataset = load_tu(config.dataset, args.data_root)
+    print(dataset_text(dataset))
+    print(f"pooling with {pooling_text(config)}; everything is written to {out}")
+    splits = make_splits(config, dataset)
+    results = [
+        _train(config, dataset, split, fold, len(splits), out, args.resume)
+        for fold, split in enumerate(splits)
+    ]
+    metrics = training_metrics(config, dataset, results)
+    write_json(out / "metrics.json", metrics)
+    print(
+        f"test accuracy {accuracy_text(results)}, always predicting the majority class {dataset.majority_rate:.1%}; "
+        f"{metrics['seconds_per_epoch']:.3f} s per epoch"
+    )
+    if not args.no_pictures:
+        for picture in plots.draw_run(out, dataset, splits[0], {config.pool: results}):
+            print(f"picture: {picture}")
+    print(f"metrics: {out / 'metrics.json'}")
+
+
+def _train(
+    config: TrainConfig, dataset: GraphDataset, split: Split, fold: int, folds: int, out: Path, resume: bool
+) -> FoldResult:
+    """Train on one split, with a progress bar."""
+    tqdm = require("tqdm", "train").tqdm
+    folder = out / f"fold-{fold:02d}" if folds > 1 else out
+    label = f"fold {fold + 1}/{folds}" if folds > 1 else config.dataset
+    log = TensorBoardLog(folder)
+    with tqdm(total=config.epochs, desc=label, unit="epoch") as bar:
+
+        def on_epoch(row: dict[str, float]) -> None:
+            bar.update(int(row["epoch"]) - bar.n)
+            bar.set_postfix_str(progress_text(row))
+            log.add(row)
+
+        result = train_fold(
+            config, dataset, split, fold=fold, folder=folder, resume=resume, on_epoch=on_epoch
+        )
+        bar.update(config.epochs - bar.n)
+        bar.set_postfix_str(f"epoch {result.best_epoch} chosen, test accuracy {result.test_accuracy:.1%}")
+    log.close()
+    return result

@@ -1,0 +1,137 @@
+"""Types and helpers that graphs, operators and backends share."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Dense(NamedTuple):
+    """A dense adjacency."""
+
+    value: Tensor  # [B, N, N] or [B, R, N, N]
+
+
+class Csr(NamedTuple):
+    """A sparse adjacency in compressed rows, over the nodes of all graphs, and its transpose.
+
+    The transpose is ``None`` where A is symmetric or the transpose is not needed.
+    """
+
+    value: Tensor | None  # [E]; None: all entries are 1
+    rowptr: Tensor  # [N + 1]
+    col: Tensor  # [E]
+    rowptr_t: Tensor | None = None
+    col_t: Tensor | None = None
+    value_t: Tensor | None = None
+
+
+class Padded(NamedTuple):
+    """Nodes of a padded batch; at most one of the fields is given."""
+
+    mask: Tensor | None = None  # bool [B, N]: valid nodes
+    num_nodes: Tensor | None = None  # int64 [B]: the first num_nodes[b] nodes of graph b are valid
+
+
+class Ragged(NamedTuple):
+    """Nodes of a ragged batch."""
+
+    ptr: Tensor  # int64 [B + 1]: first node of each graph
+
+
+def accumulation_dtype(*tensors: Tensor | None) -> torch.dtype:
+    """The dtype of sums: float64 if any of ``tensors`` is float64, else float32."""
+    for t in tensors:
+        if t is not None and t.dtype is torch.float64:
+            return torch.float64
+    return torch.float32
+
+
+class Edges(NamedTuple):
+    """The edges of a batch of graphs; shapes, dtypes and devices are checked, values are not."""
+
+    row: Tensor  # [E] int64 or int32
+    col: Tensor  # [E] same dtype
+    weight: Tensor | None  # [E] floating, detached
+    batch: Tensor | None  # [N] int64
+    ptr: Tensor | None  # [B + 1] int64
+    num_nodes: int
+    num_graphs: int | None  # None: one more than the largest value of batch
+
+
+class BuildOptions(NamedTuple):
+    """How a backend builds a matrix from :class:`Edges`.
+
+    Attributes:
+        merge: merge duplicate edges into one entry; otherwise the first entry holds their sum and the others hold 0.
+        want_entry_of_edge: return :attr:`Built.entry_of_edge`.
+        symmetric: whether the matrix is symmetric; ``None``: compute it.
+        coalesced: the caller states that the edges are sorted by row and column without duplicates.
+        validate: check values on every device, not only on the CPU.
+    """
+
+    merge: bool = True
+    want_entry_of_edge: bool = False
+    symmetric: bool | None = None
+    coalesced: bool = False
+    validate: bool = False
+
+
+class Built(NamedTuple):
+    """A matrix in compressed rows; its nodes are sorted by graph."""
+
+    rowptr: Tensor  # [N + 1] int32 or int64
+    col: Tensor  # [E'] same dtype; ascending within a row
+    value: Tensor | None  # [E'], sums of the weights, or of ones; None: all are 1
+    ptr: Tensor  # [B + 1] int64
+    order: Tensor | None  # [N] int64, the caller's index of each node; None: the same
+    entry_of_edge: Tensor | None  # [E] dtype of col; None: edge e is entry e, or it was not asked for
+    symmetric: bool
+
+
+class Fault(IntEnum):
+    """What is wrong with the values of a graph. 1 to 6 are ``CsrProblem::Kind`` of ``csr_build.h``."""
+
+    ROW_RANGE = 1  # the row of edge i
+    COL_RANGE = 2  # the column of edge i
+    CROSSING = 3  # an edge joins nodes i and j, in the caller's order, of different graphs
+    BATCH_RANGE = 4  # the graph of node i, of j graphs
+    PTR = 5  # ptr does not ascend from 0 to the number of nodes
+    ROWPTR = 6  # rowptr does not ascend from 0 to the number of entries
+    NOT_COALESCED = 7
+
+
+class Problem(NamedTuple):
+    """The first bad value that a backend found; :mod:`hierpool.graph.checks` makes an error of it."""
+
+    fault: Fault
+    i: int = 0
+    j: int = 0
+
+
+def index_dtype(num_nodes: int, num_edges: int) -> torch.dtype:
+    """int32 if it holds all node and entry indices, else int64."""
+    # Separate comparisons: under a compiler, comparing the two sizes would add a guard.
+    return torch.int32 if num_nodes < 2**31 and num_edges < 2**31 else torch.int64
+
+
+def entry_rows(rowptr: Tensor, num_entries: int) -> Tensor:
+    """The row of each entry, ``[E]``, in the dtype of ``rowptr``."""
+    nodes = torch.arange(rowptr.numel() - 1, dtype=rowptr.dtype, device=rowptr.device)
+    return torch.repeat_interleave(nodes, rowptr.diff(), output_size=num_entries)
+
+
+def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """Sum values that share an index, ``[size]``, accumulated in at least float32 and rounded once; differentiable.
+
+    On the CPU, values are added in their order.
+    """
+    dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
+    return (
+        torch.zeros(size, dtype=dtype, device=values.device)
+        .index_add(0, index, values.to(dtype))
+        .to(values.dtype)
+    )

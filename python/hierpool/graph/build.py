@@ -1,0 +1,142 @@
+"""Sorting edges into compressed rows, transposing, testing for symmetry: by a backend, or as operators for tracing.
+
+Eager calls go to a backend, and sizes may depend on values: duplicate edges are merged, unsorted batches are sorted.
+Under a compiler sizes cannot depend on values: ``hierpool::csr_build`` keeps one entry for every edge.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hierpool import backends
+from hierpool._tracing import is_traced
+from hierpool.contract import BuildOptions, Built, Edges, Problem, index_dtype, sum_by_index
+from hierpool.graph import checks
+
+_LIB = torch.library.Library("hierpool", "FRAGMENT")
+_LIB.define(
+    "csr_build(Tensor row, Tensor col, Tensor? batch, Tensor? ptr, SymInt num_nodes, SymInt num_graphs)"
+    " -> (Tensor rowptr, Tensor col, Tensor ptr, Tensor entry_of_edge)"
+)
+_LIB.define("csr_transpose(Tensor rowptr, Tensor col) -> (Tensor rowptr, Tensor col, Tensor source)")
+
+
+def _backend(device: torch.device) -> ModuleType:
+    module = backends.module("graph_build", device.type)
+    assert module is not None
+    return module
+
+
+def build(edges: Edges, options: BuildOptions) -> Built:
+    """Sort edges into rows.
+
+    Raises:
+        ValueError: a value is out of range, an edge joins two graphs, or the edges are not coalesced as stated.
+    """
+    built = _backend(edges.row.device).build(edges, options)
+    if isinstance(built, Problem):
+        raise checks.edge_error(built, edges)
+    return built
+
+
+def build_learned(edges: Edges, weight: Tensor | None, options: BuildOptions) -> tuple[Built, Tensor | None]:
+    """:func:`build`, and the values of the entries, which are differentiable in ``weight``."""
+    if weight is None or not (weight.requires_grad and torch.is_grad_enabled()):
+        built = build(edges, options)
+        return built, built.value
+    built = build(edges, options._replace(want_entry_of_edge=True))
+    return built, weight if built.entry_of_edge is None else _EntryValues.apply(weight, built)
+
+
+def build_traced(
+    edges: Edges, weight: Tensor | None, is_coalesced: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Row pointers, columns, values and graph pointers with one entry for every edge."""
+    if edges.num_graphs is None:
+        raise ValueError("num_graphs must be given under torch.compile, where sizes cannot depend on values")
+    row, col, _, batch, ptr, num_nodes, num_graphs = edges
+    rowptr, col, ptr, entry = torch.ops.hierpool.csr_build(row, col, batch, ptr, num_nodes, num_graphs)
+    if not is_coalesced:
+        if weight is None:
+            weight = torch.ones(entry.numel(), device=entry.device)
+        weight = sum_by_index(weight, entry, entry.numel())
+    return rowptr, col, weight, ptr
+
+
+def transpose(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Row pointers and columns of the transpose, and for each of its entries the entry it comes from."""
+    return _backend(rowptr.device).transpose(rowptr, col)
+
+
+def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None, given: bool | None = None) -> bool:
+    """``given`` if it is not ``None``; else whether the matrix equals its transpose exactly, ``False`` under tracing.
+
+    Columns must ascend strictly within each row.
+    """
+    if given is not None:
+        return given
+    if is_traced():
+        return False
+    return _backend(rowptr.device).is_symmetric(rowptr, col, None if value is None else value.detach())
+
+
+def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool:
+    """Whether the columns of every row ascend strictly.
+
+    Raises:
+        ValueError: the arrays are not a matrix in compressed rows with one block for every graph.
+    """
+    found = _backend(rowptr.device).is_canonical(rowptr, col, ptr)
+    if isinstance(found, Problem):
+        raise checks.rows_error(found, rowptr, col, ptr)
+    return found
+
+
+class _EntryValues(torch.autograd.Function):
+    """The values of the entries; the gradient of an edge weight is that of the edge's entry."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, built: Built) -> Tensor:
+        assert built.value is not None
+        ctx.entry_of_edge = built.entry_of_edge
+        return built.value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return grad.index_select(0, ctx.entry_of_edge), None
+
+
+def _build_op(
+    row: Tensor, col: Tensor, batch: Tensor | None, ptr: Tensor | None, num_nodes: int, num_graphs: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    edges = Edges(row, col, None, batch, ptr, num_nodes, num_graphs)
+    built = build(edges, BuildOptions(merge=False, want_entry_of_edge=True, symmetric=False))
+    if built.order is not None:
+        raise ValueError("batch must be sorted under torch.compile, where sizes cannot depend on its values")
+    entry = built.entry_of_edge
+    if entry is None:
+        entry = torch.arange(built.col.numel(), dtype=built.col.dtype, device=built.col.device)
+    return built.rowptr, built.col, built.ptr.clone() if built.ptr is ptr else built.ptr, entry
+
+
+def _build_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    row, _, _, _, num_nodes, num_graphs = args
+    num_edges = row.numel()
+    index = index_dtype(num_nodes, num_edges)
+    rowptr, col, entry = (row.new_empty(n, dtype=index) for n in (num_nodes + 1, num_edges, num_edges))
+    return rowptr, col, row.new_empty(num_graphs + 1, dtype=torch.int64), entry
+
+
+def _transpose_fake(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(rowptr), torch.empty_like(col), torch.empty_like(col)
+
+
+for _key in ("CPU", "CUDA"):
+    _LIB.impl("csr_build", _build_op, _key)
+    _LIB.impl("csr_transpose", transpose, _key)
+torch.library.register_fake("hierpool::csr_build", _build_fake, lib=_LIB)
+torch.library.register_fake("hierpool::csr_transpose", _transpose_fake, lib=_LIB)

@@ -1,0 +1,171 @@
+"""Conversions between compressed rows and sparse matrices, dense matrices, PyTorch Geometric and lists of graphs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from hierpool._tracing import is_traced
+from hierpool.contract import index_dtype
+from hierpool.graph import checks
+
+if TYPE_CHECKING:
+    from hierpool.graph.ragged import RaggedGraph
+
+_SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
+
+
+def sparse_rows(matrix: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Row pointers, columns and values of a sparse matrix of torch or SciPy; a CSR matrix is not copied."""
+    if not isinstance(matrix, Tensor):
+        return _scipy_rows(matrix)
+    if matrix.layout not in _SPARSE:
+        raise TypeError(f"matrix must be sparse (COO, CSR or CSC), got layout {matrix.layout}")
+    if matrix.dim() != 2 or matrix.size(0) != matrix.size(1) or matrix.dense_dim() != 0:
+        raise ValueError(f"matrix must have shape [N, N] and scalar entries, got {tuple(matrix.shape)}")
+    if matrix.layout is torch.sparse_csr:
+        return matrix.crow_indices(), matrix.col_indices(), matrix.values()
+    matrix = matrix.to_sparse_coo().coalesce()
+    row, col = matrix.indices()
+    nodes = torch.arange(matrix.size(0) + 1, device=row.device)
+    return torch.searchsorted(row, nodes), col, matrix.values()
+
+
+def _scipy_rows(matrix: Any) -> tuple[Tensor, Tensor, Tensor]:
+    if not hasattr(matrix, "tocsr"):
+        raise TypeError(f"matrix must be a sparse matrix of torch or SciPy, got {type(matrix).__name__}")
+    if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
+        raise ValueError(f"matrix must have shape [N, N], got {tuple(matrix.shape)}")
+    rows = matrix.tocsr()
+    return torch.from_numpy(rows.indptr), torch.from_numpy(rows.indices), torch.from_numpy(rows.data)
+
+
+def dense_rows(adj: Any, mask: Any, num_nodes: Any) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+    """Row pointers, columns, values and graph pointers of the valid nodes of ``adj``."""
+    adj = checks.strided("adj", adj)
+    if adj.dim() not in (2, 3) or adj.size(-1) != adj.size(-2):
+        raise ValueError(f"adj must have shape [B, N, N] or [N, N], got {tuple(adj.shape)}")
+    single = adj.dim() == 2
+    adj = adj.unsqueeze(0) if single else adj
+    b, n, _ = adj.shape
+    valid = _valid(adj, mask, num_nodes, single)
+    stored = adj.detach() != 0
+    if valid is not None:
+        stored = stored & valid[:, :, None] & valid[:, None, :]
+    graph, i, j = stored.nonzero(as_tuple=True)
+    if valid is None:
+        row, col, nodes = graph * n + i, graph * n + j, b * n
+        ptr = torch.arange(b + 1, device=adj.device) * n
+    else:
+        index = (valid.flatten().cumsum(0) - 1).view(b, n)  # of each valid node in the batch
+        row, col = index[graph, i], index[graph, j]
+        ptr = torch.cat([valid.new_zeros(1, dtype=torch.int64), valid.sum(1).cumsum(0)])
+        nodes = int(ptr[-1])
+    dtype = index_dtype(nodes, col.numel())
+    rowptr = torch.searchsorted(row, torch.arange(nodes + 1, device=adj.device)).to(dtype)
+    value = None if adj.dtype == torch.bool else checks.as_floating("adj", adj[graph, i, j])
+    return rowptr, col.to(dtype), value, ptr
+
+
+def _valid(adj: Tensor, mask: Any, num_nodes: Any, single: bool) -> Tensor | None:
+    """Valid nodes, bool ``[B, N]``; ``None`` if all are valid."""
+    b, n, _ = adj.shape
+    if mask is not None and num_nodes is not None:
+        raise ValueError("mask and num_nodes cannot both be given")
+    if mask is not None:
+        mask = checks.strided("mask", mask)
+        mask = mask.unsqueeze(0) if single and mask.dim() == 1 else mask
+        if mask.shape != (b, n):
+            raise ValueError(f"mask must have shape [B, N] = [{b}, {n}], got {tuple(mask.shape)}")
+        checks.check_device("mask", mask, "adj", adj)
+        return mask != 0
+    if num_nodes is not None:
+        num_nodes = checks.check_index("num_nodes", num_nodes, f"[B] = [{b}]")
+        if num_nodes.numel() != b:
+            raise ValueError(f"num_nodes must have shape [B] = [{b}], got {tuple(num_nodes.shape)}")
+        checks.check_device("num_nodes", num_nodes, "adj", adj)
+        if b and not 0 <= int(num_nodes.min()) <= int(num_nodes.max()) <= n:
+            raise ValueError(f"num_nodes must lie between 0 and N = {n}, got {num_nodes.tolist()}")
+        return torch.arange(n, device=adj.device) < num_nodes[:, None]
+    return None
+
+
+def dense_batch(graph: RaggedGraph, max_num_nodes: int | None) -> Tensor:
+    """:meth:`RaggedGraph.to_dense`."""
+    sizes = graph.ptr.diff()
+    if max_num_nodes is None:
+        m = int(sizes.max()) if graph.num_graphs else 0
+    else:
+        m = checks.check_size("max_num_nodes", max_num_nodes)
+        if is_traced():
+            torch._assert_async((sizes <= m).all(), "a graph has more than max_num_nodes nodes")
+        elif graph.num_graphs and m < (largest := int(sizes.max())):
+            raise ValueError(f"max_num_nodes is {m}, but the largest graph has {largest} nodes")
+    row, col, graph_of = graph.row.to(torch.int64), graph.col.to(torch.int64), graph.graph_of_node()
+    first = graph.ptr[:-1][graph_of]  # [N]
+    place = (graph_of[row] * m + row - first[row]) * m + col - first[row]
+    value = _values(graph, torch.float32)
+    return value.new_zeros(graph.num_graphs * m * m).index_add(0, place, value).view(graph.num_graphs, m, m)
+
+
+def _values(graph: RaggedGraph, dtype: torch.dtype) -> Tensor:
+    """The values of ``graph``; ones if it has none."""
+    return graph.rowptr.new_ones(graph.num_edges, dtype=dtype) if graph.value is None else graph.value
+
+
+def pyg_arguments(data: Any) -> tuple[Tensor, dict[str, Any]]:
+    """Arguments of :meth:`RaggedGraph.from_edge_index` from an object of PyTorch Geometric."""
+    if isinstance(data, Tensor):
+        # PyG's EdgeIndex may store the shape of the matrix.
+        sizes: tuple[int | None, ...] = getattr(data, "sparse_size", tuple)()
+        known = {size for size in sizes if size is not None}
+        if len(known) > 1:
+            raise ValueError(f"edge_index must be of a square matrix, got sparse_size {tuple(sizes)}")
+        return data, {"num_nodes": next(iter(known), None)}
+    edge_index = getattr(data, "edge_index", None)
+    if edge_index is None:
+        raise TypeError(
+            f"data must be a PyG Data, Batch or EdgeIndex with edge_index, got {type(data).__name__} without it"
+        )
+    ptr = getattr(data, "ptr", None)
+    batch = getattr(data, "batch", None) if ptr is None else None
+    weight = getattr(data, "edge_weight", None)
+    return edge_index, {"num_nodes": data.num_nodes, "edge_weight": weight, "batch": batch, "ptr": ptr}
+
+
+def concatenate(graphs: Sequence[RaggedGraph]) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]:
+    """Row pointers, columns, values, graph pointers and order of several graphs as one batch."""
+    first = graphs[0]
+    for graph in graphs:
+        checks.check_device("graphs", graph.rowptr, "the first graph", first.rowptr)
+    dtypes = {graph.value.dtype for graph in graphs if graph.value is not None}
+    if len(dtypes) > 1:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        raise ValueError(f"graphs must have values of one dtype, got {names}")
+    nodes, entries = [graph.num_nodes for graph in graphs], [graph.num_edges for graph in graphs]
+    index = index_dtype(sum(nodes), sum(entries))
+
+    def shifted(parts: Sequence[Tensor], by: Sequence[int], to: torch.dtype) -> Tensor:
+        """Concatenated parts, each increased by the sum of ``by`` over the graphs before it."""
+        offsets = torch.tensor([0, *accumulate(by[:-1])], dtype=to, device=first.device)
+        sizes = torch.tensor([part.numel() for part in parts], device=first.device)
+        whole = torch.cat(list(parts))
+        return whole.to(to) + offsets.repeat_interleave(sizes, output_size=whole.numel())
+
+    rowptr = shifted([graph.rowptr[1:] for graph in graphs], entries, index)
+    col = shifted([graph.col for graph in graphs], nodes, index)
+    ptr = shifted([graph.ptr[1:] for graph in graphs], nodes, torch.int64)
+    value = order = None
+    for dtype in dtypes:
+        value = torch.cat([_values(graph, dtype) for graph in graphs])
+    if any(graph.order is not None for graph in graphs):
+        ranges = [torch.arange(n, device=first.device) for n in nodes]
+        own = [
+            given if graph.order is None else graph.order for graph, given in zip(graphs, ranges, strict=True)
+        ]
+        order = shifted(own, nodes, torch.int64)
+    return torch.cat([rowptr.new_zeros(1), rowptr]), col, value, torch.cat([ptr.new_zeros(1), ptr]), order

@@ -1,1 +1,0 @@
-"""Fillers that run the C++ kernels."""

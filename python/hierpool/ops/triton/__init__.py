@@ -1,1 +1,0 @@
-"""Fillers that start the Triton kernels of :mod:`hierpool_kernels`."""

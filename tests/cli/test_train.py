@@ -1,0 +1,102 @@
+"""The command `train`: files, messages, resume, and threads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hierpool.cli import train
+from hierpool.cli.main import main
+from hierpool.training import loop
+from tests.support.training import SMALL, make_dataset
+
+pytest.importorskip("tqdm", reason="tqdm (extra: train) is not installed")
+
+
+@pytest.fixture(autouse=True)
+def rings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "load_tu", lambda name, root: make_dataset())
+
+
+def run(out: Path, *options: str, pictures: bool = False, expect: int = 0) -> dict[str, Any]:
+    """The metrics of a run, or nothing if an error is expected."""
+    small = [f"--{key.replace('_', '-')}={value}" for key, value in SMALL.items()]
+    pictures_option = () if pictures else ("--no-pictures",)
+    assert main(["train", *small, f"--out={out}", "--epochs=2", *pictures_option, *options]) == expect
+    return {} if expect else json.loads((out / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("folds", [0, 3])
+def test_everything_is_written(tmp_path: Path, folds: int, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib (extra: train) is not installed")
+    metrics = run(tmp_path, f"--folds={folds}", pictures=folds > 0)
+    assert len(metrics["folds"]) == max(folds, 1)
+    accuracies = [fold["test_accuracy"] for fold in metrics["folds"]]
+    assert metrics["test_accuracy_mean"] == pytest.approx(sum(accuracies) / len(accuracies))
+    assert (metrics["test_accuracy_std"] is None) == (folds == 0)
+    assert len(list(tmp_path.rglob("checkpoint.pt"))) == len(list(tmp_path.rglob("log.csv"))) == max(folds, 1)
+    printed = capsys.readouterr().out
+    assert "majority class 50.0%" in printed
+    pictures = {path.name: path.read_bytes() for path in tmp_path.rglob("*.png")}
+    assert sorted(pictures) == (["clusters.png", "curves.png"] if folds else [])
+    for name, content in pictures.items():
+        assert content.startswith(b"\x89PNG")
+        assert str(tmp_path / name) in printed
+
+
+@pytest.mark.parametrize(
+    ("option", "form"), [((), "sparse"), (("--dense",), "dense"), (("--pool=pyg",), "dense")]
+)
+def test_the_form_of_the_first_level_is_printed_and_used(
+    tmp_path: Path,
+    option: tuple[str, ...],
+    form: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if "--pool=pyg" in option:
+        pytest.importorskip("torch_geometric", reason="torch_geometric (extra: train) is not installed")
+    batch_types = set()
+    real = loop.BatchLoader.epoch
+
+    def epoch(self: Any, number: int) -> Iterator[Any]:
+        for batch in real(self, number):
+            batch_types.add(type(batch).__name__)
+            yield batch
+
+    monkeypatch.setattr(loop.BatchLoader, "epoch", epoch)
+    run(tmp_path, *option)
+    assert f"{form} first level" in capsys.readouterr().out
+    assert batch_types == {"RaggedBatch" if form == "sparse" else "DenseBatch"}
+
+
+def test_the_backend_is_printed_or_says_why_it_cannot_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path, "--backend=reference", "--epochs=1")
+    assert "hierpool's operator (reference backend, sparse first level)" in capsys.readouterr().out
+    if torch.cuda.is_available():
+        return
+    run(tmp_path / "triton", "--backend=triton", expect=2)
+    assert "hierpool train: backend 'triton' cannot run" in capsys.readouterr().err
+    assert not (tmp_path / "triton").exists()
+
+
+def test_a_run_is_continued_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path)
+    run(tmp_path, expect=2)
+    assert "already holds checkpoints; pass --resume to continue, or --overwrite" in capsys.readouterr().err
+    resumed = run(tmp_path, "--resume", "--epochs=4")
+    assert resumed["folds"] == run(tmp_path, "--overwrite", "--epochs=4")["folds"]
+
+
+def test_threads_are_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, "--threads=2", "--epochs=1")
+    assert torch.get_num_threads() == 2
+    run(tmp_path, "--threads=0", expect=2)
+    assert "threads must be at least 1, got 0" in capsys.readouterr().err

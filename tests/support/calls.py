@@ -1,0 +1,320 @@
+"""Example calls of every operator, for the tests of what all operators have in common.
+
+A new operator needs a function of its name here. It returns the fields of the call of a batch, and the options other
+than ``backend``; or ``None`` for a batch that the operator does not take.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, NamedTuple, get_type_hints
+
+import torch
+from torch import Tensor
+
+from hierpool import ops, reference
+from hierpool.contract import Csr, Dense, Padded, Ragged
+from hierpool.ops._operator import OPERATORS, Operator
+from hierpool.ops.cut_terms import Kind
+from tests.support.cases import Case
+from tests.support.sparse import RaggedCase
+
+_BASE = Case("dense", b=3, n=7, directed=True)
+_SOME = replace(_BASE, valid="num_nodes", sizes=(7, 0, 4))
+_SYMMETRIC = replace(_SOME, directed=False, weights="ones", density=0.7)
+PADDED = (
+    _BASE,
+    replace(_BASE, name="mask", valid="holes"),
+    replace(_SOME, name="num_nodes"),
+    replace(_BASE, name="strided", layout="strided", valid="mask"),
+    replace(_BASE, name="types", r=2, valid="mask"),
+    replace(_BASE, name="no-graphs", b=0),
+    replace(_BASE, name="no-nodes", n=0),
+    replace(_BASE, name="one-cluster", k=1, valid="mask"),
+    replace(_BASE, name="symmetric", directed=False),
+)
+RAGGED = (
+    RaggedCase(replace(_SOME, name="ragged")),
+    RaggedCase(replace(_SOME, name="strided", layout="strided")),
+    RaggedCase(replace(_SOME, name="ones", weights="ones"), weighted=False),
+    RaggedCase(replace(_SYMMETRIC, name="symmetric"), weighted=False),
+    RaggedCase(replace(_BASE, name="no-nodes", n=0)),
+    RaggedCase(replace(_SOME, name="one-cluster", k=1), index=torch.int64),
+)
+
+
+class Batch(NamedTuple):
+    """A batch, and the tensors among which the arguments of operators are."""
+
+    tensors: dict[str, Tensor]
+    adj: Dense | Csr  # a Csr without values, with its transpose
+    entry: Tensor | None  # of each entry of the transpose of a Csr
+    rows: Padded | Ragged
+    symmetric: bool
+    used: set[str]  # names of tensors that were asked for
+
+    def get(self, name: str) -> Tensor | None:
+        """The tensor of this name; the value of a graph without weights is ``None``."""
+        self.used.add(name)
+        return self.tensors.get(name)
+
+    def __getitem__(self, name: Any) -> Tensor:  # type: ignore[override]
+        found = self.get(name)
+        assert found is not None
+        return found
+
+    @property
+    def is_ragged(self) -> bool:
+        return isinstance(self.adj, Csr)
+
+    @property
+    def has_types(self) -> bool:
+        return isinstance(self.adj, Dense) and self.adj.value.dim() == 4
+
+    def double(self) -> Batch:
+        """The same values in float64, contiguous."""
+        return self._replace(tensors={name: t.double().contiguous() for name, t in self.tensors.items()})
+
+    def to(self, device: str) -> Batch:
+        """The batch on a device."""
+
+        def move(t: Any) -> Any:
+            return None if t is None else t.to(device)
+
+        adj, rows = (type(one)(*map(move, one)) for one in (self.adj, self.rows))
+        tensors = {name: move(t) for name, t in self.tensors.items()}
+        return self._replace(tensors=tensors, adj=adj, rows=rows, entry=move(self.entry))
+
+    def padded_with(self, value: float) -> Batch:
+        """The padded batch with ``value`` in rows and columns of nodes that are not valid."""
+        assert isinstance(self.rows, Padded)
+        valid = self.mask
+        assert valid is not None
+        both = valid[:, None] & valid[..., None]
+        masks = dict.fromkeys(("x", "s", "assigned"), valid[..., None])
+        masks["value"] = both[:, None] if self.has_types else both
+        filled = {name: torch.where(mask, self.tensors[name], value) for name, mask in masks.items()}
+        return self._replace(tensors=self.tensors | filled)
+
+    @property
+    def edges(self) -> Dense | Csr:
+        """The adjacency with its values, and with its transpose if it is not symmetric."""
+        value = self.get("value")
+        if isinstance(self.adj, Dense):
+            assert value is not None
+            return Dense(value)
+        if self.symmetric:
+            return Csr(value, *self.adj[1:3])
+        turned = None if value is None else value.detach()[self.entry]
+        return self.adj._replace(value=value, value_t=turned)
+
+    @property
+    def mask(self) -> Tensor | None:
+        """Valid nodes of a padded batch."""
+        return reference.valid_rows(self.tensors["s"], *self.rows) if isinstance(self.rows, Padded) else None
+
+
+def draw(case: Case | RaggedCase, dtype: torch.dtype, seed: int = 1, **changes: Any) -> Batch:
+    """A batch; ``changes`` are those of a case."""
+    padded = case.case if isinstance(case, RaggedCase) else case
+    if padded.sizes and "n" in changes:
+        b, n = changes.get("b", padded.b), changes["n"]
+        changes["sizes"] = (n, 0, *range(n // 2, n))[:b]
+    padded = replace(padded, **changes)
+    if isinstance(case, RaggedCase):
+        inputs: Any = replace(case, case=padded).make(seed, dtype)
+        graph, lay = inputs.graph, padded.lay
+        entry = graph.reversed_entries()
+        adj: Dense | Csr = Csr(None, graph.rowptr, graph.col, *entry[:2])
+        rows: Padded | Ragged = Ragged(graph.ptr)
+        symmetric, nodes = graph.is_symmetric, inputs.s.shape[:1]
+        x, s, entry_of = lay(inputs.x), lay(inputs.s), entry[2]
+    else:
+        inputs, lay = padded.make(seed, dtype), padded.lay
+        adj, rows = Dense(inputs.adj), Padded(inputs.mask, inputs.num_nodes)
+        symmetric, nodes = not padded.directed, inputs.s.shape[:2]
+        x, s, entry_of = inputs.x, inputs.s, None
+    (b, k), f = (len(rows.ptr) - 1 if isinstance(rows, Ragged) else s.size(0), s.size(-1)), x.size(-1)
+    random = torch.Generator().manual_seed(seed)
+    shapes: dict[str, tuple[int, ...]] = {
+        "h": (*nodes, f), "w1": (6, f), "b1": (6,), "w2": (k, 6), "b2": (k,), "relation": (7, f), "root": (7, f),
+        "bias": (7,), "gram": (b, k, k), "vectors": (b, 2, k), "scalars": (b, 5), "pooled": (b, k, k),
+    }  # fmt: skip
+    tensors = {
+        name: torch.randn(shape, generator=random, dtype=torch.float64) for name, shape in shapes.items()
+    }
+    for name in ("gram", "vectors", "scalars", "pooled"):
+        tensors[name] = tensors[name].abs() + 0.1
+    for name in ("w1", "w2"):  # clusters that overlap
+        tensors[name] /= 3
+    tensors = {name: lay(t.to(dtype)) for name, t in tensors.items()}
+    given = {
+        "x": x,
+        "s": s,
+        "assigned": lay(s.softmax(-1)),
+        "temperature": torch.tensor(0.7, dtype=dtype),
+        "value": inputs.adj,
+    }
+    tensors |= {name: t for name, t in given.items() if t is not None}
+    return Batch(tensors, adj, entry_of, rows, symmetric, set())
+
+
+Fields = tuple[dict[str, Any], dict[str, Any]]
+
+
+def soft_pool(batch: Batch) -> Fields:
+    fields = {"logits": batch["s"], "x": batch["x"], "adj": batch.edges, "rows": batch.rows}
+    known = batch.symmetric if batch.is_ragged else batch.symmetric or None
+    options = {"given": False, "symmetric": known, "gram": True, "link": True, "entropy": True}
+    return (
+        fields | {"temperature": batch["temperature"]},
+        options | {"mean": batch.symmetric, "save": True},
+    )
+
+
+def spmm(batch: Batch) -> Fields | None:
+    if not isinstance(batch.adj, Csr):
+        return None
+    return {"x": batch["x"], "adj": batch.edges}, {"transpose": batch.adj.rowptr.dtype is torch.int64}
+
+
+def link_bce(batch: Batch) -> Fields | None:
+    if batch.has_types:
+        return None
+    fields = {"s": batch["assigned"], "adj": batch.edges, "rows": batch.rows}
+    return fields, {"eps": 0.01, "normalize": "valid", "symmetric": batch.symmetric}
+
+
+def total_variation(batch: Batch) -> Fields | None:
+    if batch.has_types:
+        return None
+    return {"s": batch["s"], "adj": batch.edges, "rows": batch.rows}, {}
+
+
+def asymmetric_norm(batch: Batch) -> Fields:
+    return {"s": batch["s"], "rows": batch.rows}, {}
+
+
+def edge_distances(batch: Batch) -> Fields | None:
+    if not batch.is_ragged:
+        return None
+    return {"x": batch["x"], "adj": batch.adj, "source": batch.entry}, {}
+
+
+def cut_pool(batch: Batch) -> Fields | None:
+    if batch.has_types:
+        return None
+    by_maps = batch.symmetric or not batch.is_ragged
+    maps = tuple(batch[name] for name in ("w1", "b1", "w2", "b2")) if by_maps else ()
+    rows = batch.rows if batch.is_ragged else Padded(batch.mask)
+    fields = {"logits": None if by_maps else batch["s"], "x": batch["x"], "adj": batch.edges, "rows": rows}
+    known = batch.symmetric if batch.is_ragged else batch.symmetric or None
+    options = {"kind": Kind.DMON if by_maps else Kind.MINCUT, "selu": by_maps, "sizes": True}
+    return (
+        fields | {"temperature": None if by_maps else batch["temperature"], "maps": maps},
+        options | {"symmetric": known, "save": True},
+    )
+
+
+def cut_terms(batch: Batch) -> Fields:
+    kind = Kind.MINCUT if batch.is_ragged else Kind.DMON_CROSSED if batch.symmetric else Kind.DMON
+    scalars = batch["scalars"]
+    nodes = torch.full_like(scalars[:, :1], 4)  # has no gradient
+    fields = {"adj": batch["pooled"], "gram": batch["gram"], "vectors": batch["vectors"]}
+    return fields | {"scalars": torch.cat([nodes, scalars], 1)}, {"kind": kind}
+
+
+def linear_maps(batch: Batch) -> Fields:
+    return {
+        "x": batch["x"],
+        "mask": batch.mask,
+        "maps": tuple(batch[name] for name in ("w1", "b1", "w2", "b2")),
+    }, {}
+
+
+def sage_update(batch: Batch) -> Fields:
+    names = ("x", "relation", "root", "bias")
+    options = {"widths": (3, 4), "normalize": True, "relu": batch.is_ragged}
+    return {"aggregated": batch["h"], **{name: batch[name] for name in names}}, options
+
+
+def segment_max(batch: Batch) -> Fields | None:
+    if not isinstance(batch.rows, Ragged):
+        return None
+    n = batch["x"].size(0)
+    return {"x": batch["x"], "group": torch.arange(n, device=batch["x"].device) % 3}, {"groups": min(n, 3)}
+
+
+@cache
+def operators() -> dict[str, Operator]:
+    """All operators: those of every module of :mod:`hierpool.ops`."""
+    for module in iter_modules(ops.__path__):
+        import_module(f"{ops.__name__}.{module.name}")
+    return dict(sorted(OPERATORS.items()))
+
+
+def maker(name: str) -> Callable[[Batch], Fields | None]:
+    """The function that makes the example calls of an operator."""
+    found = getattr(sys.modules[__name__], name, None)
+    assert found is not None, (
+        f"operator {name!r} has no example calls: add a function {name}(batch) to tests/support/calls.py,"
+        " which returns the fields of its Call and of its Options for a batch"
+    )
+    return found  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Example:
+    """How to make a call of an operator."""
+
+    name: str
+    case: Case | RaggedCase
+
+    def __str__(self) -> str:
+        return f"{self.name}-{self.case.name}"
+
+    @property
+    def operator(self) -> Operator:
+        return operators()[self.name]
+
+    def draw(self, dtype: torch.dtype = torch.float64, **changes: Any) -> Batch:
+        return draw(self.case, dtype, **changes)
+
+    def call(self, batch: Batch, backend: str = "auto") -> Any:
+        """The arguments of the operator."""
+        fields, options = maker(self.name)(batch)  # type: ignore[misc]
+        kind = self.operator.Call
+        return kind(**fields, options=get_type_hints(kind)["options"](**options, backend=backend))
+
+    def leaves(self, batch: Batch) -> dict[str, Tensor]:
+        """The tensors of the batch that may need a gradient."""
+        asked = batch._replace(used=set())
+        self.call(asked)
+        return {name: t for name, t in batch.tensors.items() if name in asked.used}
+
+    def run(self, batch: Batch, leaves: dict[str, Tensor], backend: str) -> tuple[Tensor, ...]:
+        """The results, with ``leaves`` in place of tensors of the batch."""
+        call = self.call(batch._replace(tensors=batch.tensors | leaves), backend)
+        return tuple(out for out in self.operator(call) if out is not None)
+
+
+def flat(fields: Any) -> list[Any]:
+    """The fields with their tuples spread out."""
+    return [one for field in fields for one in (field if isinstance(field, tuple) else (field,))]
+
+
+def examples(*names: str) -> list[Example]:
+    """The example calls of all operators, or of cases with these names."""
+    found = []
+    for name in operators():
+        make = getattr(sys.modules[__name__], name, None)
+        for case in (*PADDED, *RAGGED):
+            plain = getattr(case, "case", case).name
+            if (not names or plain in names) and make and make(draw(case, torch.float64)) is not None:
+                found.append(Example(name, case))
+    return found

@@ -1,0 +1,162 @@
+"""Training: runs are repeatable and resumable bit for bit, and test graphs are used once."""
+
+from __future__ import annotations
+
+import csv
+import sys
+import types
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hierpool import training
+from hierpool.data import cross_validation, holdout
+from hierpool.training import FoldResult, loop, train_fold
+from hierpool.training.tensorboard import TensorBoardLog
+from tests.support.training import make_config, make_dataset, same_weights, without_times
+
+DATASET = make_dataset()
+SPLIT = holdout(DATASET.labels, 0)
+
+
+@pytest.fixture(scope="module")
+def whole() -> FoldResult:
+    """A run of four epochs."""
+    return train_fold(make_config(), DATASET, SPLIT)
+
+
+def test_learns_to_tell_rings_from_paths() -> None:
+    dataset = make_dataset(60)
+    result = train_fold(make_config(epochs=15), dataset, holdout(dataset.labels, 0))
+    assert result.history[-1]["task_loss"] < 0.5 * result.history[0]["task_loss"]
+    assert result.test_accuracy == 1.0
+
+
+def test_the_seed_and_the_fold_determine_a_run(whole: FoldResult) -> None:
+    again = train_fold(make_config(), DATASET, SPLIT)
+    assert same_weights(whole.model, again.model)
+    assert without_times(whole.history) == without_times(again.history)
+    assert not same_weights(whole.model, train_fold(make_config(seed=1), DATASET, SPLIT).model)
+    assert not same_weights(whole.model, train_fold(make_config(), DATASET, SPLIT, fold=1).model)
+
+
+def test_a_resumed_run_equals_the_uninterrupted_run(whole: FoldResult, tmp_path: Path) -> None:
+    def stop(row: dict[str, float]) -> None:
+        if row["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_fold(make_config(), DATASET, SPLIT, folder=tmp_path, on_epoch=stop)
+    torch.manual_seed(12345)  # the global generator is restored
+    epochs: list[float] = []
+    resumed = train_fold(
+        make_config(),
+        DATASET,
+        SPLIT,
+        folder=tmp_path,
+        resume=True,
+        on_epoch=lambda row: epochs.append(row["epoch"]),
+    )
+    assert epochs == [3, 4]
+    assert same_weights(resumed.model, whole.model)
+    assert without_times(resumed.history) == without_times(whole.history)
+    assert resumed[1:5] == whole[1:5]
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3", "4"]
+    assert float(rows[3]["task_loss"]) == whole.history[3]["task_loss"]
+
+
+def test_epoch_is_chosen_on_validation_and_test_graphs_are_used_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    split = cross_validation(DATASET.labels, 5, 0)[0]
+    test_graphs = DATASET.select(split.test)
+    uses: list[bool] = []  # of test graphs, for each evaluation
+    real = loop.evaluate
+
+    def evaluate(model: torch.nn.Module, loader: Any) -> tuple[float, float]:
+        uses.append(any(graph is test for graph in loader.graphs for test in test_graphs))
+        return real(model, loader)
+
+    monkeypatch.setattr(loop, "evaluate", evaluate)
+    result = train_fold(make_config(epochs=6), DATASET, split)
+    assert uses == [False] * 6 + [True]
+    merit = [(row["validation_accuracy"], -row["validation_loss"]) for row in result.history]
+    assert result.best_epoch == merit.index(max(merit)) + 1
+    assert result.validation_accuracy == max(merit)[0]
+
+
+def test_pyg_in_place_of_ours_trains_to_the_same_numbers() -> None:
+    pytest.importorskip("torch_geometric", reason="torch_geometric (extra: train) is not installed")
+    ours, theirs = (
+        train_fold(make_config(pool=pool, epochs=2), DATASET, SPLIT) for pool in ("hierpool", "pyg")
+    )
+    for a, b in zip(without_times(ours.history), without_times(theirs.history), strict=True):
+        assert a == pytest.approx(b, rel=1e-3)
+
+
+def test_dense_and_sparse_train_to_the_same_numbers() -> None:
+    sparse, dense = (
+        train_fold(make_config(dense=dense, epochs=2), DATASET, SPLIT) for dense in (False, True)
+    )
+    for a, b in zip(without_times(sparse.history), without_times(dense.history), strict=True):
+        assert a == pytest.approx(b, rel=1e-3)
+    # The parameters of the sparse network give the same accuracy on dense batches.
+    loader = loop.make_loader(make_config(dense=True), DATASET, SPLIT.test)
+    accuracy, loss = loop.evaluate(sparse.model, loader)
+    assert (accuracy, loss) == pytest.approx((sparse.test_accuracy, sparse.test_loss), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"lr": -1.0}, "lr must be positive, got -1.0"),
+        ({"link_weight": -1.0}, "link_weight must not be negative, got -1.0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_bad_values_are_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make_config(**options)
+
+
+def test_metrics_are_written_to_tensorboard_if_it_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[tuple[str, float, int]] = []
+
+    class SummaryWriter:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            assert folder == str(tmp_path / "tensorboard")
+            assert purge_step == 3  # a resumed run removes what was written after its checkpoint
+
+        def add_scalar(self, key: str, value: float, step: int) -> None:
+            written.append((key, value, step))
+
+        def close(self) -> None:
+            written.append(("closed", 0.0, 0))
+
+    stand_in = types.ModuleType("torch.utils.tensorboard")
+    stand_in.SummaryWriter = SummaryWriter
+    monkeypatch.setattr(torch.utils, "tensorboard", stand_in, raising=False)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", stand_in)
+    for found in (None, object()):
+        monkeypatch.setattr("importlib.util.find_spec", lambda name, found=found: found)
+        log = TensorBoardLog(tmp_path)
+        log.add({"epoch": 3, "loss": 0.5, "link_loss": 0.25})
+        log.close()
+    assert written == [("loss", 0.5, 3), ("link_loss", 0.25, 3), ("closed", 0.0, 0)]
+
+
+def test_losses_of_weight_zero_are_not_computed() -> None:
+    model = training.build_model(make_config(link_weight=0.0, entropy_weight=0.0), DATASET)
+    assert model.pools[0].link_loss is None
+    assert model.pools[0].entropy is False
+
+
+def test_cross_entropy_link_loss() -> None:
+    config = make_config(link_loss="bce", convention="original", entropy_weight=0.0)
+    model = training.build_model(config, DATASET)
+    assert (model.pools[0].link_loss, model.pools[0].convention) == ("bce", "original")

@@ -1,0 +1,59 @@
+"""Plots of a training run: layout, clusters and curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from hierpool.data import Graph
+from hierpool.models import DiffPoolNet
+from hierpool.training.plots import draw_clusters, draw_curves, stress_layout
+
+
+def make_path(n: int) -> Graph:
+    forward = torch.stack([torch.arange(n - 1), torch.arange(1, n)])
+    return Graph(torch.eye(7)[torch.arange(n) % 7], torch.cat([forward, forward.flip(0)], 1), 1)
+
+
+def test_a_path_is_drawn_straight_with_unit_steps() -> None:
+    position = stress_layout(make_path(6).edge_index, 6, steps=2000)
+    expected = (torch.arange(6)[:, None] - torch.arange(6)).abs().double()
+    torch.testing.assert_close(torch.cdist(position, position), expected, rtol=0, atol=0.05)
+    assert torch.equal(position, stress_layout(make_path(6).edge_index, 6, steps=2000))
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 5])
+def test_graphs_without_edges_are_spread_out(n: int) -> None:
+    position = stress_layout(torch.zeros(2, 0, dtype=torch.int64), n)
+    assert position.shape == (n, 2)
+    assert position.isfinite().all()
+    assert torch.pdist(position).gt(0.3).all()
+
+
+def test_clusters_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib (extra: train) is not installed")
+    net = DiffPoolNet(7, 2, k=12, hidden_channels=4, embedding_channels=4)
+    file = tmp_path / "clusters.png"
+    draw_clusters(file, net, [make_path(n) for n in (5, 1, 9, 3)], dataset="MUTAG", title="paths")
+    assert file.read_bytes().startswith(b"\x89PNG")
+    assert file.stat().st_size > 10_000
+    assert not net.training
+
+
+def test_clusters_of_another_operator_are_unknown(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib (extra: train) is not installed")
+    pytest.importorskip("torch_geometric", reason="torch_geometric (extra: pyg) is not installed")
+    net = DiffPoolNet(7, 2, k=3, hidden_channels=4, embedding_channels=4, pool="pyg")
+    with pytest.raises(ValueError, match="model must have pool='hierpool'"):
+        draw_clusters(tmp_path / "clusters.png", net, [make_path(5)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_curves_are_drawn(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib (extra: train) is not installed")
+    keys = ("task_loss", "validation_accuracy", "link_loss", "entropy_loss")
+    folds = [[dict.fromkeys(keys, 1.0 / epoch + fold) for epoch in (1, 2, 3)] for fold in (0, 1)]
+    draw_curves(tmp_path / "curves.png", {"one": folds, "other": folds[:1]})
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
