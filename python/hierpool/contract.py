@@ -28,6 +28,12 @@ class Csr(NamedTuple):
     col_t: Tensor | None = None
     value_t: Tensor | None = None
 
+    def factor(self, transpose: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Row pointers, columns and values of A, or with ``transpose`` of its transpose."""
+        if transpose and self.rowptr_t is not None and self.col_t is not None:
+            return self.rowptr_t, self.col_t, self.value_t
+        return self.rowptr, self.col, self.value
+
 
 class Padded(NamedTuple):
     """Nodes of a padded batch; at most one of the fields is given."""

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 
 def _product(adj: Csr, x: Tensor, transpose: bool) -> Tensor:
-    value, rowptr, col, rowptr_t, col_t, value_t = adj
-    if transpose and rowptr_t is not None:
-        value, rowptr, col = value_t, rowptr_t, col_t  # type: ignore[assignment]
+    rowptr, col, value = adj.factor(transpose)
     dtype = accumulation_dtype(x, value)
     out: Tensor = torch.ops.hierpool_native.spmm.default(
         rowptr, col, in_dtype(value, dtype), rows(x.to(dtype))

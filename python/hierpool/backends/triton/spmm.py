@@ -15,10 +15,7 @@ if TYPE_CHECKING:
 
 
 def _product(adj: Csr, x: Tensor, transpose: bool) -> Tensor:
-    value, rowptr, col, rowptr_t, col_t, value_t = adj
-    if transpose and rowptr_t is not None:
-        assert col_t is not None
-        value, rowptr, col = value_t, rowptr_t, col_t
+    rowptr, col, value = adj.factor(transpose)
     acc = accumulation_dtype(x, value)
     return launch_spmm(rowptr, col, value, x, acc, x.dtype, target_of(x.device))
 
