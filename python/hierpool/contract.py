@@ -65,7 +65,7 @@ class Edges(NamedTuple):
     batch: Tensor | None  # [N] int64
     ptr: Tensor | None  # [B + 1] int64
     num_nodes: int
-    num_graphs: int | None  # None: one more than the largest value of batch
+    num_graphs: int
 
 
 class BuildOptions(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from typing import Any
 
 import pytest
@@ -27,6 +28,13 @@ def ptr(*first: int) -> torch.Tensor:
     return torch.tensor(first)
 
 
+FLOAT8 = [ONES.to(torch.float8_e4m3fn), ONES.to(torch.float8_e5m2)]
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # prototypes and deprecations of PyTorch
+    QUANTIZED = torch.quantize_per_tensor(ONES, 0.1, 0, torch.quint8)
+    NESTED = torch.nested.nested_tensor([ONES, ONES[:2]])
+ODD = {str(w.dtype).removeprefix("torch."): w for w in (*FLOAT8, ONES.to(torch.complex64), QUANTIZED)}
+
 METADATA = [
     bad(TypeError, "edge_index must be a torch.Tensor, got list", [[0], [1]]),
     bad(TypeError, "edge_index must have dtype int64 or int32, got float32", EDGES.float()),
@@ -48,7 +56,40 @@ METADATA = [
         EDGES,
         edge_weight=ONES[:, None],
     ),
-    bad(TypeError, "edge_weight must have a real dtype", EDGES, edge_weight=ONES.to(torch.complex64)),
+    *(
+        bad(
+            TypeError,
+            f"edge_weight must have a real dtype, float32, float64, bfloat16, float16, bool or integers, got {name}",
+            EDGES,
+            edge_weight=weight,
+        )
+        for name, weight in ODD.items()
+    ),
+    *(bad(TypeError, "adj must have a real dtype", w.expand(3, 3), of="from_dense") for w in FLOAT8),
+    *(bad(TypeError, "mask must have a real dtype", SQUARE, w, of="from_dense") for w in ODD.values()),
+    *(
+        bad(TypeError, "value must have a real dtype", ptr(0, 1, 2, 3), COLS, w, of="from_csr")
+        for w in ODD.values()
+    ),
+    bad(TypeError, "matrix must have a real dtype", SQUARE.to(torch.complex64).to_sparse(), of="from_sparse"),
+    bad(TypeError, "edge_index must be a dense (strided) tensor, got a nested tensor", NESTED.long()),
+    bad(TypeError, "edge_weight must be a dense (strided) tensor, got a nested", EDGES, edge_weight=NESTED),
+    bad(TypeError, "batch must be a dense (strided) tensor, got a nested", EDGES, batch=NESTED),
+    bad(TypeError, "ptr must be a dense (strided) tensor, got a nested", EDGES, ptr=NESTED),
+    bad(TypeError, "adj must be a dense (strided) tensor, got a nested tensor", NESTED, of="from_dense"),
+    bad(TypeError, "mask must be a dense (strided) tensor, got a nested", SQUARE, NESTED, of="from_dense"),
+    bad(TypeError, "value must be a dense (strided) tensor, got a nested", ROWS, COLS, NESTED, of="from_csr"),
+    bad(ValueError, "num_nodes must be at most 2^32, got 1000000000000", EDGES, 10**12),
+    bad(ValueError, "edge_index has node 1000000000002, but only 6 elements", EDGES + 10**12),
+    bad(ValueError, "batch has graph 1000000000000, but only 3 elements", EDGES, batch=ptr(10**12, 0, 0)),
+    bad(
+        ValueError,
+        "edge_attr must be 'weight' or None, got 'weights'",
+        EDGES,
+        edge_attr="weights",
+        of="from_pyg",
+    ),
+    bad(ValueError, "edge_attr must be None with an EdgeIndex", EDGES, edge_attr="weight", of="from_pyg"),
     bad(
         ValueError,
         "edge_weight has integers that float32 cannot represent exactly; pass it as float64",
@@ -232,6 +273,25 @@ def test_scipy_must_be_square() -> None:
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(ValueError, match=r"matrix must have shape \[N, N\], got \(2, 3\)"):
         RaggedGraph.from_sparse(sparse.coo_matrix((2, 3)))
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "kind", "message"),
+    [
+        ("data", lambda a: a.astype("longdouble"), TypeError, "real dtype of at most 64 bits, got float128"),
+        ("data", lambda a: a.astype(complex), TypeError, "real dtype of at most 64 bits, got complex128"),
+        ("data", lambda a: a.astype(object), TypeError, "real dtype of at most 64 bits, got object"),
+        ("data", lambda a: a[:2], ValueError, "a value for each of its 3 entries, got 4, 3 and 2"),
+        ("indices", lambda a: a[:2], ValueError, "a value for each of its 3 entries, got 4, 2 and 3"),
+        ("indptr", lambda a: a[:2], ValueError, "matrix must have 4 row pointers"),
+        ("indices", lambda a: a + 0.5, TypeError, "matrix must have integer indices, got int32 and float64"),
+    ],
+)
+def test_arrays_of_scipy(name: str, change: Any, kind: type[Exception], message: str) -> None:
+    matrix = pytest.importorskip("scipy.sparse").eye_array(3, format="csr")
+    setattr(matrix, name, change(getattr(matrix, name)))
+    with pytest.raises(kind, match=message):
+        RaggedGraph.from_sparse(matrix)
 
 
 def test_edge_index_of_pyg_must_be_square() -> None:

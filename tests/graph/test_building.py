@@ -145,9 +145,10 @@ def test_learned_weights_build_the_same_graph(builder: str) -> None:
     assert torch.equal(learned.value, plain.value)
     assert torch.equal(learned.col, plain.col)
     with torch.no_grad():
-        frozen = edges._replace(edge_weight=edges.edge_weight.clone().requires_grad_()).graph()
-    assert frozen.value is not None
-    assert not frozen.value.requires_grad
+        later = edges._replace(edge_weight=edges.edge_weight.clone().requires_grad_()).graph()
+        assert later.value is not None
+        assert not later.value.requires_grad
+    assert later.value.requires_grad
 
 
 @pytest.mark.parametrize("nodes", [3000, 70000])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -77,7 +79,7 @@ def test_whole_weights_become_float32(dtype: torch.dtype, builder: str) -> None:
     assert graph.value.tolist() == [1.0, 0.0, 1.0]
 
 
-def test_coalesced_edges_are_not_copied(builder: str) -> None:
+def test_learned_weights_of_coalesced_edges_are_not_copied(builder: str) -> None:
     edges = EdgeCase("sorted", order="sorted", repeated=False, weights="uniform").make(SEED)
     weight = edges.edge_weight.clone().requires_grad_()
     graph = RaggedGraph.from_edge_index(
@@ -88,14 +90,15 @@ def test_coalesced_edges_are_not_copied(builder: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.int32, torch.int64], ids=str)
-def test_compressed_rows_are_kept(dtype: torch.dtype, builder: str) -> None:
+def test_compressed_rows(dtype: torch.dtype, builder: str) -> None:
     exact = random_matrix(9)
     matrix = exact.to_sparse_csr()
     rowptr, col = matrix.crow_indices().to(dtype), matrix.col_indices().to(dtype)
     value = matrix.values().requires_grad_()
     graph = RaggedGraph.from_csr(rowptr, col, value)
-    assert graph.rowptr is rowptr
-    assert graph.col is col
+    assert graph.rowptr.dtype == graph.col.dtype == torch.int32
+    assert torch.equal(graph.rowptr, rowptr.int())
+    assert torch.equal(graph.col, col.int())
     assert graph.value is value
     assert torch.equal(single(graph), exact)
     assert not graph.is_symmetric
@@ -167,6 +170,54 @@ def test_scipy(layout: str, array: bool, builder: str) -> None:
     assert torch.equal(single(counted), (exact > 0.5).double())
 
 
+def read_only(array: Any) -> Any:
+    array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+@pytest.mark.filterwarnings("error")  # torch warns of memory that must not be written
+@pytest.mark.parametrize("layout", ["csr", "csc", "coo"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda a: a.astype(a.dtype.newbyteorder(">")),
+        lambda a: a[::-1].copy()[::-1],
+        lambda a: a.repeat(2)[::2],
+        read_only,
+    ],
+    ids=["big-endian", "reversed", "strided", "read-only"],
+)
+def test_scipy_arrays_of_any_memory(layout: str, change: Any) -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    exact = random_matrix(8)
+    matrix = sparse.coo_array(exact.numpy()).asformat(layout)
+    for name in ("data", *(("row", "col") if layout == "coo" else ("indices", "indptr"))):
+        setattr(matrix, name, change(getattr(matrix, name)))
+    assert torch.equal(single(RaggedGraph.from_sparse(matrix)), exact)
+
+
+def test_scipy_arrays_longer_than_the_matrix() -> None:
+    sparse = pytest.importorskip("scipy.sparse")
+    exact = random_matrix(8)
+    matrix = sparse.csr_array(exact.numpy())
+    matrix.data, matrix.indices = matrix.data.repeat(2), matrix.indices.repeat(2)
+    exact = torch.from_numpy(matrix.toarray())
+    assert torch.equal(single(RaggedGraph.from_sparse(matrix)), exact)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint16, torch.uint32, torch.uint64, torch.int64], ids=str)
+def test_integers_that_float32_does_not_represent(dtype: torch.dtype) -> None:
+    edge = torch.tensor([[0], [1]])
+    exact = torch.tensor([2**15 + 1], dtype=torch.int64)
+    value = RaggedGraph.from_edge_index(edge, edge_weight=exact.to(dtype)).value
+    assert value is not None
+    assert value.tolist() == [2**15 + 1]
+    for large in (2**24 + 1, 2**53 + 1) if dtype.itemsize == 8 else ():
+        with pytest.raises(ValueError, match="integers that float32 cannot represent exactly"):
+            RaggedGraph.from_edge_index(edge, edge_weight=torch.tensor([large]).to(dtype))
+
+
 def test_dense(builder: str) -> None:
     adj = torch.stack([random_matrix(5), random_matrix(5, 1)]).requires_grad_()
     graph = RaggedGraph.from_dense(adj)
@@ -214,6 +265,41 @@ def test_objects_with_the_attributes_of_data(builder: str) -> None:
     assert RaggedGraph.from_pyg(data).ptr.tolist() == [0, 2, 4, 5]
     weighted = SimpleNamespace(edge_index=edge_index, num_nodes=4, edge_weight=torch.tensor([1.0, 2.0, 3.0]))
     assert RaggedGraph.from_pyg(weighted).degree.tolist() == [1.0, 2.0, 0.0, 3.0]
+
+
+def test_attributes_of_edges_are_weights_if_asked() -> None:
+    edge_index, attr = torch.tensor([[0, 1], [1, 0]]), torch.tensor([5.0, 6.0])
+    data = SimpleNamespace(edge_index=edge_index, edge_attr=attr, num_nodes=3)
+    with pytest.warns(
+        UserWarning, match=r"data\.edge_attr has one number for each edge and is not used"
+    ) as said:
+        assert RaggedGraph.from_pyg(data).value is None
+    assert [one.filename for one in said] == [__file__]
+    value = RaggedGraph.from_pyg(data, edge_attr="weight").value
+    assert value is not None
+    assert value.tolist() == [5.0, 6.0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (
+            RaggedGraph.from_pyg(SimpleNamespace(**vars(data) | {"edge_attr": attr[:, None]})).value is None
+        )
+        both = SimpleNamespace(**vars(data), edge_weight=attr + 1)
+        assert RaggedGraph.from_pyg(both).degree.tolist() == [6.0, 7.0, 0.0]
+    with pytest.raises(ValueError, match="data must not have edge_weight with edge_attr='weight'"):
+        RaggedGraph.from_pyg(both, edge_attr="weight")
+    with pytest.raises(TypeError, match="data must have edge_attr with edge_attr='weight'"):
+        RaggedGraph.from_pyg(SimpleNamespace(edge_index=edge_index, num_nodes=3), edge_attr="weight")
+    with pytest.raises(ValueError, match=r"edge_attr must have shape \[E\] = \[2\], got \(2, 1\)"):
+        RaggedGraph.from_pyg(
+            SimpleNamespace(edge_index=edge_index, edge_attr=attr[:, None]), edge_attr="weight"
+        )
+
+
+def test_objects_without_a_number_of_nodes() -> None:
+    edge_index = torch.tensor([[0, 2], [1, 0]])
+    assert RaggedGraph.from_pyg(SimpleNamespace(edge_index=edge_index)).num_nodes == 3
+    batch = torch.tensor([0, 0, 0, 1])
+    assert RaggedGraph.from_pyg(SimpleNamespace(edge_index=edge_index, batch=batch)).ptr.tolist() == [0, 3, 4]
 
 
 def test_pyg(builder: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.fx.experimental.proxy_tensor import make_fx
 
-from hierpool import RaggedGraph
+from hierpool import RaggedGraph, mincut_pool
 from tests.support.edges import EdgeCase, over
 
 SEED = 24
@@ -86,6 +86,50 @@ def test_traced_transposes_are_not_cached() -> None:
         torch.ones(1)
     )
     assert type(graph.transposed()[0]) is Tensor
+
+
+def pooled(x: Tensor, graph: RaggedGraph, s: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    out = mincut_pool(x, graph, s)
+    return out.x, out.adj, out.mincut_loss + out.ortho_loss
+
+
+@pytest.mark.parametrize("learned", [False, True], ids=["given", "learned"])
+@pytest.mark.parametrize("order", ["sorted", "drawn"])
+@pytest.mark.parametrize("converted", [False, True], ids=["", "converted"])
+def test_compiled_code_follows_weights(order: str, learned: bool, converted: bool) -> None:
+    """The graph is an argument: its state cannot be read, and no change of weights compiles again."""
+    edges = EdgeCase("symmetric", (5, 4), symmetric=True, repeated=False, order=order).make(SEED)
+    weight = torch.ones(edges.edge_index.size(1)).requires_grad_(learned)
+    graph = edges._replace(edge_weight=weight).graph()
+    if converted:
+        graph = RaggedGraph.collate([graph, graph.with_value(None)]).to(dtype=torch.float64)
+        weight = weight if learned else graph.value  # type: ignore[assignment]
+    assert graph.is_symmetric
+    graph.reversed_entries()
+    x, s = torch.rand(graph.num_nodes, 2), torch.rand(graph.num_nodes, 3, requires_grad=True)
+    leaves = [s, weight] if learned else [s]
+    torch._dynamo.reset()
+    compiled = torch.compile(pooled, fullgraph=True, backend="aot_eager")
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        for _ in range(3):
+            got, want = compiled(x, graph, s), pooled(x, graph, s)
+            torch.testing.assert_close(got, want)
+            grads = (torch.autograd.grad(loss, leaves) for loss in (got[2], want[2]))
+            torch.testing.assert_close(next(grads), next(grads))
+            with torch.no_grad():
+                weight.mul_(torch.arange(1, weight.numel() + 1))
+
+
+def test_rows_and_conversions_under_compile() -> None:
+    graph = EdgeCase("any", weights="whole").make(SEED, torch.float32).graph()
+
+    def run(rowptr: Tensor, col: Tensor, value: Tensor) -> Tensor:
+        rows = RaggedGraph.from_csr(rowptr, col, value, is_coalesced=True)
+        return RaggedGraph.collate([rows, rows]).to(dtype=torch.float64).degree
+
+    compiled = torch.compile(run, fullgraph=True, backend="aot_eager")
+    arrays = graph.rowptr, graph.col, graph.value
+    assert torch.equal(compiled(*arrays), run(*arrays))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

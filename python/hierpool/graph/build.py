@@ -16,6 +16,7 @@ from hierpool import backends
 from hierpool._tracing import is_traced
 from hierpool.contract import BuildOptions, Built, Edges, Problem, index_dtype, sum_by_index
 from hierpool.graph import checks
+from hierpool.graph.facts import normally
 
 _LIB = torch.library.Library("hierpool", "FRAGMENT")
 _LIB.define(
@@ -37,27 +38,16 @@ def build(edges: Edges, options: BuildOptions) -> Built:
     Raises:
         ValueError: a value is out of range, an edge joins two graphs, or the edges are not coalesced as stated.
     """
-    built = _backend(edges.row.device).build(edges, options)
+    built = normally(_backend(edges.row.device).build, edges, options)
     if isinstance(built, Problem):
         raise checks.edge_error(built, edges)
     return built
-
-
-def build_learned(edges: Edges, weight: Tensor | None, options: BuildOptions) -> tuple[Built, Tensor | None]:
-    """:func:`build`, and the values of the entries, which are differentiable in ``weight``."""
-    if weight is None or not (weight.requires_grad and torch.is_grad_enabled()):
-        built = build(edges, options)
-        return built, built.value
-    built = build(edges, options._replace(want_entry_of_edge=True))
-    return built, weight if built.entry_of_edge is None else _EntryValues.apply(weight, built)
 
 
 def build_traced(
     edges: Edges, weight: Tensor | None, is_coalesced: bool
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Row pointers, columns, values and graph pointers with one entry for every edge."""
-    if edges.num_graphs is None:
-        raise ValueError("num_graphs must be given under torch.compile, where sizes cannot depend on values")
     row, col, _, batch, ptr, num_nodes, num_graphs = edges
     rowptr, col, ptr, entry = torch.ops.hierpool.csr_build(row, col, batch, ptr, num_nodes, num_graphs)
     if not is_coalesced:
@@ -69,19 +59,19 @@ def build_traced(
 
 def transpose(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Row pointers and columns of the transpose, and for each of its entries the entry it comes from."""
-    return _backend(rowptr.device).transpose(rowptr, col)
+    return normally(_backend(rowptr.device).transpose, rowptr, col)
 
 
-def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None, given: bool | None = None) -> bool:
-    """``given`` if it is not ``None``; else whether the matrix equals its transpose exactly, ``False`` under tracing.
+def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:
+    """Whether the matrix equals its transpose exactly, ``False`` under tracing.
 
     Columns must ascend strictly within each row.
     """
-    if given is not None:
-        return given
     if is_traced():
         return False
-    return _backend(rowptr.device).is_symmetric(rowptr, col, None if value is None else value.detach())
+    return normally(
+        _backend(rowptr.device).is_symmetric, rowptr, col, None if value is None else value.detach()
+    )
 
 
 def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool:
@@ -94,20 +84,6 @@ def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool:
     if isinstance(found, Problem):
         raise checks.rows_error(found, rowptr, col, ptr)
     return found
-
-
-class _EntryValues(torch.autograd.Function):
-    """The values of the entries; the gradient of an edge weight is that of the edge's entry."""
-
-    @staticmethod
-    def forward(ctx: Any, weight: Tensor, built: Built) -> Tensor:
-        assert built.value is not None
-        ctx.entry_of_edge = built.entry_of_edge
-        return built.value
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return grad.index_select(0, ctx.entry_of_edge), None
 
 
 def _build_op(

@@ -13,9 +13,14 @@ from torch import Tensor
 
 from hierpool._tracing import is_traced
 from hierpool.contract import Edges, Fault, Problem
+from hierpool.graph.facts import normally
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INDICES = (torch.int64, torch.int32)
+_LARGEST = 2**32  # nodes of a matrix that can be built
+_UNSTATED = (
+    2**24
+)  # nodes without edges, or graphs without nodes, that are taken without their number being stated
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -30,6 +35,8 @@ def strided(name: str, value: Any) -> Tensor:
         value = value.as_tensor()
     if value.layout is not torch.strided:
         raise TypeError(f"{name} must be a dense (strided) tensor, got layout {value.layout}")
+    if value.is_nested:
+        raise TypeError(f"{name} must be a dense (strided) tensor, got a nested tensor")
     return value
 
 
@@ -54,8 +61,10 @@ def check_size(name: str, value: Any) -> int:
 
 def check_flag(name: str, value: Any, *choices: bool | None) -> None:
     """Raise ``TypeError`` unless ``value`` is one of ``choices``."""
-    if not any(value is choice for choice in choices):
-        raise TypeError(f"{name} must be {', '.join(map(str, choices[:-1]))} or {choices[-1]}, got {value!r}")
+    for choice in choices:
+        if value is choice:
+            return
+    raise TypeError(f"{name} must be {', '.join(map(str, choices[:-1]))} or {choices[-1]}, got {value!r}")
 
 
 def check_device(name: str, value: Tensor, beside: str, other: Tensor) -> None:
@@ -75,31 +84,40 @@ def check_weight(name: str, value: Any, entries: int, beside: str, other: Tensor
     return value
 
 
+def check_real(name: str, value: Tensor) -> None:
+    """Raise ``TypeError`` unless the dtype of ``value`` is one of :data:`FLOATS`, bool or an integer dtype."""
+    dtype = value.dtype
+    if dtype not in FLOATS and (dtype.is_floating_point or dtype.is_complex or value.is_quantized):
+        floats = ", ".join(map(_name, FLOATS))
+        raise TypeError(f"{name} must have a real dtype, {floats}, bool or integers, got {_name(dtype)}")
+
+
 def as_floating(name: str, value: Tensor) -> Tensor:
     """``value`` in a floating dtype: its own, or float32 for bool and for integers that float32 represents exactly."""
     if value.dtype in FLOATS:
         return value
-    if value.is_complex() or value.is_floating_point():
-        raise TypeError(f"{name} must have a real dtype of at most 64 bits, got {_name(value.dtype)}")
+    check_real(name, value)
     converted = value.to(torch.float32)
     exact = value.dtype in (torch.bool, torch.int8, torch.uint8, torch.int16) or is_traced()
-    if not exact and not torch.equal(converted.double(), value.double()):
+    if not exact and not torch.equal(converted.to(value.dtype), value):
         raise ValueError(f"{name} has integers that float32 cannot represent exactly; pass it as float64")
     return converted
 
 
 def check_ptr(value: Any, beside: str, other: Tensor) -> Tensor:
-    """``value``, the first node of each graph and the number of nodes, as int64 ``[B + 1]``."""
+    """A copy of ``value``, the first node of each graph and the number of nodes, as int64 ``[B + 1]``."""
     value = check_index("ptr", value, "[B + 1]")
     if value.numel() == 0:
         raise ValueError("ptr must have shape [B + 1], got (0,); for a batch without graphs pass [0]")
     check_device("ptr", value, beside, other)
-    return value.to(torch.int64)
+    return value if is_traced() else normally(value.to, torch.int64, False, True)
 
 
 def _count_nodes(edge_index: Tensor, num_nodes: Any, batch: Tensor | None, ptr: Tensor | None) -> int:
     if num_nodes is not None:
         num_nodes = check_size("num_nodes", num_nodes)
+        if num_nodes > _LARGEST:
+            raise ValueError(f"num_nodes must be at most 2^32, got {num_nodes}")
         if batch is not None and batch.numel() != num_nodes:
             raise ValueError(f"batch must have shape [num_nodes] = [{num_nodes}], got {tuple(batch.shape)}")
         return num_nodes
@@ -107,10 +125,25 @@ def _count_nodes(edge_index: Tensor, num_nodes: Any, batch: Tensor | None, ptr: 
         return batch.numel()
     if is_traced():
         raise ValueError("num_nodes must be given under torch.compile, where sizes cannot depend on values")
-    return int(ptr[-1]) if ptr is not None else int(edge_index.max()) + 1 if edge_index.numel() else 0
+    return int(ptr[-1]) if ptr is not None else _count("edge_index", edge_index, "node", "num_nodes")
 
 
-def _count_graphs(num_graphs: Any, batch: Tensor | None, ptr: Tensor | None) -> int | None:
+def _count(name: str, index: Tensor, what: str, size: str) -> int:
+    """One more than the largest of ``index``.
+
+    Raises:
+        ValueError: so many would need much more memory than ``index``, as if the indices were names.
+    """
+    largest = int(index.max()) if index.numel() else -1
+    if largest >= index.numel() + _UNSTATED:
+        raise ValueError(
+            f"{name} has {what} {largest}, but only {index.numel()} elements; number each {what} from 0,"
+            f" or give {size}"
+        )
+    return largest + 1
+
+
+def _count_graphs(num_graphs: Any, batch: Tensor | None, ptr: Tensor | None) -> int:
     if num_graphs is not None:
         num_graphs = check_size("num_graphs", num_graphs)
     if ptr is not None:
@@ -119,6 +152,12 @@ def _count_graphs(num_graphs: Any, batch: Tensor | None, ptr: Tensor | None) -> 
                 f"ptr must have shape [num_graphs + 1] = [{num_graphs + 1}], got {tuple(ptr.shape)}"
             )
         return ptr.numel() - 1
+    if batch is not None and num_graphs is None:
+        if is_traced():
+            raise ValueError(
+                "num_graphs must be given under torch.compile, where sizes cannot depend on values"
+            )
+        return _count("batch", batch, "graph", "num_graphs")
     if batch is not None:
         return num_graphs
     if num_graphs not in (None, 1):
@@ -150,8 +189,8 @@ def check_edges(
     return Edges(row, col, detached, batch, ptr, n, graphs), weight
 
 
-def check_rows(rowptr: Any, col: Any, value: Any, ptr: Any) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """The arrays of :meth:`RaggedGraph.from_csr`; without ``ptr``, those of one graph."""
+def check_rows(rowptr: Any, col: Any, value: Any, ptr: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """Row pointers, columns and graph pointers of :meth:`RaggedGraph.from_csr`; without ``ptr``, those of one graph."""
     rowptr = check_index("rowptr", rowptr, "[N + 1]")
     col = check_index("col", col, "[E]")
     if rowptr.numel() == 0:
@@ -160,10 +199,10 @@ def check_rows(rowptr: Any, col: Any, value: Any, ptr: Any) -> tuple[Tensor, Ten
         raise TypeError(f"rowptr and col must have the same dtype, got {rowptr.dtype} and {col.dtype}")
     check_device("col", col, "rowptr", rowptr)
     if value is not None:
-        value = check_weight("value", value, col.numel(), "rowptr", rowptr)
+        check_weight("value", value, col.numel(), "rowptr", rowptr)
     if ptr is None:
-        return rowptr, col, value, torch.tensor([0, rowptr.numel() - 1], device=col.device)
-    return rowptr, col, value, check_ptr(ptr, "col", col)
+        return rowptr, col, normally(lambda: torch.tensor([0, rowptr.numel() - 1], device=col.device))
+    return rowptr, col, check_ptr(ptr, "col", col)
 
 
 def edge_error(
@@ -198,7 +237,7 @@ def rows_error(problem: Problem, rowptr: Tensor, col: Tensor, ptr: Tensor) -> Va
     if problem.fault == Fault.ROWPTR:
         return _pointer_error("rowptr", rowptr, "entries", col.numel())
     return edge_error(
-        problem, Edges(rowptr, col, None, None, ptr, rowptr.numel() - 1, None), ("rowptr", "col")
+        problem, Edges(rowptr, col, None, None, ptr, rowptr.numel() - 1, ptr.numel() - 1), ("rowptr", "col")
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from torch import Tensor
 from hierpool._tracing import is_traced
 from hierpool.contract import index_dtype
 from hierpool.graph import checks
+from hierpool.graph.values import ones_or_values
 
 if TYPE_CHECKING:
     from hierpool.graph.ragged import RaggedGraph
@@ -27,6 +29,7 @@ def sparse_rows(matrix: Any) -> tuple[Tensor, Tensor, Tensor]:
         raise TypeError(f"matrix must be sparse (COO, CSR or CSC), got layout {matrix.layout}")
     if matrix.dim() != 2 or matrix.size(0) != matrix.size(1) or matrix.dense_dim() != 0:
         raise ValueError(f"matrix must have shape [N, N] and scalar entries, got {tuple(matrix.shape)}")
+    checks.check_real("matrix", matrix)
     if matrix.layout is torch.sparse_csr:
         return matrix.crow_indices(), matrix.col_indices(), matrix.values()
     matrix = matrix.to_sparse_coo().coalesce()
@@ -40,13 +43,43 @@ def _scipy_rows(matrix: Any) -> tuple[Tensor, Tensor, Tensor]:
         raise TypeError(f"matrix must be a sparse matrix of torch or SciPy, got {type(matrix).__name__}")
     if len(matrix.shape) != 2 or matrix.shape[0] != matrix.shape[1]:
         raise ValueError(f"matrix must have shape [N, N], got {tuple(matrix.shape)}")
+    dtype = matrix.dtype
+    if dtype.kind not in "biuf" or dtype.itemsize > 8:
+        raise TypeError(f"matrix must have a real dtype of at most 64 bits, got {dtype}")
+    if not dtype.isnative:  # SciPy itself converts no foreign byte order to rows
+        matrix = matrix.astype(dtype.newbyteorder("="))
     rows = matrix.tocsr()
-    return torch.from_numpy(rows.indptr), torch.from_numpy(rows.indices), torch.from_numpy(rows.data)
+    indptr, indices, data = rows.indptr, rows.indices, rows.data
+    if indptr.dtype.kind != "i" or indices.dtype.kind != "i":
+        raise TypeError(f"matrix must have integer indices, got {indptr.dtype} and {indices.dtype}")
+    stored = int(indptr[-1])  # SciPy's arrays may be longer
+    if len(indptr) != matrix.shape[0] + 1 or len(indices) < stored or len(data) < stored:
+        raise ValueError(
+            f"matrix must have {matrix.shape[0] + 1} row pointers, and an index and a value for each of its {stored}"
+            f" entries, got {len(indptr)}, {len(indices)} and {len(data)}"
+        )
+    return _from_numpy(indptr), _from_numpy(indices[:stored]), _from_numpy(data[:stored])
+
+
+def _from_numpy(array: Any) -> Tensor:
+    """An array of any byte order, strides and access; copied only if torch cannot share its memory."""
+    copied = not array.flags.writeable or not array.flags.c_contiguous
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C", copy=copied))
+
+
+def own_rows(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
+    """Copies of row pointers and columns, int32 if it holds all node and entry indices."""
+    if is_traced():
+        return rowptr, col
+    dtype = index_dtype(rowptr.numel() - 1, col.numel())
+    rowptr, col = (t.to(dtype, copy=True, memory_format=torch.contiguous_format) for t in (rowptr, col))
+    return rowptr, col
 
 
 def dense_rows(adj: Any, mask: Any, num_nodes: Any) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Row pointers, columns, values and graph pointers of the valid nodes of ``adj``."""
     adj = checks.strided("adj", adj)
+    checks.check_real("adj", adj)
     if adj.dim() not in (2, 3) or adj.size(-1) != adj.size(-2):
         raise ValueError(f"adj must have shape [B, N, N] or [N, N], got {tuple(adj.shape)}")
     single = adj.dim() == 2
@@ -78,6 +111,7 @@ def _valid(adj: Tensor, mask: Any, num_nodes: Any, single: bool) -> Tensor | Non
         raise ValueError("mask and num_nodes cannot both be given")
     if mask is not None:
         mask = checks.strided("mask", mask)
+        checks.check_real("mask", mask)
         mask = mask.unsqueeze(0) if single and mask.dim() == 1 else mask
         if mask.shape != (b, n):
             raise ValueError(f"mask must have shape [B, N] = [{b}, {n}], got {tuple(mask.shape)}")
@@ -108,18 +142,17 @@ def dense_batch(graph: RaggedGraph, max_num_nodes: int | None) -> Tensor:
     row, col, graph_of = graph.row.to(torch.int64), graph.col.to(torch.int64), graph.graph_of_node()
     first = graph.ptr[:-1][graph_of]  # [N]
     place = (graph_of[row] * m + row - first[row]) * m + col - first[row]
-    value = _values(graph, torch.float32)
+    value = ones_or_values(graph, torch.float32)
     return value.new_zeros(graph.num_graphs * m * m).index_add(0, place, value).view(graph.num_graphs, m, m)
 
 
-def _values(graph: RaggedGraph, dtype: torch.dtype) -> Tensor:
-    """The values of ``graph``; ones if it has none."""
-    return graph.rowptr.new_ones(graph.num_edges, dtype=dtype) if graph.value is None else graph.value
-
-
-def pyg_arguments(data: Any) -> tuple[Tensor, dict[str, Any]]:
-    """Arguments of :meth:`RaggedGraph.from_edge_index` from an object of PyTorch Geometric."""
+def pyg_arguments(data: Any, edge_attr: Any) -> tuple[Tensor, dict[str, Any]]:
+    """Arguments of :meth:`RaggedGraph.from_edge_index` from those of :meth:`RaggedGraph.from_pyg`."""
+    if edge_attr not in ("weight", None):
+        raise ValueError(f"edge_attr must be 'weight' or None, got {edge_attr!r}")
     if isinstance(data, Tensor):
+        if edge_attr is not None:
+            raise ValueError("edge_attr must be None with an EdgeIndex, which has no edge_attr")
         # PyG's EdgeIndex may store the shape of the matrix.
         sizes: tuple[int | None, ...] = getattr(data, "sparse_size", tuple)()
         known = {size for size in sizes if size is not None}
@@ -133,16 +166,38 @@ def pyg_arguments(data: Any) -> tuple[Tensor, dict[str, Any]]:
         )
     ptr = getattr(data, "ptr", None)
     batch = getattr(data, "batch", None) if ptr is None else None
-    weight = getattr(data, "edge_weight", None)
-    return edge_index, {"num_nodes": data.num_nodes, "edge_weight": weight, "batch": batch, "ptr": ptr}
+    nodes = getattr(data, "num_nodes", None)
+    weight = _pyg_weight(data, edge_index, edge_attr == "weight")
+    return edge_index, {"num_nodes": nodes, "edge_weight": weight, "batch": batch, "ptr": ptr}
 
 
-def concatenate(graphs: Sequence[RaggedGraph]) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]:
-    """Row pointers, columns, values, graph pointers and order of several graphs as one batch."""
+def _pyg_weight(data: Any, edge_index: Tensor, in_attr: bool) -> Tensor | None:
+    """``edge_weight``, or ``edge_attr`` if the weights are there."""
+    weight, attr = getattr(data, "edge_weight", None), getattr(data, "edge_attr", None)
+    if not in_attr:
+        if weight is None and isinstance(attr, Tensor) and attr.dim() == 1:
+            warnings.warn(
+                "data.edge_attr has one number for each edge and is not used; pass edge_attr='weight' to"
+                " RaggedGraph.from_pyg if these are weights",
+                stacklevel=4,
+            )
+        return weight
+    if attr is None:
+        raise TypeError("data must have edge_attr with edge_attr='weight'")
+    if weight is not None:
+        raise ValueError("data must not have edge_weight with edge_attr='weight', which would be ignored")
+    checks.check_weight("edge_attr", attr, edge_index.size(1), "edge_index", edge_index)
+    return attr
+
+
+def concatenate(
+    graphs: Sequence[RaggedGraph],
+) -> tuple[Tensor, Tensor, torch.dtype | None, Tensor, Tensor | None]:
+    """Row pointers, columns, dtype of values, graph pointers and order of several graphs as one batch."""
     first = graphs[0]
     for graph in graphs:
         checks.check_device("graphs", graph.rowptr, "the first graph", first.rowptr)
-    dtypes = {graph.value.dtype for graph in graphs if graph.value is not None}
+    dtypes = {graph.dtype for graph in graphs} - {None}
     if len(dtypes) > 1:
         names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
         raise ValueError(f"graphs must have values of one dtype, got {names}")
@@ -159,13 +214,12 @@ def concatenate(graphs: Sequence[RaggedGraph]) -> tuple[Tensor, Tensor, Tensor |
     rowptr = shifted([graph.rowptr[1:] for graph in graphs], entries, index)
     col = shifted([graph.col for graph in graphs], nodes, index)
     ptr = shifted([graph.ptr[1:] for graph in graphs], nodes, torch.int64)
-    value = order = None
-    for dtype in dtypes:
-        value = torch.cat([_values(graph, dtype) for graph in graphs])
+    order = None
     if any(graph.order is not None for graph in graphs):
         ranges = [torch.arange(n, device=first.device) for n in nodes]
         own = [
             given if graph.order is None else graph.order for graph, given in zip(graphs, ranges, strict=True)
         ]
         order = shifted(own, nodes, torch.int64)
-    return torch.cat([rowptr.new_zeros(1), rowptr]), col, value, torch.cat([ptr.new_zeros(1), ptr]), order
+    rowptr, ptr = (torch.cat([t.new_zeros(1), t]) for t in (rowptr, ptr))
+    return rowptr, col, next(iter(dtypes), None), ptr, order

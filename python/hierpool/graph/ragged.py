@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -11,46 +11,40 @@ from torch import Tensor
 from hierpool._tracing import is_traced
 from hierpool.contract import BuildOptions, entry_rows, sum_by_index
 from hierpool.graph import build, checks, convert
+from hierpool.graph.facts import normally
+from hierpool.graph.rows import CompressedRows
+from hierpool.graph.values import Given, Joined, Moved, Values, join
 
 
-class RaggedGraph:
+class RaggedGraph(CompressedRows):
     r"""A batch of graphs: the block-diagonal adjacency matrix :math:`A` of all their nodes, in compressed rows (CSR).
 
     Rows are sources, ``edge_index[0]``, so that ``A[i, j]`` is the weight of the edge from ``i`` to ``j``, and a
     dense adjacency keeps its meaning. Duplicate edges are summed. Self-loops, isolated nodes and graphs without nodes
-    or edges are kept. Construct a graph with the class methods, which check their arguments. A graph is immutable.
+    or edges are kept. Construct a graph with the class methods, which check their arguments.
+
+    A graph owns its structure: the arrays that it is made of may be changed or reused afterwards. It follows its
+    weights: a change in place of the tensor that was given as weights, as by an optimizer, changes ``value`` and all
+    that depends on it. The weights of a SciPy or dense matrix are copies, and so are those of :meth:`to` and
+    :meth:`collate` that need no gradient. Changes that PyTorch does not count, as through ``Tensor.data`` or NumPy, are
+    not followed.
 
     Attributes:
         rowptr: first entry of each row, ``[N + 1]``; int32 if it holds all node and entry indices, else int64.
         col: column of each entry, ``[E]``, ascending within a row; the dtype of ``rowptr``.
-        value: weight of each entry, floating ``[E]``; ``None`` if all are 1.
+        value: weight of each entry, floating ``[E]``; ``None`` if all are 1. If the weights need a gradient it is
+            differentiable in them, and it is their tensor if the edges were sorted without duplicates.
         ptr: first node of each graph, int64 ``[B + 1]``: the nodes of graph ``b`` are ``ptr[b]`` to ``ptr[b + 1] - 1``.
         order: int64 ``[N]`` if the batch was not sorted by graph, else ``None``: node ``i`` of the matrix is the
             caller's node ``order[i]``. Operators take and return node tensors in the caller's order.
         num_nodes: nodes of all graphs, :math:`N`.
         num_edges: stored entries, :math:`E`.
         num_graphs: graphs, :math:`B`.
-        is_symmetric: whether :math:`A = A^T`, values included. ``False`` also if it is unknown, as under
-            ``torch.compile``.
+        is_symmetric: whether :math:`A = A^T`, values included: what was stated, or what a test of the present values
+            gives. Without values it is tested at construction. ``False`` also if it is unknown: of weights that were
+            not stated to be symmetric under ``torch.compile``, and on a GPU if they have changed or need a gradient, as
+            a test would synchronise.
     """
-
-    def __init__(
-        self,
-        rowptr: Tensor,
-        col: Tensor,
-        value: Tensor | None,
-        ptr: Tensor,
-        order: Tensor | None = None,
-        is_symmetric: bool = False,
-    ) -> None:
-        """Store the arrays described above without checking them."""
-        self.rowptr, self.col, self.value, self.ptr, self.order = rowptr, col, value, ptr, order
-        self.is_symmetric = is_symmetric
-        self.num_nodes: int = rowptr.numel() - 1
-        self.num_edges: int = col.numel()
-        self.num_graphs: int = ptr.numel() - 1
-        self._transpose: tuple[Tensor, Tensor, Tensor] | None = None
-        self._value_t: Tensor | None = None
 
     @classmethod
     def from_edge_index(
@@ -76,13 +70,13 @@ class RaggedGraph:
                 both directions.
             num_nodes: number of nodes; ``None``: that of ``batch`` or ``ptr``, else one more than the largest index
                 in ``edge_index``.
-            edge_weight: ``[E]``, floating, or bool or integers, which become float32. ``value`` is differentiable
-                in it and may share its memory.
+            edge_weight: ``[E]``, floating, or bool or integers, which become float32. ``value`` is differentiable in
+                it and follows its changes in place.
             batch: graph of each node, ``[num_nodes]``, sorted or not.
             ptr: first node of each graph, ``[B + 1]``, instead of ``batch``.
             num_graphs: number of graphs, PyG's ``batch_size``; ``None``: one more than the largest in ``batch``.
             symmetric: whether the matrix equals its transpose, values included. ``None`` tests it exactly; ``True``
-                and ``False`` are trusted.
+                and ``False`` are trusted, also after changes of the weights.
             is_coalesced: whether edges are sorted by row and column without duplicates. ``True`` is checked on the
                 CPU; elsewhere it is trusted and avoids a sort and a synchronisation.
             validate: check index values on a GPU as well, which synchronises. On the CPU they are always checked.
@@ -97,9 +91,13 @@ class RaggedGraph:
         checks.check_flag("validate", validate, True, False)
         if is_traced():
             return cls(*build.build_traced(edges, weight, is_coalesced), None, symmetric is True)
-        options = BuildOptions(symmetric=symmetric, coalesced=is_coalesced, validate=validate)
-        built, value = build.build_learned(edges, weight, options)
-        return cls(built.rowptr, built.col, value, built.ptr, built.order, built.symmetric)
+        options = BuildOptions(True, weight is not None, symmetric, is_coalesced, validate)
+        rowptr, col, value, ptr, order, entry, tested = build.build(edges, options)
+        if weight is None:
+            return cls(rowptr, col, value, ptr, order, symmetric)._with_symmetry(tested)
+        given = Given("edge_weight", checks.strided("edge_weight", edge_weight), entry, col.numel())
+        graph = cls(rowptr, col, given, ptr, order, symmetric)
+        return graph._with_facts(normally(given.connected, weight, value), tested)
 
     @classmethod
     def from_csr(
@@ -113,12 +111,12 @@ class RaggedGraph:
         is_coalesced: bool = False,
         validate: bool = False,
     ) -> RaggedGraph:
-        """A square matrix in compressed rows. Its arrays are not copied if columns ascend strictly within each row.
+        """A square matrix in compressed rows, which are copied.
 
         Args:
             rowptr: first entry of each row, int64 or int32 ``[N + 1]``.
             col: column of each entry, ``[E]``, the dtype of ``rowptr``.
-            value: weight of each entry, ``[E]``; ``None``: 1.
+            value: weight of each entry, ``[E]``, as ``edge_weight`` of :meth:`from_edge_index`; ``None``: 1.
             ptr: first node of each graph, ``[B + 1]``; ``None``: one graph.
             symmetric: as in :meth:`from_edge_index`.
             is_coalesced: whether columns ascend strictly within each row; ``True`` is checked on the CPU only.
@@ -129,7 +127,7 @@ class RaggedGraph:
             ValueError: shapes, devices or values disagree; the message names the argument.
         """
         checks.check_flag("symmetric", symmetric, True, False, None)
-        rowptr, col, value, ptr = checks.check_rows(rowptr, col, value, ptr)
+        rowptr, col, ptr = checks.check_rows(rowptr, col, value, ptr)
         trusted = is_coalesced and (is_traced() or (col.device.type != "cpu" and not validate))
         if not trusted and not build.is_canonical(rowptr, col, ptr):
             if is_coalesced:
@@ -139,8 +137,8 @@ class RaggedGraph:
             edges = torch.stack([entry_rows(rowptr, col.numel()), col])
             n = rowptr.numel() - 1
             return cls.from_edge_index(edges, n, edge_weight=value, ptr=ptr, symmetric=symmetric)
-        symmetric = build.is_symmetric(rowptr, col, value, symmetric)
-        return cls(rowptr.contiguous(), col.contiguous(), value, ptr.contiguous(), None, symmetric)
+        rowptr, col = normally(convert.own_rows, rowptr, col)
+        return cls(rowptr, col, _given(value, col), ptr, None, symmetric)._with_symmetry()
 
     @classmethod
     def from_sparse(
@@ -149,7 +147,7 @@ class RaggedGraph:
         """A square sparse matrix of ``torch.sparse`` (COO, CSR or CSC) or SciPy (any format).
 
         Args:
-            matrix: ``[N, N]``. Gradients flow to a matrix of torch. CSR arrays are not copied.
+            matrix: ``[N, N]``. Gradients flow to a matrix of torch, whose values are followed; one of SciPy is copied.
             ptr: first node of each graph, ``[B + 1]``; ``None``: one graph.
             symmetric: as in :meth:`from_edge_index`.
 
@@ -157,7 +155,7 @@ class RaggedGraph:
             TypeError: ``matrix`` is not a sparse matrix.
             ValueError: it is not square, an edge joins two graphs, or ``ptr`` does not fit.
         """
-        return cls.from_csr(*convert.sparse_rows(matrix), ptr, symmetric=symmetric)
+        return cls.from_csr(*normally(convert.sparse_rows, matrix), ptr, symmetric=symmetric)
 
     @classmethod
     def from_dense(
@@ -172,7 +170,7 @@ class RaggedGraph:
 
         Args:
             adj: ``[B, N, N]`` or ``[N, N]``; floating, or bool or integers, which become float32. Gradients flow to
-                the non-zero entries. With bool, ``value`` is ``None``.
+                the non-zero entries, which are copied. With bool, ``value`` is ``None``.
             mask: valid nodes, ``[B, N]`` or ``[N]``, any dtype, non-zero means valid; it may have holes.
             num_nodes: number of valid nodes, the first of each graph, ``[B]``, instead of ``mask``.
             symmetric: as in :meth:`from_edge_index`.
@@ -182,24 +180,32 @@ class RaggedGraph:
             ValueError: shapes, devices or values disagree; the message names the argument.
         """
         checks.check_flag("symmetric", symmetric, True, False, None)
-        rowptr, col, value, ptr = convert.dense_rows(adj, mask, num_nodes)
-        return cls(rowptr, col, value, ptr, None, build.is_symmetric(rowptr, col, value, symmetric))
+        return cls(*normally(convert.dense_rows, adj, mask, num_nodes), None, symmetric)._with_symmetry()
 
     @classmethod
-    def from_pyg(cls, data: Any, *, symmetric: bool | None = None, validate: bool = False) -> RaggedGraph:
+    def from_pyg(
+        cls,
+        data: Any,
+        *,
+        edge_attr: Literal["weight"] | None = None,
+        symmetric: bool | None = None,
+        validate: bool = False,
+    ) -> RaggedGraph:
         """A ``Data``, ``Batch`` or ``EdgeIndex`` of PyTorch Geometric, or an object with the same attributes.
 
         Args:
-            data: has ``edge_index`` and ``num_nodes``, and may have ``edge_weight``, ``ptr`` or ``batch``; or an
+            data: has ``edge_index``, and may have ``num_nodes``, ``edge_weight``, ``ptr`` or ``batch``; or an
                 ``EdgeIndex``, whose ``sparse_size()`` gives the number of nodes.
+            edge_attr: ``"weight"``: the weights are ``data.edge_attr``, ``[E]``. ``None``: it is not used, with a
+                warning if it could be weights.
             symmetric: as in :meth:`from_edge_index`.
             validate: check index values on a GPU as well.
 
         Raises:
-            TypeError: ``data`` has no ``edge_index``.
-            ValueError: as :meth:`from_edge_index`.
+            TypeError: ``data`` has no ``edge_index``, or ``edge_attr="weight"`` and it has no ``edge_attr``.
+            ValueError: as :meth:`from_edge_index`, or there are two tensors of weights.
         """
-        edge_index, arguments = convert.pyg_arguments(data)
+        edge_index, arguments = convert.pyg_arguments(data, edge_attr)
         return cls.from_edge_index(edge_index, **arguments, symmetric=symmetric, validate=validate)
 
     @classmethod
@@ -219,7 +225,14 @@ class RaggedGraph:
             raise ValueError("graphs must have at least one element")
         if len(graphs) == 1:
             return graphs[0]
-        return cls(*convert.concatenate(graphs), all(graph.is_symmetric for graph in graphs))
+        stated = True if all(graph._stated for graph in graphs) else None
+        rowptr, col, dtype, ptr, order = normally(convert.concatenate, graphs)
+        values: Tensor | Values | None = None
+        if dtype is not None:
+            learned = any(graph._is_learned for graph in graphs)
+            values = Joined(tuple(graphs), dtype) if learned else normally(join, graphs, dtype)
+        graph = cls(rowptr, col, values, ptr, order, stated)
+        return graph._with_symmetry(all(graph.is_symmetric for graph in graphs))
 
     @property
     def device(self) -> torch.device:
@@ -229,7 +242,8 @@ class RaggedGraph:
     @property
     def dtype(self) -> torch.dtype | None:
         """The dtype of ``value``; ``None`` without values."""
-        return None if self.value is None else self.value.dtype
+        value = self.value
+        return None if value is None else value.dtype
 
     @property
     def row(self) -> Tensor:
@@ -244,9 +258,10 @@ class RaggedGraph:
     @property
     def degree(self) -> Tensor:
         """Row sums :math:`d = A 1`, ``[N]``, in the caller's order of nodes; float32 without values."""
-        if self.value is None:
+        value = self.value
+        if value is None:
             return self.in_callers_order(self.rowptr.diff().to(torch.float32))
-        return self.in_callers_order(sum_by_index(self.value, self.row, self.num_nodes))
+        return self.in_callers_order(sum_by_index(value, self.row, self.num_nodes))
 
     def graph_of_node(self) -> Tensor:
         """Graph of each node, int64 ``[N]``, in the order of the matrix."""
@@ -263,29 +278,6 @@ class RaggedGraph:
         """Reorder the rows of ``nodes``, ``[N, ...]``, from the caller's order to that of the matrix."""
         return nodes if self.order is None else nodes[self.order]
 
-    def transposed(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Row pointers, columns and values of :math:`A^T`, detached; cached after the first call."""
-        value = None if self.value is None else self.value.detach()
-        if self.is_symmetric:
-            return self.rowptr, self.col, value
-        rowptr, col, source = self.reversed_entries()
-        if value is None:
-            return rowptr, col, None
-        if is_traced() or (self.value is not None and self.value.requires_grad):
-            return rowptr, col, value[source]
-        if self._value_t is None:
-            self._value_t = value[source]
-        return rowptr, col, self._value_t
-
-    def reversed_entries(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Row pointers and columns of :math:`A^T`, and for each of its entries the entry of :math:`A`; cached."""
-        if self._transpose is not None:
-            return self._transpose
-        if is_traced():  # a traced tensor must not be cached
-            return torch.ops.hierpool.csr_transpose(self.rowptr, self.col)
-        self._transpose = build.transpose(self.rowptr, self.col)
-        return self._transpose
-
     def with_value(self, value: Tensor | None, *, symmetric: bool | None = None) -> RaggedGraph:
         """The same graph with other weights, for example learned ones.
 
@@ -295,11 +287,10 @@ class RaggedGraph:
         """
         checks.check_flag("symmetric", symmetric, True, False, None)
         if value is not None:
-            value = checks.check_weight("value", value, self.num_edges, "the graph", self.rowptr)
-        symmetric = build.is_symmetric(self.rowptr, self.col, value, symmetric)
-        graph = RaggedGraph(self.rowptr, self.col, value, self.ptr, self.order, symmetric)
+            checks.check_weight("value", value, self.num_edges, "the graph", self.rowptr)
+        graph = RaggedGraph(self.rowptr, self.col, _given(value, self.col), self.ptr, self.order, symmetric)
         graph._transpose = self._transpose
-        return graph
+        return graph._with_symmetry()
 
     def to_edge_index(self) -> tuple[Tensor, Tensor | None]:
         """``edge_index``, int64 ``[2, E]`` of the caller's node indices in the order of entries, and ``value``."""
@@ -317,18 +308,15 @@ class RaggedGraph:
         """
         return convert.dense_batch(self, max_num_nodes)
 
-    def _map(self, change: Any) -> RaggedGraph:
-        """Apply ``change(tensor, holds_weights)`` to every tensor."""
-
-        def each(tensors: Sequence[Tensor | None], weights: bool = False) -> list[Any]:
-            return [None if t is None else change(t, weights) for t in tensors]
-
-        rowptr, col, ptr, order = each([self.rowptr, self.col, self.ptr, self.order])
-        (value,) = each([self.value], True)
-        graph = RaggedGraph(rowptr, col, value, ptr, order, self.is_symmetric)
+    def _moved(self, move: Callable[[Tensor], Tensor], values: Tensor | Values | None) -> RaggedGraph:
+        """The graph with other values and ``move`` applied to all other tensors."""
+        rowptr, col, ptr = map(move, (self.rowptr, self.col, self.ptr))
+        order = None if self.order is None else move(self.order)
+        graph = RaggedGraph(rowptr, col, values, ptr, order, self._stated)
         if self._transpose is not None:
-            graph._transpose = tuple(each(self._transpose))
-        return graph
+            first, second, third = map(move, self._transpose)
+            graph._transpose = first, second, third
+        return graph._with_symmetry(self.is_symmetric)
 
     def to(
         self,
@@ -344,15 +332,22 @@ class RaggedGraph:
         """
         if dtype is not None and dtype not in checks.FLOATS:
             raise TypeError(f"dtype must be float64, float32, bfloat16 or float16, got {dtype}")
-        moved = self._map(
-            lambda t, weights: t.to(device, dtype if weights else t.dtype, non_blocking=non_blocking)
-        )
-        same = moved.rowptr is self.rowptr and moved.value is self.value
-        return self if same else moved
+
+        def move(t: Tensor) -> Tensor:
+            return t.to(device, non_blocking=non_blocking)
+
+        value = self.value
+        values: Tensor | Values | None = value
+        if value is not None:
+            values = normally(lambda: value.to(device, dtype, non_blocking=non_blocking))
+        if values is value and move(self.rowptr) is self.rowptr:
+            return self
+        return normally(self._moved, move, Moved(self, device, dtype) if self._is_learned else values)
 
     def pin_memory(self) -> RaggedGraph:
         """Copy the graph to page-locked memory, from which transfers to a GPU are asynchronous."""
-        return self._map(lambda t, weights: t.pin_memory())
+        value = self.value
+        return self._moved(Tensor.pin_memory, None if value is None else value.pin_memory())
 
     def __repr__(self) -> str:
         dtype = "" if self.value is None else f", dtype={self.value.dtype}"
@@ -361,6 +356,13 @@ class RaggedGraph:
             f"{type(self).__name__}(num_graphs={self.num_graphs}, num_nodes={self.num_nodes}, "
             f"num_edges={self.num_edges}, is_symmetric={self.is_symmetric}{dtype}{device})"
         )
+
+
+torch.serialization.add_safe_globals([RaggedGraph])  # for torch.load
+
+
+def _given(value: Any, col: Tensor) -> Given | None:
+    return None if value is None else Given("value", checks.strided("value", value), None, col.numel())
 
 
 def graph_of(
@@ -373,6 +375,8 @@ def graph_of(
     symmetric: bool | None,
 ) -> RaggedGraph:
     """The graph that the arguments of a function in the style of PyTorch Geometric describe."""
+    if not isinstance(x, Tensor):
+        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
     sparse = isinstance(edge_index, Tensor) and edge_index.layout is not torch.strided
     if sparse or isinstance(edge_index, RaggedGraph):
         unused = {"edge_weight": edge_weight, "batch": batch, "batch_size": batch_size}
@@ -384,8 +388,6 @@ def graph_of(
     if isinstance(edge_index, RaggedGraph):
         return edge_index
     if sparse:
-        return RaggedGraph.from_sparse(edge_index, ptr=ptr, symmetric=symmetric)
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
+        return RaggedGraph.from_sparse(edge_index, ptr=ptr, symmetric=symmetric).within_a_call()
     given: dict[str, Any] = {"edge_weight": edge_weight, "batch": batch, "ptr": ptr, "symmetric": symmetric}
-    return RaggedGraph.from_edge_index(edge_index, x.size(0), **given, num_graphs=batch_size)
+    return RaggedGraph.from_edge_index(edge_index, x.size(0), **given, num_graphs=batch_size).within_a_call()

@@ -29,7 +29,7 @@ def build(edges: Edges, options: BuildOptions) -> Built | Problem:
         None if batch is None else batch.contiguous(),
         None if ptr is None else ptr.contiguous(),
         num_nodes,
-        -1 if num_graphs is None else num_graphs,
+        num_graphs,
         options.merge,
         options.want_entry_of_edge,
         options.symmetric is None and not rounded,

@@ -19,9 +19,7 @@ from hierpool.contract import (
 
 def build(edges: Edges, options: BuildOptions) -> Built | Problem:
     """Sort edges into rows."""
-    row, col, weight, batch, _, n, num_graphs = edges
-    if num_graphs is None:
-        num_graphs = int(batch.max()) + 1 if batch is not None and n else 0
+    row, col, weight, _, _, n, num_graphs = edges
     check = options.validate or row.device.type == "cpu"
     if check and (problem := _out_of_range(row, col, n) or _bad_graphs(edges, num_graphs)):
         return problem
