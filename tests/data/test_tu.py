@@ -44,9 +44,8 @@ def test_reads_a_root_without_writing_into_it(tmp_path: Path, layout: str) -> No
     for folder in (path for path in (root, *before) if path.is_dir()):
         folder.chmod(stat.S_IRUSR | stat.S_IXUSR)
     try:
-        for _ in range(2):  # processed, then from the cache
-            dataset = load_tu("TINY", root)
-            assert sorted(root.rglob("*")) == before
+        dataset = load_tu("TINY", root)
+        assert sorted(root.rglob("*")) == before
     finally:
         for folder in (path for path in (root, *before) if path.is_dir()):
             folder.chmod(stat.S_IRWXU)
@@ -60,7 +59,7 @@ def test_reads_a_root_without_writing_into_it(tmp_path: Path, layout: str) -> No
     assert set(map(tuple, dataset.graphs[2].edge_index.t().tolist())) == {(0, 1), (1, 0)}
 
 
-def test_changed_files_are_not_taken_from_the_cache(tmp_path: Path) -> None:
+def test_the_fingerprint_is_that_of_the_files(tmp_path: Path) -> None:
     write_raw(tmp_path / "a" / "TINY" / "raw", FILES)
     write_raw(tmp_path / "b" / "TINY" / "raw", FILES | {"graph_labels": "1\n-1\n-1\n"})
     first, second = load_tu("TINY", tmp_path / "a"), load_tu("TINY", tmp_path / "b")
@@ -165,9 +164,25 @@ def test_name_cannot_leave_the_root(tmp_path: Path) -> None:
             "graph_indicator.txt in .* cannot be read",
         ),
         ("graph_labels", "1\n1\n", "graph_labels.txt in .* has 2 lines for 3 graphs"),
-        ("graph_labels", "1\n0.5\n0\n", "graph_labels.txt in .* cannot be read"),
+        (
+            "graph_labels",
+            "1\n0.5\n0\n",
+            "graph_labels.txt in .* cannot be read: line 2: .* integer, got '0.5'",
+        ),
+        ("graph_labels", "1\n1 2\n0\n", "graph_labels.txt in .* cannot be read: line 2: expected 1 columns"),
+        ("graph_labels", " \n", "graph_labels.txt in .* is empty"),
         ("node_labels", "0\n", "node_labels.txt in .* has 1 lines for 10 nodes"),
         ("node_attributes", "nan, 1\n" * 10, "node_attributes.txt in .* has a value that is not finite"),
+        (
+            "node_attributes",
+            "1e39, 1\n" * 10,
+            "node_attributes.txt in .* has a value that is not finite in float32",
+        ),
+        (
+            "node_labels",
+            "1\n" * 9 + "9223372036854775808\n",
+            "node_labels.txt in .* line 10: expected a 64-bit",
+        ),
     ],
 )
 def test_corrupt_files_are_refused(tmp_path: Path, kind: str, text: str | None, reason: str) -> None:
@@ -178,10 +193,75 @@ def test_corrupt_files_are_refused(tmp_path: Path, kind: str, text: str | None, 
     assert not (tmp_path / "cache").exists()
 
 
-def test_damaged_cache_is_made_anew(tmp_path: Path) -> None:
-    write_raw(tmp_path / "TINY" / "raw", FILES)
-    expected = load_tu("TINY", tmp_path)
-    (processed,) = (tmp_path / "cache").rglob("data.pt")
-    processed.write_bytes(b"not a checkpoint")
-    again = load_tu("TINY", tmp_path)
-    assert all(torch.equal(a.x, b.x) for a, b in zip(again.graphs, expected.graphs, strict=True))
+def test_graphs_without_edges_are_kept(tmp_path: Path) -> None:
+    """Also the last ones, which torch_geometric.io.read_tu_data loses."""
+    files = {
+        "A": "4,5\n5,4\n",
+        "graph_indicator": "1\n1\n2\n2\n2\n3\n4\n4\n",
+        "graph_labels": "1000000000\n-1\n7\n-1\n",
+    }
+    write_raw(tmp_path / "TINY" / "raw", files)
+    dataset = load_tu("TINY", tmp_path)
+    assert [len(graph.x) for graph in dataset.graphs] == [2, 3, 1, 2]
+    assert [graph.edge_index.tolist() for graph in dataset.graphs] == [
+        [[], []],
+        [[1, 2], [2, 1]],
+        [[], []],
+        [[], []],
+    ]
+    assert dataset.labels.tolist() == [2, 0, 1, 0]
+    assert dataset.num_classes == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {kind: text + "\n\n" for kind, text in FILES.items()},
+        {kind: "# comment\n" + text.replace("\n", "\r\n") for kind, text in FILES.items()},
+        {kind: "\ufeff" + text.rstrip() for kind, text in FILES.items()},
+        {"A": FILES["A"].replace(",", " ")},
+        {"A": FILES["A"] + "1,2\n3,3\n"},  # a duplicate and a self-loop
+        {"graph_labels": "1.0\n1.0\n-1\n"},
+    ],
+)
+def test_forms_of_the_same_files(tmp_path: Path, change: dict[str, str]) -> None:
+    write_raw(tmp_path / "a" / "TINY" / "raw", FILES)
+    write_raw(tmp_path / "b" / "TINY" / "raw", FILES | change)
+    for ours, other in zip(
+        load_tu("TINY", tmp_path / "a").graphs, load_tu("TINY", tmp_path / "b").graphs, strict=True
+    ):
+        assert torch.equal(ours.x, other.x)
+        assert torch.equal(ours.edge_index, other.edge_index)
+        assert ours.y == other.y
+
+
+def test_a_single_graph_with_a_single_edge(tmp_path: Path) -> None:
+    files = {
+        "A": "1, 2\n",
+        "graph_indicator": "1\n1\n",
+        "graph_labels": "5\n",
+        "node_labels": "1000000000\n-3\n",
+    }
+    write_raw(tmp_path / "TINY" / "raw", files)
+    (graph,) = load_tu("TINY", tmp_path).graphs
+    assert graph.edge_index.tolist() == [[0], [1]]
+    assert graph.x.tolist() == [
+        [0, 1],
+        [1, 0],
+    ]  # a column for each label, as their range is too wide for one each
+
+
+@pytest.mark.parametrize("name", ["MUTAG", "ENZYMES", "PROTEINS", "IMDB-BINARY"])
+def test_values_of_pyg(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_geometric.datasets import TUDataset
+
+    raw = data_root(f"tu/{name}") / "tu" / name / "raw"
+    shutil.copytree(raw, tmp_path / name / "raw")
+    theirs = TUDataset(str(tmp_path), name, use_node_attr=True)
+    ours = load_tu(name)
+    assert len(ours.graphs) == len(theirs)
+    for graph, item in zip(ours.graphs, theirs, strict=True):
+        assert torch.equal(graph.edge_index, item.edge_index)
+        assert graph.y == int(item.y)
+        assert len(graph.x) == item.num_nodes
+        assert item.x is None or torch.equal(graph.x, item.x)

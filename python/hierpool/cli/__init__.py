@@ -1,1 +1,5 @@
 """The command line, ``python -m hierpool {info,train,cluster,demo}``."""
+
+from hierpool.cli.main import main
+
+__all__ = ["main"]

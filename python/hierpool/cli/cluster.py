@@ -28,7 +28,8 @@ from hierpool.clustering.memory import generator_bytes, peak_memory_bytes
 from hierpool.clustering.report import clustering_metrics, graph_text, quality, result_text, write_assignments
 from hierpool.clustering.sampling import count_batches
 from hierpool.data import LargeGraph, load_large, stochastic_block_model
-from hierpool.data.large_graphs import DATASETS, read_rows
+from hierpool.data.large_graphs import DATASETS, FORMATS
+from hierpool.data.node_tables import attach, read_rows
 from hierpool.training.files import write_json
 
 
@@ -41,11 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     add(
         "input",
-        f"edge list (text, .gz), .npz file of a sparse matrix, or dataset: {', '.join(DATASETS)}",
+        f"edge list (text, .gz), sparse matrix (.npz, .mtx), METIS file, or dataset: {', '.join(DATASETS)}",
         nargs="?",
     )
+    add("--format", "format of the input; auto: by suffix and first line", choices=FORMATS, default="auto")
     add("--features", "features of nodes: .npy or text file with a row per node, in order of ids", type=Path)
     add("--labels", "known clusters for comparison: .npy or text file with an integer per node", type=Path)
+    add("--row-ids", "the first column of features and labels is the id of the node", action="store_true")
+    add("--num-nodes", "number of nodes of an edge list, of which some have no edge", type=int)
+    add(
+        "--first-id",
+        "smallest id of an edge list with --num-nodes or rows in order of ids",
+        type=int,
+        choices=(0, 1),
+    )
     add("--synthetic", "generate a graph with planted communities instead", choices=("sbm",))
     add("--nodes", "number of nodes of the synthetic graph", type=int, default=100_000)
     add("--communities", "number of its communities", type=int, default=100)
@@ -67,7 +77,7 @@ def run(args: argparse.Namespace) -> None:
     started = time.perf_counter()
     config = options.make_config(ClusterConfig, args)
     options.set_threads(args.threads)
-    options.check_folder(args)
+    options.check_run(args)
     if (args.input is None) == (args.synthetic is None):
         raise ValueError("either an input or --synthetic must be given, and not both")
     if args.memory_limit is not None and not args.memory_limit > 0:
@@ -86,17 +96,13 @@ def run(args: argparse.Namespace) -> None:
     prepared = time.perf_counter()
     result = _train(config, data, inputs, args)
     trained = time.perf_counter()
-    soft = torch.empty(graph.num_nodes, config.k, dtype=torch.float16) if args.save_soft else None
-    clusters, probabilities = result.net.assign(inputs, out=soft)
+    clusters, probabilities = result.net.assign(inputs)
+    written = write_assignments(args.out, data, clusters, probabilities)  # before anything that can fail
+    if args.save_soft:
+        soft = torch.empty(graph.num_nodes, config.k, dtype=torch.float16)
+        result.net.assign(inputs, out=soft)
+        write_assignments(args.out, data, clusters, probabilities, soft)
     scores = quality(data, clusters, config.k) | {"mean_probability": float(probabilities.mean())}
-    ids = torch.arange(graph.num_nodes) if data.node_ids is None else data.node_ids
-    written = write_assignments(args.out, ids, clusters, probabilities, soft)
-    if not args.no_pictures:
-        title = (
-            f"{data.name}: {graph.num_nodes} nodes in {scores['clusters_used']} clusters, "
-            f"modularity {scores['modularity']:.3f}"
-        )
-        written += _draw(args.out, data, clusters, config, result, title)
     seconds = {
         "load": loaded - started,
         "features": prepared - loaded,
@@ -104,21 +110,34 @@ def run(args: argparse.Namespace) -> None:
         "total": time.perf_counter() - started,
     }
     contents = clustering_metrics(config, data, scores, seconds, estimate)
-    write_json(args.out / "metrics.json", contents)
+    written.append(args.out / "metrics.json")
+    write_json(written[-1], contents)
+    if not args.no_pictures:
+        title = (
+            f"{data.name}: {graph.num_nodes} nodes in {scores['clusters_used']} clusters, "
+            f"modularity {scores['modularity']:.3f}"
+        )
+        written += _draw(args.out, data, clusters, config, result, title)
     print(result_text(contents))
-    print("written: " + ", ".join(str(path) for path in [*written, args.out / "metrics.json"]))
+    print("written: " + ", ".join(map(str, written)))
 
 
 def _load(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
     """Load or draw the graph, and read features and labels."""
-    data = load_large(args.input, args.data_root) if args.synthetic is None else _draw_graph(args, config)
-    nodes = data.graph.num_nodes
-    if args.features is not None:
-        data = data._replace(x=read_rows(args.features, nodes, "features"))
-    if args.labels is not None:
-        data = data._replace(labels=read_rows(args.labels, nodes, "labels"))
-    if data.graph.num_edges == 0:
-        raise ValueError(f"{data.source} has no edge between two different nodes")
+    if args.synthetic is None:
+        data = load_large(args.input, args.data_root, form=args.format)
+    else:
+        data = _draw_graph(args, config)
+    features, labels = (
+        None if path is None else read_rows(path, kind, ids=args.row_ids or data.names is not None)
+        for path, kind in ((args.features, "features"), (args.labels, "labels"))
+    )
+    data = attach(data, features, labels, num_nodes=args.num_nodes, first_id=args.first_id)
+    graph = data.graph
+    if graph.num_edges == 0 or (graph.value is not None and not bool(graph.value.any())):
+        raise ValueError(f"{data.source} has no edge between two different nodes with a weight above 0")
+    if data.x is not None and bool((data.x == data.x[0]).all()):
+        raise ValueError(f"{args.features or data.source} has the same features for all nodes")
     return data
 
 
@@ -142,7 +161,7 @@ def _choose_k(config: ClusterConfig, data: LargeGraph) -> ClusterConfig:
     if k == 0:
         if data.labels is None:
             raise ValueError("k must be given, since the graph has no known labels")
-        k = int(data.labels.max()) + 1
+        k = int(data.labels[data.labels >= 0].unique().numel())
     if not 1 <= k <= data.graph.num_nodes:
         raise ValueError(f"k must lie between 1 and the number of nodes, {data.graph.num_nodes}, got {k}")
     return replace(config, k=k)

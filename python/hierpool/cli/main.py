@@ -20,8 +20,9 @@ COMMANDS = {
     "cluster": "cluster the nodes of one large graph without labels",
     "demo": "train on MUTAG with hierpool's pooling operator and with PyG's, and compare",
 }
-# Raised for invalid input, missing files, missing packages and backends that cannot run. Other errors are bugs.
-_USER_ERRORS = (ValueError, OSError, ImportError, RuntimeError)
+# Raised for invalid input, missing files, missing packages, backends that cannot run, diverging losses and too little
+# memory. Other errors are bugs.
+_USER_ERRORS = (ValueError, OSError, ImportError, RuntimeError, FloatingPointError, MemoryError)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 
+from hierpool._extras import require
 from hierpool.training.checkpoint import FILE_NAME, CheckpointError
 
 Config = TypeVar("Config")
@@ -72,8 +74,20 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def check_folder(args: argparse.Namespace) -> None:
-    """Raise :class:`CheckpointError` if ``--out`` holds checkpoints, unless they are to be resumed or overwritten."""
+def check_run(args: argparse.Namespace) -> None:
+    """Check what a run needs at its end, before it starts.
+
+    Raises:
+        CheckpointError: ``--out`` holds checkpoints, which are neither to be resumed nor overwritten.
+        OSError: ``--out`` cannot be a folder or cannot be written to.
+        ImportError: plots are to be drawn, and matplotlib is not installed.
+    """
+    existing = next(folder for folder in (args.out, *args.out.absolute().parents) if folder.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise OSError(f"out must be a folder that can be written to, but {existing} is none")
+    require("tqdm", "train")
+    if not args.no_pictures:
+        require("matplotlib", "train")
     if not (args.resume or args.overwrite) and next(args.out.glob(f"**/{FILE_NAME}"), None) is not None:
         raise CheckpointError(
             f"{args.out} already holds checkpoints; pass --resume to continue, or --overwrite to start anew"

@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> None:
     """
     config = options.make_config(TrainConfig, args)
     options.set_threads(args.threads)
-    options.check_folder(args)
+    options.check_run(args)
     out: Path = args.out
     dataset = load_tu(config.dataset, args.data_root)
     print(dataset_text(dataset))

@@ -15,18 +15,20 @@ from hierpool._extras import require
 from hierpool.clustering.config import ClusterConfig
 from hierpool.clustering.memory import GIB, MemoryEstimate, peak_memory_bytes
 from hierpool.data import LargeGraph
-from hierpool.training.files import write_atomic
+from hierpool.training.files import write_atomic, write_csv
 from hierpool.training.report import versions
 
 
 def write_assignments(
-    folder: Path, node_ids: Tensor, clusters: Tensor, probabilities: Tensor, soft: Tensor | None
+    folder: Path, data: LargeGraph, clusters: Tensor, probabilities: Tensor, soft: Tensor | None = None
 ) -> list[Path]:
     """Write ``assignments.npz`` and ``assignments.csv``, with the id, cluster and probability of every node.
 
+    If the input has names as ids, the ids are numbers from 0, and ``names.csv`` has the name of every id.
+
     Args:
         folder: folder of the files.
-        node_ids: ids in the input, int64 ``[N]``.
+        data: the graph.
         clusters: most probable clusters, int64 ``[N]``.
         probabilities: probabilities of these clusters, float32 ``[N]``.
         soft: all probabilities, float16 ``[N, K]``, for ``assignments.npz``; ``None`` omits them.
@@ -35,6 +37,7 @@ def write_assignments(
         OSError: a file could not be written; an existing file is unchanged.
         ImportError: NumPy is not installed.
     """
+    node_ids = torch.arange(len(clusters)) if data.node_ids is None else data.node_ids
     arrays = {"node": node_ids, "cluster": clusters.to(torch.int32), "probability": probabilities}
     if soft is not None:
         arrays["assignment"] = soft
@@ -46,7 +49,13 @@ def write_assignments(
     table = "node,cluster,probability\n" + "".join(f"{node},{c},{p:.4f}\n" for node, c, p in rows)
     write_atomic(folder / "assignments.npz", content.getvalue())
     write_atomic(folder / "assignments.csv", table.encode())
-    return [folder / "assignments.npz", folder / "assignments.csv"]
+    written = [folder / "assignments.npz", folder / "assignments.csv"]
+    names = folder / "names.csv"
+    if data.names is None:
+        names.unlink(missing_ok=True)  # of an earlier run
+        return written
+    write_csv(names, [{"node": node, "name": name} for node, name in enumerate(data.names)])
+    return [*written, names]
 
 
 def graph_text(data: LargeGraph) -> str:

@@ -1,13 +1,10 @@
-"""Finding, downloading and reading the files of datasets."""
+"""Finding and downloading the files of datasets."""
 
 from __future__ import annotations
 
 import os
-import warnings
 from pathlib import Path
 from typing import Any
-
-from hierpool._extras import require
 
 
 class DatasetError(ValueError):
@@ -66,19 +63,3 @@ def download(dataset_class: Any, folder: str | Path, name: str, collection: str)
             f"({type(error).__name__}: {error}); put its files into ROOT/{collection}/{name}/raw and pass ROOT as "
             "data root"
         ) from error
-
-
-def load_table(lines: Any, **options: Any) -> Any:
-    """Read a table with ``numpy.loadtxt``; an empty table is no warning, and 0.5 is no integer.
-
-    Raises:
-        ValueError: a value cannot be read.
-        ImportError: NumPy is not installed.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # NumPy warns of empty tables
-        warnings.simplefilter("error", DeprecationWarning)  # older NumPy reads 0.5 as the integer 0
-        try:
-            return require("numpy", "train").loadtxt(lines, **options)
-        except DeprecationWarning as error:
-            raise ValueError(str(error)) from error

@@ -1,20 +1,92 @@
-"""Validation of files in the TU text format."""
+"""Graphs from files in the TU text format."""
 
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
 
 from hierpool._extras import require
-from hierpool.data.files import DatasetError, load_table
+from hierpool.data import text
+from hierpool.data.files import DatasetError
+from hierpool.data.graphs import Graph
+
+# Larger degrees share the last column.
+_MAX_DEGREE = 511
+_MAX_LABELS = 1 << 14  # columns of one-hot node labels
 
 
-def verify(name: str, files: dict[str, bytes], source: str) -> None:
-    """Check that files have the TU format and agree with each other.
+class Contents(NamedTuple):
+    """The graphs of a dataset."""
+
+    graphs: tuple[Graph, ...]
+    num_classes: int
+    features: str  # kind of node features
+
+
+class _Files:
+    """The tables of a dataset."""
+
+    def __init__(self, name: str, files: dict[str, bytes], source: str) -> None:
+        self.name, self.files, self.source = name, files, source
+
+    def corrupt(self, kind: str, reason: str) -> DatasetError:
+        return DatasetError(
+            f"dataset {self.name} is corrupt: {self.name}_{kind}.txt in {self.source} {reason}"
+        )
+
+    def open(self, kind: str) -> io.TextIOWrapper:
+        return io.TextIOWrapper(io.BytesIO(self.files[kind]), encoding="utf-8-sig")
+
+    def lines(self, kind: str) -> list[text.Numbered]:
+        try:
+            return list(text.contents(self.open(kind)))
+        except UnicodeDecodeError as error:
+            raise self.corrupt(kind, f"cannot be read: {error}") from error
+
+    def table(self, kind: str, *, columns: int | None = None, integers: bool = True) -> Tensor:
+        """The numbers of a file, int64 or float64 ``[rows, columns]``."""
+        dtype = "int64" if integers else "float64"
+        try:
+            values = text.load_table(self.open(kind), dtype=dtype, delimiter=",", ndmin=2)
+        except ValueError:  # another form, or an error, which is found line by line
+            values = self._parse(kind, integers)
+        if values.size == 0:
+            raise self.corrupt(kind, "is empty")
+        if columns is not None and values.shape[1] != columns:
+            raise self.corrupt(kind, f"must have {columns} columns, but has {values.shape[1]}")
+        return torch.from_numpy(values)
+
+    def _parse(self, kind: str, integers: bool) -> Any:
+        lines = self.lines(kind)
+        if not lines:
+            raise self.corrupt(kind, "is empty")
+        try:
+            return text.parse_numbers(lines, text.detect_separator(lines[0][1]), integers=integers)
+        except ValueError as error:
+            raise self.corrupt(kind, f"cannot be read: {error}") from error
+
+    def rows(self, kind: str, nodes: int, *, integers: bool) -> Tensor:
+        """A table with a row for each node."""
+        values = self.table(kind, integers=integers)
+        if len(values) != nodes:
+            raise self.corrupt(kind, f"has {len(values)} lines for {nodes} nodes")
+        if not bool((values.isfinite() & (values.abs() <= torch.finfo(torch.float32).max)).all()):
+            raise self.corrupt(kind, "has a value that is not finite in float32")
+        return values
+
+
+def read_graphs(name: str, files: dict[str, bytes], source: str) -> Contents:
+    """Read the graphs of a dataset.
 
     Line i of ``graph_indicator`` is the graph of node i; graphs are numbered from 1 and ascend. A line of ``A`` is an
-    edge between two nodes of one graph; nodes are numbered from 1. ``graph_labels`` has one line per graph.
-    ``node_labels`` and ``node_attributes`` have one line per node.
+    edge between two nodes of one graph; nodes are numbered from 1. Self-loops and duplicates are removed, as in PyTorch
+    Geometric. ``graph_labels`` has one line per graph; labels are numbered from 0 in ascending order. ``node_labels``
+    and ``node_attributes`` have one line per node. Features are attributes, then one-hot labels with a column for every
+    integer from the smallest to the largest, or for every different one if these are more than the nodes. Without both,
+    features are one-hot degrees.
 
     Args:
         name: name of the dataset.
@@ -23,40 +95,76 @@ def verify(name: str, files: dict[str, bytes], source: str) -> None:
         source: location of the files, for messages.
 
     Raises:
-        DatasetError: a file is invalid; the message names the file and the reason.
+        DatasetError: a file is invalid; the message names the file, the line and the reason.
+        ImportError: NumPy is not installed.
     """
-    np = require("numpy", "train")
+    require("numpy", "train")
+    tables = _Files(name, files, source)
+    graph = tables.table("graph_indicator", columns=1)[:, 0] - 1
+    if int(graph[0]) != 0 or not bool(((graph.diff() == 0) | (graph.diff() == 1)).all()):
+        raise tables.corrupt("graph_indicator", "must number graphs from 1 upwards without a gap")
+    count = int(graph[-1]) + 1
+    labels = tables.table("graph_labels", columns=1)[:, 0]
+    if len(labels) != count:
+        raise tables.corrupt("graph_labels", f"has {len(labels)} lines for {count} graphs")
+    classes, y = labels.unique(return_inverse=True)
+    edges = _read_edges(tables, graph)
+    x, features = _read_features(tables, len(graph), edges)
+    sizes = graph.bincount(minlength=count)
+    first = sizes.cumsum(0) - sizes
+    owner = graph[edges[0]]
+    edges = edges - first[owner]
+    parts = edges.split(owner.bincount(minlength=count).tolist(), 1)
+    graphs = tuple(
+        Graph(nodes, part.contiguous(), label)
+        for nodes, part, label in zip(x.split(sizes.tolist()), parts, y.tolist(), strict=True)
+    )
+    return Contents(graphs, len(classes), features)
 
-    def corrupt(kind: str, reason: str) -> DatasetError:
-        return DatasetError(f"dataset {name} is corrupt: {name}_{kind}.txt in {source} {reason}")
 
-    def table(kind: str, dtype: type, columns: int | None = None) -> Any:
-        try:
-            values = load_table(io.BytesIO(files[kind]), dtype=dtype, delimiter=",", ndmin=2)
-        except ValueError as error:
-            raise corrupt(kind, f"cannot be read: {error}") from error
-        if values.size == 0:
-            raise corrupt(kind, "is empty")
-        if columns is not None and values.shape[1] != columns:
-            raise corrupt(kind, f"must have {columns} columns, but has {values.shape[1]}")
-        return values
+def _read_edges(tables: _Files, graph: Tensor) -> Tensor:
+    """Edges without self-loops and duplicates, ascending, int64 ``[2, E]``."""
+    edges = tables.table("A", columns=2).t() - 1
+    nodes = len(graph)
 
-    graph = table("graph_indicator", int, 1)[:, 0]
-    if graph[0] != 1 or not np.isin(np.diff(graph), (0, 1)).all():
-        raise corrupt("graph_indicator", "must number graphs from 1 upwards without a gap")
-    labels = table("graph_labels", int, 1)
-    if len(labels) != graph[-1]:
-        raise corrupt("graph_labels", f"has {len(labels)} lines for {graph[-1]} graphs")
-    edges = table("A", int, 2)
-    if edges.min() < 1 or edges.max() > len(graph):
-        raise corrupt("A", f"has a node index outside 1 to {len(graph)}")
-    crossing = graph[edges[:, 0] - 1] != graph[edges[:, 1] - 1]
-    if crossing.any():
-        raise corrupt("A", f"joins two graphs in line {int(crossing.argmax()) + 1}")
-    for kind, dtype in (("node_labels", int), ("node_attributes", float)):
-        if kind in files:
-            values = table(kind, dtype)
-            if len(values) != len(graph):
-                raise corrupt(kind, f"has {len(values)} lines for {len(graph)} nodes")
-            if not np.isfinite(values).all():
-                raise corrupt(kind, "has a value that is not finite")
+    def line_of(wrong: Tensor) -> int:
+        return tables.lines("A")[int(wrong.nonzero()[0])][0]
+
+    outside = ((edges < 0) | (edges >= nodes)).any(0)
+    if bool(outside.any()):
+        raise tables.corrupt("A", f"has a node index outside 1 to {nodes} in line {line_of(outside)}")
+    crossing = graph[edges[0]] != graph[edges[1]]
+    if bool(crossing.any()):
+        raise tables.corrupt("A", f"joins two graphs in line {line_of(crossing)}")
+    keys = (edges[0] * nodes + edges[1])[edges[0] != edges[1]].unique()
+    return torch.stack([keys // nodes, keys % nodes])
+
+
+def _read_features(tables: _Files, nodes: int, edges: Tensor) -> tuple[Tensor, str]:
+    """Features of all nodes, float32 ``[N, F]``, and their kind."""
+    parts, kinds = [], []
+    if "node_attributes" in tables.files:
+        parts.append(tables.rows("node_attributes", nodes, integers=False).float())
+        kinds.append("attributes")
+    if "node_labels" in tables.files:
+        labels = tables.rows("node_labels", nodes, integers=True)
+        parts += [_one_hot(tables, column) for column in labels.t()]
+        kinds.append("labels")
+    if parts:
+        return torch.cat(parts, 1), " and ".join(kinds)
+    degree = edges[0].bincount(minlength=nodes).clamp(max=_MAX_DEGREE)
+    return torch.nn.functional.one_hot(degree).float(), "degree"
+
+
+def _one_hot(tables: _Files, labels: Tensor) -> Tensor:
+    low, high = (int(end) for end in labels.aminmax())
+    if high - low < len(labels):
+        labels = labels - low
+    else:
+        labels = labels.unique(return_inverse=True)[1]
+    columns = int(labels.max()) + 1
+    if columns > _MAX_LABELS:
+        raise tables.corrupt(
+            "node_labels", f"has {columns} labels, more than the {_MAX_LABELS} that are supported"
+        )
+    return torch.nn.functional.one_hot(labels, columns).float()
