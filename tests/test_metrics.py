@@ -73,6 +73,16 @@ def test_order_of_nodes_of_an_unsorted_batch() -> None:
     assert metrics.modularity(two, torch.tensor([0, 0, 1, 1])) == pytest.approx(-0.5)
 
 
+def test_labels_of_any_size() -> None:
+    graph, labels = make_graph(4)
+    large = (labels + 3) * 10**12
+    assert metrics.modularity(graph, large) == metrics.modularity(graph, labels)
+    other = (labels * 7) % 3
+    expected = metrics.normalized_mutual_information(labels, other)
+    assert metrics.normalized_mutual_information(large, other) == expected
+    assert metrics.normalized_mutual_information(other, large) == pytest.approx(expected, rel=1e-12)
+
+
 def test_perfect_and_trivial_clusterings() -> None:
     adj = torch.block_diag(torch.ones(4, 4), torch.ones(4, 4))
     graph = RaggedGraph.from_dense(adj)

@@ -43,7 +43,7 @@ def modularity(graph: RaggedGraph, labels: Tensor) -> float:
     Source: Newman, Girvan, "Finding and evaluating community structure in networks", Physical Review E 69, 2004;
     Leicht, Newman, "Community structure in directed networks", Physical Review Letters 100, 2008.
     """
-    volumes = _volumes(graph, labels)
+    volumes = _volumes(graph, _renumber(_check_labels("labels", labels)))
     total = volumes.out.sum()
     if total == 0:
         return 0.0
@@ -96,6 +96,7 @@ def normalized_mutual_information(first: Tensor, second: Tensor) -> float:
         raise ValueError(
             f"first and second must have the same shape [N], N at least 1, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
+    a, b = _renumber(a), _renumber(b)
     width = int(b.max()) + 1
     pair, count = (a * width + b).unique(return_counts=True)
     p, pa, pb = (x.double() / a.numel() for x in (count, a.bincount(), b.bincount()))
@@ -112,6 +113,12 @@ def _check_labels(name: str, labels: Tensor) -> Tensor:
     if labels.numel() and int(labels.min()) < 0:
         raise ValueError(f"{name} must not be negative, got {int(labels.min())}")
     return labels.long()
+
+
+def _renumber(labels: Tensor) -> Tensor:
+    """Labels without gaps, so that sums by label are as short as there are labels."""
+    found: Tensor = labels.unique(return_inverse=True)[1]
+    return found
 
 
 def pooled_weights(graph: RaggedGraph, labels: Tensor, k: int) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import pytest
 import torch
 
 from hierpool import RaggedGraph, metrics
+from hierpool.cli import cluster as command
 from hierpool.cli.main import main
 from hierpool.clustering import loop
+from hierpool.clustering.objective import OBJECTIVES
 from hierpool.data import rmat, stochastic_block_model
 from tests.support.data import data_root
 
@@ -136,11 +139,11 @@ def test_a_resumed_run_equals_the_uninterrupted_run(tmp_path: Path, monkeypatch:
     step = loop._step
     calls = []
 
-    def fail(*args: Any) -> Any:
+    def fail(*args: Any, **options: Any) -> Any:
         calls.append(1)
         if len(calls) == 11:
             raise KeyboardInterrupt
-        return step(*args)
+        return step(*args, **options)
 
     monkeypatch.setattr(loop, "_step", fail)
     run(tmp_path / "part", *options, expect=130)
@@ -196,7 +199,19 @@ def test_graphs_with_hubs_and_isolated_nodes(tmp_path: Path) -> None:
         (["g.txt", "--features=x.txt", "--k=2"], "x.txt must hold features of shape [3, F], got [2, 1]"),
         (["g.txt", "--features=y.txt", "--k=2"], "y.txt cannot be read as features"),
         (["g.txt", "--features=z.txt", "--k=2"], "z.txt must hold finite numbers, got NaN or infinity"),
-        (["g.txt", "--labels=w.txt"], "w.txt must hold integers from 0, or -1 for an unknown label"),
+        (
+            ["g.txt", "--labels=w.txt"],
+            "w.txt cannot be read as labels: line 2: expected a 64-bit integer, got '1.5'",
+        ),
+        (["g.txt", "--labels=u.txt", "--k=2"], "u.txt must hold at least one known label, got -1 only"),
+        (["g.txt", "--features=v.txt", "--k=2"], "v.txt has the same features for all nodes"),
+        (["zero.txt", "--k=2"], "zero.txt has no edge between two different nodes with a weight above 0"),
+        (
+            ["g.txt", "--k=2", "--num-nodes=2"],
+            "num-nodes is 2, but the ids in g.txt run from 0 to 2, outside 0 to 1",
+        ),
+        (["g.txt", "--k=2", "--format=npz"], "g.txt is not an .npz file of plain arrays"),
+        (["g.txt", "--k=2", "--format=metis"], "g.txt has 1 lines of neighbours for 0 nodes"),
         (["loops.txt", "--k=1"], "loops.txt has no edge between two different nodes"),
         (["nowhere.txt", "--k=2"], "input must be a file or one of Cora, CiteSeer, PubMed, Computers, Photo"),
         (["--synthetic=sbm", "--nodes=0"], "num_nodes must lie between 1 and 2^31 - 1, got 0"),
@@ -217,12 +232,131 @@ def test_errors_are_one_sentence(
         "z.txt": "1\nnan\n2\n",
         "w.txt": "0\n1.5\n2\n",
         "loops.txt": "1 1\n2 2\n",
+        "zero.txt": "0 1 0\n1 2 0\n",
+        "u.txt": "-1\n" * 3,
+        "v.txt": "2 1\n" * 3,
     }.items():
         Path(name).write_text(text)
     run(tmp_path / "out", *options, expect=2)
     printed = capsys.readouterr().err
     assert message in printed.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_names_have_a_table_beside_the_assignments(tmp_path: Path) -> None:
+    labels = write_edges(tmp_path / "g.txt")
+    names = [f'node "{i:03}", Bonn' for i in range(600)]
+    lines = [line.split() for line in (tmp_path / "g.txt").read_text().splitlines()[1:]]
+    with open(tmp_path / "n.csv", "w", newline="") as file:
+        csv.writer(file).writerows([[names[int(i) - 10] for i in line] for line in lines])
+    with open(tmp_path / "y.csv", "w", newline="") as file:
+        csv.writer(file).writerows(
+            [["name", "label"], *zip(reversed(names), reversed(labels.tolist()), strict=True)]
+        )
+    made = run(tmp_path / "out", tmp_path / "n.csv", "--labels", tmp_path / "y.csv", "--epochs=40")
+    assert made["nmi"] > 0.9
+    with open(tmp_path / "out" / "names.csv", newline="") as file:
+        assert list(csv.DictReader(file)) == [{"node": str(i), "name": name} for i, name in enumerate(names)]
+    assert assignments(tmp_path / "out")["node"].tolist() == list(range(600))
+    run(tmp_path / "out", tmp_path / "g.txt", "--k=4", "--epochs=1", "--overwrite")
+    assert not (tmp_path / "out" / "names.csv").exists()
+
+
+@pytest.mark.parametrize(
+    "label", [lambda i: i + 1, lambda i: 2000 + 5 * i, lambda i: 10**12 * i, lambda i: i or -1]
+)
+def test_labels_of_any_numbers(tmp_path: Path, label: Any) -> None:
+    communities = write_edges(tmp_path / "g.txt")
+    (tmp_path / "y.txt").write_text("".join(f"{label(i)}\n" for i in communities.tolist()))
+    made = run(tmp_path / "out", tmp_path / "g.txt", "--labels", tmp_path / "y.txt", "--epochs=60")
+    assert made["config"]["k"] == len({label(i) for i in range(4)} - {-1})
+    assert made["nmi"] > (0.9 if made["config"]["k"] == 4 else 0.6)
+
+
+def test_nodes_without_edges(tmp_path: Path) -> None:
+    write_edges(tmp_path / "g.txt")
+    edges = tmp_path / "g.txt", "--k=4", "--epochs=1", "--first-id=0"
+    run(tmp_path / "number", *edges, "--num-nodes=620")
+    np.save(tmp_path / "x.npy", np.eye(620)[:, :9])
+    made = run(tmp_path / "rows", *edges, "--features", tmp_path / "x.npy")
+    assert made["graph"]["notes"][-1] == "20 nodes have no edge"
+    for folder in ("number", "rows"):
+        assert assignments(tmp_path / folder)["node"].tolist() == list(range(620))
+
+
+@pytest.mark.parametrize("unit", ["1e-30", "1e30"])
+@pytest.mark.parametrize("loss", ["dmon", "mincut", "diffpool"])
+def test_units_of_weights_and_features_are_of_no_account(tmp_path: Path, unit: str, loss: str) -> None:
+    graph, labels = stochastic_block_model(300, 3, mean_degree=8, mixing=0.2, seed=1)
+    edges = graph.to_edge_index()[0]
+    edges = edges[:, edges[0] < edges[1]].t().tolist()
+    found = []
+    for name, scale in (("one", 1.0), ("other", float(unit))):
+        rows = (f"{i} {j} {(1 + (i + j) % 5) * scale!r}\n" for i, j in edges)
+        (tmp_path / f"{name}.txt").write_text("".join(rows))
+        features = torch.nn.functional.one_hot(labels) * 2.0 + torch.arange(300)[:, None] % 7
+        np.savetxt(tmp_path / "x.txt", features.double().numpy() * scale)
+        options = (f"--loss={loss}", "--features", tmp_path / "x.txt", "--k=3", "--epochs=20")
+        made = run(tmp_path / name, tmp_path / f"{name}.txt", *options)
+        found.append((assignments(tmp_path / name), made))
+    (one, made), (other, scaled) = found
+    assert (one["cluster"] == other["cluster"]).mean() > 0.99
+    assert scaled["modularity"] == pytest.approx(made["modularity"], abs=0.02)
+    assert made["modularity"] > 0.3
+
+
+def test_assignments_are_written_before_anything_that_can_fail(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_edges(tmp_path / "g.txt")
+
+    def fail(*_: Any) -> None:
+        raise ValueError("no metric")
+
+    monkeypatch.setattr(command, "quality", fail)
+    run(tmp_path / "out", tmp_path / "g.txt", "--k=4", "--epochs=1", expect=2)
+    assert "no metric" in capsys.readouterr().err
+    assert len(assignments(tmp_path / "out")["cluster"]) == 600
+    assert (tmp_path / "out" / "assignments.csv").exists()
+
+
+def test_what_the_end_needs_is_checked_at_the_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_edges(tmp_path / "g.txt")
+    run(tmp_path / "g.txt" / "out", tmp_path / "g.txt", "--k=4", expect=2)
+    assert "out must be a folder that can be written to, but" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    run(tmp_path / "out", tmp_path / "g.txt", "--k=4", pictures=True, expect=2)
+    assert "matplotlib is needed here" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("steps", "message"),
+    [
+        (0, "the loss of dmon is nan before the first step"),
+        (2, "the loss of dmon is nan; try a smaller learning rate"),
+    ],
+)
+def test_a_loss_that_is_not_finite_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    steps: int,
+    message: str,
+) -> None:
+    write_edges(tmp_path / "g.txt")
+    calls: list[int] = []
+
+    def diverge(record: Any) -> torch.Tensor:
+        calls.append(1)
+        return record.s.sum() * (float("nan") if len(calls) > steps else 1.0)
+
+    dmon = OBJECTIVES["dmon"]
+    monkeypatch.setitem(OBJECTIVES, "dmon", dmon._replace(terms=(diverge, dmon.terms[1])))
+    run(tmp_path / "out", tmp_path / "g.txt", "--k=4", "--epochs=9", expect=2)
+    assert capsys.readouterr().err.replace("\r", "\n").splitlines()[-1] == f"hierpool cluster: {message}"
 
 
 def test_cora(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ def test_given_features_are_means_over_walks(weighted: bool) -> None:
     assert torch.equal(x, before)
     assert len(calls) == count_products(x, 9) == 4
     adj = graph.to_dense()[0].double()
+    adj /= adj[adj > 0].mean()
     weight = adj.sum(1) + 1
     walk = (adj + torch.eye(40)) / weight[:, None]
     z = walk @ walk @ x.double()
@@ -40,6 +41,28 @@ def test_given_features_are_means_over_walks(weighted: bool) -> None:
         torch.testing.assert_close(
             ours.double(), torch.nn.functional.normalize(expected, dim=1), rtol=0, atol=1e-5
         )
+
+
+@pytest.mark.parametrize("unit", [1e-30, 3e-5, 1e30])
+def test_units_of_weights_and_features_are_of_no_account(unit: float) -> None:
+    graph = make_graph(weighted=True)
+    assert graph.value is not None
+    scaled = graph.with_value(graph.value * unit)
+    x = torch.randn(40, 5, generator=torch.Generator().manual_seed(1))
+    for given, other in ((None, None), (x, x * unit), (x, x)):
+        ours = node_inputs(scaled, other, channels=9, products=9, seed=0)
+        expected = node_inputs(graph, given, channels=9, products=9, seed=0)
+        for one, two in zip(ours, expected, strict=True):
+            torch.testing.assert_close(one, two, rtol=0, atol=2e-4)
+
+
+def test_inputs_that_say_nothing_are_refused() -> None:
+    graph = make_graph(weighted=True)
+    with pytest.raises(ValueError, match="features must differ between nodes, but all rows are equal"):
+        node_inputs(graph, torch.ones(40, 2), channels=9, products=9, seed=0)
+    assert graph.value is not None
+    with pytest.raises(ValueError, match="weights must not all be 0"):
+        node_inputs(graph.with_value(graph.value * 0), None, channels=9, products=9, seed=0)
 
 
 def test_random_features_span_the_communities() -> None:

@@ -80,6 +80,25 @@ def test_damaged_checkpoint_is_refused(file: Path, damage: str) -> None:
         resume(file)
 
 
+def test_a_changed_weight_is_noticed(file: Path) -> None:
+    state = checkpoint.load(file, torch.load(file, weights_only=True)["identity"])
+    weight = next(value for value in state["model"].values() if value.numel() > 8)
+    content = bytearray(file.read_bytes())
+    content[content.index(weight.numpy().tobytes()) + 5] ^= 1
+    file.write_bytes(content)
+    assert torch.load(file, weights_only=True)  # torch takes it
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt is not a complete checkpoint.* is damaged"):
+        resume(file)
+
+
+@pytest.mark.parametrize("change", [{}, {"model": {}}, {"optimizer": 3}, {"rng": None}])
+def test_a_checkpoint_without_the_state_of_the_run_is_refused(file: Path, change: dict[str, Any]) -> None:
+    identity, state = (torch.load(file, weights_only=True)[key] for key in ("identity", "state"))
+    checkpoint.save(file, identity, state | change if change else {})
+    with pytest.raises(CheckpointError, match=r"checkpoint\.pt does not hold the state of this run"):
+        resume(file)
+
+
 def test_checkpoint_of_another_format_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoint.save(tmp_path / "c.pt", {}, {})
     monkeypatch.setattr(checkpoint, "FORMAT", 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,9 +22,9 @@ Progress = Callable[[], None]
 class NodeInputs(NamedTuple):
     r"""Features :math:`Z` of nodes and their propagated means :math:`P^2 Z`, with rows of unit length.
 
-    :math:`P = (D + I)^{-1} (A + I)` is the mean over a node and its neighbours. A layer
-    :math:`\sigma(Z W_1 + P^2 Z W_2)` is a graph layer with a skip connection whose product with :math:`A` is computed
-    once, as in SGC and SIGN.
+    :math:`P = (D + I)^{-1} (A + I)` is the mean over a node and its neighbours, with weights divided by their mean. A
+    layer :math:`\sigma(Z W_1 + P^2 Z W_2)` is a graph layer with a skip connection whose product with :math:`A` is
+    computed once, as in SGC and SIGN.
     """
 
     features: Tensor  # [N, F] float32
@@ -50,24 +51,53 @@ def node_inputs(
 
     Args:
         graph: one undirected graph with :math:`N` nodes.
-        x: features, float32 ``[N, F]``, or ``None`` for random features.
+        x: features, float32 ``[N, F]``, or ``None`` for random features. Their unit is of no account.
         channels: number of random features.
         products: number of products of random features with the adjacency matrix.
         seed: seed of the random features.
         backend: backend of the products.
         progress: called after each product.
 
+    Raises:
+        ValueError: all weights are 0, or all rows of ``x`` are equal.
+
     Sources: SGC, Wu et al., "Simplifying graph convolutional networks", ICML 2019; SIGN, Frasca et al., "Scalable
     inception graph neural networks", 2020.
     """
-    walk = _Walk(graph, backend, progress)
+    walk = _Walk(unit_weights(graph), backend, progress)
     if x is None:
         features = _diffused_random_features(walk, channels, products, seed)
     else:
-        features = walk.propagate(x)
+        features = walk.propagate(_unit_features(x))
     features.sub_((walk.weight / walk.weight.sum()) @ features)
     propagated = walk.propagate(features)
     return NodeInputs(_normalize_rows(features), _normalize_rows(propagated))
+
+
+def unit_weights(graph: RaggedGraph) -> RaggedGraph:
+    """The graph with weights divided by their mean: sums and squares of weights in any unit are in range.
+
+    Raises:
+        ValueError: all weights are 0.
+    """
+    if graph.value is None or graph.num_edges == 0:
+        return graph
+    mean = float(graph.value.mean(dtype=torch.float64))
+    if mean == 0:
+        raise ValueError("weights must not all be 0")
+    return graph.with_value(graph.value / mean, symmetric=graph.is_symmetric)
+
+
+def _unit_features(x: Tensor) -> Tensor:
+    """Features divided by a power of 2, so that the largest is between 1 and 2.
+
+    Raises:
+        ValueError: all rows are equal.
+    """
+    if x.size(0) > 1 and bool((x == x[0]).all()):
+        raise ValueError("features must differ between nodes, but all rows are equal")
+    largest = float(x.abs().max()) if x.numel() else 0.0
+    return x / 2.0 ** (math.frexp(largest)[1] - 1) if largest else x
 
 
 def count_products(x: Tensor | None, products: int) -> int:

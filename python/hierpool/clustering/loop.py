@@ -13,7 +13,7 @@ from torch import nn
 
 from hierpool import RaggedGraph, soft_pool
 from hierpool.clustering.config import ClusterConfig
-from hierpool.clustering.features import NodeInputs
+from hierpool.clustering.features import NodeInputs, unit_weights
 from hierpool.clustering.model import AssignmentNet
 from hierpool.clustering.objective import OBJECTIVES, Objective
 from hierpool.clustering.sampling import batches, count_batches, induced_subgraph
@@ -43,8 +43,8 @@ def cluster(
     r"""Train a network that assigns the nodes of a graph to clusters, with a pooling loss only.
 
     Every step pools the graph, or the subgraph of a batch of nodes, with the assignment of the network, and descends
-    the gradient of the loss ``config.loss``. A run is repeatable bit for bit on the same machine, also if it is
-    interrupted and resumed.
+    the gradient of the loss ``config.loss``. Weights are divided by their mean, so that their unit is of no account. A
+    run is repeatable bit for bit on the same machine, also if it is interrupted and resumed.
 
     Args:
         config: configuration without zeros (:func:`hierpool.clustering.resolve`).
@@ -59,19 +59,17 @@ def cluster(
         CheckpointError: the checkpoint is corrupt or belongs to another run.
         OSError: the checkpoint or the log could not be written; the previous files are unchanged.
         FloatingPointError: the loss is not finite.
+        ValueError: all weights are 0.
     """
+    graph = unit_weights(graph)
     generator = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)
     net = AssignmentNet(inputs.features.size(1), config.hidden_channels, config.k)
     net.initialize_head(inputs, generator)
     optimizer = torch.optim.Adam(net.parameters(), lr=config.lr)
-    history: list[Row] = []
-    files = RunFolder(folder, config.identity() | {"fingerprint": fingerprint})
-    if resume and (state := files.load()) is not None:
-        net.load_state_dict(state["net"])
-        optimizer.load_state_dict(state["optimizer"])
-        history = state["history"]
-
+    unit = {} if graph.value is None else {"weights": "divided by their mean"}  # those of older runs were not
+    files = RunFolder(folder, config.identity() | {"fingerprint": fingerprint} | unit)
+    history = _resume(files, net, optimizer) if resume else []
     per_epoch = count_batches(graph.num_nodes, config.batch_nodes)
     total = config.epochs * per_epoch
     while len(history) < total:
@@ -83,7 +81,7 @@ def cluster(
             if per_epoch > 1:
                 part, rows = induced_subgraph(graph, nodes), inputs.rows(nodes)
             row = {"step": len(history) + 1.0, "epoch": epoch + 1.0}
-            history.append(row | _step(net, optimizer, part, rows, config))
+            history.append(row | _step(net, optimizer, part, rows, config, first=not history))
             due = len(history) % config.checkpoint_every == 0 or len(history) == total
             if due:
                 state = {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": history}
@@ -93,12 +91,27 @@ def cluster(
     return Clustering(net, history)
 
 
+def _resume(files: RunFolder, net: AssignmentNet, optimizer: torch.optim.Optimizer) -> list[Row]:
+    """The history of the checkpoint, whose state the network and the optimizer take; empty if there is none."""
+    history: list[Row] = []
+
+    def restore(state: dict[str, Any]) -> None:
+        net.load_state_dict(state["net"])
+        optimizer.load_state_dict(state["optimizer"])
+        history.extend(state["history"])
+
+    files.resume(restore)
+    return history
+
+
 def _step(
     net: AssignmentNet,
     optimizer: torch.optim.Optimizer,
     graph: RaggedGraph,
     inputs: NodeInputs,
     config: ClusterConfig,
+    *,
+    first: bool,
 ) -> dict[str, Any]:
     """Take one step of the optimizer and return its time, its losses and the effective number of clusters.
 
@@ -112,7 +125,8 @@ def _step(
     fit, regulariser = (term(record) for term in objective.terms)
     loss = fit + config.weight * objective.weight * regulariser
     if not loss.isfinite():
-        raise FloatingPointError(f"the loss is {loss.item()}; try a smaller learning rate")
+        advice = " before the first step" if first else "; try a smaller learning rate"
+        raise FloatingPointError(f"the loss of {config.loss} is {loss.item()}{advice}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(net.parameters(), _CLIP)

@@ -106,7 +106,8 @@ def _estimate(config: ClusterConfig, size: GraphSize, batch: int, before: int) -
     given = matrix if size.given_channels else 0
     return MemoryEstimate(
         before,
-        size.entries * (8 if size.weighted else 4) + 8 * size.nodes,
+        size.entries * (12 if size.weighted else 4)
+        + 8 * size.nodes,  # weights twice: in their unit, and divided
         3 * matrix + given + nodes,
         2 * matrix + given + nodes + step + subgraph,
     )

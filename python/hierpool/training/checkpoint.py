@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +49,30 @@ def load(path: str | Path, identity: dict[str, Any]) -> dict[str, Any]:
     """
     content = Path(path).read_bytes()
     try:
+        _check_sums(content)
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         found, saved, state = loaded["format"], dict(loaded["identity"]), dict(loaded["state"])
+        differences = [
+            f"{key} is {saved.get(key)!r} in the checkpoint and {identity.get(key)!r} in this run"
+            for key in sorted(saved.keys() | identity.keys())
+            if saved.get(key) != identity.get(key)
+        ]
     except Exception as error:  # torch.load raises many types for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a complete checkpoint of this program: {reason}") from error
     if found != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {found}, but this program reads format {FORMAT}")
-    differences = [
-        f"{key} is {saved.get(key)!r} in the checkpoint and {identity.get(key)!r} in this run"
-        for key in sorted(saved.keys() | identity.keys())
-        if saved.get(key) != identity.get(key)
-    ]
     if differences:
         raise CheckpointError(f"{path} belongs to another run: {'; '.join(differences)}")
     return state
+
+
+def _check_sums(content: bytes) -> None:
+    """Compare checksums, which ``torch.load`` does not."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        damaged = archive.testzip()
+    if damaged is not None:
+        raise ValueError(f"{damaged} in it is damaged")
 
 
 class RunFolder:
@@ -77,11 +87,21 @@ class RunFolder:
         self._folder = None if folder is None else Path(folder)
         self._identity = identity
 
-    def load(self) -> dict[str, Any] | None:
-        """The saved state, or ``None`` if there is no checkpoint. Raises what :func:`load` raises."""
+    def resume(self, restore: Callable[[dict[str, Any]], None]) -> None:
+        """Call ``restore`` with the saved state, if there is a checkpoint.
+
+        Raises what :func:`load` raises, and :class:`CheckpointError` if ``restore`` fails.
+        """
         if self._folder is None or not (self._folder / FILE_NAME).exists():
-            return None
-        return load(self._folder / FILE_NAME, self._identity)
+            return
+        path = self._folder / FILE_NAME
+        state = load(path, self._identity)
+        try:
+            restore(state)
+        except Exception as error:
+            raise CheckpointError(
+                f"{path} does not hold the state of this run ({type(error).__name__}: {error})"
+            ) from error
 
     def save(self, state: dict[str, Any], history: Sequence[Mapping[str, float]]) -> None:
         """Save the state, and the history as the log. Raises what :func:`save` raises."""

@@ -195,8 +195,8 @@ def train_fold(
     optimizer = make_optimizer(config, model)
     state = TrainState(model, optimizer)
     files = RunFolder(folder, config.identity() | {"fold": fold, "fingerprint": dataset.fingerprint})
-    if resume and (saved := files.load()) is not None:
-        state.load_state_dict(saved)
+    if resume:
+        files.resume(state.load_state_dict)
     train = make_loader(config, dataset, split.train, seed)
     validation = make_loader(config, dataset, split.validation)
     for epoch in range(len(state.history) + 1, config.epochs + 1):
