@@ -10,7 +10,8 @@ from torch import Tensor
 from hierpool.connect import SparsePooled, sparse_pooled
 from hierpool.graph import RaggedGraph
 from hierpool.graph.ragged import graph_of
-from hierpool.ops._checks import as_batch, check_choice, viewed_mask
+from hierpool.ops._checks import FLOATS, as_batch, check_choice, check_dense, check_tensor, viewed_mask
+from hierpool.ops._shared import as_one_batch
 from hierpool.ops.cut_pool import cut_pool
 from hierpool.ops.cut_terms import Kind
 from hierpool.ops.link_bce import link_bce
@@ -19,16 +20,40 @@ from hierpool.ops.soft_pool import pool_fields
 NORMALIZATIONS = ("pyg", "valid", None)
 
 
+class _Shared(NamedTuple):
+    """What PyTorch Geometric returns for arguments of which some have one graph, which all graphs share."""
+
+    columns: tuple[int, int] | None  # B and F: the features of all graphs are columns of one graph
+    has_one_x: bool  # the pooled features are those of one graph
+    link_scale: int  # the link loss is divided by the number of elements of adj before its expansion
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """The pooled features of what the operator returns."""
+        if self.columns is not None:
+            return x.view(x.size(1), *self.columns).transpose(0, 1)
+        return x[:1] if self.has_one_x else x
+
+
 def _batch(
     x: Tensor, adj: Tensor, s: Tensor, mask: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
-    """The arguments with a batch dimension."""
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None, _Shared | None]:
+    """The arguments with a batch dimension, and what is shared."""
     x, adj, s = as_batch("x", x), as_batch("adj", adj), as_batch("s", s)
     if adj.dim() != 3:
         raise ValueError(f"adj must have shape [B, N, N] or [N, N], got {tuple(adj.shape)}")
     if s.dim() != 3:
         raise ValueError(f"s must have shape [B, N, K] or [N, K], got {tuple(s.shape)}")
-    return x, adj, s, viewed_mask(mask, (s.size(0), s.size(1)))
+    b, n, _ = s.shape
+    if x.dim() == 3 and x.size(0) == b == adj.size(0):
+        return x, adj, s, viewed_mask(mask, b, n), None
+    b = check_dense(x, adj, s, None, None)[0].size(0)
+    mask = viewed_mask(mask, b, n)
+    has_one_s = s.size(0) == 1 and (mask is None or mask.size(0) == 1)
+    if has_one_s and adj.size(0) == 1:  # A and S are the same for all features
+        f = x.size(2)
+        return x.transpose(0, 1).reshape(1, n, b * f), adj, s, mask, _Shared((b, f), False, 1)
+    shared = _Shared(None, has_one_s and x.size(0) == 1, b if adj.size(0) == 1 else 1)
+    return *as_one_batch(x, adj, s, mask), shared
 
 
 def dense_diff_pool(
@@ -48,13 +73,15 @@ def dense_diff_pool(
         L_{LP} = \frac{\| A - S S^T \|_F}{B N^2}, \quad
         L_E = \frac{1}{B N} \sum_{i} H(s_i), \qquad S = m \odot \mathrm{softmax}(s)
 
-    The norm is taken over the whole batch, and both denominators include padding, as in PyG.
+    The norm is taken over the whole batch, and both denominators include padding, as in PyG. An argument with one graph
+    is shared by all graphs, as in PyG: it is not copied, a result that depends on nothing else has one graph as well,
+    and a shared ``adj`` has :math:`N^2` elements.
 
     Args:
         x: node features, ``[B, N, F]`` or ``[N, F]``.
         adj: adjacency, ``[B, N, N]`` or ``[N, N]``.
         s: assignment logits, ``[B, N, K]`` or ``[N, K]``.
-        mask: valid nodes, any shape that can be viewed as ``[B, N]``; non-zero means valid.
+        mask: valid nodes, any shape that can be viewed as ``[B, N]`` or ``[N]``; non-zero means valid.
         normalize: divide the link loss by ``adj.numel()``.
         symmetric: whether every ``adj`` equals its transpose; ``None``: it is determined exactly.
         backend: see :func:`hierpool.soft_pool`.
@@ -66,7 +93,7 @@ def dense_diff_pool(
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
-    x, adj, s, mask = _batch(x, adj, s, mask)
+    x, adj, s, mask, shared = _batch(x, adj, s, mask)
     out, out_adj, ent_loss, link_loss = pool_fields(
         ("x", "adj", "total_entropy", "link_norm"),
         x,
@@ -79,6 +106,8 @@ def dense_diff_pool(
     )
     if not normalize:  # only the link loss is affected in PyG
         ent_loss = ent_loss / max(s.size(0) * s.size(1), 1)
+    if shared is not None:
+        out, link_loss = shared.pooled(out), link_loss * (shared.link_scale if normalize else 1)
     dtype = s.dtype
     if out_adj.dtype is dtype is x.dtype:  # a conversion to the same dtype takes time as well
         return out, out_adj, link_loss, ent_loss
@@ -105,13 +134,14 @@ def dense_mincut_pool(
 
     with :math:`S = m \odot \mathrm{softmax}(s / T)`, :math:`D` the row sums of :math:`A`, :math:`\hat A` the matrix
     :math:`S^T A S` without its diagonal, and :math:`\hat D` the row sums of :math:`\hat A`. No temporary of ``N x N``
-    elements is allocated.
+    elements is allocated. An argument with one graph is shared by all graphs, as in PyG: it is not copied, and a result
+    that depends on nothing else has one graph as well.
 
     Args:
         x: node features, ``[B, N, F]`` or ``[N, F]``.
         adj: adjacency, ``[B, N, N]`` or ``[N, N]``.
         s: assignment logits, ``[B, N, K]`` or ``[N, K]``.
-        mask: valid nodes, any shape that can be viewed as ``[B, N]``; non-zero means valid.
+        mask: valid nodes, any shape that can be viewed as ``[B, N]`` or ``[N]``; non-zero means valid.
         temp: :math:`T`, positive.
         symmetric: whether every ``adj`` equals its transpose; ``None``: it is determined exactly.
         backend: see :func:`hierpool.soft_pool`.
@@ -127,11 +157,13 @@ def dense_mincut_pool(
 
     Source: Bianchi, Grattarola, Alippi, ICML 2020 (arXiv:1907.00481).
     """
-    x, adj, s, mask = _batch(x, adj, s, mask)
+    x, adj, s, mask, shared = _batch(x, adj, s, mask)
     wanted = ("x", "adj", "first", "ortho")
     pooled, out_adj, mincut_loss, ortho_loss = cut_pool(
         Kind.MINCUT, wanted, x, adj, s, mask, temperature=temp, symmetric=symmetric, backend=backend
     )
+    if shared is not None:
+        pooled = shared.pooled(pooled)
     return pooled, out_adj, mincut_loss, ortho_loss
 
 
@@ -298,6 +330,7 @@ def mincut_pool(
     if drop is not None and not sparse_output:
         raise ValueError(f"drop must be None unless sparse_output=True, got {drop}")
     graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
+    check_tensor("s", s, FLOATS)
     wanted = ("x", "adj", "first", "ortho", "s", "size")[: 6 if sparse_output else 5]
     pooled, adj, mincut_loss, ortho_loss, assignment, *size = cut_pool(
         Kind.MINCUT, wanted, x, graph, s, temperature=temperature, backend=backend

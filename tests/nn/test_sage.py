@@ -67,13 +67,13 @@ def test_stack_concatenates_every_layer() -> None:
         (lambda: SAGEConv(4, 5, aggregation="max"), "aggregation must be one of"),
         (lambda: SAGEStack(4, 5, 3, layers=0), "layers must be at least 1, got 0"),
         (lambda: SAGEStack(4, 5, 3, norm="layer"), "norm must be one of"),
-        (lambda: SAGEConv(4, 5)(torch.ones(2, 4), torch.ones(2, 2)), "x must have shape"),
+        (lambda: SAGEConv(4, 5)(torch.ones(4), torch.ones(2, 2)), "x must have shape"),
         (
             lambda: SAGEConv(4, 5)(torch.ones(1, 2, 4), torch.ones(1, 2, 3)),
             r"adj must have shape \[1, 2, 2\]",
         ),
         (
-            lambda: SAGEConv(4, 5)(torch.ones(1, 2, 4), torch.ones(1, 2, 2), torch.ones(2)),
+            lambda: SAGEConv(4, 5)(torch.ones(1, 2, 4), torch.ones(1, 2, 2), torch.ones(3)),
             r"mask must have shape \[1, 2\]",
         ),
     ],

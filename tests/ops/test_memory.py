@@ -19,6 +19,7 @@ from torch import Tensor
 import hierpool
 from bench.harness.memory import peak_of
 from hierpool import RaggedGraph
+from hierpool.nn import MinCutPool, SAGEConv
 
 FLOAT = 4  # bytes
 Step = Callable[[], object]
@@ -99,6 +100,50 @@ def total_variation(kind: str, learned: bool, backend: str) -> Step:
     return step
 
 
+SHARED_GRAPHS, SHARED_NODES = 8, 1500
+
+
+def shared(name: str, backend: str) -> Step:
+    """One matrix for several graphs, each with a mask of its own."""
+    b, n, f, k = SHARED_GRAPHS, SHARED_NODES, 4, 3
+    adj = dense("float32", n)[0][0]
+    x = torch.randn(b, n, f, requires_grad=True)
+    s = torch.randn(b, n, k, requires_grad=True)
+    mask = torch.arange(n) < torch.arange(n - b, n)[:, None]
+    layers = {
+        "DMoNPooling": hierpool.DMoNPooling(f, k),
+        "SAGEConv": SAGEConv(f, k),
+        "MinCutPool": MinCutPool(f, k),
+    }
+    functions: dict[str, Callable[[], Any]] = {
+        "soft_pool": lambda: hierpool.soft_pool(x, adj, s, mask=mask, backend=backend)[1:6],
+        "dense_diff_pool": lambda: hierpool.dense_diff_pool(x, adj, s, mask, backend=backend),
+        "dense_mincut_pool": lambda: hierpool.dense_mincut_pool(x, adj, s, mask, backend=backend),
+        "link_bce": lambda: [hierpool.link_bce(s.softmax(-1), adj, mask=mask, backend=backend)],
+        "total_variation": lambda: [hierpool.total_variation(s, adj, mask=mask, backend=backend).variation],
+        "walk_cut": lambda: hierpool.walk_cut(s, adj, mask=mask, backend=backend),
+        "DMoNPooling": lambda: layers["DMoNPooling"](x, adj, mask),
+        "SAGEConv": lambda: [layers["SAGEConv"](x, adj, mask)],
+        "MinCutPool": lambda: [
+            (out := layers["MinCutPool"](x, adj, mask=mask)).x,
+            out.adj,
+            *out.loss.values(),
+        ],
+    }
+    run = functions[name]
+
+    def step() -> None:
+        total = torch.stack([t.sum() for t in run()]).sum()
+        torch.autograd.grad(total, (x, s), allow_unused=True)
+
+    return step
+
+
+SHARED = (
+    "soft_pool", "dense_diff_pool", "dense_mincut_pool", "link_bce", "total_variation", "walk_cut", "DMoNPooling",
+    "SAGEConv", "MinCutPool",
+)  # fmt: skip
+
 NORM_ROWS = 2_000_000
 
 
@@ -143,6 +188,10 @@ STEPS: dict[str, tuple[Callable[[str], Step], float]] = {
             FLOAT * (2 * 20_000 * 32 + 3 * 1_000_000 * learned) + 2**20,
         )
         for learned in (False, True)
+    },
+    # A masked copy of the one matrix, where it is multiplied by torch; the matrices of all graphs are eight times that.
+    **{
+        f"shared-{name}": (partial(shared, name), 2.5 * SHARED_NODES**2 * FLOAT) for name in SHARED
     },
     **{
         f"asymmetric_norm-{dtype}": (partial(asymmetric_norm, dtype), 1.3 * NORM_ROWS * 4 * size)

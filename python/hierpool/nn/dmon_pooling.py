@@ -12,6 +12,7 @@ from hierpool.graph import RaggedGraph
 from hierpool.graph.ragged import graph_of
 from hierpool.nn.mlp import MLP, is_plain
 from hierpool.ops._checks import as_batch, check_flag, viewed_mask
+from hierpool.ops._shared import as_one_batch
 from hierpool.ops.cut_pool import cut_pool
 from hierpool.ops.cut_terms import Kind
 from hierpool.reference.linear_maps import Map
@@ -101,10 +102,13 @@ class DMoNPooling(nn.Module):
     ) -> DMoNOutput:
         """Pool a padded batch, or a sparse batch given by ``edge_index``.
 
+        ``x`` or ``adj`` with one graph is shared by all graphs, as in PyTorch Geometric. It is not copied.
+
         Args:
             x: node features, ``[B, N, F]`` or ``[N, F]``; with ``edge_index`` the features of all graphs, ``[N, F]``.
             adj: adjacency, ``[B, N, N]`` or ``[N, N]``; or a :class:`hierpool.RaggedGraph`.
-            mask: valid nodes, any shape that can be viewed as ``[B, N]``; non-zero means valid. Only with ``adj``.
+            mask: valid nodes, any shape that can be viewed as ``[B, N]`` or ``[N]``; non-zero means valid. Only with
+                ``adj``.
             edge_index, edge_weight, batch, ptr, batch_size: instead of ``adj``; see :func:`hierpool.diff_pool`.
             symmetric: whether every adjacency equals its transpose; ``None``: it is determined exactly.
 
@@ -136,8 +140,15 @@ class DMoNPooling(nn.Module):
             raise ValueError(
                 f"x and adj must have shapes [B, N, F] and [B, N, N], got {list(x.shape)} and {list(adj.shape)}"
             )
-        mask = viewed_mask(mask, (x.size(0), x.size(1)))
-        return self._pooled(x, adj, self._logits(x, mask), mask, symmetric=symmetric)
+        b, n, _ = x.shape
+        mask = viewed_mask(mask, adj.size(0) if b == 1 else b, n)
+        if mask is not None and mask.size(0) != b:
+            x, _, _, mask = as_one_batch(x, None, None, mask)
+        results = self._pooled(x, adj, self._logits(x, mask), mask, symmetric=symmetric)
+        if x.size(0) == adj.size(0) or adj.size(0) == 1:
+            return results
+        s, pooled, *rest = results  # nothing but A is different for the graphs
+        return s[:1], pooled[:1], *rest
 
     def _pooled(
         self, x: Tensor, adj: Tensor | RaggedGraph, s: Any, mask: Tensor | None = None, **options: Any

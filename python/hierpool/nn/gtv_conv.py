@@ -68,7 +68,8 @@ class GTVConv(nn.Module):
 
         Args:
             x: node features ``[B, N, F]``, or ``[N, F]`` with a ragged graph.
-            adj: ``[B, N, N]``, or a ragged graph; row i holds the weights of the messages to node i.
+            adj: ``[B, N, N]``, or a ragged graph; row i holds the weights of the messages to node i. ``[N, N]`` or
+                ``[1, N, N]`` is the matrix of all graphs.
             mask: valid nodes ``[B, N]``. Padding is not read, and padded rows of the result are 0.
 
         Returns:
@@ -94,7 +95,7 @@ class GTVConv(nn.Module):
 
     def _propagated(self, h: Tensor, adj: Tensor | RaggedGraph, valid: Tensor | None) -> Tensor:
         """The same for features whose padding is 0."""
-        y = self._ragged(h, adj) if isinstance(adj, RaggedGraph) else self._dense(h, adj)
+        y = self._ragged(h, adj) if isinstance(adj, RaggedGraph) else self._dense(h, adj, valid)
         y = y if self.bias is None else y + self.bias
         y = y if self.act is None else self.act(y)
         return y if valid is None else torch.where(valid[..., None], y, 0)
@@ -110,8 +111,11 @@ class GTVConv(nn.Module):
         steps = graph.with_value(step, symmetric=graph.is_symmetric)
         return torch.addcmul(spmm(steps, h), h, 1 - steps.degree[:, None])
 
-    def _dense(self, h: Tensor, adj: Tensor) -> Tensor:
+    def _dense(self, h: Tensor, adj: Tensor, valid: Tensor | None) -> Tensor:
         h32 = h.float() if h.dtype in (torch.bfloat16, torch.float16) else h
         step = self.delta_coeff * adj / torch.cdist(h32, h32, p=1).clamp(min=self.eps).to(h.dtype)
-        step = step.masked_fill(torch.eye(h.size(1), dtype=torch.bool, device=h.device), 0)
+        unused = torch.eye(h.size(1), dtype=torch.bool, device=h.device)
+        if valid is not None and adj.size(0) != valid.size(0):
+            unused = unused | ~valid[:, None, :]
+        step = step.masked_fill(unused, 0)
         return torch.addcmul(step @ h, h, 1 - step.sum(-1, keepdim=True))

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor
 
 from hierpool.graph import RaggedGraph
-from hierpool.ops._checks import valid_rows
+from hierpool.ops._checks import ADJ_DTYPES, FLOATS, check_mask, check_tensor, fitted_mask
+from hierpool.ops._shared import as_one_batch, is_one_batch, one_matrix, pairs
+
+_WEIGHTS = (*ADJ_DTYPES, torch.int16, torch.int32, torch.int64)  # converted to the dtype of x
 
 
 def select_valid(
@@ -16,31 +19,37 @@ def select_valid(
 
     Args:
         x: node features ``[B, N, F]``, floating point; ``[N, F]`` with a ragged graph.
-        adj: adjacency ``[B, N, N]``, any dtype, or a ragged graph.
+        adj: adjacency ``[B, N, N]``, any real dtype, or a ragged graph.
         mask: valid nodes ``[B, N]``, non-zero means valid; ``None``: all are valid.
 
+    An argument without the dimension of graphs, or with one graph, is shared by all graphs.
+
     Returns:
-        ``x``, ``adj`` in the dtype of ``x``, and the mask as bool.
+        ``x [B, N, F]``, ``adj`` in the dtype of ``x``, and the mask as bool. An adjacency that all graphs share remains
+        ``[1, N, N]``, and its entry i, j is set to 0 if no graph has the nodes i and j.
 
     Raises:
+        TypeError: an argument is not a dense tensor of a supported dtype.
         ValueError: shapes do not match, or a mask is given with a ragged graph.
     """
+    check_tensor("x", x, FLOATS)
     if isinstance(adj, RaggedGraph):
         return x, _ragged(x, adj, mask), None
+    check_tensor("adj", adj, _WEIGHTS)
+    check_mask(mask)
+    weights = adj
+    if not is_one_batch(x, adj, mask):
+        x, weights, _, mask = as_one_batch(x, adj, None, mask)
     if x.dim() != 3:
         raise ValueError(f"x must have shape [graphs, nodes, features], got {list(x.shape)}")
-    graphs, nodes = x.shape[:2]
-    if adj.shape != (graphs, nodes, nodes):
+    graphs, nodes, _ = x.shape
+    if weights.shape != (graphs, nodes, nodes):
         raise ValueError(f"adj must have shape {[graphs, nodes, nodes]} to match x, got {list(adj.shape)}")
-    valid = valid_rows(mask, (graphs, nodes))
-    adj = adj.to(x.dtype)
+    valid = fitted_mask(mask, (graphs, nodes))
+    weights = one_matrix(weights).to(x.dtype)
     if valid is None:
-        return x, adj, None
-    return (
-        torch.where(valid[:, :, None], x, 0),
-        torch.where(valid[:, :, None] & valid[:, None, :], adj, 0),
-        valid,
-    )
+        return x, weights, None
+    return torch.where(valid[:, :, None], x, 0), torch.where(pairs(valid, weights), weights, 0), valid
 
 
 def _ragged(x: Tensor, graph: RaggedGraph, mask: Tensor | None) -> RaggedGraph:

@@ -22,13 +22,16 @@ NORMS = ("batch", "slot", None)
 Aggregate = Callable[[Tensor], Tensor]
 
 
-def aggregator(adj: Tensor | RaggedGraph, aggregation: str, dtype: torch.dtype) -> Aggregate:
+def aggregator(
+    adj: Tensor | RaggedGraph, aggregation: str, dtype: torch.dtype, valid: Tensor | None
+) -> Aggregate:
     r"""The map :math:`X \mapsto D^{-1} A X`, prepared once for all layers on the same graphs.
 
     Args:
-        adj: ``[B, N, N]`` in the dtype of ``X``, or a ragged graph.
+        adj: ``[B, N, N]`` or ``[1, N, N]`` in the dtype of ``X``, or a ragged graph.
         aggregation: ``"mean"`` with :math:`D = \max(1, A 1)` row-wise, or ``"sum"`` with :math:`D = I`.
         dtype: dtype of ``X``.
+        valid: bool ``[B, N]``, or ``None`` if every row is valid.
     """
     if isinstance(adj, RaggedGraph):
         graph = adj
@@ -36,8 +39,22 @@ def aggregator(adj: Tensor | RaggedGraph, aggregation: str, dtype: torch.dtype) 
             return lambda x: spmm(graph, x)
         share = graph.degree.to(dtype).clamp(min=1).reciprocal()[:, None]  # [N, 1]
         return lambda x: spmm(graph, x) * share
+    if valid is not None and adj.shape[0] != valid.shape[0]:
+        return _of_one_matrix(adj, aggregation, valid[..., None])
     weights = adj / adj.sum(-1, keepdim=True).clamp(min=1) if aggregation == "mean" else adj
     return lambda x: weights @ x
+
+
+def _of_one_matrix(adj: Tensor, aggregation: str, valid: Tensor) -> Aggregate:
+    """The map of graphs that share ``adj [1, N, N]``, each with its own padding, without a matrix for each graph."""
+
+    def product(x: Tensor) -> Tensor:
+        return torch.where(valid, adj @ torch.where(valid, x, 0), 0)
+
+    if aggregation == "sum":
+        return product
+    share = product(adj.new_ones(())).clamp(min=1).reciprocal()  # [B, N, 1]
+    return lambda x: product(x) * share
 
 
 class SAGEConv(nn.Module):
@@ -88,7 +105,8 @@ class SAGEConv(nn.Module):
 
         Args:
             x: node features ``[B, N, F]``, or ``[N, F]`` with a ragged graph.
-            adj: ``[B, N, N]``, or a ragged graph; row i holds the weights of the messages to node i.
+            adj: ``[B, N, N]``, or a ragged graph; row i holds the weights of the messages to node i. ``[N, N]`` or
+                ``[1, N, N]`` is the matrix of all graphs; it is not copied for each.
             mask: valid nodes ``[B, N]``; ``None``: all are valid. Padding of ``x`` and ``adj`` is ignored, also if it
                 is NaN or inf, and padded rows of the result are 0.
 
@@ -99,7 +117,7 @@ class SAGEConv(nn.Module):
             ValueError: shapes do not match, or a mask is given with a ragged graph.
         """
         x, adj, valid = select_valid(x, adj, mask)
-        (y,) = propagate((self,), x, aggregator(adj, self.aggregation, x.dtype))
+        (y,) = propagate((self,), x, aggregator(adj, self.aggregation, x.dtype, valid))
         return y if valid is None else torch.where(valid[..., None], y, 0)
 
 
@@ -220,10 +238,10 @@ def embed(
     Args:
         stacks: stacks with equal aggregation, number of layers and ``root``.
         x: ``[B, N, F]``, or ``[N, F]`` with a ragged graph.
-        adj: ``[B, N, N]`` in the dtype of ``x``, or a ragged graph.
+        adj: ``[B, N, N]`` or ``[1, N, N]`` in the dtype of ``x``, or a ragged graph.
         valid: bool ``[B, N]``, or ``None`` if every row is valid.
     """
-    aggregate = aggregator(adj, stacks[0].aggregation, x.dtype)
+    aggregate = aggregator(adj, stacks[0].aggregation, x.dtype, valid)
     inner = len(stacks[0].convs) > 1
     firsts = propagate([cast(SAGEConv, stack.convs[0]) for stack in stacks], x, aggregate, relu=inner)
     return [

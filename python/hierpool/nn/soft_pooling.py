@@ -14,7 +14,8 @@ from hierpool.graph import RaggedGraph
 from hierpool.graph.ragged import graph_of
 from hierpool.nn.mlp import MLP, Activation, is_plain
 from hierpool.nn.outputs import PoolingOutput, SelectOutput, lift
-from hierpool.ops._checks import valid_rows
+from hierpool.ops._checks import ADJ_DTYPES, FLOATS, check_mask, check_tensor, fitted_mask
+from hierpool.ops._shared import as_one_batch, is_one_batch
 from hierpool.ops.linear_maps import check_features, linear_maps
 from hierpool.ops.soft_pool import soft_pool
 from hierpool.record import SoftPoolRecord
@@ -180,10 +181,13 @@ class SoftPooling(nn.Module):
     ) -> Any:
         """Pool a batch of graphs.
 
+        In a padded batch, an argument with one graph, or without the dimension of graphs, is shared by all graphs.
+        It is not copied.
+
         Args:
             x: node features, ``[B, N, F]`` for a padded batch, ``[N, F]`` for a ragged batch; or a ``Data`` or
                 ``Batch`` of PyTorch Geometric, without ``adj``.
-            adj: dense ``[B, N, N]``, ``[B, R, N, N]`` for several edge types, or ``[N, N]`` for one graph;
+            adj: dense ``[B, N, N]``, ``[B, R, N, N]`` for several edge types, or ``[N, N]``;
                 ``edge_index``, int64 ``[2, E]``; a sparse matrix of ``torch.sparse``; a :class:`hierpool.RaggedGraph`;
                 a ``Data`` or ``Batch`` of PyTorch Geometric.
             edge_weight: weights of ``edge_index``, ``[E]``; ``None``: 1.
@@ -209,6 +213,14 @@ class SoftPooling(nn.Module):
             return self.lift(x, so)
         x, adj, mask = self._inputs(x, adj, edge_weight, mask, batch, ptr, batch_size)
         s = self._assignment(x, adj, mask, so, assign_x, logits)
+        if isinstance(s, Tensor):
+            if isinstance(adj, Tensor):
+                x, adj, s, mask = as_one_batch(x, adj, s, mask)
+            if s.shape != (*x.shape[:-1], self.k):
+                raise ValueError(
+                    f"assignment must return {[*x.shape[:-1], self.k]} (nodes, clusters), "
+                    f"but returned {list(s.shape)}"
+                )
         return self.pooled(x, adj, s, mask, given=so is not None)
 
     def lift(self, x: Tensor, so: SelectOutput) -> Tensor:
@@ -235,16 +247,26 @@ class SoftPooling(nn.Module):
             if isinstance(x, Tensor):
                 raise TypeError("adj must be given, unless x is a Data or Batch of PyTorch Geometric")
             adj, x = x, getattr(x, "x", None)
+        elif not isinstance(adj, Tensor | RaggedGraph) and not hasattr(adj, "edge_index"):
+            raise TypeError(
+                "adj must be a tensor, a RaggedGraph, or a Data or Batch of PyTorch Geometric,"
+                f" got {type(adj).__name__}"
+            )
         if not isinstance(adj, Tensor | RaggedGraph):
             adj = RaggedGraph.from_pyg(adj, symmetric=self.symmetric)
+        check_tensor("x", x, FLOATS)
+        check_mask(mask)
+        if isinstance(adj, Tensor) and (adj.is_nested or (adj.layout is not torch.strided and x.dim() == 3)):
+            check_tensor("adj", adj, ADJ_DTYPES)
         if isinstance(adj, Tensor) and not _is_sparse(adj):
             for name, value in {"edge_weight": edge_weight, "batch": batch, "ptr": ptr}.items():
                 if value is not None:
                     raise ValueError(f"{name} must be None if adj is dense, got {value!r:.40}")
-            if adj.dim() == 2:
-                adj, x = adj[None], x[None] if x.dim() == 2 else x
-                mask = mask[None] if mask is not None and mask.dim() == 1 else mask
-            return x, adj, valid_rows(mask, (x.size(0), x.size(1)))
+            if not is_one_batch(x, adj, mask):
+                x, adj, _, mask = as_one_batch(x, adj, None, mask)
+            if x.dim() != 3:
+                raise ValueError(f"x must have shape [B, N, F] or [N, F], got {list(x.shape)}")
+            return x, adj, fitted_mask(mask, x.shape[:2])
         if mask is not None:
             raise ValueError(
                 f"mask must be None with a sparse adjacency, which has no padding, got {mask!r:.40}"
@@ -272,10 +294,11 @@ class SoftPooling(nn.Module):
             raise ValueError(
                 f"at most one of so, assign_x and logits must be given, got {' and '.join(named)}"
             )
+        for name, value in ("assign_x", assign_x), ("logits", logits):
+            if value is not None:
+                check_tensor(name, value, FLOATS)
         if so is not None:
-            s = so.s.to_dense() if so.is_sparse else so.s
-            s = s.to(x.dtype)
-            logits = s[None] if s.dim() == 2 and x.dim() == 3 else s
+            logits = (so.s.to_dense() if so.is_sparse else so.s).to(x.dtype)
         elif logits is None:
             network = self.assignment
             maps = network.as_maps() if isinstance(network, MLP) and is_plain(network, MLP) else None
@@ -283,16 +306,13 @@ class SoftPooling(nn.Module):
                 check_features(x, maps)
                 return maps
             own = x if assign_x is None else assign_x
+            if assign_x is not None and isinstance(adj, Tensor):
+                own, _, _, mask = as_one_batch(own, None, None, mask)
             # NaN in padding would reach the gradients of weights; a perceptron does not read padding.
             if mask is not None and not isinstance(self.assignment, MLP):
                 own = torch.where(mask[..., None], own, 0)
             logits = self.assignment(own, adj, mask)
         assert logits is not None
-        if logits.shape != (*x.shape[:-1], self.k):
-            raise ValueError(
-                f"assignment must return {[*x.shape[:-1], self.k]} (nodes, clusters), "
-                f"but returned {list(logits.shape)}"
-            )
         return logits
 
     def is_fusible(

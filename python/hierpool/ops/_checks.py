@@ -9,10 +9,12 @@ from torch import Tensor
 
 from hierpool.contract import Csr, Dense, Padded, Ragged
 from hierpool.graph import RaggedGraph
+from hierpool.ops._shared import as_one_batch, is_one_batch
 
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 ADJ_DTYPES = (*FLOATS, torch.bool, torch.int8, torch.uint8)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+MASK_DTYPES = (torch.bool, *_INTEGERS, *FLOATS)
 
 
 def _names(dtypes: tuple[torch.dtype, ...]) -> str:
@@ -27,6 +29,11 @@ def check_tensor(name: str, value: Any, dtypes: tuple[torch.dtype, ...]) -> None
     """Raise ``TypeError`` unless ``value`` is a strided tensor of one of ``dtypes``."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if value.is_nested:
+        raise TypeError(
+            f"{name} must be a dense (strided) tensor, got a nested tensor;"
+            f" call torch.nested.to_padded_tensor({name}, 0.0) first"
+        )
     if value.layout is not torch.strided:
         raise TypeError(
             f"{name} must be a dense (strided) tensor, got layout {value.layout}; call {name}.to_dense() first"
@@ -35,6 +42,12 @@ def check_tensor(name: str, value: Any, dtypes: tuple[torch.dtype, ...]) -> None
         raise TypeError(
             f"{name} must have dtype {_names(dtypes)}, got {str(value.dtype).removeprefix('torch.')}"
         )
+
+
+def check_mask(mask: Any) -> None:
+    """Raise ``TypeError`` unless ``mask`` is ``None`` or a dense tensor of a real dtype."""
+    if mask is not None:
+        check_tensor("mask", mask, MASK_DTYPES)
 
 
 def check_choice(name: str, value: Any, choices: tuple[Any, ...]) -> int:
@@ -50,35 +63,56 @@ def check_flag(name: str, value: Any) -> None:
         raise TypeError(f"{name} must be True, False or None, got {value!r}")
 
 
-def check_dense(x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any) -> None:
-    """Check types, shapes and devices of a padded dense batch."""
+def check_dense(
+    x: Any, adj: Any, s: Any, mask: Any, num_nodes: Any
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+    """Check types, shapes and devices of a padded dense batch, and return :func:`as_one_batch` of it."""
     check_tensor("x", x, FLOATS)
     check_tensor("adj", adj, ADJ_DTYPES)
     check_tensor("s", s, FLOATS)
-    _check_assignment(s)
-    (b, n, _), x_shape, adj_shape = s.shape, x.shape, adj.shape
+    given = x, adj, mask
+    x_shape, adj_shape, s_shape = x.shape, adj.shape, s.shape
+    fits = len(x_shape) == len(s_shape) == 3 <= len(adj_shape) and x_shape[0] == adj_shape[0] == s_shape[0]
+    if mask is not None:
+        check_mask(mask)
+        fits = fits and mask.shape == s_shape[:2]
+    if not fits:
+        x, adj, s, mask = as_one_batch(x, adj, s, mask)
+        x_shape, adj_shape, s_shape = x.shape, adj.shape, s.shape
+    _check_assignment(s_shape)
+    b, n, _ = s_shape
     if len(x_shape) != 3 or x_shape[0] != b or x_shape[1] != n:
-        raise ValueError(f"x must have shape [B, N, F] = [{b}, {n}, F] to match s, got {_shape(x)}")
+        raise ValueError(f"x must have shape [B, N, F] = [{b}, {n}, F] to match s, got {_shape(given[0])}")
     if len(adj_shape) not in (3, 4) or adj_shape[0] != b or adj_shape[-1] != n or adj_shape[-2] != n:
         raise ValueError(
-            f"adj must have shape [B, N, N] = [{b}, {n}, {n}] or [B, R, N, N] to match s, got {_shape(adj)}"
+            f"adj must have shape [B, N, N] = [{b}, {n}, {n}] or [B, R, N, N] to match s,"
+            f" got {_shape(given[1])}"
         )
     if len(adj_shape) == 4 and adj_shape[1] == 0:
         raise ValueError(f"adj must have at least one edge type in dimension 1, got shape {_shape(adj)}")
-    _check_nodes(mask, num_nodes, b, n)
+    if num_nodes is not None or not fits:
+        _check_nodes(mask, num_nodes, b, n, given[2])
     _check_devices(s, x=x, adj=adj, mask=mask, num_nodes=num_nodes)
+    return x, adj, s, mask
 
 
-def check_link(s: Any, adj: Any, mask: Any, num_nodes: Any) -> None:
-    """Check types, shapes and devices of an assignment and a padded adjacency without edge types."""
+def check_link(s: Any, adj: Any, mask: Any, num_nodes: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Check an assignment and a padded adjacency without edge types, and return :func:`as_one_batch` of them."""
     check_tensor("s", s, FLOATS)
     check_tensor("adj", adj, ADJ_DTYPES)
-    _check_assignment(s)
+    check_mask(mask)
+    given = adj, mask
+    if not is_one_batch(s, adj, mask):
+        _, adj, s, mask = as_one_batch(None, adj, s, mask)
+    _check_assignment(s.shape)
     b, n, _ = s.shape
     if adj.dim() != 3 or adj.size(0) != b or adj.size(1) != n or adj.size(2) != n:
-        raise ValueError(f"adj must have shape [B, N, N] = [{b}, {n}, {n}] to match s, got {_shape(adj)}")
-    _check_nodes(mask, num_nodes, b, n)
+        raise ValueError(
+            f"adj must have shape [B, N, N] = [{b}, {n}, {n}] to match s, got {_shape(given[0])}"
+        )
+    _check_nodes(mask, num_nodes, b, n, given[1])
     _check_devices(s, adj=adj, mask=mask, num_nodes=num_nodes)
+    return s, adj, mask
 
 
 def check_link_ragged(s: Any, graph: RaggedGraph, **absent: Any) -> None:
@@ -88,18 +122,22 @@ def check_link_ragged(s: Any, graph: RaggedGraph, **absent: Any) -> None:
     check_absent(**absent)
 
 
-def check_assignment(s: Any, graph: Any, mask: Any, num_nodes: Any) -> None:
-    """Check types, shapes and devices of an assignment without adjacency, padded or ragged."""
+def check_assignment(s: Any, graph: Any, mask: Any, num_nodes: Any) -> tuple[Tensor, Tensor | None]:
+    """Check an assignment without adjacency, padded or ragged, and its mask, and return both with one batch."""
     check_tensor("s", s, FLOATS)
     if graph is None:
-        _check_assignment(s)
-        _check_nodes(mask, num_nodes, s.size(0), s.size(1))
+        _check_assignment(s.shape)
+        check_mask(mask)
+        given = mask
+        _, _, s, mask = as_one_batch(None, None, s, mask)
+        _check_nodes(mask, num_nodes, s.size(0), s.size(1), given)
         _check_devices(s, mask=mask, num_nodes=num_nodes)
-        return
+        return s, mask
     if not isinstance(graph, RaggedGraph):
         raise TypeError(f"graph must be a RaggedGraph or None, got {type(graph).__name__}")
     _check_ragged_assignment(s, graph, "graph")
     check_absent(mask=mask, num_nodes=num_nodes)
+    return s, None
 
 
 def check_absent(**absent: Any) -> None:
@@ -109,21 +147,19 @@ def check_absent(**absent: Any) -> None:
             raise ValueError(f"{name} must be None with a RaggedGraph, got {value!r:.40}")
 
 
-def _check_assignment(s: Tensor) -> None:
-    if s.dim() != 3:
-        raise ValueError(f"s must have shape [B, N, K], got {_shape(s)}")
-    if s.size(2) == 0:
-        raise ValueError(f"s must have at least one cluster in its last dimension, got shape {_shape(s)}")
+def _check_assignment(shape: torch.Size) -> None:
+    if len(shape) != 3:
+        raise ValueError(f"s must have shape [B, N, K], got {tuple(shape)}")
+    if shape[2] == 0:
+        raise ValueError(f"s must have at least one cluster in its last dimension, got shape {tuple(shape)}")
 
 
-def _check_nodes(mask: Any, num_nodes: Any, b: int, n: int) -> None:
+def _check_nodes(mask: Any, num_nodes: Any, b: int, n: int, given: Any) -> None:
+    """``given``: the mask before :func:`as_one_batch`."""
     if mask is not None and num_nodes is not None:
         raise ValueError("at most one of mask and num_nodes must be given, got both")
-    if mask is not None:
-        if not isinstance(mask, Tensor):
-            raise TypeError(f"mask must be a torch.Tensor, got {type(mask).__name__}")
-        if mask.dim() != 2 or mask.size(0) != b or mask.size(1) != n:
-            raise ValueError(f"mask must have shape [B, N] = [{b}, {n}], got {_shape(mask)}")
+    if mask is not None and (mask.dim() != 2 or mask.size(0) != b or mask.size(1) != n):
+        raise ValueError(f"mask must have shape [B, N] = [{b}, {n}], got {_shape(given)}")
     if num_nodes is not None:
         check_tensor("num_nodes", num_nodes, _INTEGERS)
         if num_nodes.dim() != 1 or num_nodes.size(0) != b:
@@ -222,7 +258,7 @@ def link_structure(
     ``transpose``: whether the gradient of the assignment needs the transpose of a sparse A that is not symmetric.
     """
     if not isinstance(adj, RaggedGraph):
-        check_link(s, adj, mask, num_nodes)
+        s, adj, mask = check_link(s, adj, mask, num_nodes)
         check_flag("symmetric", symmetric)
         return Dense(adj), padded_rows(mask, num_nodes), s
     check_link_ragged(s, adj, mask=mask, num_nodes=num_nodes, symmetric=symmetric)
@@ -251,43 +287,51 @@ def check_values(n: int, num_nodes: Tensor | None, temperature: Tensor | None) -
         raise ValueError(f"temperature must be positive and finite, got {temperature.item()}")
 
 
-def valid_rows(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
-    """The mask as bool ``[B, N]``.
+def valid_rows(mask: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """The mask as bool ``[B, N]``. A mask ``[N]`` or ``[1, N]`` is that of every graph.
 
     Raises:
+        TypeError: the mask is not a dense tensor of a real dtype.
         ValueError: the mask does not have the given shape.
     """
+    check_mask(mask)
+    return fitted_mask(mask, shape)
+
+
+def fitted_mask(mask: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:
+    """:func:`valid_rows` of a mask whose type is checked."""
     if mask is None:
         return None
     if mask.shape != shape:
-        raise ValueError(f"mask must have shape {list(shape)} (graphs, nodes), got {list(mask.shape)}")
+        if len(shape) != 2 or mask.shape not in (shape[1:], (1, *shape[1:])):
+            raise ValueError(f"mask must have shape {list(shape)} (graphs, nodes), got {list(mask.shape)}")
+        mask = mask.expand(shape)
     return mask if mask.dtype == torch.bool else mask != 0
 
 
-def as_batch(name: str, value: object) -> Tensor:
+def as_batch(name: str, value: Any) -> Tensor:
     """A matrix as a batch of one, as in PyTorch Geometric's dense layers.
 
     Raises:
-        TypeError: ``value`` is not a tensor; the message uses ``name``.
+        TypeError: ``value`` is not a tensor, or is nested; the message uses ``name``.
     """
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
+    if not isinstance(value, Tensor) or value.is_nested:
+        check_tensor(name, value, ADJ_DTYPES)
     return value.unsqueeze(0) if value.dim() == 2 else value
 
 
-def viewed_mask(mask: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
-    """A mask with the number of elements of ``[B, N]`` as bool ``[B, N]``. PyTorch Geometric takes such masks.
+def viewed_mask(mask: Tensor | None, b: int, n: int) -> Tensor | None:
+    """A mask with the number of elements of ``[B, N]`` or ``[1, N]`` as bool of this shape, as in PyTorch Geometric.
 
     Raises:
-        TypeError: the mask is not a tensor.
+        TypeError: the mask is not a dense tensor of a real dtype.
         ValueError: the mask has another number of elements.
     """
     if mask is None:
         return None
-    if not isinstance(mask, Tensor):
-        raise TypeError(f"mask must be a torch.Tensor, got {type(mask).__name__}")
-    if tuple(mask.shape) == shape:
-        return valid_rows(mask, shape)
-    if mask.numel() != shape[0] * shape[1]:
-        raise ValueError(f"mask must be viewable as [B, N] = {list(shape)}, got shape {tuple(mask.shape)}")
-    return valid_rows(mask.reshape(shape), shape)
+    check_mask(mask)
+    if mask.shape != (b, n):
+        if mask.numel() not in (b * n, n):
+            raise ValueError(f"mask must be viewable as [B, N] = {[b, n]}, got shape {tuple(mask.shape)}")
+        mask = mask.reshape(b if mask.numel() == b * n else 1, n)
+    return mask if mask.dtype == torch.bool else mask != 0

@@ -107,8 +107,8 @@ def asymmetric_norm(
         s: the assignment :math:`S`, not logits, ``[B, N, K]``; float64, float32, bfloat16 or float16. With a ragged
             graph ``[N, K]``, in the caller's order of nodes.
         graph: the :class:`hierpool.RaggedGraph` of the nodes; its edges are not used.
-        mask: valid nodes of a padded batch, ``[B, N]``, any dtype, non-zero means valid; may have holes. Other rows of
-            ``s`` are ignored.
+        mask: valid nodes of a padded batch, ``[B, N]`` or ``[N]``, any dtype, non-zero means valid; may have holes.
+            Other rows of ``s`` are ignored.
         num_nodes: number of valid nodes of a padded batch, ``[B]``: the first ``num_nodes[b]`` of graph ``b`` are
             valid. Exclusive with ``mask``.
         backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``; see :func:`hierpool.explain`.
@@ -130,7 +130,7 @@ def asymmetric_norm(
 
     Source: Hansen and Bianchi, Total Variation Graph Neural Networks, ICML 2023 (arXiv:2211.06218).
     """
-    _checks.check_assignment(s, graph, mask, num_nodes)
+    s, mask = _checks.check_assignment(s, graph, mask, num_nodes)
     backends.check_name(backend)
     if graph is None:
         rows: Padded | Ragged = _checks.padded_rows(mask, num_nodes)

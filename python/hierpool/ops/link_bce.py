@@ -94,6 +94,9 @@ def link_bce(
     :math:`O(\sum_b n_b^2 K)`, and temporary memory is that of ``s``. The derivative of :math:`\min(p, 1)` at 1 is 1/2,
     as for ``torch.min`` in the original code.
 
+    In a padded batch, an argument with one graph, or without the dimension of graphs, is shared by all graphs. It is
+    not copied.
+
     Args:
         s: the assignment :math:`S`, not logits (``record.s`` of :func:`hierpool.soft_pool`), ``[B, N, K]``, without
             negative entries; float64, float32, bfloat16 or float16. With a ragged graph ``[N, K]``.

@@ -214,6 +214,9 @@ def soft_pool(
     forward nor backward allocates ``N x N`` elements. Padding is not computed, and NaN or inf in padding does not reach
     any output. A ragged batch takes :math:`O(E + N K)` memory.
 
+    In a padded batch, an argument with one graph, or without the dimension of graphs, is shared by all graphs, as an
+    adjacency ``[N, N]`` is. It is not copied. Results are those of a copy for each graph.
+
     Args:
         x: node features :math:`X`, ``[B, N, F]``, or ``[N, F]`` for a ragged batch; float64, float32, bfloat16 or
             float16.
@@ -338,7 +341,7 @@ def checked_inputs(
         _checks.check_absent(mask=mask, num_nodes=num_nodes, symmetric=symmetric)
         value, symmetric = adj.value, adj.is_symmetric
     else:
-        _checks.check_dense(x, adj, s, mask, num_nodes)
+        x, adj, s, mask = _checks.check_dense(x, adj, s, mask, num_nodes)
         value = adj
     scale = _checks.temperature_tensor(temperature, given, s)
     save = _checks.needs_gradient(s, x, value, scale, *leaves)

@@ -94,7 +94,8 @@ def total_variation(
     The sum is over the valid nodes of graph :math:`b`; an edge stored in both directions counts twice. The derivative
     with respect to :math:`s_i` is :math:`\sum_j (A_{ij} + A_{ji}) \, \mathrm{sign}(s_i - s_j)` with
     :math:`\mathrm{sign}(0) = 0`. Neither forward nor backward allocates ``N x N`` or ``E x K`` elements: time is
-    :math:`O(E K)` plus that of reading a dense :math:`A`, and temporary memory is that of ``s``.
+    :math:`O(E K)` plus that of reading a dense :math:`A`, and temporary memory is that of ``s``. In a padded batch, an
+    argument with one graph, or without the dimension of graphs, is shared by all graphs. It is not copied.
 
     Args:
         s: :math:`S`, ``[B, N, K]``; float64, float32, bfloat16 or float16. With a ragged graph ``[N, K]``, in the

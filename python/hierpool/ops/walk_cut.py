@@ -10,6 +10,7 @@ from torch import Tensor
 from hierpool.contract import accumulation_dtype
 from hierpool.graph import RaggedGraph
 from hierpool.ops import _checks
+from hierpool.ops._shared import one_matrix, pairs
 from hierpool.ops.spmm import spmm
 
 
@@ -36,11 +37,13 @@ def walk_cut(
     :math:`A`, or two if it is symmetric, and :math:`A^3 1` takes three products with a vector. Temporary memory is that
     of ``s``.
 
+    In a padded batch, an argument with one graph, or without the dimension of graphs, is shared by all graphs.
+
     Args:
         s: the assignment :math:`S`, not logits, ``[B, N, K]``, or ``[N, K]`` with a ragged graph.
         adj: :math:`A`, ``[B, N, N]`` or a :class:`hierpool.RaggedGraph`.
         mask: valid nodes of a padded batch, ``[B, N]``, any dtype, non-zero means valid. With a mask, ``adj`` is
-            copied.
+            copied, a shared one once.
         symmetric: ``True`` states that every dense :math:`A` equals its transpose; not checked. Must be ``None`` with a
             ragged graph.
         backend: for a ragged graph, see :func:`hierpool.spmm`.
@@ -56,7 +59,7 @@ def walk_cut(
     if isinstance(adj, RaggedGraph):
         _checks.check_link_ragged(s, adj, mask=mask, num_nodes=None, symmetric=symmetric)
         return _ragged(s, adj, backend)
-    _checks.check_link(s, adj, mask, None)
+    s, adj, mask = _checks.check_link(s, adj, mask, None)
     _checks.check_flag("symmetric", symmetric)
     return _dense(s, adj, mask, symmetric is True)
 
@@ -78,14 +81,19 @@ def _ragged(s: Tensor, graph: RaggedGraph, backend: str) -> WalkCut:
 
 def _dense(s: Tensor, adj: Tensor, mask: Tensor | None, symmetric: bool) -> WalkCut:
     acc = accumulation_dtype(s, adj)
-    s, adj = s.to(acc), adj.to(acc)
+    s, adj = s.to(acc), one_matrix(adj).to(acc)
     walks = s.new_ones(*s.shape[:2], 1)
+    valid = None
     if mask is not None:
-        valid = (mask != 0)[..., None]
-        s, walks = torch.where(valid, s, 0), torch.where(valid, walks, 0)
-        adj = torch.where(valid & valid.mT, adj, 0)
-    once = adj @ s
-    back = once if symmetric and not adj.requires_grad else adj.mT @ s
+        valid = mask != 0
+        adj = torch.where(pairs(valid, adj), adj, 0)
+
+    def masked(rows: Tensor) -> Tensor:
+        return rows if valid is None else torch.where(valid[..., None], rows, 0)
+
+    s, walks = masked(s), masked(walks)
+    once = masked(adj @ s)
+    back = once if symmetric and not adj.requires_grad else masked(adj.mT @ s)
     for _ in range(3):
-        walks = adj @ walks
+        walks = masked(adj @ walks)
     return WalkCut((back * (adj @ once)).sum((1, 2)), (walks * s.square().sum(2, keepdim=True)).sum((1, 2)))
