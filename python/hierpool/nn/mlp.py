@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from hierpool.graph import RaggedGraph
+from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
 from hierpool.ops.linear_maps import linear_maps, saves_work
 from hierpool.reference.linear_maps import Map
 
@@ -72,9 +73,10 @@ class MLP(nn.Module):
     ) -> Tensor:
         """Map ``x [.., channels[0]]`` to ``[.., channels[-1]]``; the graph is not used.
 
-        Rows that are not valid in ``mask`` (bool, ``x.shape[:-1]``) affect neither the results of other rows nor
-        gradients.
+        Rows that are not valid in ``mask`` (``x.shape[:-1]``) affect neither the results of other rows nor gradients.
         """
+        check_tensor("x", x, FLOATS)
+        mask = valid_rows(mask, x.shape[:-1])
         maps = self.as_maps()
         if maps is not None:
             return linear_maps(x, maps, mask)

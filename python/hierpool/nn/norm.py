@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierpool.ops._checks import valid_rows
+from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
 
 
 class MaskedBatchNorm(nn.Module):
@@ -57,10 +57,13 @@ class MaskedBatchNorm(nn.Module):
             x: ``[B, N, F]``, or ``[N, F]`` for a ragged batch.
             mask: valid nodes ``[B, N]`` of a padded batch, non-zero means valid; ``None``: all are valid.
         """
+        check_tensor("x", x, FLOATS)
         valid = None if mask is None else valid_rows(mask, (x.size(0), x.size(1)))
         if valid is not None:
             x = torch.where(valid[..., None], x, 0)
-        elif x.shape[:-1].numel() >= 2:  # torch has no variance of a single row
+        elif x.shape[:-1].numel() >= 2 and x.size(
+            -1
+        ):  # torch's kernel takes no single row, nor rows without features
             return self._plain(x)
         if self.training:
             mean, var = self._statistics(x, valid)
@@ -72,7 +75,7 @@ class MaskedBatchNorm(nn.Module):
 
     def _plain(self, x: Tensor) -> Tensor:
         """All rows are valid: torch's kernel."""
-        rows = x.reshape(-1, x.size(-1))
+        rows = x.flatten(0, -2)
         y = F.batch_norm(
             rows,
             self.running_mean,
@@ -128,6 +131,7 @@ class SlotBatchNorm(nn.Module):
         Raises:
             ValueError: ``x`` is not a padded batch.
         """
+        check_tensor("x", x, FLOATS)
         if x.dim() != 3:
             raise ValueError(
                 f"x must be a padded batch [graphs, slots, features], got {list(x.shape)}: norm='slot' normalises "

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from hierpool._extras import require
 from hierpool.graph import RaggedGraph
+from hierpool.ops._checks import FLOATS, check_tensor
 from hierpool.record import SoftPoolRecord
 
 
@@ -36,6 +37,8 @@ class SelectOutput:
     occupied: Tensor | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.s, Tensor) or self.s.is_nested:
+            check_tensor("s", self.s, FLOATS)
         if self.s.dim() not in (2, 3):
             raise ValueError(f"s must have shape [B, N, K] or [N, K], got {list(self.s.shape)}")
         if self.graph is not None and (self.s.dim() != 2 or self.s.size(0) != self.graph.num_nodes):
@@ -245,11 +248,12 @@ def lift(x: Tensor, so: SelectOutput, how: str = "transpose") -> Tensor:
     """
     if how not in ("transpose", "inverse"):
         raise ValueError(f"how must be 'transpose' or 'inverse', got {how!r}")
+    check_tensor("x", x, FLOATS)
     rows, place = _padded_rows(so)
     graphs, _, k = rows.shape
     if x.shape[:-1] not in ((graphs, k), (graphs * k,)):
         raise ValueError(f"x must have shape {[graphs, k, 'F']} or {[graphs * k, 'F']}, got {list(x.shape)}")
-    x = x.view(graphs, k, -1)
+    x = x.view(graphs, k, x.size(-1))
     if how == "inverse":
         s = rows.double()
         x = (torch.linalg.pinv(s.mT @ s, hermitian=True) @ x.double()).to(x.dtype)
@@ -274,4 +278,4 @@ def _padded_rows(so: SelectOutput) -> tuple[Tensor, Tensor | None]:
     place = of * largest + torch.arange(graph.num_nodes, device=s.device) - graph.ptr[of]
     padded = s.new_zeros(graph.num_graphs * largest, s.size(1))
     padded = padded.index_copy(0, place, graph.in_graph_order(s))
-    return padded.view(graph.num_graphs, largest, -1), place
+    return padded.view(graph.num_graphs, largest, s.size(1)), place

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from hierpool.graph import RaggedGraph
-from hierpool.ops._checks import valid_rows
+from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
 from hierpool.ops.segment_max import segment_max
 
 READOUTS = ("max", "mean", "sum")
@@ -31,6 +31,7 @@ def readout(
     """
     if kind not in READOUTS:
         raise ValueError(f"kind must be one of {READOUTS}, got {kind!r}")
+    check_tensor("x", x, FLOATS)
     if graph is not None:
         return _ragged_readout(x, mask, kind, graph)
     if x.dim() != 3:
@@ -41,8 +42,8 @@ def readout(
     if valid is None:
         if kind != "max":
             return x.mean(1) if kind == "mean" else x.sum(1)
-        b, n, f = x.shape
-        return segment_max(x.reshape(-1, f), torch.arange(b, device=x.device).repeat_interleave(n), b)
+        b, n, _ = x.shape
+        return segment_max(x.flatten(0, 1), torch.arange(b, device=x.device).repeat_interleave(n), b)
     if kind == "max":
         largest = torch.where(valid[..., None], x, -torch.inf).amax(1)
         return torch.where(valid.any(1, keepdim=True), largest, 0)
