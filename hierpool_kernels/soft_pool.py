@@ -51,6 +51,7 @@ class Saved(NamedTuple):
 
     s: Tensor
     gram: Tensor
+    scalars: Tensor
     link_norm: Tensor
     m: Tensor
 

@@ -24,16 +24,24 @@ from hierpool_kernels.spmm import launch_dense_degrees, launch_dense_product, la
 # ---- kernels --------------------------------------------------------------------------------------------------------
 
 
+@triton.jit
+def _gradient_of_square(dnorm_ptr, norm):
+    """The gradient of the square of a norm from that of the norm, which is 0 where the norm is 0; in float64."""
+    norm = norm.to(tl.float64)
+    return tl.where(norm > 0, tl.load(dnorm_ptr).to(tl.float64) / (2 * tl.where(norm > 0, norm, 1.0)), 0.0)
+
+
 @triton.jit(do_not_specialize=["N", "B"])
 def _soft_pool_blocks_bwd_kernel(
-    dadj_ptr, dgram_ptr, gram_ptr, dscalars_ptr, dtotal_entropy_ptr, dlink_norm_ptr, link_norm_ptr, largest_ptr,
-    core_ptr, of_m_ptr, of_s_ptr, weights_ptr, N, B, R, K,
+    dadj_ptr, dgram_ptr, gram_ptr, scalars_ptr, dscalars_ptr, dtotal_entropy_ptr, dlink_norm_ptr, link_norm_ptr,
+    largest_ptr, core_ptr, of_m_ptr, of_s_ptr, weights_ptr, N, B, R, K,
     BK: tl.constexpr, MEAN: tl.constexpr, SYMMETRIC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """core = dadj - 2 dlink I; of_m = core^T (+ core if A = A^T); of_s = 4 dlink gram + dgram + dgram^T.
 
-    dadj, core, of_m [B, R, K, K]; gram, dgram, of_s [B, K, K]; dscalars [B, 2 + 4R]; weights [B, 1 + 3R]: the
-    gradients of scalars, dentropy, then dcut, dadj_sq + dlink and dtotal of each edge type.
+    dadj, core, of_m [B, R, K, K]; gram, dgram, of_s [B, K, K]; scalars, dscalars [B, 2 + 4R]; weights [B, 1 + 3R]: the
+    gradients of scalars, dentropy, then dcut, dadj_sq + dlink and dtotal of each edge type, with dadj_sq and dlink
+    the gradients of the squares of norms.
     A program for a graph and BK x BK elements.
     In ACC.
     """
@@ -48,6 +56,7 @@ def _soft_pool_blocks_bwd_kernel(
     rows, entries = mean_divisors(B, N, largest_ptr, MEAN)
     diagonal = (o_row[:, None] == o_col[None, :]).to(ACC)
     dlink_total = tl.zeros((), ACC)
+    p_scalars = slice_ptr(scalars_ptr, i_b, 2 + 4 * R)
     p_dscalars = slice_ptr(dscalars_ptr, i_b, 2 + 4 * R)
     p_weights = weights_ptr + i_b * (1 + 3 * R)
     for i_r in range(R):
@@ -57,15 +66,13 @@ def _soft_pool_blocks_bwd_kernel(
         dlink = dcut
         if dscalars_ptr is not None:
             dcut = tl.load(p_dscalars + 2 + i_r)
-            dadj_sq = tl.load(p_dscalars + 2 + R + i_r)
             dtotal = tl.load(p_dscalars + 2 + 2 * R + i_r)
-            dlink = tl.load(p_dscalars + 2 + 3 * R + i_r)
+            dadj_sq = _gradient_of_square(p_dscalars + 2 + R + i_r, tl.load(p_scalars + 2 + R + i_r)).to(ACC)
+            link = tl.load(p_scalars + 2 + 3 * R + i_r)
+            dlink = _gradient_of_square(p_dscalars + 2 + 3 * R + i_r, link).to(ACC)
         norm = tl.load(link_norm_ptr + i_r).to(tl.float64) * entries
-        if dlink_norm_ptr is not None:  # d sqrt(u) = du / (2 sqrt(u)), and 0 where the root is 0
-            slope = tl.load(dlink_norm_ptr + i_r).to(tl.float64) / (
-                2 * entries * tl.where(norm > 0, norm, 1.0)
-            )
-            dlink += tl.where(norm > 0, slope, 0.0).to(ACC)
+        if dlink_norm_ptr is not None:
+            dlink += (_gradient_of_square(dlink_norm_ptr + i_r, norm) / entries).to(ACC)
         dlink = tl.where(norm == norm, dlink, 0.0)  # NaN if it was not computed
         dlink_total += dlink
         at = (i_b * R + i_r) * K * K
@@ -356,8 +363,8 @@ def _make_blocks(
     side = plan.blocks(k, target)
     launch(
         _soft_pool_blocks_bwd_kernel, (rows.b, cdiv(k, side), cdiv(k, side)),
-        grads.adj, grads.gram, saved.gram, grads.scalars, grads.total_entropy, grads.link_norm, saved.link_norm,
-        rows.largest() if mean else None, *blocks, rows.n, rows.b, r, k,
+        grads.adj, grads.gram, saved.gram, saved.scalars, grads.scalars, grads.total_entropy, grads.link_norm,
+        saved.link_norm, rows.largest() if mean else None, *blocks, rows.n, rows.b, r, k,
         BK=side, MEAN=mean, SYMMETRIC=symmetric, ACC=language_type(acc), num_warps=4,
     )  # fmt: skip
     return blocks

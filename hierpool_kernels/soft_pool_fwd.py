@@ -21,7 +21,12 @@ from hierpool_kernels.core.chunks import (
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
-from hierpool_kernels.core.rows_of_a import dense_rows, sparse_rows
+from hierpool_kernels.core.rows_of_a import (
+    dense_rows,
+    scaled_squares_of_dense,
+    scaled_squares_of_entries,
+    sparse_rows,
+)
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, language_type
 from hierpool_kernels.core.tiles import dot, gather_tile, load_tile, slice_ptr, store_tile
@@ -99,7 +104,7 @@ def _soft_pool_rows_fwd_kernel(
     part_adj [chunks, R, K, K], part_vectors [chunks, 1 + R, K], part_sums [chunks, R, K / BK, SUMS].
     A program for a chunk of CHUNK rows of a graph, an edge type and BK columns of S, BN rows at a time: rows of M
     stay on the chip until they are multiplied by S^T. A is read K / BK times, S once for each BN rows of A.
-    Sums in ACC, those of the scalars over chunks in float64.
+    Sums in ACC, those of the scalars over chunks in float64. Squares that leave the range of ACC are summed again.
     """
     i_chunk, i_k, i_r = swizzled_program_ids()
     i_b, begin, end = locate_chunk(i_chunk, ptr, sizes, N, B, CHUNK)
@@ -165,9 +170,22 @@ def _soft_pool_rows_fwd_kernel(
     tl.store(p_sums, tl.sum(nodes, 0).to(tl.float64) * once * of_s)
     tl.store(p_sums + 1, tl.sum(entropy.to(tl.float64), 0) * of_s)
     tl.store(p_sums + 2, tl.sum(cut.to(tl.float64), 0))
-    tl.store(p_sums + 3, tl.sum(squares.to(tl.float64), 0) * once)
     tl.store(p_sums + 4, tl.sum(degrees.to(tl.float64), 0) * once)
     tl.store(p_sums + 5, tl.sum(trace.to(tl.float64), 0))
+    square = tl.sum(squares.to(tl.float64), 0)
+    if (i_k == 0) & ((square == float("inf")) | (square < 1e-26)):
+        # Squares of weights above 1e19 or below 1e-13: again, of weights that are multiplied by a power of two.
+        stop = tl.minimum(begin + CHUNK, end)
+        large = square == float("inf")
+        scale = tl.where(large, 2.0**-64, 2.0**64)
+        back = tl.where(large, tl.full((), 2.0**128, tl.float64), tl.full((), 2.0**-128, tl.float64))
+        if a_ptr is not None:
+            square = back * scaled_squares_of_dense(
+                p_a, a_row, a_col, p_mask, begin, stop, end, scale, BN, BJ, ACC
+            )
+        elif value_ptr is not None:
+            square = back * scaled_squares_of_entries(value_ptr, rowptr, begin, stop, scale, ACC)
+    tl.store(p_sums + 3, square * once)
 
 
 @triton.jit(do_not_specialize=["N", "B"])
@@ -296,11 +314,12 @@ def _soft_pool_scalars_fwd_kernel(
     sums_ptr, gram_squares_ptr, scalars_ptr, total_entropy_ptr, link_norm_ptr, largest_ptr, N, B, R, GRAM_TILES,
     BB: tl.constexpr, LINK: tl.constexpr, ENTROPY: tl.constexpr, MEAN: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
-    """link_sq = max(0, |A|^2 - 2 tr(adj) + |gram|^2) of each graph; link_norm = sqrt(sum of link_sq); total entropy.
+    """|A| and |A - S S^T| of each graph, the latter the root of max(0, |A|^2 - 2 tr(adj) + |gram|^2); link_norm, the
+    root of the sum of the squares; total entropy.
 
     sums [B, R, SUMS], gram_squares [B, GRAM_TILES], scalars [B, 2 + 4R], link_norm [R].
     One program for each edge type, BB graphs at a time, in their order.
-    In float64, as link_sq is a difference of large sums.
+    In float64, which has room for the squares, one of which is a difference of large sums.
     """
     i_r = tl.program_id(0)
     link_total = tl.zeros([BB], tl.float64)
@@ -320,7 +339,7 @@ def _soft_pool_scalars_fwd_kernel(
             tl.store(p_out, tl.load(p_sums, mask=m_b, other=0).to(ACC), mask=m_b)
             tl.store(p_out + 1, entropy.to(ACC), mask=m_b)
         tl.store(p_out + 2 + i_r, tl.load(p_sums + 2, mask=m_b, other=0).to(ACC), mask=m_b)
-        tl.store(p_out + 2 + R + i_r, adj_sq.to(ACC), mask=m_b)
+        tl.store(p_out + 2 + R + i_r, tl.sqrt(adj_sq).to(ACC), mask=m_b)
         tl.store(p_out + 2 + 2 * R + i_r, tl.load(p_sums + 4, mask=m_b, other=0).to(ACC), mask=m_b)
         link = tl.full([BB], float("nan"), tl.float64)
         if LINK:
@@ -330,7 +349,7 @@ def _soft_pool_scalars_fwd_kernel(
             link = adj_sq - 2 * tl.load(p_sums + 5, mask=m_b, other=0) + gram_sq
             link = tl.where(link < 0, 0.0, link)  # NaN stays NaN
             link_total += tl.where(m_b, link, 0.0)
-        tl.store(p_out + 2 + 3 * R + i_r, link.to(ACC), mask=m_b)
+        tl.store(p_out + 2 + 3 * R + i_r, tl.sqrt(link).to(ACC), mask=m_b)
     rows, entries = mean_divisors(B, N, largest_ptr, MEAN)
     link_norm = tl.full((), float("nan"), tl.float64)
     if LINK:

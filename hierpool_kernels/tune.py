@@ -71,7 +71,7 @@ class Workload(NamedTuple):
         options = Options(gram=True, link=True, entropy=True, mean=True, save=True)
         out = launch_soft_pool_fwd(logits, *of_all, options, target)
         ramps = (torch.linspace(-1, 1, t.numel(), device=device).to(t.dtype).view_as(t) for t in out[:-1])
-        saved = Saved(out.s, out.gram, out.link_norm, out.m)
+        saved = Saved(out.s, out.gram, out.scalars, out.link_norm, out.m)
         gradients = launch_soft_pool_bwd(Upstream(*ramps), saved, *of_all, True, (True, True, True), target)
         scalars = out.scalars.unbind(1)  # of very different sizes
         return [*(t for t in out if t is not out.scalars), *scalars, *gradients]

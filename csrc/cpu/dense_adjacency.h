@@ -3,7 +3,7 @@
 
 #include <cstring>
 
-#include "cpu/pool_context.h"
+#include "cpu/soft_pool_residual.h"
 
 namespace hierpool::cpu {
 
@@ -18,6 +18,19 @@ class DenseAdjacencyRows {
     for (int64_t i = 0; i < n; i += kRowTile) bounds.push_back(i);
     bounds.push_back(n);
     return bounds;
+  }
+
+  // See Residual.
+  void subtract(int64_t b, int64_t r, const Tile& tile, T* out, int64_t ld, T* buffer) const {
+    for (int64_t i = tile.i0; i < tile.i1; ++i, out += ld) {
+      kernels_.axpy(out, T(-1), row(b, r, i, buffer, tile.j0, tile.j1), tile.j1 - tile.j0);
+    }
+  }
+  void subtract_transposed(int64_t b, int64_t r, const Tile& tile, T* out, int64_t ld, T* buffer) const {
+    for (int64_t j = tile.j0; j < tile.j1; ++j, ++out) {
+      const T* column = row(b, r, j, buffer, tile.i0, tile.i1);
+      for (int64_t i = 0; i < tile.i1 - tile.i0; ++i) out[i * ld] -= column[i];
+    }
   }
 
  protected:

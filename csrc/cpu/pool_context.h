@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
 #include <numeric>
@@ -29,6 +30,44 @@ struct MeanCounts {
     link = entropy * static_cast<double>(std::max<int64_t>(batch.N, 1));
   }
 };
+
+// Whether |A - S S^T|^2 = |A|^2 - 2 tr(S^T A S) + |S^T S|^2 is so small that the difference has too few digits: then the
+// squares of A - S S^T itself are summed, tile by tile. Above, a difference of rounded sums has four digits.
+template <typename T>
+bool cancels(double link_sq, double adj_sq) {
+  return link_sq < 4096.0 * static_cast<double>(std::numeric_limits<T>::epsilon()) * adj_sq;
+}
+
+// Whether T holds a factor, and products with it, with all digits.
+template <typename T>
+bool in_range(double factor) {
+  using limits = std::numeric_limits<T>;
+  const double size = std::abs(factor);
+  return size >= limits::min() / limits::epsilon() && size <= limits::max() * limits::epsilon();
+}
+
+// y += factor x
+template <typename T>
+void add_scaled(const RowKernels<T>& kernels, T* y, double factor, const T* x, int64_t n) {
+  if (in_range<T>(factor)) return kernels.axpy(y, static_cast<T>(factor), x, n);
+  if (factor == 0) return;
+  for (int64_t i = 0; i < n; ++i) y[i] += static_cast<T>(factor * static_cast<double>(x[i]));
+}
+
+// Whether a sum of squares in T, of rows of A, has its digits: no square overflowed, and those that became 0 are too
+// small to count.
+template <typename T>
+bool holds_squares(double sum) {
+  using limits = std::numeric_limits<T>;
+  return sum >= limits::min() / limits::epsilon() * (1 << 23) && sum <= limits::max();
+}
+
+template <typename T>
+double sum_of_squares(const T* row, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(row[i]) * static_cast<double>(row[i]);
+  return sum;
+}
 
 // Multiply-adds from which a product goes to the BLAS: where its packing pays (measured with MKL on Zen 4, where
 // the AVX-512 kernel here was the faster one at every size).

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "cpu/pool_context.h"
+#include "cpu/soft_pool_residual.h"
 
 namespace hierpool::cpu {
 
@@ -14,7 +15,7 @@ namespace hierpool::cpu {
 template <typename T>
 struct AdjacencyGradient {
   const T* core;  // [K, K], or null for zero
-  T square;
+  double square;
   const T* constant;  // of these rows
 };
 
@@ -28,6 +29,7 @@ struct AdjacencyGradient {
 //   gradient(b, r, begin, end, gradient, s, thread)        of these rows of A
 //   finish(b, s, runtime)                                  after all tiles of a cut graph, with all threads
 //   clear_padding(b, r)                                    of the gradient
+//   subtract(..), subtract_transposed(..)                  see Residual
 template <typename T, typename Edges>
 class Backward {
  public:
@@ -90,24 +92,40 @@ class Backward {
     return args_.dscalars ? *part(args_.dscalars, b * (2 + 4 * batch_.R) + column) : T(0);
   }
   T cut_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + r); }
-  T adj_sq_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + batch_.R + r); }
   T total_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + 2 * batch_.R + r); }
   T entropy_gradient(int64_t b) const {
     const T own = scalar_gradient(b, 1);
     if (args_.dtotal_entropy == nullptr) return own;
     return own + *part(args_.dtotal_entropy, 0) / static_cast<T>(counts_.entropy);
   }
-  // Of link_sq: its own, and through the norm over the batch, whose gradient at 0 is 0.
-  T link_gradient(int64_t b, int64_t r) const {
+  T scalar(int64_t b, int64_t column) const {
+    return args_.scalars ? *part(args_.scalars, b * (2 + 4 * batch_.R) + column) : T(0);
+  }
+  // Of the square of the norm in a column of the scalars; that of a norm is 0 where it is 0.
+  double square_gradient(int64_t b, int64_t column) const {
+    const double norm = scalar(b, column);
+    return norm > 0 ? scalar_gradient(b, column) / (2 * norm) : 0;
+  }
+  double adj_sq_gradient(int64_t b, int64_t r) const { return square_gradient(b, 2 + batch_.R + r); }
+  // Of |A - S S^T|^2, through the norm of the graph and that of the batch.
+  double link_gradient(int64_t b, int64_t r) const {
     const double norm = *part(args_.link_norm, r) * counts_.link;
     if (std::isnan(norm)) return 0;  // was not computed, or has no gradient to speak of
-    const T own = scalar_gradient(b, 2 + 3 * batch_.R + r);
+    const double own = square_gradient(b, 2 + 3 * batch_.R + r);
     if (args_.dlink_norm == nullptr || !(norm > 0)) return own;
-    return own + static_cast<T>(*part(args_.dlink_norm, r) / (2 * norm * counts_.link));
+    return own + *part(args_.dlink_norm, r) / (2 * norm * counts_.link);
   }
-  T link(int64_t b, int64_t r) const { return link_.data()[edge(b, r)]; }
+  double link(int64_t b, int64_t r) const { return link_.data()[edge(b, r)]; }
+  // Whether the gradient of S is computed from A - S S^T itself; that of A never has to be.
+  bool uses_residual(int64_t b, int64_t r) const {
+    const double own = scalar(b, 2 + 3 * batch_.R + r), whole = scalar(b, 2 + batch_.R + r);
+    return link(b, r) != 0 && (cancels<T>(own * own, whole * whole) || !in_range<T>(link(b, r)));
+  }
 
-  bool uses_product(int64_t b, int64_t r) const { return args_.dadj || link(b, r) != 0; }
+  bool has_core(int64_t b, int64_t r) const { return args_.dadj || link(b, r) != 0; }
+  bool uses_product(int64_t b, int64_t r) const {
+    return args_.dadj || (link(b, r) != 0 && !uses_residual(b, r));
+  }
   bool needs_transpose(int64_t b, int64_t r) const {
     return args_.dlogits && uses_product(b, r) && !edges_.symmetric(b, r);
   }
@@ -138,6 +156,7 @@ class Backward {
   void load(int64_t b, int64_t tile);
   void differentiate(int64_t b, int64_t tile, int64_t thread);
   void logits_tile(int64_t b, int64_t begin, int64_t end, int64_t thread);
+  void add_residual(int64_t b, int64_t r, int64_t begin, int64_t end, T* ds) const;
   void add_small_terms(int64_t b, int64_t i, T* ds, int64_t thread);
   void features_tile(int64_t b, int64_t begin, int64_t end, T* buffer) const;
   void adjacency_tile(int64_t b, int64_t r, int64_t begin, int64_t end, int64_t thread);
@@ -154,7 +173,7 @@ class Backward {
   std::vector<int64_t>
       slot_;  // where the weights of a graph are: those of a thread's last one stay in its caches
   Scratch<T> weights_;
-  Buffer<T> link_;
+  Buffer<double> link_;
   Scratch<T> row_, tile_;
 };
 
@@ -174,21 +193,23 @@ void Backward<T, Edges>::prepare(int64_t b) {
     std::fill_n(w.s, KK, T(0));
   }
   for (int64_t r = 0; r < batch_.R; ++r) {
-    if (!uses_product(b, r)) continue;
+    if (!has_core(b, r)) continue;
     T *core = of_adj(b, r), *of_transposed = of_m(b, r), *plain = of_mt(b, r);
     if (args_.dadj) {
       std::copy_n(part(args_.dadj, edge(b, r) * KK), KK, core);
     } else {
       std::fill_n(core, KK, T(0));
     }
-    for (int64_t k = 0; k < K; ++k) core[k * K + k] -= 2 * link(b, r);
+    const T whole = static_cast<T>(link(b, r)), of_sums = uses_residual(b, r) ? T(0) : whole;
+    for (int64_t k = 0; k < K; ++k) core[k * K + k] -= 2 * of_sums;
     rows_.transpose(of_transposed, core, K, K, K);
     if (edges_.symmetric(b, r)) {  // M' is M: one product for both
       rows_.axpy(of_transposed, T(1), core, KK);
     } else {
       std::copy_n(core, KK, plain);
     }
-    if (args_.gram) rows_.axpy(w.s, 4 * link(b, r), part(args_.gram, b * KK), KK);
+    if (args_.gram) rows_.axpy(w.s, 4 * of_sums, part(args_.gram, b * KK), KK);
+    for (int64_t k = 0; k < K; ++k) core[k * K + k] -= 2 * (whole - of_sums);
   }
 }
 
@@ -249,6 +270,9 @@ void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int6
   }
   if (any_link) add(p_[b].row(begin), p_[b].ld, K, w.s);
   if (!accumulate) std::fill_n(ds, count * K, T(0));
+  for (int64_t r = 0; r < batch_.R; ++r) {
+    if (uses_residual(b, r)) add_residual(b, r, begin, end, ds);
+  }
   const T scale = static_cast<T>(batch_.inverse_temperature);
   for (int64_t i = begin; i < end; ++i) {
     T* row = ds + (i - begin) * K;
@@ -261,6 +285,16 @@ void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int6
       std::copy_n(row, K, target);
     }
     if (target == row) rows_.store(out, batch_.s_type, row, K);
+  }
+}
+
+// dlink_sq (2 S S^T - A - A^T) S, twice
+template <typename T, typename Edges>
+void Backward<T, Edges>::add_residual(int64_t b, int64_t r, int64_t begin, int64_t end, T* ds) const {
+  const Residual<T, Edges> residual(context_, edges_, p_[b], b, r);
+  for (int64_t i = begin; i < end; i += kResidualRows) {
+    residual.add_gradient(i, std::min(i + kResidualRows, end), 2 * link(b, r), edges_.symmetric(b, r),
+                          ds + (i - begin) * batch_.K);
   }
 }
 
@@ -328,8 +362,8 @@ void Backward<T, Edges>::adjacency_tile(int64_t b, int64_t r, int64_t begin, int
     if (args_.dvectors) sum += rows_.dot(s, part(args_.dvectors, (b * (1 + batch_.R) + 1 + r) * K), K);
     constant[i - begin] = sum;
   }
-  const T* core = uses_product(b, r) ? of_adj(b, r) : nullptr;
-  const T square = adj_sq_gradient(b, r) + link(b, r);
+  const T* core = has_core(b, r) ? of_adj(b, r) : nullptr;
+  const double square = adj_sq_gradient(b, r) + link(b, r);
   edges_.gradient(b, r, begin, end, AdjacencyGradient<T>{core, square, constant}, p_[b], thread);
 }
 

@@ -20,6 +20,11 @@ class CsrEdges {
     return bounds;
   }
 
+  // See Residual.
+  void subtract(int64_t b, int64_t, const Tile& tile, T* out, int64_t ld, T*) const {
+    subtract(a_, graph(b), tile, out, ld);
+  }
+
  protected:
   CsrEdges(const CsrAdjacency& adjacency, const PoolContext<T>& context)
       : a_(adjacency.a, context.kernels), context_(context), kernels_(context.kernels), K_(context.batch.K) {}
@@ -31,6 +36,17 @@ class CsrEdges {
     const int64_t count = a_.entries(row, row + 1);
     if (a_.values() == nullptr) return {count, static_cast<T>(count), static_cast<T>(count)};
     return kernels_.stats(a_.values() + a_.row_begin(row), count);
+  }
+
+  // out -= a on a tile
+  static void subtract(const CsrProduct<T>& a, const Graph& g, const Tile& tile, T* out, int64_t ld) {
+    for (int64_t i = tile.i0; i < tile.i1; ++i, out += ld) {
+      const int64_t row = g.first_row + i, end = a.row_begin(row + 1);
+      for (int64_t e = a.row_begin(row); e < end; ++e) {
+        const int64_t j = a.column(e) - g.first_row;
+        if (j >= tile.j0 && j < tile.j1) out[j - tile.j0] -= a.values() ? a.values()[e] : T(1);
+      }
+    }
   }
 
   // Rows [begin, end) of a graph in the product of `a` with S. Columns count all nodes of the batch.
@@ -74,6 +90,10 @@ class ForwardEdges : public CsrEdges<T> {
       sums.total += row.sum;
       degree[i] = row.sum;
     }
+    if (const T* value = this->a_.values(); value && !holds_squares<T>(sums.adj_sq)) {
+      const int64_t begin = g.first_row + g.tile_begin(tile), end = g.first_row + g.tile_end(tile);
+      sums.adj_sq = sum_of_squares(value + this->a_.row_begin(begin), this->a_.entries(begin, end));
+    }
   }
 
   bool symmetric(int64_t, int64_t) const { return symmetric_; }
@@ -111,7 +131,7 @@ class BackwardEdges : public CsrEdges<T> {
     hub_gradients_.clear();
     if (g.bounds == nullptr || dvalue_ == nullptr) return;
     for (int64_t i = g.first_row; i < g.first_row + g.n; ++i) {
-      if (this->a_.is_hub(i)) hub_gradients_.push_back({i, {}, T(0), T(0)});
+      if (this->a_.is_hub(i)) hub_gradients_.push_back({i, {}, T(0), 0});
     }
   }
 
@@ -121,6 +141,10 @@ class BackwardEdges : public CsrEdges<T> {
     T* out = scratch_.of(thread);
     this->multiply(transposed_, g, begin, end, s, out, g.bounds ? hubs_ : none_);
     return out;
+  }
+
+  void subtract_transposed(int64_t b, int64_t, const Tile& tile, T* out, int64_t ld, T*) const {
+    CsrEdges<T>::subtract(transposed_, this->graph(b), tile, out, ld);
   }
 
   T degree(int64_t b, int64_t, int64_t i, int64_t) const {
@@ -171,13 +195,14 @@ class BackwardEdges : public CsrEdges<T> {
   struct HubGradient {
     int64_t row;
     std::vector<T> left;  // [K], or empty for zero
-    T constant, square;
+    T constant;
+    double square;
   };
 
-  void add_constants(int64_t first, int64_t last, T constant, T square, bool overwrite) const {
+  void add_constants(int64_t first, int64_t last, T constant, double square, bool overwrite) const {
     const T* value = this->a_.values();
     for (int64_t e = first; e < last; ++e) {
-      const T term = constant + 2 * square * (value ? value[e] : T(1));
+      const T term = constant + static_cast<T>(2 * square * static_cast<double>(value ? value[e] : T(1)));
       dvalue_[e] = overwrite ? term : dvalue_[e] + term;
     }
   }

@@ -133,7 +133,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
     for (int64_t i = begin; i < end; ++i) {
       T* row = da + (i - begin) * n;
       if (gradient.square != 0)
-        kernels_.axpy(row, 2 * gradient.square, this->row(b, r, i, a_buffer, 0, n), n);
+        add_scaled(kernels_, row, 2 * gradient.square, this->row(b, r, i, a_buffer, 0, n), n);
       for (int64_t j = 0; j < n; ++j) row[j] += constant[i - begin];
       void* out = at(args_.dadjacency, type, (context_.first_row(b, r) + g.row(i)) * N);
       if (g.rows) {

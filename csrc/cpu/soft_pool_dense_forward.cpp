@@ -46,6 +46,11 @@ class DenseEdges : public DenseAdjacencyRows<T> {
       sums.total += row.sum;
       degree[i] = row.sum;
     }
+    if (nonzeros > 0 && !holds_squares<T>(sums.adj_sq)) {
+      sums.adj_sq = 0;
+      for (int64_t i = g.tile_begin(tile); i < g.tile_end(tile); ++i)
+        sums.adj_sq += sum_of_squares(this->row(b, r, i, scratch_.of(thread), 0, g.n), g.n);
+    }
     nonzeros_[static_cast<size_t>((g.first_tile + tile) * batch_.R + r)] = nonzeros;
     if (detects_) compare_with_transpose(b, r, tile);
   }

@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "cpu/pool_context.h"
+#include "cpu/soft_pool_residual.h"
 
 namespace hierpool::cpu {
 
@@ -30,6 +31,7 @@ struct EdgeSums {
 //   prepare_products(b, s)                        before the products of a cut graph, with all threads
 //   multiply(b, r, begin, end, s, out, thread)    rows of M = A S
 //   symmetric(b, r)                               whether A is known to be, once it was scanned
+//   subtract(..)                                  see Residual
 template <typename T, typename Edges>
 class Forward {
  public:
@@ -98,7 +100,8 @@ class Forward {
                  int64_t thread);
   void square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, T* out, bool symmetric,
               bool accumulate) const;
-  void finish(int64_t b);
+  void finish(int64_t b, const Runtime& runtime);
+  double summed_link_sq(int64_t b, int64_t r, const Runtime& runtime) const;
   void totals();
 
   const SoftPoolForward& args_;
@@ -125,7 +128,9 @@ void Forward<T, Edges>::run_whole(int64_t b, int64_t thread) {
     scan(b, r, 0, thread);
     sum_edges(b, r, 0, 1, out, false, thread);
   }
-  finish(b);
+  Runtime alone = context_.runtime;
+  alone.threads = 1;
+  finish(b, alone);
 }
 
 // How many segments: as many as there are tiles, up to a number that serves all threads, as long as their sums are
@@ -188,7 +193,7 @@ void Forward<T, Edges>::run_cut(int64_t b) {
       add(b, outputs(b), target(segment), slab * rows, std::min(K, (slab + 1) * rows));
     }
   });
-  finish(b);
+  finish(b, context_.runtime);
 }
 
 // Rows [first, last) of the sums.
@@ -311,9 +316,22 @@ void mirror(T* matrix, int64_t K) {
   }
 }
 
+// |A - S S^T|^2, from that matrix.
+template <typename T, typename Edges>
+double Forward<T, Edges>::summed_link_sq(int64_t b, int64_t r, const Runtime& runtime) const {
+  const int64_t n = graphs_.graph(b).n, count = ceil_div(n, kResidualRows);
+  std::vector<double> squares(static_cast<size_t>(count));
+  run_tasks(runtime, count, [&](int64_t i, int64_t) {
+    const Residual<T, Edges> residual(context_, edges_, p(b), b, r);
+    squares[static_cast<size_t>(i)] =
+        residual.square(i * kResidualRows, std::min((i + 1) * kResidualRows, n));
+  });
+  return std::accumulate(squares.begin(), squares.end(), 0.0);
+}
+
 // The vectors and scalars of a graph, from its tiles and its pooled matrices.
 template <typename T, typename Edges>
-void Forward<T, Edges>::finish(int64_t b) {
+void Forward<T, Edges>::finish(int64_t b, const Runtime& runtime) {
   const Graph& g = graphs_.graph(b);
   const int64_t R = batch_.R, K = batch_.K;
   constexpr double kNotComputed = std::numeric_limits<double>::quiet_NaN();
@@ -352,15 +370,13 @@ void Forward<T, Edges>::finish(int64_t b) {
       sums.cut += part.cut;
       sums.trace += part.trace;
     }
-    // A difference of large sums; NaN stays NaN.
-    double link_sq = sums.adj_sq - 2 * sums.trace + gram_sq;
-    if (link_sq < 0) link_sq = 0;
-    if (!args_.want_link) link_sq = kNotComputed;
+    double link_sq = args_.want_link ? sums.adj_sq - 2 * sums.trace + gram_sq : kNotComputed;
+    if (cancels<T>(link_sq, sums.adj_sq)) link_sq = summed_link_sq(b, r, runtime);
     link_sq_[static_cast<size_t>(edge(b, r))] = link_sq;
     scalars[2 + r] = static_cast<T>(sums.cut);
-    scalars[2 + R + r] = static_cast<T>(sums.adj_sq);
+    scalars[2 + R + r] = static_cast<T>(std::sqrt(sums.adj_sq));
     scalars[2 + 2 * R + r] = static_cast<T>(sums.total);
-    scalars[2 + 3 * R + r] = static_cast<T>(link_sq);
+    scalars[2 + 3 * R + r] = static_cast<T>(std::sqrt(link_sq));
     if (args_.is_symmetric) args_.is_symmetric[edge(b, r)] = edges_.symmetric(b, r);
   }
 }

@@ -70,9 +70,9 @@ Forward set_forward(SoftPoolForward& f, const Tensor& logits, const Tensor& x, b
 }
 
 void set_backward(SoftPoolBackward& f, const Upstream& grads, const Tensor& s, const Tensor& gram,
-                  const Tensor& link_norm, const Tensor& m) {
+                  const Tensor& scalars, const Tensor& link_norm, const Tensor& m) {
   f.s = pointer(s), f.gram = pointer(OptionalTensor(gram)), f.link_norm = pointer(link_norm);
-  f.m = pointer(OptionalTensor(m));
+  f.scalars = pointer(scalars), f.m = pointer(OptionalTensor(m));
   f.ds = pointer(grads.ds), f.dx = pointer(grads.dx), f.dadj = pointer(grads.dadj),
   f.dgram = pointer(grads.dgram);
   f.dvectors = pointer(grads.dvectors), f.dscalars = pointer(grads.dscalars);

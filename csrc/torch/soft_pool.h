@@ -63,7 +63,7 @@ struct Upstream {
 
 // Sets the arguments but for the batch, is_symmetric and the outputs.
 void set_backward(SoftPoolBackward& f, const Upstream& grads, const Tensor& s, const Tensor& gram,
-                  const Tensor& link_norm, const Tensor& m);
+                  const Tensor& scalars, const Tensor& link_norm, const Tensor& m);
 
 // An output of the shape of `t`, or of one dimension of size 0 where it is not needed; and its data, or null.
 std::pair<Tensor, void*> gradient_of(const Tensor& t, bool needed);

@@ -38,13 +38,13 @@ Outputs soft_pool_csr_forward(Tensor logits, Tensor x, OptionalTensor value, Ten
 std::tuple<Tensor, Tensor, Tensor> soft_pool_csr_backward(
     OptionalTensor ds, OptionalTensor dx, OptionalTensor dadj, OptionalTensor dgram, OptionalTensor dvectors,
     OptionalTensor dscalars, OptionalTensor dtotal_entropy, OptionalTensor dlink_norm, Tensor s, Tensor gram,
-    Tensor link_norm, Tensor m, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col, Tensor ptr,
-    OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor value_t, double temperature, bool given,
-    bool mean, bool need_logits, bool need_x, bool need_value) {
+    Tensor scalars, Tensor link_norm, Tensor m, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col,
+    Tensor ptr, OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor value_t, double temperature,
+    bool given, bool mean, bool need_logits, bool need_x, bool need_value) {
   SoftPoolBackward f{};
   f.batch = csr_batch(s, x, value, ptr, temperature, given, mean);
   const Upstream grads{ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm};
-  set_backward(f, grads, s, gram, link_norm, m);
+  set_backward(f, grads, s, gram, scalars, link_norm, m);
   CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.is_double), {}};
   if (rowptr_t) adjacency.transposed = csr(*rowptr_t, *col_t, value_t, f.batch.is_double);
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
@@ -66,7 +66,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "soft_pool_csr_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
       " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram,"
-      " Tensor link_norm, Tensor m, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr,"
+      " Tensor scalars, Tensor link_norm, Tensor m, Tensor x, Tensor? value, Tensor rowptr, Tensor col, "
+      "Tensor ptr,"
       " Tensor? rowptr_t, Tensor? col_t, Tensor? value_t, float temperature, bool given, bool mean,"
       " bool need_logits, bool need_x, bool need_value) -> (Tensor, Tensor, Tensor)");
 }

@@ -45,13 +45,13 @@ Outputs soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, OptionalTen
 std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
     OptionalTensor ds, OptionalTensor dx, OptionalTensor dadj, OptionalTensor dgram, OptionalTensor dvectors,
     OptionalTensor dscalars, OptionalTensor dtotal_entropy, OptionalTensor dlink_norm, Tensor s, Tensor gram,
-    Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, OptionalTensor mask,
-    OptionalTensor num_nodes, double temperature, bool given, bool mean, bool need_logits, bool need_x,
-    bool need_adj) {
+    Tensor scalars, Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj,
+    OptionalTensor mask, OptionalTensor num_nodes, double temperature, bool given, bool mean,
+    bool need_logits, bool need_x, bool need_adj) {
   SoftPoolBackward f{};
   f.batch = dense_batch(s, x, adj, mask, num_nodes, temperature, given, mean);
   const Upstream grads{ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm};
-  set_backward(f, grads, s, gram, link_norm, m);
+  set_backward(f, grads, s, gram, scalars, link_norm, m);
   f.is_symmetric = static_cast<const uint8_t*>(pointer(OptionalTensor(is_symmetric)));
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
   auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
@@ -72,7 +72,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "soft_pool_dense_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
       " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram,"
-      " Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask,"
+      " Tensor scalars, Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask,"
       " Tensor? num_nodes, float temperature, bool given, bool mean, bool need_logits, bool need_x,"
       " bool need_adj) -> (Tensor, Tensor, Tensor)");
 }

@@ -148,7 +148,7 @@ def _pool(case: Case, target: Target) -> None:
             for name, t in zip(Upstream._fields, out, strict=False)
         )
     )
-    saved, needs = Saved(out.s, out.gram, out.link_norm, out.m), (True, True, case.edges)
+    saved, needs = Saved(out.s, out.gram, out.scalars, out.link_norm, out.m), (True, True, case.edges)
     launch_soft_pool_bwd(upstream, saved, *inputs[1:], True, needs, target)
 
 

@@ -44,6 +44,39 @@ def dense_rows(
 
 
 @triton.jit
+def scaled_squares_of_dense(
+    a_ptr, a_row, a_col, mask_ptr, begin, stop, end, scale, BN: tl.constexpr, BJ: tl.constexpr,
+    ACC: tl.constexpr,
+):  # fmt: skip
+    """The sum of the squares of rows ``begin`` to ``stop`` of a dense A times ``scale``, in float64."""
+    total = tl.zeros([BN], ACC)
+    o_a = tl.arange(0, BN)[:, None] * a_row + tl.arange(0, BJ)[None, :] * a_col
+    for i_n in range(begin, stop, BN):
+        m_n = valid_rows(i_n + tl.arange(0, BN), stop, mask_ptr)
+        p_a = slice_ptr(a_ptr, i_n, a_row)
+        for i_j in range(0, end, BJ):
+            m_j = valid_rows(i_j + tl.arange(0, BJ), end, mask_ptr)
+            a = tl.load(slice_ptr(p_a, i_j, a_col) + o_a, mask=m_n[:, None] & m_j[None, :], other=0)
+            weight = a.to(ACC) * scale
+            total += tl.sum(weight * weight, 1)
+    return tl.sum(total.to(tl.float64), 0)
+
+
+@triton.jit
+def scaled_squares_of_entries(
+    value_ptr, rowptr, begin, stop, scale, ACC: tl.constexpr, BE: tl.constexpr = 128
+):
+    """As `scaled_squares_of_dense`, for a sparse A."""
+    total = tl.zeros([BE], ACC)
+    last = tl.load(rowptr + stop)
+    for i_e in range(tl.load(rowptr + begin), last, BE):
+        o_e = i_e + tl.arange(0, BE)
+        weight = entry_weights(value_ptr, o_e, o_e < last, ACC) * scale
+        total += weight * weight
+    return tl.sum(total.to(tl.float64), 0)
+
+
+@triton.jit
 def symmetrized_tile(
     p_a, a_row, a_col, i_n, m_n, i_j, m_j,
     BN: tl.constexpr, BJ: tl.constexpr, SYMMETRIC: tl.constexpr, ACC: tl.constexpr,

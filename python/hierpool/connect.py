@@ -47,7 +47,8 @@ def postprocess_adj(
     if degree_norm:
         degree = adj.sum(-2 if transposed else -1)
         positive = degree > 0
-        scale = torch.where(positive, torch.where(positive, degree, 1).rsqrt(), 0)
+        # Not rsqrt, whose derivative has the cube of the result: it overflows for weights of 1e-26.
+        scale = torch.where(positive, torch.where(positive, degree, 1).sqrt().reciprocal(), 0)
         adj = adj * scale[..., :, None] * scale[..., None, :]
     if edge_weight_norm and adj.numel():
         largest = adj.abs().amax((-2, -1), keepdim=True)

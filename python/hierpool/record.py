@@ -13,7 +13,7 @@ from torch import Tensor
 # Columns of `scalars` [B, 2 + 4R]: two for the graph, then four groups with one column for each edge type.
 NUM_NODES = 0
 ENTROPY = 1
-CUT_DEGREE, ADJ_SQ, TOTAL_DEGREE, LINK_SQ = range(4)
+CUT_DEGREE, ADJ_NORM, TOTAL_DEGREE, LINK = range(4)
 
 
 def scalar_columns(group: int, channels: int) -> slice:
@@ -39,8 +39,10 @@ class SoftPoolRecord(NamedTuple):
     ``num_nodes``     number of valid nodes :math:`n`                        ``[B]``
     ``entropy``       :math:`-\sum_{ik} s_{ik} \log s_{ik}`                  ``[B]``
     ``cut_degree``    :math:`\sum_i d_i |s_i|^2`                             ``[B]``
+    ``adj_norm``      :math:`|A|_F`                                          ``[B]``
     ``adj_sq``        :math:`|A|_F^2`                                        ``[B]``
     ``total_degree``  :math:`\sum_i d_i`                                     ``[B]``
+    ``link``          :math:`|A - S S^T|_F`                                  ``[B]``
     ``link_sq``       :math:`|A - S S^T|_F^2`                                ``[B]``
     ``link_norm``     :math:`(\sum_b` ``link_sq`` :math:`)^{1/2}`            ``[]``
     ``total_entropy`` :math:`\sum_b` ``entropy``                             ``[]``
@@ -52,8 +54,10 @@ class SoftPoolRecord(NamedTuple):
     every scalar that depends on :math:`A` is ``[B, R]``, and ``link_norm`` is ``[R]``.
 
     ``s`` has the dtype of the logits and ``x`` that of the features. All other fields are float64 if an input is
-    float64, else float32. If the computation of a field is switched off, it is NaN (``entropy``, ``link_sq`` and their
-    sums) or ``None`` (``gram``). The fields from ``size`` to ``link_sq`` are views of packed tensors.
+    float64, else float32. If the computation of a field is switched off, it is NaN (``entropy``, ``link``, ``link_sq``
+    and their sums) or ``None`` (``gram``). The fields from ``size`` to ``link`` are views of packed tensors, except the
+    squares ``adj_sq`` and ``link_sq``. In float32 these are inf for norms above 1.8e19 and 0 for norms below 2e-23;
+    the norms are not computed from them. The gradient of a norm is 0 where it is 0.
     """
 
     s: Tensor  # [B, N, K], or [N, K]
@@ -91,13 +95,21 @@ class SoftPoolRecord(NamedTuple):
         return self._per_type(CUT_DEGREE)
 
     @property
+    def adj_norm(self) -> Tensor:
+        return self._per_type(ADJ_NORM)
+
+    @property
     def adj_sq(self) -> Tensor:
-        return self._per_type(ADJ_SQ)
+        return self.adj_norm.square()
 
     @property
     def total_degree(self) -> Tensor:
         return self._per_type(TOTAL_DEGREE)
 
     @property
+    def link(self) -> Tensor:
+        return self._per_type(LINK)
+
+    @property
     def link_sq(self) -> Tensor:
-        return self._per_type(LINK_SQ)
+        return self.link.square()

@@ -42,6 +42,7 @@ struct Shape {
   Valid valid;
   bool symmetric, given;
   bool mean = false;
+  bool fits = false;  // A is nearly S S^T: a clique for each cluster
 };
 
 // Inputs, with NaN wherever a padded node is involved; A holds 0 and 1, as T or as bytes.
@@ -72,7 +73,9 @@ struct Inputs {
     const T nan = std::numeric_limits<T>::quiet_NaN();
     for (int64_t row = 0; row < s.B * s.N; ++row) {
       for (int64_t k = 0; k < s.K; ++k)
-        logits[row * s.K + k] = mask[row] ? T(unit(random) * (s.given ? 1 : 6)) : nan;
+        logits[row * s.K + k] = !mask[row] ? nan
+                                : s.fits   ? T(6 * (row % s.N % s.K == k) + unit(random) / 2)
+                                           : T(unit(random) * (s.given ? 1 : 6));
       for (int64_t f = 0; f < s.F; ++f) x[row * s.F + f] = mask[row] ? T(unit(random) - 0.5) : nan;
     }
     for (int64_t b = 0; b < s.B; ++b) {
@@ -82,6 +85,8 @@ struct Inputs {
             const bool mirrored = s.symmetric && j < i;
             T& value = adj[((b * s.R + r) * s.N + i) * s.N + j];
             value = mirrored ? adj[((b * s.R + r) * s.N + j) * s.N + i] : T(unit(random) < s.density);
+            // One more entry, so that the matrix is not symmetric.
+            if (s.fits) value = T(i % s.K == j % s.K || (!s.symmetric && i == 0 && j == 1));
             if (!mask[b * s.N + i] || !mask[b * s.N + j]) value = nan;
           }
         }
@@ -119,7 +124,7 @@ struct Ragged {
   std::vector<T> logits, x, value, value_t;
 
   explicit Ragged(const Inputs<T>& in) : from(in) {
-    const auto& [B, R, N, K, F, density, valid, symmetric, given, mean] = in.shape;
+    const auto& [B, R, N, K, F, density, valid, symmetric, given, mean, fits] = in.shape;
     for (int64_t b = 0; b < B; ++b) {
       for (int64_t i = b * N; i < (b + 1) * N; ++i) {
         if (!in.mask[i]) continue;
@@ -236,7 +241,7 @@ Outputs<T> forward(const Ragged<T, I>& in, const Runtime& runtime, bool weighted
 // The record by its definition.
 template <typename T>
 Outputs<double> plain_forward(const Inputs<T>& in) {
-  const auto& [B, R, N, K, F, density, valid, symmetric, given, mean] = in.shape;
+  const auto& [B, R, N, K, F, density, valid, symmetric, given, mean, fits] = in.shape;
   Outputs<double> out(in.shape);
   auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
   for (int64_t b = 0; b < B; ++b) {
@@ -290,6 +295,7 @@ Outputs<double> plain_forward(const Inputs<T>& in) {
         record[2 + 2 * R + r] += degree;
       }
       link_norm[r] += record[2 + 3 * R + r];
+      for (int64_t norm : {2 + R + r, 2 + 3 * R + r}) record[norm] = std::sqrt(record[norm]);
     }
   }
   const double rows = static_cast<double>(std::max<int64_t>(B * N, 1));

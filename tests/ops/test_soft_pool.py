@@ -87,9 +87,7 @@ def test_gradient_of_one_field(case: Recipe, field: str, backend: str) -> None:
 
 
 @best
-@pytest.mark.parametrize(
-    "group", range(5), ids=["entropy", "cut_degree", "adj_sq", "total_degree", "link_sq"]
-)
+@pytest.mark.parametrize("group", range(5), ids=["entropy", "cut_degree", "adj_norm", "total_degree", "link"])
 @over(SEED, "directed", *ragged("directed"))
 def test_gradient_of_one_scalar(case: Recipe, group: int, backend: str) -> None:
     inputs = case.make(SEED)
@@ -119,7 +117,7 @@ def test_named_fields_are_the_packed_ones(r: int | None, backend: str) -> None:
         assert getattr(record, name).shape == shape, name
     assert torch.equal(record.size, record.vectors[:, 0])
     assert torch.equal(record.volume.reshape(3, channels, 4), record.vectors[:, 1:])
-    for group, name in enumerate(("cut_degree", "adj_sq", "total_degree", "link_sq")):
+    for group, name in enumerate(("cut_degree", "adj_norm", "total_degree", "link")):
         value = getattr(record, name)
         assert value.shape == (3, *types), name
         start = 2 + group * channels

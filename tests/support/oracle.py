@@ -77,6 +77,16 @@ def _graph(x: Tensor, a: Tensor, p: Tensor, majorant: bool) -> tuple[Tensor, ...
     )
 
 
+def norm_columns(r: int) -> Tensor:
+    """True for the columns of the scalars that are norms, ``[2 + 4R]``. Their majorants are those of the squares."""
+    return torch.tensor([False, False] + [group % 2 == 1 for group in range(4) for _ in range(r)])
+
+
+def _root(square: Tensor) -> Tensor:
+    """With gradient 0 at 0."""
+    return torch.where(square > 0, torch.where(square > 0, square, 1).sqrt(), 0)
+
+
 def _stack(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
     return torch.stack(list(parts)) if parts else torch.zeros(0, *shape, dtype=torch.float64)
 
@@ -94,8 +104,9 @@ def fields(inputs: Inputs, p: Tensor, majorant: bool = False) -> Fields:
     x, pooled, gram, vectors, scalars = (
         _stack([graph[i] for graph in graphs], shape) for i, shape in enumerate(shapes)
     )
-    link_sq = scalars[:, 2 + 3 * r :].sum(0)
-    link_norm = torch.where(link_sq > 0, torch.where(link_sq > 0, link_sq, 1).sqrt(), 0)
+    link_norm = _root(scalars[:, 2 + 3 * r :].sum(0))
+    if not majorant:
+        scalars = torch.where(norm_columns(r), _root(scalars), scalars)
     if inputs.adj.dim() == 3:
         pooled, link_norm = pooled[:, 0], link_norm[0]
     return Fields(_stack(rows_of, (n, k)), x, pooled, gram, vectors, scalars, scalars[:, 1].sum(), link_norm)
@@ -155,16 +166,25 @@ def _detach(values: Fields) -> Fields:
     return Fields(*(t.detach() for t in values))
 
 
+def _weight_of_square(norm: Tensor, weight: Tensor) -> Tensor:
+    """d sqrt(q) = dq / (2 sqrt(q)), and 0 at 0."""
+    norm = norm.detach()
+    return torch.where(norm > 0, weight / (2 * norm), 0)
+
+
 def _majorants(
     exact: Inputs, p: Tensor, values: Fields, upstream: Sequence[Tensor | None]
 ) -> tuple[Fields, Gradients]:
     magnitudes = exact._replace(x=exact.x.abs(), adj=exact.adj.abs(), s=p).leaves()
     scales = fields(magnitudes, magnitudes.s, majorant=True)
     channels = values.scalars.size(1) // 4
-    terms = [v * u.double().abs() for v, u in zip(scales[:7], upstream[:7], strict=True) if u is not None]
-    if (u := upstream[7]) is not None:  # d sqrt(q) = dq / (2 sqrt(q)), and 0 at 0
-        norm = values.link_norm.detach().reshape(channels)
-        weight = torch.where(norm > 0, u.double().abs().reshape(channels) / (2 * norm), 0)
+    weights = [None if u is None else u.double().abs() for u in upstream]
+    if weights[5] is not None:
+        of_squares = _weight_of_square(values.scalars, weights[5])
+        weights[5] = torch.where(norm_columns(channels), of_squares, weights[5])
+    terms = [v * w for v, w in zip(scales[:7], weights[:7], strict=True) if w is not None]
+    if weights[7] is not None:
+        weight = _weight_of_square(values.link_norm, weights[7]).reshape(channels)
         terms.append(scales.scalars[:, 2 + 3 * channels :] * weight)
     x, adj, s = _gradients(terms, magnitudes[:3])
     if not exact.given:  # P (dS - <P, dS>) / T

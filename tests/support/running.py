@@ -15,7 +15,16 @@ from torch import Tensor
 import hierpool
 from hierpool import SoftPoolRecord, backends
 from tests.support.cases import Inputs, Recipe, find
-from tests.support.oracle import Fields, Gradients, Truth, assert_error, eps_of, max_error, truth
+from tests.support.oracle import (
+    Fields,
+    Gradients,
+    Truth,
+    assert_error,
+    eps_of,
+    max_error,
+    norm_columns,
+    truth,
+)
 from tests.support.sparse import Ragged
 
 # Triton's interpreter has to be chosen before triton is imported, so its tests are a run of their own.
@@ -172,7 +181,8 @@ def assert_fields(
     plain: Sequence[Tensor | None] | None,
 ) -> None:
     """Every quantity under the error rule; ``plain`` is the record by plain torch, whose errors are the baselines."""
-    acc, terms = _accumulation_eps(inputs), inputs.terms
+    acc, terms, channels = _accumulation_eps(inputs), inputs.terms, exact.scales.scalars.size(1) // 4
+    norms = {"link_norm"} | {f"scalars[:, {i}]" for i in norm_columns(channels).nonzero().flatten().tolist()}
     values, scales = _quantities(exact.fields), _quantities(exact.scales)
     baselines = values if plain is None else _quantities(plain)
     for name, got in _quantities(record).items():
@@ -181,11 +191,9 @@ def assert_fields(
             eps, scale = max(acc, eps_of(inputs.s.dtype)), torch.ones(())
         elif name == "x":
             eps = max(acc, eps_of(inputs.x.dtype))
-        elif (
-            name == "link_norm"
-        ):  # a root: its error is bounded through its square, and a cancellation's scale
-            channels = exact.scales.scalars.size(1) // 4
+        elif name == "link_norm":
             scale = exact.scales.scalars[:, 2 + 3 * channels :].sum(0)
+        if name in norms:  # the error of a root is bounded through its square, by the scale of the square
             got, value, base = _square(got), _square(value), _square(base)
         assert_error(name, got, value, scale, eps, terms, max_error(base, value))
 

@@ -52,7 +52,8 @@ struct SoftPoolForward {
   void* adj_pooled;        // [B, R, K, K]        Acc
   void* gram;              // [B, K, K] or null   Acc
   void* vectors;           // [B, 1 + R, K]       Acc
-  void* scalars;           // [B, 2 + 4R]         Acc
+  void* scalars;           // [B, 2 + 4R]         Acc: n, the entropy, then R each of the cut degree,
+                           //                          |A|, the total degree, and |A - S S^T|
   void* total_entropy;     // []                  Acc
   void* link_norm;         // [R]                 Acc
   void* m;                 // [B, R, N, K], [ptr[B], K] or null  Acc; rows of invalid nodes are not written
@@ -63,8 +64,8 @@ struct SoftPoolForward {
 struct SoftPoolBackward {
   PoolBatch batch;
   // Saved by the forward, contiguous.
-  const void *s, *gram, *link_norm, *m;  // gram may be null
-  const uint8_t* is_symmetric;           // [B, R]
+  const void *s, *gram, *scalars, *link_norm, *m;  // gram may be null; scalars too, without a link loss
+  const uint8_t* is_symmetric;                     // [B, R]
   // Upstream gradients, contiguous; null where not given. ds, dx have the dtypes of S and X, the rest is Acc.
   const void *ds, *dx, *dadj, *dgram, *dvectors, *dscalars, *dtotal_entropy, *dlink_norm;
   // Outputs, contiguous; null where not needed. Dtypes of logits, X and A; of a sparse A, its entries in Acc.

@@ -48,8 +48,11 @@ def scaled_link_loss(record: SoftPoolRecord) -> Tensor:
     assert record.gram is not None
     trace = record.adj.diagonal(dim1=-2, dim2=-1).sum()
     has_edges = trace > 0
-    norms = (record.adj_sq.sum() * record.gram.square().sum()).where(has_edges, 1).sqrt()
-    return norms.log() - trace.where(has_edges, 1).log()
+    logarithms = [
+        value.where(has_edges, 1).log()
+        for value in (record.adj_norm.sum(), record.gram.square().sum().sqrt(), trace)
+    ]
+    return logarithms[0] + logarithms[1] - logarithms[2]
 
 
 OBJECTIVES = {

@@ -32,7 +32,7 @@ def ho_mincut_loss(cut: Tensor, degree: Tensor, *, batch_reduction: str = "mean"
     r"""Normalised cut of walks of three edges, :math:`-\mathrm{tr}(S^T A^3 S) / \mathrm{tr}(S^T D_3 S)`, of HOSC.
 
     Args:
-        cut: :math:`\mathrm{tr}(S^T A^3 S)` of each graph, ``[B]``, from :func:`hierpool.walk_cut`.
+        cut: :math:`\mathrm{tr}(S^T A^3 S)` of each graph, ``[B]``, from :func:`hierpool.walk_cut`, in float64.
         degree: :math:`\mathrm{tr}(S^T D_3 S) = \sum_i (A^3 1)_i |s_i|^2` of each graph, ``[B]``, from the same.
         batch_reduction: ``"mean"`` or ``"sum"`` over graphs.
 
@@ -64,8 +64,10 @@ def spectral_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> T
         ValueError: ``batch_reduction`` is unknown.
     """
     total = record.total_degree
-    expected = divide(record.volume.square().sum(-1), total)
-    return over_graphs(-divide(trace(record.adj) - expected, total), batch_reduction)
+    expected = (
+        divide(record.volume, total[..., None]).square().sum(-1)
+    )  # no square of a weight, which may overflow
+    return over_graphs(expected - divide(trace(record.adj), total), batch_reduction)
 
 
 def totvar_loss(variation: Tensor, entries: Tensor, *, batch_reduction: str = "mean") -> Tensor:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from hierpool.losses._tensors import check_choice, divide, over, padded, root
+from hierpool.losses._tensors import check_choice, divide, over, padded
 from hierpool.record import SoftPoolRecord
 
 REDUCTIONS = ("global", "mean_graph")
@@ -68,8 +68,7 @@ def link_pred_loss(
         if normalize == "numel":
             return over(loss, graphs * nodes * nodes)
         return loss if normalize is None else divide(loss, record.num_nodes.square().sum())
-    norms = root(record.link_sq)  # [B], or [B, R]
-    norms = norms if record.adj.dim() == 3 else norms.sum(1)
+    norms = record.link if record.adj.dim() == 3 else record.link.sum(1)  # [B]
     if normalize == "numel":
         norms = over(norms, nodes * nodes)
     elif normalize == "valid":

@@ -61,7 +61,7 @@ class HOSCPool(SoftPooling, name="hosc"):
             symmetric = None if isinstance(adj, RaggedGraph) else self.symmetric
             options: dict[str, Any] = {"mask": mask, "symmetric": symmetric, "backend": self.backend}
             cuts = [losses.ho_mincut_loss(*walk_cut(record.s, a, **options)) for a in edge_types(adj)]
-            terms.append(self.alpha / self.k * total(cuts))
+            terms.append(self.alpha / self.k * total(cuts).to(record.adj.dtype))
         out = {"hosc_loss": total(terms)}
         if self.mu != 0:
             chosen = losses.hosc_orthogonality_loss if self.hosc_ortho else losses.orthogonality_loss

@@ -37,8 +37,9 @@ def aggregator(
         graph = adj
         if aggregation == "sum":
             return lambda x: spmm(graph, x)
-        share = graph.degree.to(dtype).clamp(min=1).reciprocal()[:, None]  # [N, 1]
-        return lambda x: spmm(graph, x) * share
+        degree = graph.degree.to(dtype).clamp(min=1)[:, None]  # [N, 1]
+        # Not times the reciprocal, whose derivative has its square: that is 0 for weights of 1e23.
+        return lambda x: spmm(graph, x) / degree
     if valid is not None and adj.shape[0] != valid.shape[0]:
         return _of_one_matrix(adj, aggregation, valid[..., None])
     weights = adj / adj.sum(-1, keepdim=True).clamp(min=1) if aggregation == "mean" else adj

@@ -73,6 +73,7 @@ class Saved(NamedTuple):
 
     s: Tensor
     gram: Tensor
+    scalars: Tensor
     link_norm: Tensor
     m: Tensor
     is_symmetric: Tensor
@@ -235,7 +236,10 @@ def soft_pool(
         symmetric: whether every dense :math:`A` equals its transpose. ``True`` is not checked and saves the product
             :math:`A^T S` in the backward. ``None``: it is determined exactly. Must be ``None`` with a ragged graph,
             which has ``graph.is_symmetric``.
-        link_loss: ``"frobenius"`` for :math:`|A - S S^T|_F^2`, or ``None`` to skip it.
+        link_loss: ``"frobenius"`` for :math:`|A - S S^T|_F`, or ``None`` to skip it. It is a difference of sums, in
+            :math:`O(N K^2)`. Graphs for which it is below 2 % of :math:`|A|_F` in float32, or 1e-6 in float64, where
+            the difference loses digits, take :math:`O(N^2 K)` operations and no memory on the C++ kernels. The Triton
+            kernels always take the difference, as plain PyTorch does in float64 for a ragged graph.
         entropy: whether to compute the entropies.
         gram: whether to compute :math:`S^T S`; ``None``: only if ``link_loss`` needs it.
         backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``; see :func:`hierpool.explain`.

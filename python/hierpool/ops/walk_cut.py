@@ -17,8 +17,8 @@ from hierpool.ops.spmm import spmm
 class WalkCut(NamedTuple):
     """What :func:`walk_cut` returns."""
 
-    cut: Tensor  # [B]: tr(S^T A^3 S)
-    degree: Tensor  # [B]: sum over nodes of (A^3 1)_i |s_i|^2
+    cut: Tensor  # float64 [B]: tr(S^T A^3 S)
+    degree: Tensor  # float64 [B]: sum over nodes of (A^3 1)_i |s_i|^2
 
 
 def walk_cut(
@@ -49,7 +49,8 @@ def walk_cut(
         backend: for a ragged graph, see :func:`hierpool.spmm`.
 
     Returns:
-        ``(cut, degree)``, both ``[B]``, float64 if an input is float64, else float32.
+        ``(cut, degree)``, both float64 ``[B]``, as cubes of weights leave the range of float32. They are computed in
+        float64 if an input is float64, else in float32, with the weights of each graph divided by the largest.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message names it.
@@ -66,17 +67,24 @@ def walk_cut(
 
 def _ragged(s: Tensor, graph: RaggedGraph, backend: str) -> WalkCut:
     s = s.to(accumulation_dtype(s, graph.value))
-    once = spmm(graph, s, backend=backend)
-    twice = spmm(graph, once, backend=backend)
+    unit = None if graph.value is None else _unit(_largest_of_graphs(graph, s.dtype))  # [B]
+    of_rows = None if unit is None else unit[graph.batch, None]
+
+    def step(rows: Tensor, transpose: bool = False) -> Tensor:
+        out = spmm(graph, rows, transpose=transpose, backend=backend)
+        return out if of_rows is None else out / of_rows
+
+    once = step(s)
+    twice = step(once)
     # Weights with gradients have separate gradients for a_ij and a_ji.
     learned = graph.value is not None and graph.value.requires_grad
-    back = once if graph.is_symmetric and not learned else spmm(graph, s, transpose=True, backend=backend)
+    back = once if graph.is_symmetric and not learned else step(s, transpose=True)
     walks = s.new_ones(s.size(0), 1)
     for _ in range(3):
-        walks = spmm(graph, walks, backend=backend)
+        walks = step(walks)
     terms = torch.stack([(back * twice).sum(1), walks[:, 0] * s.square().sum(1)], 1)  # [N, 2]
     sums = torch.segment_reduce(graph.in_graph_order(terms), "sum", offsets=graph.ptr, axis=0, unsafe=True)
-    return WalkCut(sums[:, 0], sums[:, 1])
+    return _in_units(sums[:, 0], sums[:, 1], unit)
 
 
 def _dense(s: Tensor, adj: Tensor, mask: Tensor | None, symmetric: bool) -> WalkCut:
@@ -91,9 +99,34 @@ def _dense(s: Tensor, adj: Tensor, mask: Tensor | None, symmetric: bool) -> Walk
     def masked(rows: Tensor) -> Tensor:
         return rows if valid is None else torch.where(valid[..., None], rows, 0)
 
+    values = adj.detach()
+    largest = (
+        torch.maximum(values.amax((1, 2)), -values.amin((1, 2))) if adj.numel() else s.new_zeros(adj.size(0))
+    )
+    unit = _unit(largest)
+    of_graphs = unit[:, None, None]
     s, walks = masked(s), masked(walks)
-    once = masked(adj @ s)
-    back = once if symmetric and not adj.requires_grad else masked(adj.mT @ s)
+    once = masked(adj @ s / of_graphs)
+    back = once if symmetric and not adj.requires_grad else masked(adj.mT @ s / of_graphs)
     for _ in range(3):
-        walks = masked(adj @ walks)
-    return WalkCut((back * (adj @ once)).sum((1, 2)), (walks * s.square().sum(2, keepdim=True)).sum((1, 2)))
+        walks = masked(adj @ walks / of_graphs)
+    cut, degree = back * (adj @ once / of_graphs), walks * s.square().sum(2, keepdim=True)
+    return _in_units(cut.sum((1, 2)), degree.sum((1, 2)), unit)
+
+
+def _largest_of_graphs(graph: RaggedGraph, dtype: torch.dtype) -> Tensor:
+    """The largest absolute weight of each graph, ``[B]``."""
+    assert graph.value is not None
+    weights, first = graph.value.detach().abs().to(dtype), graph.rowptr[graph.ptr].long()
+    return torch.segment_reduce(weights, "max", offsets=first, axis=0, unsafe=True, initial=0)
+
+
+def _unit(largest: Tensor) -> Tensor:
+    """What the weights of a graph are divided by, 1 for a graph without edges."""
+    return torch.where(largest > 0, largest, 1)
+
+
+def _in_units(cut: Tensor, degree: Tensor, unit: Tensor | None) -> WalkCut:
+    """Of weights that were divided by ``unit``."""
+    cube = 1 if unit is None else unit.double() ** 3
+    return WalkCut(cut.double() * cube, degree.double() * cube)

@@ -91,7 +91,8 @@ def soft_pool_csr(
     r"""Soft pooling of a ragged batch, differentiable any number of times by autograd.
 
     It computes the sums of :func:`hierpool.reference.soft_pool_dense` over the stored entries of :math:`A`, with a
-    temporary ``[E, K]``.
+    temporary ``[E, K]``. The link loss is a difference of sums in float64: where :math:`|A - S S^T|` is below
+    :math:`10^{-7} |A|`, it has no correct digit.
 
     Args:
         logits: :math:`L` ``[N, K]``, or :math:`S` itself with ``given=True``.
@@ -121,13 +122,16 @@ def soft_pool_csr(
     square = torch.zeros(p.size(0), dtype=torch.float64, device=p.device)
     adj_sq = structure.per_graph(square.index_add(0, structure.row, a.double().square()))
     if want_link:
-        # A difference of large sums, so it is computed in float64 for all dtypes.
-        trace = structure.per_graph((p * m).sum(-1, dtype=torch.float64))
-        link_sq = (adj_sq - 2 * trace + gram.square().sum((-1, -2), dtype=torch.float64)).clamp(min=0)
+        # A difference of large sums, so it is computed in float64 for all dtypes, from the products on.
+        wide = p.double()
+        trace = structure.per_graph((wide * structure.multiply(a.double(), wide)).sum(-1))
+        gram_sq = structure.products(wide, wide).square().sum((-1, -2))
+        link_sq = (adj_sq - 2 * trace + gram_sq).clamp(min=0)
     else:
         link_sq = torch.full_like(adj_sq, torch.nan)
     total = structure.per_graph(degree)
-    scalars = torch.stack([rows, entropy, cut_degree, adj_sq.to(acc), total, link_sq.to(acc)], 1)
+    adj_norm, link = (safe_root(square).to(acc) for square in (adj_sq, link_sq))
+    scalars = torch.stack([rows, entropy, cut_degree, adj_norm, total, link], 1)
     entropy_count, link_count = mean_counts(structure, mean)
     return CsrForward(
         s,

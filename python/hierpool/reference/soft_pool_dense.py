@@ -113,17 +113,14 @@ def soft_pool_dense(
     rows = p.new_full((p.size(0),), p.size(1)) if valid is None else valid.sum(-1).to(acc)
     entropy = row_entropy(p).sum(-1) if want_entropy else torch.full_like(rows, torch.nan)
     cut_degree = (degree * p.square().sum(-1)[:, None]).sum(-1)
-    adj_sq = a.square().sum((-1, -2), dtype=torch.float64)
+    # In float64, which has room for the squares of weights.
+    adj_sq = a.double().square().sum((-1, -2))
     if want_link:
-        # A difference of large sums, so it is computed in float64 for all dtypes.
-        trace = (p[:, None] * m).sum((-1, -2), dtype=torch.float64)
-        gram_sq = gram.square().sum((-1, -2), dtype=torch.float64)[:, None]
-        link_sq = (adj_sq - 2 * trace + gram_sq).clamp(min=0)
+        link_sq = (a - (p @ p_t)[:, None]).double().square().sum((-1, -2))
     else:
         link_sq = torch.full_like(adj_sq, torch.nan)
-    scalars = torch.cat(
-        [rows[:, None], entropy[:, None], cut_degree, adj_sq.to(acc), degree.sum(-1), link_sq.to(acc)], 1
-    )
+    adj_norm, link = (safe_root(square).to(acc) for square in (adj_sq, link_sq))
+    scalars = torch.cat([rows[:, None], entropy[:, None], cut_degree, adj_norm, degree.sum(-1), link], 1)
     entropy_count, link_count = mean_counts(logits, mean)
     total_entropy = entropy.sum() / entropy_count
     link_norm = (safe_root(link_sq.sum(0)) / link_count).to(acc)

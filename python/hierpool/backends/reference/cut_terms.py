@@ -38,16 +38,21 @@ def forward(call: Call) -> tuple[Tensor | tuple[Tensor, ...], ...]:
             (scale, degree, inside, *parts),
         )
     total, nodes = _safe(scalars.select(1, _TOTAL)), scalars.select(1, NUM_NODES)
-    lengths, expected = vectors.square().sum(2).unbind(1)
-    lengths, expected = lengths.sqrt(), expected / total
-    spectral = ((inside - expected) / total).sum() * -share
+    sizes, volumes = vectors.unbind(1)
+    lengths = torch.linalg.vector_norm(sizes, dim=1)
+    # Quotients first: a square of weights may overflow.
+    volumes = volumes / total.unsqueeze(1)
+    expected = volumes.square().sum(1)
+    inside = inside / total
+    spectral = (inside - expected).sum() * -share
     weight = _safe(nodes).reciprocal().mul_(adj.size(1) ** 0.5 * share)  # of the length of the cluster sizes
     if kind == _DMON_CROSSED:
         weight = weight.sum().mul_(share).expand_as(nodes)
         cluster = (lengths * weight).sum() - 1
     else:
         cluster = (lengths * weight).sum() - (nodes != 0).sum(dtype=nodes.dtype) * share
-    return pooled, spectral, ortho * share, cluster, (scale, total, inside, expected, lengths, weight, *parts)
+    middle = scale, total, inside, expected, volumes, lengths, weight
+    return pooled, spectral, ortho * share, cluster, (*middle, *parts)
 
 
 def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tuple[Tensor | None, ...]:
@@ -66,12 +71,12 @@ def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tup
         slope = dfirst / degree
         dscalars[:, _CUT] = slope * inside
     else:
-        total, inside, expected, lengths, weight = middle
+        total, inside, expected, volumes, lengths, weight = middle
         slope = dfirst / total
-        pull = slope / total
-        dscalars[:, _TOTAL] = pull * (inside - 2 * expected)
+        dscalars[:, _TOTAL] = slope * (inside - 2 * expected)
         grow = dcluster * weight / (_safe(lengths) * share)
-        dvectors = vectors * torch.stack([grow, 2 * pull], 1).unsqueeze(2)
+        sizes = vectors.select(1, 0) * grow.unsqueeze(1)
+        dvectors = torch.stack([sizes, volumes * (2 * slope).unsqueeze(1)], 1)
     _diagonal(dadj).sub_(slope.unsqueeze(1))
     return dadj, dgram, dvectors, dscalars
 

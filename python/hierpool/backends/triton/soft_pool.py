@@ -62,7 +62,7 @@ def backward(
     _, x, adj, rows, temperature, options = _with_types(call)
     dlogits, dx, dvalue = launch_soft_pool_bwd(
         Upstream(*upstream),
-        Saved(*saved[:4]),
+        Saved(*saved[:5]),
         x,
         adjacency(adj),
         rows_of(saved.s, rows),

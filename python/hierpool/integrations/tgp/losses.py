@@ -99,7 +99,7 @@ def _hosc(pooler: Any) -> list[Term]:
             total = (1 - pooler.alpha) * losses.mincut_loss(record)
         if pooler.alpha > 0:
             walks = walk_cut(record.s, pooled.adj, mask=pooled.mask)
-            total = total + pooler.alpha * losses.ho_mincut_loss(*walks)
+            total = total + pooler.alpha * losses.ho_mincut_loss(*walks).to(total.dtype)
         return total / pooler.k
 
     def orthogonality(pooled: PooledBatch) -> Tensor:
