@@ -39,14 +39,14 @@ CutPool terms_of(const PoolBatch& batch, int64_t kind) {
   return {batch.B, batch.K, batch.is_double, static_cast<CutKind>(kind)};
 }
 
-// What the backward needs besides the outputs; `vectors`, [B, 2, K], come first. M, and whether A is symmetric, one
-// element a graph, are there if they are saved.
+// What the backward needs besides S; `vectors`, [B, 2, K], come first. If they are saved, there are A' (a copy, because
+// the caller may change the output in place), M, and whether A is symmetric, one element a graph.
 struct Sums {
-  void *vectors, *adj, *gram, *scalars, *saved, *degree, *total_entropy, *link_norm, *m, *is_symmetric;
+  void *vectors, *adj, *gram, *scalars, *saved, *degree, *total_entropy, *link_norm, *out, *m, *is_symmetric;
 
   static int64_t count(const PoolBatch& b, bool save) {
     const int64_t graph = 2 * b.K + 2 * b.K * b.K + kScalars + b.K + cpu::kCutSaved;
-    return b.B * graph + b.rows() + 2 + (save ? b.rows() * b.K + b.B : 0);
+    return b.B * graph + b.rows() + 2 + (save ? b.B * b.K * b.K + b.rows() * b.K + b.B : 0);
   }
   Sums(const PoolBatch& b, const Tensor& memory, bool save) {
     STD_TORCH_CHECK(memory.numel() == count(b, save), "the sums are those of another batch");
@@ -55,6 +55,7 @@ struct Sums {
     adj = arrays.take(b.B * b.K * b.K), gram = arrays.take(b.B * b.K * b.K);
     scalars = arrays.take(b.B * kScalars), saved = arrays.take(b.B * (b.K + cpu::kCutSaved));
     degree = arrays.take(b.rows()), total_entropy = arrays.take(1), link_norm = arrays.take(1);
+    out = save ? arrays.take(b.B * b.K * b.K) : nullptr;
     m = save ? arrays.take(b.rows() * b.K) : nullptr;
     is_symmetric = save ? arrays.take(b.B) : nullptr;
   }
@@ -107,6 +108,7 @@ Pooled forward(SoftPoolForward& f, const Adjacency& adjacency, const OptionalTen
   void* losses[] = {first.data_ptr(), ortho.data_ptr(), cluster.data_ptr()};
   const CutSums cut{sums.adj, sums.gram, f.vectors, sums.scalars};
   cpu::cut_pool_fwd(shape, cut, out.data_ptr(), losses, sums.saved, threads);
+  if (save) std::memcpy(sums.out, out.data_ptr(), static_cast<size_t>(out.numel()) * out.element_size());
   if (selu) cpu::selu_fwd(f.x_pooled, pooled.numel(), is_double(pooled), threads);
   return {std::move(s),     std::move(pooled),  std::move(out),   std::move(first),
           std::move(ortho), std::move(cluster), std::move(memory)};
@@ -131,7 +133,7 @@ struct CutUpstream {
 struct CutOutputs {
   Tensor s;
   OptionalTensor x_pooled;  // absent: without SELU
-  Tensor out, memory;
+  Tensor memory;
 };
 
 template <typename T>
@@ -153,19 +155,19 @@ Tensor set_gradients_of_sums(SoftPoolBackward& f, const CutUpstream& up, const C
   void *dvectors = arrays.take(vectors), *dscalars = arrays.take(b.B * kScalars);
   const bool mincut = shape.kind == CutKind::mincut;
   if (up.of_terms()) {
-    STD_TORCH_CHECK(from.out.numel() == square, "sizes disagree");
-    STD_TORCH_CHECK(!up.dout || (up.dout->numel() == square && dtype(*up.dout) == dtype(from.out)),
+    STD_TORCH_CHECK(!up.dout || (up.dout->numel() == square && dtype(*up.dout) == dtype(from.memory)),
                     "the gradient of the adjacency must be of its shape and dtype");
     const CutSums cut{sums.adj, sums.gram, sums.vectors, sums.scalars};
     const double dlosses[] = {number(up.dfirst), number(up.dortho), number(up.dcluster)};
-    cpu::cut_pool_bwd(shape, cut, pointer(from.out), sums.saved, pointer(up.dout), dlosses, dadj,
+    cpu::cut_pool_bwd(shape, cut, sums.out, sums.saved, pointer(up.dout), dlosses, dadj,
                       up.dortho ? dgram : nullptr, mincut ? nullptr : dvectors, dscalars, threads);
     f.dadj = dadj, f.dscalars = dscalars;
     if (up.dortho) f.dgram = dgram;
     if (!mincut) f.dvectors = dvectors;
   }
   if (!up.dsize) return memory;
-  STD_TORCH_CHECK(2 * up.dsize->numel() == vectors && dtype(*up.dsize) == dtype(from.out), "sizes disagree");
+  STD_TORCH_CHECK(2 * up.dsize->numel() == vectors && dtype(*up.dsize) == dtype(from.memory),
+                  "sizes disagree");
   if (!f.dvectors) std::memset(dvectors, 0, static_cast<size_t>(vectors) * memory.element_size());
   f.dvectors = dvectors;
   b.is_double ? add_sizes(static_cast<double*>(dvectors), pointer(*up.dsize), b)
@@ -227,9 +229,9 @@ Pooled dense_forward(OptionalTensor logits, Tensor x, Tensor adj, OptionalTensor
 
 Gradients dense_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
                          OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
-                         OptionalTensor x_pooled, Tensor out, Tensor sums, Tensor x, Tensor adj,
-                         OptionalTensor mask, double temperature, int64_t kind, Maps maps, bool need_logits,
-                         bool need_x, bool need_adj, bool need_maps) {
+                         OptionalTensor x_pooled, Tensor sums, Tensor x, Tensor adj, OptionalTensor mask,
+                         double temperature, int64_t kind, Maps maps, bool need_logits, bool need_x,
+                         bool need_adj, bool need_maps) {
   SoftPoolBackward f{};
   f.batch = dense_batch(s, x, adj, mask, {}, temperature, false, false);
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
@@ -237,7 +239,7 @@ Gradients dense_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor do
   auto [dadjacency, dadjacency_data] = gradient_of(adj, need_adj);
   f.dlogits = dlogits_data, f.dfeatures = dfeatures_data, f.dadjacency = dadjacency_data;
   Maps dmaps = backward(f, dense_adjacency(adj), {ds, dx, dout, dfirst, dortho, dcluster, dsize},
-                        {s, x_pooled, out, sums}, x, mask, maps, kind, need_maps);
+                        {s, x_pooled, sums}, x, mask, maps, kind, need_maps);
   return {std::move(dlogits), std::move(dfeatures), std::move(dadjacency), std::move(dmaps)};
 }
 
@@ -257,8 +259,8 @@ Pooled csr_forward(OptionalTensor logits, Tensor x, OptionalTensor value, Tensor
 // The transpose is absent where A is symmetric. Gradients to the entries of A are of Acc.
 Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
                        OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
-                       OptionalTensor x_pooled, Tensor out, Tensor sums, Tensor x, OptionalTensor value,
-                       Tensor rowptr, Tensor col, Tensor ptr, OptionalTensor rowptr_t, OptionalTensor col_t,
+                       OptionalTensor x_pooled, Tensor sums, Tensor x, OptionalTensor value, Tensor rowptr,
+                       Tensor col, Tensor ptr, OptionalTensor rowptr_t, OptionalTensor col_t,
                        OptionalTensor value_t, double temperature, int64_t kind, Maps maps, bool need_logits,
                        bool need_x, bool need_value, bool need_maps) {
   SoftPoolBackward f{};
@@ -270,8 +272,8 @@ Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout
   Tensor dvalue = empty({need_value ? col.numel() : 0}, accumulation_type(f.batch.is_double));
   f.dlogits = dlogits_data, f.dfeatures = dfeatures_data;
   f.dadjacency = need_value ? dvalue.data_ptr() : nullptr;
-  Maps dmaps = backward(f, adjacency, {ds, dx, dout, dfirst, dortho, dcluster, dsize},
-                        {s, x_pooled, out, sums}, x, {}, maps, kind, need_maps);
+  Maps dmaps = backward(f, adjacency, {ds, dx, dout, dfirst, dortho, dcluster, dsize}, {s, x_pooled, sums}, x,
+                        {}, maps, kind, need_maps);
   return {std::move(dlogits), std::move(dfeatures), std::move(dvalue), std::move(dmaps)};
 }
 
@@ -279,7 +281,7 @@ Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout
 
 #define HIERPOOL_UPSTREAM                                                                    \
   "(Tensor? ds, Tensor? dx, Tensor? dout, Tensor? dfirst, Tensor? dortho, Tensor? dcluster," \
-  " Tensor? dsize, Tensor s, Tensor? x_pooled, Tensor out, Tensor sums,"
+  " Tensor? dsize, Tensor s, Tensor? x_pooled, Tensor sums,"
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(

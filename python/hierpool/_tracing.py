@@ -13,5 +13,9 @@ def is_traced() -> bool:
 
 
 def is_transformed() -> bool:
-    """True under a transform of torch.func or forward-mode automatic differentiation."""
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    """True under a transform of torch.func, forward-mode automatic differentiation or torch.jit.trace."""
+    return (
+        torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch._C._is_tracing()
+    )

@@ -56,6 +56,12 @@ def accumulation_dtype(*tensors: Tensor | None) -> torch.dtype:
     return torch.float32
 
 
+def reshaped(t: Tensor, *shape: int) -> Tensor:
+    """A new tensor with the elements of ``t``. Unlike a view, it may be a result that callers change in place."""
+    out: Tensor = torch.ops.aten._unsafe_view.default(t, shape)
+    return out
+
+
 class Edges(NamedTuple):
     """The edges of a batch of graphs; shapes, dtypes and devices are checked, values are not."""
 

@@ -237,14 +237,3 @@ def test_a_temperature_that_is_not_positive_is_refused(backend: str, sparse: boo
     problem = Problem(sparse, False)
     with pytest.raises(ValueError, match="temperature must be positive and finite"):
         fused(problem, "mincut", False, False, backend, temperature=torch.tensor(value))
-
-
-def test_a_second_derivative_is_refused(backend: str) -> None:
-    problem = Problem(False, False)
-    out = fused(problem, "dmon", True, True, backend)
-    (grad,) = torch.autograd.grad(out[0].sum(), problem.leaves["x"], create_graph=True)
-    if backend == "reference":
-        grad.sum().backward()
-        return
-    with pytest.raises(RuntimeError, match=r"has no second derivative; the functions of hierpool\.reference"):
-        grad.sum().backward()

@@ -187,7 +187,8 @@ def link_bce(batch: Batch) -> Fields | None:
     if batch.has_types:
         return None
     fields = {"s": batch["assigned"], "adj": batch.edges, "rows": batch.rows}
-    return fields, {"eps": 0.01, "normalize": "valid", "symmetric": batch.symmetric}
+    eps = torch.tensor(0.01, dtype=torch.float64)
+    return fields | {"eps": eps}, {"normalize": "valid", "symmetric": batch.symmetric}
 
 
 def total_variation(batch: Batch) -> Fields | None:

@@ -186,6 +186,21 @@ def examples(*, layers: bool = True, functions: bool = True) -> list[Example]:
     return found
 
 
+def named(out: Any, name: str = "") -> dict[str, Tensor]:
+    """The floating tensors of a result, by name."""
+    if isinstance(out, Tensor):
+        return {name: out} if out.is_floating_point() else {}
+    if isinstance(out, RaggedGraph):
+        return {}
+    if is_dataclass(out):
+        out = {one.name: getattr(out, one.name) for one in fields(out) if not one.name.startswith("_")}
+    if isinstance(out, tuple | list):
+        out = dict(zip(getattr(out, "_fields", range(len(out))), out, strict=True))
+    if not isinstance(out, dict):
+        return {}
+    return {n: t for key, value in out.items() for n, t in named(value, f"{name}.{key}").items()}
+
+
 def tensors(out: Any) -> list[Tensor]:
     """All tensors of a result, in order."""
     if isinstance(out, Tensor):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hierpool import backends
 from hierpool._tracing import is_traced
-from hierpool.contract import BuildOptions, Built, Edges, Problem, index_dtype, sum_by_index
+from hierpool.contract import BuildOptions, Built, Edges, Problem, entry_rows, index_dtype, sum_by_index
 from hierpool.graph import checks
 from hierpool.graph.facts import normally
 
@@ -49,7 +49,8 @@ def build_traced(
 ) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """Row pointers, columns, values and graph pointers with one entry for every edge."""
     row, col, _, batch, ptr, num_nodes, num_graphs = edges
-    rowptr, col, ptr, entry = torch.ops.hierpool.csr_build(row, col, batch, ptr, num_nodes, num_graphs)
+    csr_build = _exported_build if torch.compiler.is_exporting() else torch.ops.hierpool.csr_build
+    rowptr, col, ptr, entry = csr_build(row, col, batch, ptr, num_nodes, num_graphs)
     if not is_coalesced:
         if weight is None:
             weight = torch.ones(entry.numel(), device=entry.device)
@@ -97,6 +98,43 @@ def _build_op(
     if entry is None:
         entry = torch.arange(built.col.numel(), dtype=built.col.dtype, device=built.col.device)
     return built.rowptr, built.col, built.ptr.clone() if built.ptr is ptr else built.ptr, entry
+
+
+def transpose_traced(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`transpose` under a compiler."""
+    if not torch.compiler.is_exporting():
+        return torch.ops.hierpool.csr_transpose(rowptr, col)
+    row = entry_rows(rowptr, col.numel())
+    nodes = torch.arange(rowptr.numel(), device=col.device)
+    _, source = torch.sort(_keys(col, row, rowptr.numel() - 1))
+    starts = torch.searchsorted(col[source].to(torch.int64), nodes)
+    return starts.to(rowptr.dtype), row[source], source.to(col.dtype)
+
+
+# Programs that torch.export makes run without this package.
+
+
+def _keys(row: Tensor, col: Tensor, num_nodes: int) -> Tensor:
+    """A number for each pair, in the order of rows and columns."""
+    return row.to(torch.int64) * num_nodes + col
+
+
+def _exported_build(
+    row: Tensor, col: Tensor, batch: Tensor | None, ptr: Tensor | None, num_nodes: int, num_graphs: int
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """``csr_build`` in operations of PyTorch. Of all values, only the order of ``batch`` is checked."""
+    keys = _keys(row, col, num_nodes)
+    in_order, order = torch.sort(keys)
+    entry = torch.searchsorted(in_order, keys)  # the first of equal edges
+    rowptr = torch.searchsorted(row[order].to(torch.int64), torch.arange(num_nodes + 1, device=row.device))
+    if ptr is None and batch is None:
+        ptr = torch.arange(2, device=row.device) * num_nodes
+    elif ptr is None:
+        assert batch is not None
+        torch._assert_async((batch[1:] >= batch[:-1]).all(), "batch must be sorted in an exported program")
+        ptr = torch.searchsorted(batch, torch.arange(num_graphs + 1, device=row.device))
+    dtype = index_dtype(num_nodes, row.numel())
+    return rowptr.to(dtype), col[order].to(dtype), ptr.clone(), entry.to(dtype)
 
 
 def _build_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

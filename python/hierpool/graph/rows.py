@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-import torch
 from torch import Tensor
 
 from hierpool._tracing import is_traced, is_transformed
@@ -126,7 +125,7 @@ class CompressedRows:
         if self._transpose is not None:
             return self._transpose
         if is_traced():  # a traced tensor must not be kept
-            return torch.ops.hierpool.csr_transpose(self.rowptr, self.col)
+            return build.transpose_traced(self.rowptr, self.col)
         transpose = build.transpose(self.rowptr, self.col)
         if not is_transformed():  # which wraps what is made
             self._transpose = transpose

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from hierpool.graph import RaggedGraph
 from hierpool.nn.masking import select_valid
 from hierpool.nn.mlp import Activation, activation
+from hierpool.ops._checks import scalar_tensor
 from hierpool.ops.edge_distances import edge_distances
 from hierpool.ops.spmm import spmm
 
@@ -103,7 +104,7 @@ class GTVConv(nn.Module):
     # Both compute (I - delta D) H + delta Gamma H. Loops contribute 0 and are left out, as they would cost precision.
 
     def _ragged(self, h: Tensor, graph: RaggedGraph) -> Tensor:
-        distance = edge_distances(graph, h).clamp(min=self.eps).to(h.dtype)
+        distance = self._at_least_eps(edge_distances(graph, h)).to(h.dtype)
         step = (
             self.delta_coeff / distance if graph.value is None else self.delta_coeff * graph.value / distance
         )
@@ -111,9 +112,12 @@ class GTVConv(nn.Module):
         steps = graph.with_value(step, symmetric=graph.is_symmetric)
         return torch.addcmul(spmm(steps, h), h, 1 - steps.degree[:, None])
 
+    def _at_least_eps(self, distance: Tensor) -> Tensor:
+        return distance.clamp(min=scalar_tensor(self.eps, distance.dtype, distance.device))
+
     def _dense(self, h: Tensor, adj: Tensor, valid: Tensor | None) -> Tensor:
         h32 = h.float() if h.dtype in (torch.bfloat16, torch.float16) else h
-        step = self.delta_coeff * adj / torch.cdist(h32, h32, p=1).clamp(min=self.eps).to(h.dtype)
+        step = self.delta_coeff * adj / self._at_least_eps(torch.cdist(h32, h32, p=1)).to(h.dtype)
         unused = torch.eye(h.size(1), dtype=torch.bool, device=h.device)
         if valid is not None and adj.size(0) != valid.size(0):
             unused = unused | ~valid[:, None, :]

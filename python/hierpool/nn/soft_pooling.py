@@ -402,7 +402,8 @@ def _is_sparse(adj: Tensor) -> bool:
 
 def weighted(loss: Tensor, coefficient: float) -> Tensor:
     """``loss`` times ``coefficient``."""
-    return loss if coefficient == 1 else loss * coefficient
+    # A compiler would compile once more to compare with 1.
+    return loss if not torch.compiler.is_compiling() and coefficient == 1 else loss * coefficient
 
 
 def normalised(options: dict[str, Any]) -> dict[str, Any]:

@@ -223,7 +223,12 @@ def needs_gradient(*tensors: Tensor | None) -> bool:
 
 
 def temperature_tensor(temperature: Any, given: bool, s: Tensor) -> Tensor | None:
-    """The temperature as a 0-d tensor on the device of ``s``, or ``None`` if it is 1."""
+    """The temperature as a 0-d tensor on the device of ``s``, or ``None`` if it is 1.
+
+    Under a compiler, a float is not compared with 1, which would compile once more.
+    """
+    if temperature is None:
+        return None
     if isinstance(temperature, Tensor):
         check_tensor("temperature", temperature, FLOATS)
         if temperature.dim() != 0:
@@ -232,7 +237,7 @@ def temperature_tensor(temperature: Any, given: bool, s: Tensor) -> Tensor | Non
             raise ValueError(f"temperature must be on the device of s, {s.device}, got {temperature.device}")
     elif isinstance(temperature, bool) or not isinstance(temperature, (int, float, torch.SymFloat)):
         raise TypeError(f"temperature must be a float or a 0-d tensor, got {type(temperature).__name__}")
-    elif temperature == 1.0:
+    elif (given or not torch.compiler.is_compiling()) and temperature == 1.0:
         return None
     elif not 0 < temperature < float("inf"):
         raise ValueError(f"temperature must be positive and finite, got {temperature}")
@@ -240,8 +245,15 @@ def temperature_tensor(temperature: Any, given: bool, s: Tensor) -> Tensor | Non
         raise ValueError(f"temperature must be 1 with assignment='given', got {temperature}")
     if isinstance(temperature, Tensor):
         return temperature
-    dtype = torch.float64 if s.dtype == torch.float64 else torch.float32
-    return torch.full((), temperature, dtype=dtype, device=s.device)
+    return scalar_tensor(temperature, torch.float64 if s.dtype == torch.float64 else torch.float32, s.device)
+
+
+def scalar_tensor(value: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A 0-d tensor. A compiler compiles a float that becomes a tensor once, not once for each value."""
+    if torch.compiler.is_compiling():
+        # Only arithmetic keeps a float symbolic: torch.full would bake the first value into the compiled code.
+        return torch.ones((), dtype=dtype, device=device) * value
+    return torch.full((), value, dtype=dtype, device=device)
 
 
 def link_structure(

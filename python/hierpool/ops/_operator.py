@@ -15,11 +15,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_legacy_batchedtensor
 
 from hierpool import backends
 from hierpool._tracing import is_traced, is_transformed
 from hierpool.ops._schema import Arguments
-from hierpool.ops._traced import NO_SECOND, Traced, as_tuple
+from hierpool.ops._traced import Traced, as_tuple
 
 OPERATORS: dict[str, Operator] = {}
 """All operators by name."""
@@ -75,11 +76,11 @@ class Operator(Traced, ABC):
         self._place = {name: place for place, name in enumerate(fields)}
         self._results = tuple(fields.index(name) for name in self.Upstream._fields)
         self._saved = tuple(fields.index(name) for name in self.Saved._fields)
-        # A saved result connects a gradient, for autograd, to the leaves that are not saved.
-        drops_leaves = type(self).for_backward is not Operator.for_backward
-        self._witness = (
-            next(place for place in self._saved if place in self._results) if drops_leaves else None
-        )
+        # Callers may change results in place: those that the backward reads are returned as copies. S is not copied;
+        # as for torch.softmax, the backward raises an error if it was changed.
+        self._copied = [place for place in self._saved if place in self._results and fields[place] != "s"]
+        # A saved result that connects second derivatives to the first leaf, which may not be saved.
+        self._witness = next((place for place in self._saved if place in self._results), None)
         self._arguments = Arguments(self.Call)
         names = [argument.name for argument in self._arguments.list]
         self._places = tuple(names.index(name) for name in self.Leaves._fields)
@@ -105,7 +106,14 @@ class Operator(Traced, ABC):
         """Raise ``ValueError`` for invalid values that can be read without synchronisation."""
 
     def for_backward(self, call: Any) -> Any:
-        """``call`` without the tensors that the backward of a backend does not read."""
+        """``call`` itself, or without large tensors that the backward of a backend does not read."""
+        return call
+
+    def restored(self, call: Any, saved: Any) -> Any:
+        """The argument of :meth:`for_backward`, computed from its result and differentiable in ``saved``.
+
+        Only the first leaf may be missing.
+        """
         return call
 
     def like_gradients(self, call: Any, saved: Any) -> Any:
@@ -130,10 +138,14 @@ class Operator(Traced, ABC):
     def __call__(self, call: Any, wanted: tuple[str, ...] | None = None) -> tuple[Tensor, ...]:
         """All results, or the fields of ``Out`` named in ``wanted``. Autograd takes time for each."""
         places = self._results if wanted is None else tuple([self._place[name] for name in wanted])
-        if self.opaque and is_traced():
-            out = as_tuple(self.op(*self._arguments.flatten(call)))
+        if is_traced():
+            # Programs that torch.export makes run without this package.
+            if self.opaque and not torch.compiler.is_exporting():
+                out = as_tuple(self.op(*self._arguments.flatten(call)))
+            else:
+                out = self.run_composite(call)
             return tuple([out[place] for place in places])
-        if is_traced() or is_transformed() or (not self.opaque and _is_autocast()):
+        if is_transformed() or (not self.opaque and _is_autocast()):
             self._check_transform(call.options.backend)
             out = self.run_composite(call)
             return tuple([out[place] for place in places])
@@ -148,9 +160,13 @@ class Operator(Traced, ABC):
                 leaves = (*leaves[:-1], *leaves[-1])
             for leaf in leaves:
                 if leaf is not None and leaf.requires_grad:
-                    if self._witness is None or self._witness in places:
-                        return _apply_fused(self, call, backend, places, *leaves)
-                    return _apply_fused(self, call, backend, (*places, self._witness), *leaves)[:-1]
+                    kept = self.for_backward(call)
+                    if kept is call or self._witness in places:
+                        return _apply_fused((self, backend, places, kept, None), call, *leaves)
+                    if leaves[0].numel() <= _HELD:
+                        return _apply_fused((self, backend, places, kept, leaves[0]), call, *leaves)
+                    places = (*places, self._witness)
+                    return _apply_fused((self, backend, places, kept, None), call, *leaves)[:-1]
         out = backend.forward(call)
         return tuple([out[place] for place in places])
 
@@ -163,7 +179,8 @@ class Operator(Traced, ABC):
         has_float64 = False
         if device_type != "cpu":  # all backends for CPU tensors take float64
             flat, _ = _pack(call)
-            has_float64 = any(isinstance(t, Tensor) and t.dtype is torch.float64 for t in flat)
+            tensors = [t for t in flat if isinstance(t, Tensor) and t.device.type == device_type]
+            has_float64 = any(t.dtype is torch.float64 for t in tensors)
         return backends.module(self.name, device_type, call.options.backend, has_float64)
 
     def run_composite(self, call: Any) -> Any:
@@ -243,18 +260,6 @@ class Operator(Traced, ABC):
         found = self.backward(backend, call, saved, upstream, self.Leaves(*needs[:last], needs[last:]))
         return (*found[:last], *found[last])
 
-    def _constant_gradients(
-        self, backend: ModuleType, call: Any, saved: Any, upstream: Any, needs: tuple[bool, ...]
-    ) -> Sequence[Tensor | None]:
-        """The same with ``create_graph=True``: differentiating the gradients raises an error."""
-        with torch.no_grad():
-            found = self._gradients_of(backend, call, saved, upstream, needs)
-        # All tensors connected to the leaves, because autograd runs only nodes on a path to them.
-        tensors = [
-            t for t in _pack((*saved, *call, *upstream))[0] if isinstance(t, Tensor) and t.requires_grad
-        ]
-        return [None if grad is None else _Constant.apply(self.name, grad, *tensors) for grad in found]
-
 
 class _Fused(torch.autograd.Function):
     """An operator in eager mode: forward and backward of a backend as one node of the autograd graph."""
@@ -262,65 +267,65 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        operator: Operator,
+        state: tuple[Operator, ModuleType, tuple[int, ...], Any, Tensor | None],
         call: Any,
-        backend: ModuleType,
-        places: tuple[int, ...],
         *leaves: Tensor | None,
     ) -> tuple[Tensor, ...]:
+        operator, backend, places, kept, held = state
         out = backend.forward(call)
         fields = [out[place] for place in operator._saved]
-        kept = operator.for_backward(call)
         fields += kept[:-1]
         tensors, groups = _pack(fields)
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
-        ctx.state = operator, backend, places, groups, call.options, kept is call
+        ctx.state = operator, backend, places, groups, call.options, held
         if len(places) > len(operator._results):
             ctx.mark_non_differentiable(*(out[place] for place in places if place not in operator._results))
-        return tuple([out[place] for place in places])
+        results = [out[place] for place in places]
+        for place in operator._copied:
+            if place in places:
+                results[places.index(place)] = out[place].clone()
+        return tuple(results)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        operator, backend, places, groups, options, is_complete = ctx.state
-        needs = ctx.needs_input_grad[4:]
+        operator, backend, places, groups, options, held = ctx.state
+        needs = ctx.needs_input_grad[2:]
         upstream = operator._upstream(places, grads)
         if upstream is None:
-            return (None,) * (4 + len(needs))
+            return (None,) * (2 + len(needs))
         fields = _unpack(ctx.saved_tensors, groups)
         count = len(operator._saved)
         saved, call = operator.Saved._make(fields[:count]), operator.Call(*fields[count:], options)
         differentiable = torch.is_grad_enabled()
-        if is_complete and (differentiable or is_transformed()):
+        if differentiable or is_transformed() or _are_batched(grads):
+            with torch.set_grad_enabled(differentiable):
+                call = operator.restored(call, saved)
+                if held is not None and differentiable:
+                    call = call._replace(**{operator.Leaves._fields[0]: _connected(call[0], held, ctx)})
             found = operator._through_composite(call, upstream, needs, create_graph=differentiable)
-        elif differentiable:
-            found = operator._constant_gradients(backend, call, saved, upstream, needs)
         else:
             found = operator._gradients_of(backend, call, saved, upstream, needs)
-        return (
-            None,
-            None,
-            None,
-            None,
-            *[grad if need else None for grad, need in zip(found, needs, strict=True)],
-        )
+        return (None, None, *[grad if need else None for grad, need in zip(found, needs, strict=True)])
 
 
 # Function.apply searches every argument for transforms of torch.func, which never get here.
 _apply_fused: Any = super(torch.autograd.Function, _Fused).apply
 
 
-class _Constant(torch.autograd.Function):
-    """A gradient that raises an error if it is differentiated."""
+_HELD = 2**14
+"""Number of elements up to which a leaf is held until the backward, which takes less time than one more output."""
 
-    @staticmethod
-    def forward(ctx: Any, name: str, grad: Tensor, *depends_on: Tensor) -> Tensor:
-        ctx.name = name
-        return grad
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> Any:
-        raise RuntimeError(NO_SECOND.format(ctx.name))
+def _connected(t: Tensor, held: Tensor, ctx: Any) -> Tensor:
+    """``t`` as a function of ``held`` with the derivative of ``held``."""
+    node = held.grad_fn
+    if node is not None and all(node is not other for other, _ in ctx.next_functions):
+        raise RuntimeError(
+            "the first argument was modified by an inplace operation: it has no second derivative"
+        )
+    finite = held.nan_to_num(0, 0, 0)
+    return t.detach() + (finite - finite.detach())
 
 
 def _pack(fields: Iterable[Any]) -> tuple[list[Any], list[Any]]:
@@ -343,6 +348,14 @@ def _unpack(flat: Sequence[Any], groups: list[Any]) -> list[Any]:
         members = fields[start:stop]
         fields[start:stop] = (tuple(members) if kind is tuple else kind._make(members),)
     return fields
+
+
+def _are_batched(grads: Iterable[Tensor | None]) -> bool:
+    """Whether ``torch.autograd.grad`` was called with ``is_grads_batched=True``."""
+    for grad in grads:  # noqa: SIM110 (a generator takes longer)
+        if grad is not None and is_legacy_batchedtensor(grad):
+            return True
+    return False
 
 
 def _is_autocast() -> bool:

@@ -14,10 +14,6 @@ from hierpool.ops._schema import returns
 
 _LIB = torch.library.Library("hierpool", "FRAGMENT")
 
-NO_SECOND = (
-    "{} has no second derivative; the functions of hierpool.reference are differentiable any number of times"
-)
-
 
 class Traced:
     """The registered forward and backward of an :class:`hierpool.ops._operator.Operator`.
@@ -122,7 +118,9 @@ class Traced:
         )
 
     def _no_second_derivative(self, ctx: Any, *grads: Tensor | None) -> Any:
-        raise RuntimeError(NO_SECOND.format(self.name))
+        raise RuntimeError(
+            f"{self.name} has no second derivative under a compiler or a dispatch mode; in eager mode it has"
+        )
 
 
 @contextmanager

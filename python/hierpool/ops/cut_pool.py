@@ -22,7 +22,7 @@ from hierpool.ops.linear_maps import check_features, linear_maps
 from hierpool.ops.soft_pool import OPERATOR as SOFT_POOL
 from hierpool.ops.soft_pool import Call as PoolingCall
 from hierpool.ops.soft_pool import Options as PoolingOptions
-from hierpool.ops.soft_pool import checked_inputs, temperature_gradient
+from hierpool.ops.soft_pool import checked_inputs, logits_of, temperature_gradient
 from hierpool.reference.linear_maps import Map, as_maps
 
 
@@ -59,8 +59,7 @@ class Out(NamedTuple):
     cluster: Tensor  # []; 0 for MinCut
     s: Tensor  # [B, N, K], or [N, K]
     size: Tensor | None  # [B, K]; None without options.sizes
-    activated: Tensor | None  # [B, K, F]: x, if it is the result of SELU
-    pooled: Tensor  # [B, K, K]: adj in the accumulation dtype
+    activated: Tensor | None  # [B, K, F]: a copy of x, if it is the result of SELU
     sums: Tensor
 
 
@@ -81,7 +80,6 @@ class Saved(NamedTuple):
 
     s: Tensor
     activated: Tensor | None
-    pooled: Tensor
     sums: Tensor
 
 
@@ -127,12 +125,17 @@ class CutPool(
         dtype = torch.promote_types(x.dtype, logits.dtype)
         first, ortho, cluster = (loss.to(dtype) for loss in losses)
         size = vectors.select(1, 0) if sizes else None
-        return Out(pooled_x, pooled.to(logits.dtype), first, ortho, cluster, s, size, None, pooled, scalars)
+        return Out(pooled_x, pooled.to(logits.dtype), first, ortho, cluster, s, size, None, scalars)
 
     def for_backward(self, call: Call) -> Call:
         """Without the logits, unless the gradient of the temperature needs them."""
         learned = call.temperature is not None and call.temperature.requires_grad
         return call if learned or call.logits is None else Call(None, *call[1:])
+
+    def restored(self, call: Call, saved: Saved) -> Call:
+        if call.logits is not None or call.maps:
+            return call
+        return call._replace(logits=logits_of(saved.s, call.temperature))
 
     def backward(
         self, backend: ModuleType, call: Call, saved: Saved, upstream: Upstream, needs: Leaves
@@ -161,7 +164,7 @@ def cut_pool(
     mask: Tensor | None = None,
     *,
     selu: bool = False,
-    temperature: float | Tensor = 1.0,
+    temperature: float | Tensor | None = None,
     symmetric: bool | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, ...]:

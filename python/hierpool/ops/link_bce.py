@@ -17,7 +17,6 @@ from hierpool.ops._operator import Operator
 class Options(NamedTuple):
     """Arguments that are not tensors."""
 
-    eps: float
     normalize: str | None
     symmetric: bool  # every A equals its transpose
     backend: str
@@ -29,6 +28,7 @@ class Call(NamedTuple):
     s: Tensor  # [B, N, K], or [N, K]
     adj: Dense | Csr
     rows: Padded | Ragged
+    eps: Tensor  # [] on the CPU; a tensor, so that compilers do not compile for every value
     options: Options
 
 
@@ -61,8 +61,8 @@ class LinkBce(Operator, name="link_bce", call=Call, out=Out, upstream=Upstream, 
         return Out(call.s.new_empty((), dtype=accumulation_dtype(call.s, call.adj.value)))
 
     def composite(self, call: Call) -> Out:
-        s, adj, rows, options = call
-        eps, normalize = options.eps, options.normalize
+        s, adj, rows, eps, options = call
+        normalize = options.normalize
         if isinstance(adj, Dense):
             return Out(reference.link_bce(s, adj.value, *rows, eps=eps, normalize=normalize))
         assert isinstance(rows, Ragged)
@@ -136,5 +136,6 @@ def link_bce(
         raise ValueError(f"eps must be finite and at least 1.2e-38, got {eps}")
     structure, rows, s = _checks.link_structure(s, adj, mask, num_nodes, symmetric=symmetric)
     known = adj.is_symmetric if isinstance(adj, RaggedGraph) else symmetric is True
-    (loss,) = OPERATOR(Call(s, structure, rows, Options(eps, normalize, known, backend)))
+    added = _checks.scalar_tensor(eps, torch.float64, torch.device("cpu"))
+    (loss,) = OPERATOR(Call(s, structure, rows, added, Options(normalize, known, backend)))
     return loss

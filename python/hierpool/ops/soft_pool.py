@@ -159,6 +159,12 @@ class SoftPool(Operator, name="soft_pool", call=Call, out=Out, upstream=Upstream
         learned = call.temperature is not None and call.temperature.requires_grad
         return call if learned else Call(None, *call[1:])  # type: ignore[arg-type]
 
+    def restored(self, call: Call, saved: Saved) -> Call:
+        if call.logits is not None:
+            return call
+        s = saved.s
+        return call._replace(logits=s if call.options.given else logits_of(s, call.temperature))
+
     def like_gradients(self, call: Call, saved: Saved) -> Leaves:
         return Leaves(saved.s, call.x, call.adj.value, call.temperature)
 
@@ -181,6 +187,13 @@ class SoftPool(Operator, name="soft_pool", call=Call, out=Out, upstream=Upstream
 
 
 OPERATOR = SoftPool()
+
+
+def logits_of(s: Tensor, temperature: Tensor | None) -> Tensor:
+    """Logits with the softmax ``s``; finite."""
+    dtype = accumulation_dtype(s)
+    logits = s.to(dtype).clamp(min=torch.finfo(dtype).tiny).log()
+    return (logits if temperature is None else logits * temperature).to(s.dtype)
 
 
 def temperature_gradient(dlogits: Tensor, logits: Tensor, temperature: Tensor | None) -> Tensor:
@@ -246,9 +259,9 @@ def soft_pool(
 
     Returns:
         The record. Gradients flow to ``s``, ``x``, ``temperature``, and to ``adj`` or the ``value`` of a ragged graph.
-        Results do not depend on the number of threads. A second derivative raises an error;
-        :func:`hierpool.reference.soft_pool_dense` and ``soft_pool_csr`` are differentiable any number of times.
-        Transforms of ``torch.func`` and forward-mode AD run on these two functions.
+        Results do not depend on the number of threads. Callers may change them in place before the backward, except
+        ``s``, for which the backward raises an error. Second derivatives, transforms of ``torch.func`` and
+        forward-mode AD run on :func:`hierpool.reference.soft_pool_dense` and ``soft_pool_csr``.
 
     Raises:
         TypeError: an argument is not a tensor, or its dtype or layout is not supported.
@@ -299,7 +312,7 @@ def pooling_call(
     num_nodes: Tensor | None = None,
     *,
     assignment: str = "softmax",
-    temperature: float | Tensor = 1.0,
+    temperature: float | Tensor | None = None,
     symmetric: bool | None = None,
     link_loss: str | None = "frobenius",
     entropy: bool = True,
@@ -330,7 +343,7 @@ def checked_inputs(
     mask: Tensor | None,
     num_nodes: Tensor | None,
     given: bool,
-    temperature: float | Tensor,
+    temperature: float | Tensor | None,
     symmetric: bool | None,
     backend: str,
     leaves: tuple[Tensor, ...],

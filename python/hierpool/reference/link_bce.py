@@ -27,7 +27,7 @@ def link_bce(
     mask: Tensor | None = None,
     num_nodes: Tensor | None = None,
     *,
-    eps: float = 1e-7,
+    eps: float | Tensor = 1e-7,
     normalize: str | None = "valid",
 ) -> Tensor:
     """The loss of :func:`hierpool.link_bce` for a padded batch, differentiable any number of times by autograd.
@@ -50,7 +50,7 @@ def link_bce_csr(
     value: Tensor | None,
     ptr: Tensor,
     *,
-    eps: float = 1e-7,
+    eps: float | Tensor = 1e-7,
     normalize: str | None = "valid",
 ) -> Tensor:
     """The same for a ragged batch: ``s`` ``[N, K]``, entries ``value`` ``[E]`` (``None``: 1), graphs from ``ptr``."""
@@ -96,7 +96,7 @@ def _divisor(pairs: _Pairs, normalize: str | None) -> Tensor:
     return torch.where(count > 0, count, 1)
 
 
-def _loss(pairs: _Pairs, eps: float, normalize: str | None) -> Tensor:
+def _loss(pairs: _Pairs, eps: float | Tensor, normalize: str | None) -> Tensor:
     q = torch.minimum(p := pairs.s @ pairs.s.mT, p.new_ones(()))
     terms = -pairs.adj * (q + eps).log() - (1 - pairs.adj) * (1 - q + eps).log()
     terms = torch.where(pairs.valid, terms, terms.new_zeros(()))

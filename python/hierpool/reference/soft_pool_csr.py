@@ -52,6 +52,9 @@ class Structure(NamedTuple):
 
     def products(self, left: Tensor, right: Tensor) -> Tensor:
         """``left_b^T right_b`` of each graph, ``[B, K, F]``, for ``left [N, K]`` and ``right [N, F]``."""
+        # Exporters cannot read the sizes.
+        if torch.compiler.is_exporting() or torch.jit.is_tracing():  # type: ignore[attr-defined]
+            return self.per_graph(left[:, :, None] * right[:, None, :])
         sizes = self.sizes.tolist()
         parts = zip(left.split(sizes), right.split(sizes), strict=True)
         blocks = [one.t() @ other for one, other in parts]

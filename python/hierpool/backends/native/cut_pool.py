@@ -63,8 +63,8 @@ def forward(call: Call) -> tuple[Tensor | None, ...]:
     size = None
     if sizes:  # the sums begin with the vectors of the record
         b, k = pooled.shape[:2]
-        size = sums[: 2 * b * k].view(b, 2, k).select(1, 0)
-    return pooled_x, out_adj, *losses, s, size, pooled_x if selu else None, pooled, sums
+        size = sums[: 2 * b * k].view(b, 2, k).select(1, 0).clone()
+    return pooled_x, out_adj, *losses, s, size, pooled_x.clone() if selu and save else None, sums
 
 
 def backward(
@@ -72,16 +72,16 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Sequence[Tensor]]:
     """Gradients of logits, features, entries and maps."""
     _, x, adj, batch, temperature, maps, (kind, *_) = call
-    s, activated, pooled, sums = saved
+    s, activated, sums = saved
     dx, dadj, *dlosses, ds, dsize = upstream
     if dx is not None and activated is not None and activated.dtype not in DTYPES:
         dx = torch.ops.aten.elu_backward.default(dx.contiguous(), *_SELU, 1, True, activated)
         activated = None
-    acc = pooled.dtype
+    acc = sums.dtype
     if s.dtype is not acc or x.dtype is not acc:  # the dtypes of results and sums differ
         dadj, dsize, *dlosses = (in_dtype(d, acc) for d in (dadj, dsize, *dlosses))
     grads = (contiguous(ds), contiguous(dx), contiguous(dadj), *dlosses, contiguous(dsize))
-    kept = (*grads, s, activated, pooled, sums, x.contiguous() if maps else rows(x))
+    kept = (*grads, s, activated, sums, x.contiguous() if maps else rows(x))
     last = (as_float(temperature), kind, all_contiguous(maps), *needs[:3], any(needs.maps))
     kernels = torch.ops.hierpool_native
     if isinstance(adj, Dense):

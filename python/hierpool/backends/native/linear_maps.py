@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool.backends.native._tensors import DTYPES, all_contiguous, contiguous, rows
+from hierpool.contract import reshaped
 from hierpool.reference.linear_maps import Map, as_maps, products
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def forward(call: Call) -> tuple[Tensor]:
         weight, bias = products(as_maps(tensors))[-1]
         valid = _places(mask)
         y = _scattered(torch.addmm(bias, _gathered(x, valid), weight.t()), valid, len(x))
-    return (y.view(*call.x.shape[:-1], y.size(1)),)
+    return (reshaped(y, *call.x.shape[:-1], y.size(1)),)
 
 
 def backward(

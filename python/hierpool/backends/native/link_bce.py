@@ -17,7 +17,7 @@ _DIVISORS = (None, "numel", "valid")  # their indices are the numbers in C++
 
 
 def _arguments(call: Call) -> tuple[object, ...]:
-    s, adj, batch, options = call
+    s, adj, batch, eps, options = call
     structure: tuple[Tensor | None, ...]
     if isinstance(adj, Dense):
         value: Tensor | None = rows(adj.value)
@@ -25,7 +25,7 @@ def _arguments(call: Call) -> tuple[object, ...]:
     else:
         value = in_dtype(adj.value, accumulation_dtype(s, adj.value))
         structure = (adj.rowptr, adj.col, *batch, None, None)
-    return rows(s), value, *structure, options.eps, _DIVISORS.index(options.normalize), options.symmetric
+    return rows(s), value, *structure, eps.item(), _DIVISORS.index(options.normalize), options.symmetric
 
 
 def forward(call: Call) -> tuple[Tensor]:

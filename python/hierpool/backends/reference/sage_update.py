@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hierpool.contract import reshaped
+
 if TYPE_CHECKING:
     from hierpool.ops.sage_update import Call, Leaves, Saved, Upstream
 
@@ -50,10 +52,10 @@ def forward(call: Call, divide: Callable[..., tuple[Tensor, Tensor]] = unit_rows
         y.addmm_(x.flatten(0, -2), root.t())
     if not normalize:
         out = y.relu() if relu else y
-        return out.view(*shape, out.size(1)), y if relu else None, ()
+        return reshaped(out, *shape, out.size(1)), y if relu else None, ()
     outs, lengths = zip(*(divide(part, relu) for part in y.split(widths, 1)), strict=True)
     out = outs[0] if len(outs) == 1 else torch.cat(outs, 1)
-    return out.view(*shape, out.size(1)), y, lengths
+    return reshaped(out, *shape, out.size(1)), y, lengths
 
 
 def backward(

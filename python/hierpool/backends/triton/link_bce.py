@@ -24,14 +24,16 @@ def _with_transpose(edges: Csr) -> Csr:
 
 def forward(call: Call) -> tuple[Tensor]:
     """The loss."""
-    s, adj, rows, (eps, normalize, symmetric, _) = call
+    s, adj, rows, eps, (normalize, symmetric, _) = call
     target = target_of(s.device)
-    return (launch_link_bce_fwd(s, adjacency(adj), rows_of(s, rows), eps, normalize, symmetric, target),)
+    return (
+        launch_link_bce_fwd(s, adjacency(adj), rows_of(s, rows), eps.item(), normalize, symmetric, target),
+    )
 
 
 def backward(call: Call, saved: tuple[()], upstream: Upstream, needs: Leaves) -> tuple[Tensor, Tensor]:
     """Gradients of the assignment and of the entries."""
-    s, adj, rows, (eps, normalize, symmetric, _) = call
+    s, adj, rows, eps, (normalize, symmetric, _) = call
     edges = adjacency(adj)
     if needs.s and not symmetric and isinstance(edges, Csr):
         edges = _with_transpose(edges)
@@ -40,7 +42,7 @@ def backward(call: Call, saved: tuple[()], upstream: Upstream, needs: Leaves) ->
         s,
         edges,
         rows_of(s, rows),
-        eps,
+        eps.item(),
         normalize,
         symmetric,
         tuple(needs),

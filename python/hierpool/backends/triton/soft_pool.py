@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hierpool.backends.triton._layout import adjacency, rows_of
-from hierpool.contract import Dense
+from hierpool.contract import Dense, reshaped
 from hierpool_kernels.core.target import target_of
 from hierpool_kernels.soft_pool import Options, Saved, Upstream
 from hierpool_kernels.soft_pool_bwd import launch_soft_pool_bwd
@@ -48,9 +48,7 @@ def forward(call: Call) -> tuple[Tensor, ...]:
         return (*out, logits.new_empty(0, dtype=torch.bool))
     if call.adj is not adj:
         b, _, k, _ = out.adj.shape
-        # Not views, which autograd would not let callers change in place.
-        without_types = torch.ops.aten._unsafe_view.default
-        out = out._replace(adj=without_types(out.adj, (b, k, k)), link_norm=without_types(out.link_norm, ()))
+        out = out._replace(adj=reshaped(out.adj, b, k, k), link_norm=reshaped(out.link_norm))
     shape = (adj.value.size(0), adj.value.size(1) if options.save else 0)
     return (*out, torch.full(shape, known, device=logits.device))
 
