@@ -7,6 +7,7 @@ programs do not need the package.
 from __future__ import annotations
 
 import inspect
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
@@ -161,3 +162,22 @@ def test_exported_programs_do_not_need_the_package(example: Example, strict: boo
     assert not [str(node.target) for node in program.graph.nodes if "hierpool" in str(node.target)]
     other = {name: t * 2 if t.is_floating_point() else t for name, t in module.inputs.items()}
     torch.testing.assert_close(program.module()(other), module(other))
+
+
+@pytest.mark.parametrize("name", ["dense_diff_pool", "dense_mincut_pool", "DMoNPooling"])
+def test_traced_programs_can_be_saved(name: str) -> None:
+    (example,) = (one for one in PLAIN if str(one) == f"{name}-dense")
+    given = example.arguments(dtype=torch.float32)
+    function = example.make(dtype=torch.float32)
+    if isinstance(function, torch.nn.Module):
+        function.requires_grad_(False)  # a constant of the program
+
+    def call(x: Tensor, adj: Tensor) -> Any:
+        return function(**given | {"x": x, "adj": adj})
+
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.trace(call, (given["x"], given["adj"])), file)
+    file.seek(0)
+    loaded = torch.jit.load(file)
+    other = given["x"] * 2, given["adj"] * 3
+    torch.testing.assert_close(loaded(*other), call(*other))

@@ -130,10 +130,17 @@ def index_dtype(num_nodes: int, num_edges: int) -> torch.dtype:
     return torch.int32 if num_nodes < 2**31 and num_edges < 2**31 else torch.int64
 
 
-def entry_rows(rowptr: Tensor, num_entries: int) -> Tensor:
-    """The row of each entry, ``[E]``, in the dtype of ``rowptr``."""
-    nodes = torch.arange(rowptr.numel() - 1, dtype=rowptr.dtype, device=rowptr.device)
-    return torch.repeat_interleave(nodes, rowptr.diff(), output_size=num_entries)
+def ranges_of(offsets: Tensor, count: int) -> Tensor:
+    """The range of each element: the row of each entry from ``rowptr``, or the graph of each node from ``ptr``.
+
+    Range ``i`` starts at ``offsets[i]`` and ends before ``offsets[i + 1]``. The result has the dtype of ``offsets``.
+    """
+    if torch.compiler.is_exporting():  # ONNX has no repeat_interleave
+        ends = offsets[1:]
+        begun = offsets.new_zeros(count + 1).scatter_add(0, ends.to(torch.int64), torch.ones_like(ends))
+        return begun.cumsum(0)[:-1]
+    ranges = torch.arange(offsets.numel() - 1, dtype=offsets.dtype, device=offsets.device)
+    return torch.repeat_interleave(ranges, offsets.diff(), output_size=count)
 
 
 def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:

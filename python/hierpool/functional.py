@@ -88,8 +88,8 @@ def dense_diff_pool(
 
     Returns:
         ``(x, adj, link_loss, ent_loss)`` of shapes ``[B, K, F]``, ``[B, K, K]``, ``[]``, ``[]``, in the dtypes of
-        ``x`` and ``s``. There are three differences to PyG: entries of ``adj`` in padded rows or columns are ignored,
-        the entropy is finite in float16, and a link loss of 0 has gradient 0.
+        ``x`` and ``s``. There are two differences to PyG: entries of ``adj`` in padded rows or columns are ignored,
+        and the entropy is finite in float16.
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """

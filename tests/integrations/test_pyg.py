@@ -1,4 +1,4 @@
-"""Parity with the installed PyG on random cases, and the three differences that are documented."""
+"""Parity with the installed PyG on random cases."""
 
 from __future__ import annotations
 
@@ -124,34 +124,11 @@ def test_two_dimensional_inputs_are_one_graph(normalize: bool) -> None:
 
 
 @pytest.mark.parametrize("backend", ["reference", "auto"])
-def test_entropy_is_finite_in_float16(backend: str) -> None:
-    x, adj, s = torch.ones(1, 3, 2).half(), torch.ones(1, 3, 3).half(), torch.zeros(1, 3, 2).half()
-    mask = torch.tensor([[1, 1, 0]])
-    assert nn.dense_diff_pool(x, adj, s, mask)[3].isnan()
-    # Two rows of entropy log 2, and a padded one that counts in the mean.
-    expected = torch.tensor(2 * 0.6931471805599453 / 3).half()
-    assert dense_diff_pool(x, adj, s, mask, backend=backend)[3] == expected
-
-
-@pytest.mark.parametrize("backend", ["reference", "auto"])
 def test_gradient_of_a_link_loss_of_zero_is_zero(backend: str) -> None:
-    adj = torch.ones(1, 2, 2)  # one cluster: S S^T is all ones
-    s = torch.zeros(1, 2, 1, requires_grad=True)
-    x = torch.ones(1, 2, 1, requires_grad=True)
-    loss = dense_diff_pool(x, adj.requires_grad_(), s, backend=backend)[2]
-    assert loss == 0
-    for grad in torch.autograd.grad(loss, (s, x, adj), allow_unused=True, materialize_grads=True):
-        assert torch.equal(grad, torch.zeros_like(grad))
-
-
-@pytest.mark.parametrize("backend", ["reference", "auto"])
-def test_adjacency_of_padding_is_ignored(backend: str) -> None:
-    example = draw(3)
-    x, adj, s = (t if t.dim() == 3 else t[None] for t in example.leaves)
-    mask = torch.arange(x.size(1)) < x.size(1) // 2
-    both = mask[:, None] & mask
-    clean = dense_diff_pool(x, torch.where(both, adj, 0), s, mask.expand(x.shape[:2]), backend=backend)
-    dirty = dense_diff_pool(x, torch.where(both, adj, 7), s, mask.expand(x.shape[:2]), backend=backend)
-    assert all(torch.equal(one, other) for one, other in zip(clean, dirty, strict=True))
-    pyg = nn.dense_diff_pool(x, torch.where(both, adj, 7), s, mask.expand(x.shape[:2]).contiguous())
-    assert pyg[2] > 2 * clean[2]
+    for function, options in ((dense_diff_pool, {"backend": backend}), (nn.dense_diff_pool, {})):
+        adj = torch.ones(1, 2, 2, requires_grad=True)  # one cluster: S S^T is all ones
+        s, x = (torch.zeros(1, 2, 1, requires_grad=True) for _ in range(2))
+        loss = function(x, adj, s, **options)[2]
+        assert loss == 0
+        for grad in torch.autograd.grad(loss, (s, adj)):
+            assert torch.equal(grad, torch.zeros_like(grad))

@@ -1,4 +1,4 @@
-"""MinCut pooling against the installed PyG, dense and sparse, and the differences that are documented."""
+"""MinCut pooling against the installed PyG, dense and sparse."""
 
 from __future__ import annotations
 
@@ -79,107 +79,6 @@ def test_two_dimensional_inputs_are_one_graph() -> None:
 
 
 # -------------------------------------------------------------- what is finite and right here, and was not: both sides
-
-
-def both(x: Tensor, adj: Tensor, s: Tensor, mask: Tensor | None = None) -> tuple[list[Any], list[Any]]:
-    """Results and the gradient to s, of ours and of PyG's."""
-    found = []
-    for function in (dense_mincut_pool, nn.dense_mincut_pool):
-        leaf = s.clone().requires_grad_()
-        out = function(x, adj, leaf, mask)
-        (grad,) = torch.autograd.grad(sum(t.float().square().sum() for t in out), leaf)
-        found.append([*out, grad])
-    return found[0], found[1]
-
-
-def two_graphs() -> tuple[Tensor, Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    adj = (torch.rand(2, 6, 6, generator=generator) < 0.6).float()
-    adj[:, 0, 1] = 1
-    return torch.randn(2, 6, 3, generator=generator), adj, torch.randn(2, 6, 4, generator=generator)
-
-
-def test_a_graph_without_edges() -> None:
-    x, adj, s = two_graphs()
-    adj[1] = 0
-    ours, theirs = both(x, adj, s)
-    assert theirs[2].isnan()
-    assert theirs[4].isnan().any()
-    assert all(t.isfinite().all() for t in ours)
-    alone = dense_mincut_pool(x[:1], adj[:1], s[:1])
-    torch.testing.assert_close(ours[2], alone[2] / 2)
-    assert not ours[1][1].any()
-
-
-def test_a_graph_without_nodes() -> None:
-    x, adj, s = two_graphs()
-    mask = torch.ones(2, 6)
-    mask[1], adj[1] = 0, 0
-    ours, theirs = both(x, adj, s, mask)
-    assert theirs[2].isnan()
-    assert theirs[3].isnan()
-    assert all(t.isfinite().all() for t in ours)
-    alone = dense_mincut_pool(x[:1], adj[:1], s[:1])
-    torch.testing.assert_close(ours[2:4], [t / 2 for t in alone[2:4]])
-    assert not ours[4][1].any()
-
-
-def test_an_empty_cluster() -> None:
-    x, adj, s = two_graphs()
-    s[0, :, 2] = -300  # its probability is 0
-    ours, theirs = both(x, adj, s)
-    assert theirs[4].isnan().any()
-    assert all(t.isfinite().all() for t in ours)
-    for one, other in zip(ours[:4], theirs[:4], strict=True):
-        torch.testing.assert_close(one, other)
-    assert not ours[1][0, 2].any()
-
-
-def test_one_cluster() -> None:
-    x, adj, s = two_graphs()
-    ours, theirs = both(x, adj, s[..., :1])
-    assert not ours[4].any()
-    for one, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
-
-
-def test_float16_with_an_empty_cluster() -> None:
-    x, adj, s = (t.half() for t in two_graphs())
-    s[0, :, 2] = -300
-    ours, theirs = both(x, adj, s)
-    assert theirs[1].isnan().any()  # 0 / 0: its epsilon is 0 in float16
-    assert all(t.isfinite().all() for t in ours)
-
-
-def test_float16_with_more_edges_than_it_can_count() -> None:
-    adj = torch.ones(1, 600, 600).half()
-    x, s = torch.ones(1, 600, 1).half(), torch.zeros(1, 600, 2).half()
-    s[0, :300, 0] = 3
-    ours, theirs = both(x, adj, s)
-    assert not theirs[2].isfinite()
-    exact = nn.dense_mincut_pool(x.double(), adj.double(), s.double())
-    torch.testing.assert_close(ours[2].double(), exact[2], rtol=2e-3, atol=0)
-    torch.testing.assert_close(ours[1].double(), exact[1], rtol=2e-3, atol=0)
-
-
-def test_rows_whose_sum_is_negative() -> None:
-    x, adj, s = two_graphs()
-    ours, theirs = both(x, -adj, s)
-    assert theirs[1].isnan().any()
-    assert not ours[1].any()
-    torch.testing.assert_close(ours[2:4], theirs[2:4])
-
-
-def test_adjacency_of_padding_is_ignored() -> None:
-    x, adj, s = two_graphs()
-    mask = torch.arange(6).expand(2, 6) < 4
-    clean = torch.where(mask[:, None] & mask[..., None], adj, 0)
-    dirty = torch.where(mask[:, None] & mask[..., None], adj, 7)
-    expected, theirs = both(x, clean, s, mask)
-    got, spoilt = both(x, dirty, s, mask)
-    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
-    torch.testing.assert_close(theirs[2], expected[2])
-    assert (spoilt[2] - theirs[2]).abs() > 0.1  # PyG's degrees count it
 
 
 # ------------------------------------------------------------------------------------------------------------- sparse
@@ -291,6 +190,6 @@ def test_the_same_bits_for_every_number_of_threads(sparse: bool) -> None:
     ],
 )
 def test_bad_arguments(change: dict[str, Any], message: str) -> None:
-    x, adj, s = two_graphs()
+    x, adj, s = torch.ones(2, 6, 3), torch.ones(2, 6, 6), torch.ones(2, 6, 4)
     with pytest.raises(ValueError, match=message):
         dense_mincut_pool(**({"x": x, "adj": adj, "s": s} | change))

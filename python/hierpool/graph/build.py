@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hierpool import backends
 from hierpool._tracing import is_traced
-from hierpool.contract import BuildOptions, Built, Edges, Problem, entry_rows, index_dtype, sum_by_index
+from hierpool.contract import BuildOptions, Built, Edges, Problem, index_dtype, ranges_of, sum_by_index
 from hierpool.graph import checks
 from hierpool.graph.facts import normally
 
@@ -104,11 +104,10 @@ def transpose_traced(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tenso
     """:func:`transpose` under a compiler."""
     if not torch.compiler.is_exporting():
         return torch.ops.hierpool.csr_transpose(rowptr, col)
-    row = entry_rows(rowptr, col.numel())
-    nodes = torch.arange(rowptr.numel(), device=col.device)
-    _, source = torch.sort(_keys(col, row, rowptr.numel() - 1))
-    starts = torch.searchsorted(col[source].to(torch.int64), nodes)
-    return starts.to(rowptr.dtype), row[source], source.to(col.dtype)
+    row = ranges_of(rowptr, col.numel())
+    n = rowptr.numel() - 1
+    _, source = torch.sort(_keys(col, row, n))
+    return _offsets(col, n).to(rowptr.dtype), row[source], source.to(col.dtype)
 
 
 # Programs that torch.export makes run without this package.
@@ -119,22 +118,29 @@ def _keys(row: Tensor, col: Tensor, num_nodes: int) -> Tensor:
     return row.to(torch.int64) * num_nodes + col
 
 
+def _offsets(index: Tensor, count: int) -> Tensor:
+    """First element of each of ``count`` groups if elements are sorted by ``index``, int64 ``[count + 1]``."""
+    following = index.to(torch.int64) + 1
+    sizes = torch.zeros(count + 1, dtype=torch.int64, device=index.device)
+    return sizes.scatter_add(0, following, torch.ones_like(following)).cumsum(0)
+
+
 def _exported_build(
     row: Tensor, col: Tensor, batch: Tensor | None, ptr: Tensor | None, num_nodes: int, num_graphs: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """``csr_build`` in operations of PyTorch. Of all values, only the order of ``batch`` is checked."""
-    keys = _keys(row, col, num_nodes)
-    in_order, order = torch.sort(keys)
-    entry = torch.searchsorted(in_order, keys)  # the first of equal edges
-    rowptr = torch.searchsorted(row[order].to(torch.int64), torch.arange(num_nodes + 1, device=row.device))
+    """``csr_build`` in operations of PyTorch, with int64 for ONNX. Of all values, the order of ``batch`` is checked."""
+    keys, order = torch.sort(_keys(row, col, num_nodes))
+    place = torch.arange(keys.numel(), device=row.device)
+    run = torch.cat([keys[:1] * 0, (keys[1:] != keys[:-1]).to(torch.int64)]).cumsum(0)  # of equal edges
+    first = torch.full_like(place, keys.numel()).scatter_reduce(0, run, place, "amin")
+    entry = torch.zeros_like(place).scatter(0, order, first[run])
     if ptr is None and batch is None:
         ptr = torch.arange(2, device=row.device) * num_nodes
     elif ptr is None:
         assert batch is not None
         torch._assert_async((batch[1:] >= batch[:-1]).all(), "batch must be sorted in an exported program")
-        ptr = torch.searchsorted(batch, torch.arange(num_graphs + 1, device=row.device))
-    dtype = index_dtype(num_nodes, row.numel())
-    return rowptr.to(dtype), col[order].to(dtype), ptr.clone(), entry.to(dtype)
+        ptr = _offsets(batch, num_graphs)
+    return _offsets(row, num_nodes), col[order].to(torch.int64), ptr.clone(), entry
 
 
 def _build_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -52,6 +52,10 @@ def check_index(name: str, value: Any, shape: str, dims: int = 1) -> Tensor:
 
 def check_size(name: str, value: Any) -> int:
     """``value`` if it is a count: an int that is not negative."""
+    if isinstance(value, Tensor) and torch.jit.is_tracing():  # type: ignore[attr-defined]
+        raise RuntimeError(
+            "torch.jit.trace cannot record a RaggedGraph, whose sizes are numbers; torch.export can"
+        )
     if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if value < 0:
@@ -155,7 +159,8 @@ def _count_graphs(num_graphs: Any, batch: Tensor | None, ptr: Tensor | None) -> 
     if batch is not None and num_graphs is None:
         if is_traced():
             raise ValueError(
-                "num_graphs must be given under torch.compile, where sizes cannot depend on values"
+                "num_graphs (batch_size of functions and layers) must be given under torch.compile, where sizes cannot"
+                " depend on values"
             )
         return _count("batch", batch, "graph", "num_graphs")
     if batch is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool._tracing import is_traced
-from hierpool.contract import BuildOptions, entry_rows, sum_by_index
+from hierpool.contract import BuildOptions, ranges_of, sum_by_index
 from hierpool.graph import build, checks, convert
 from hierpool.graph.facts import normally
 from hierpool.graph.rows import CompressedRows
@@ -134,7 +134,7 @@ class RaggedGraph(CompressedRows):
                 raise ValueError(
                     "col was given with is_coalesced=True, but does not ascend strictly in every row"
                 )
-            edges = torch.stack([entry_rows(rowptr, col.numel()), col])
+            edges = torch.stack([ranges_of(rowptr, col.numel()), col])
             n = rowptr.numel() - 1
             return cls.from_edge_index(edges, n, edge_weight=value, ptr=ptr, symmetric=symmetric)
         rowptr, col = normally(convert.own_rows, rowptr, col)
@@ -248,7 +248,7 @@ class RaggedGraph(CompressedRows):
     @property
     def row(self) -> Tensor:
         """Row of each entry, ``[E]``, the dtype of ``col``."""
-        return entry_rows(self.rowptr, self.num_edges)
+        return ranges_of(self.rowptr, self.num_edges)
 
     @property
     def batch(self) -> Tensor:
@@ -265,8 +265,7 @@ class RaggedGraph(CompressedRows):
 
     def graph_of_node(self) -> Tensor:
         """Graph of each node, int64 ``[N]``, in the order of the matrix."""
-        graphs = torch.arange(self.num_graphs, device=self.device)
-        return torch.repeat_interleave(graphs, self.ptr.diff(), output_size=self.num_nodes)
+        return ranges_of(self.ptr, self.num_nodes)
 
     def in_callers_order(self, nodes: Tensor) -> Tensor:
         """Reorder the rows of ``nodes``, ``[N, ...]``, from the order of the matrix to the caller's."""

@@ -341,12 +341,16 @@ def _pack(fields: Iterable[Any]) -> tuple[list[Any], list[Any]]:
     return flat, groups
 
 
-def _unpack(flat: Sequence[Any], groups: list[Any]) -> list[Any]:
+def _unpack(flat: tuple[Any, ...], groups: list[Any]) -> list[Any]:
     """The inverse of :func:`_pack`."""
-    fields = list(flat)
-    for kind, start, stop in reversed(groups):
-        members = fields[start:stop]
-        fields[start:stop] = (tuple(members) if kind is tuple else kind._make(members),)
+    fields: list[Any] = []
+    at = 0
+    for kind, start, stop in groups:
+        fields += flat[at:start]
+        members = flat[start:stop]
+        fields.append(members if kind is tuple else kind(*members))
+        at = stop
+    fields += flat[at:]
     return fields
 
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import accumulation_dtype
+from hierpool.contract import accumulation_dtype, ranges_of
 from hierpool.reference.soft_pool_dense import valid_rows
 
 
@@ -69,8 +69,7 @@ def _rows(s: Tensor, mask: Tensor | None, num_nodes: Tensor | None, ptr: Tensor 
     count = flat.size(0)
     if ptr is not None:
         sizes, first = ptr.diff(), ptr[:-1]
-        graphs = torch.arange(sizes.numel(), device=s.device)
-        graph = torch.repeat_interleave(graphs, sizes, output_size=count)
+        graph = ranges_of(ptr, count)
     else:
         b, n, _ = s.shape
         graphs = torch.arange(b, device=s.device)

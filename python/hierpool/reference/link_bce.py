@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import accumulation_dtype
+from hierpool.contract import accumulation_dtype, ranges_of
 from hierpool.reference.soft_pool_dense import valid_rows
 
 
@@ -69,18 +69,13 @@ def _padded(s: Tensor, adj: Tensor, mask: Tensor | None, num_nodes: Tensor | Non
     return _Pairs(rows, torch.where(both, adj.to(acc), zero), both, valid.sum(1), n)
 
 
-def _row_of_entry(rowptr: Tensor, col: Tensor) -> Tensor:
-    nodes = torch.arange(rowptr.numel() - 1, device=col.device)
-    return torch.repeat_interleave(nodes, rowptr.diff(), output_size=col.numel())
-
-
 def _ragged(s: Tensor, rowptr: Tensor, col: Tensor, value: Tensor | None, ptr: Tensor) -> _Pairs:
     acc = accumulation_dtype(s, value)
     n, sizes = s.size(0), ptr.diff()
     entries = torch.ones(col.numel(), dtype=acc, device=s.device) if value is None else value.to(acc)
-    place = _row_of_entry(rowptr, col) * n + col
+    place = ranges_of(rowptr, col.numel()).to(torch.int64) * n + col
     adj = torch.zeros(n * n, dtype=acc, device=s.device).index_add(0, place, entries).view(1, n, n)
-    graph = torch.repeat_interleave(torch.arange(sizes.numel(), device=s.device), sizes, output_size=n)
+    graph = ranges_of(ptr, n)
     same = (graph[:, None] == graph[None, :])[None]
     return _Pairs(s.to(acc)[None], adj, same, sizes, sizes.max() if sizes.numel() else 0)
 

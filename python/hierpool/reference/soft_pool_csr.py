@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import accumulation_dtype
+from hierpool.contract import accumulation_dtype, ranges_of
 from hierpool.reference.soft_pool_dense import SumOptions, assign, row_entropy, safe_root
 
 
@@ -36,15 +36,8 @@ class Structure(NamedTuple):
     @classmethod
     def of(cls, rowptr: Tensor, col: Tensor, ptr: Tensor) -> Structure:
         """From the arrays of a :class:`hierpool.RaggedGraph`."""
-        sizes = ptr.diff()
-        graphs = torch.arange(sizes.numel(), device=ptr.device)
-        nodes = torch.arange(rowptr.numel() - 1, device=ptr.device)
-        return cls(
-            torch.repeat_interleave(nodes, rowptr.diff(), output_size=col.numel()),
-            col.to(torch.int64),
-            torch.repeat_interleave(graphs, sizes, output_size=nodes.numel()),
-            sizes,
-        )
+        row = ranges_of(rowptr, col.numel()).to(torch.int64)
+        return cls(row, col.to(torch.int64), ranges_of(ptr, rowptr.numel() - 1), ptr.diff())
 
     def per_graph(self, rows: Tensor) -> Tensor:
         """Sums of ``rows [N, ...]`` over the nodes of each graph, ``[B, ...]``."""

@@ -5,13 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.contract import accumulation_dtype
-
-
-def entry_rows(rowptr: Tensor, col: Tensor) -> Tensor:
-    """The row of each entry, ``[E]``."""
-    nodes = torch.arange(rowptr.numel() - 1, dtype=col.dtype, device=col.device)
-    return torch.repeat_interleave(nodes, rowptr.diff(), output_size=col.numel())
+from hierpool.contract import accumulation_dtype, ranges_of
 
 
 def spmm(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor, transpose: bool = False) -> Tensor:
@@ -27,7 +21,7 @@ def spmm(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor, transpose
         transpose: multiply by :math:`A^T`.
     """
     acc = accumulation_dtype(x, value)
-    row = entry_rows(rowptr, col)
+    row = ranges_of(rowptr, col.numel())
     source, target = (row, col) if transpose else (col, row)
     terms = x.to(acc)[source]  # [E, F]
     if value is not None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.contract import accumulation_dtype
+from hierpool.contract import accumulation_dtype, ranges_of
 from hierpool.reference.soft_pool_dense import valid_rows
-from hierpool.reference.spmm import entry_rows
 
 
 def total_variation(
@@ -34,13 +33,13 @@ def total_variation_csr(
 ) -> tuple[Tensor, Tensor]:
     """The same for a ragged batch: ``s`` ``[N, K]``, entries ``value`` ``[E]`` (``None``: 1), graphs from ``ptr``."""
     acc = accumulation_dtype(s, value)
-    row = entry_rows(rowptr, col)
+    row = ranges_of(rowptr, col.numel())
     terms = _ends_apart(s.to(acc), row, col).abs().sum(1)
     nonzero = torch.ones(col.numel(), dtype=torch.bool, device=s.device)
     if value is not None:
         nonzero = value != 0
         terms = torch.where(nonzero | terms.isfinite(), value.to(acc) * terms, 0)
-    graph = _graph_of_node(ptr, s.size(0))[row.long()]
+    graph = ranges_of(ptr, s.size(0))[row.long()]
     zeros = torch.zeros(ptr.numel() - 1, dtype=torch.float64, device=s.device)
     variation, entries = (zeros.index_add(0, graph, t.double()) for t in (terms, nonzero))
     return variation.to(acc), entries.to(acc)
@@ -54,7 +53,7 @@ def edge_distances(rowptr: Tensor, col: Tensor, x: Tensor) -> Tensor:
         col: column of each entry, ``[E]``.
         x: :math:`X`, ``[N, F]``.
     """
-    apart = _ends_apart(x.to(accumulation_dtype(x)), entry_rows(rowptr, col), col)
+    apart = _ends_apart(x.to(accumulation_dtype(x)), ranges_of(rowptr, col.numel()), col)
     return apart.abs().sum(1).to(x.dtype)
 
 
@@ -81,8 +80,3 @@ def _distances(rows: Tensor) -> Tensor:
 def _ends_apart(x: Tensor, row: Tensor, col: Tensor) -> Tensor:
     """x_i - x_j at every entry, ``[E, F]``."""
     return x[row.long()] - x[col.long()]
-
-
-def _graph_of_node(ptr: Tensor, n: int) -> Tensor:
-    graphs = torch.arange(ptr.numel() - 1, device=ptr.device)
-    return torch.repeat_interleave(graphs, ptr.diff(), output_size=n)

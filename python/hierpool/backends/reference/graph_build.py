@@ -11,8 +11,8 @@ from hierpool.contract import (
     Edges,
     Fault,
     Problem,
-    entry_rows,
     index_dtype,
+    ranges_of,
     sum_by_index,
 )
 
@@ -124,7 +124,7 @@ def transpose(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     source = torch.argsort(col, stable=True)
     nodes = torch.arange(rowptr.numel(), dtype=col.dtype, device=col.device)
     rowptr_t = torch.searchsorted(col[source], nodes).to(rowptr.dtype)
-    return rowptr_t, entry_rows(rowptr, col.numel())[source], source.to(col.dtype)
+    return rowptr_t, ranges_of(rowptr, col.numel())[source], source.to(col.dtype)
 
 
 def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:
@@ -148,5 +148,5 @@ def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool | Problem:
         return Problem(Fault.COL_RANGE, i)
     if not _is_pointer(ptr, n):
         return Problem(Fault.PTR)
-    row = entry_rows(rowptr, col.numel())
+    row = ranges_of(rowptr, col.numel())
     return _crossing(row, col, ptr, None) or _ascends(row, col)
