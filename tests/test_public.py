@@ -155,13 +155,24 @@ EXPORTED = [one for one in PLAIN if str(one) != "lift-sparse"]
 @pytest.mark.parametrize("example", EXPORTED, ids=str)
 @pytest.mark.parametrize("strict", [False, True], ids=["non-strict", "strict"])
 def test_exported_programs_do_not_need_the_package(example: Example, strict: bool) -> None:
+    """Those of torch.export, and of ONNX."""
     if strict and example.is_layer:
         return  # as the functions
     module = Exported(example).eval()
     program = torch.export.export(module, (module.inputs,), strict=strict).run_decompositions()
     assert not [str(node.target) for node in program.graph.nodes if "hierpool" in str(node.target)]
     other = {name: t * 2 if t.is_floating_point() else t for name, t in module.inputs.items()}
-    torch.testing.assert_close(program.module()(other), module(other))
+    expected = module(other)
+    torch.testing.assert_close(program.module()(other), expected)
+    if not strict:
+        onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+        converted = torch.onnx.export(program, dynamo=True, verbose=False)
+        assert converted is not None
+        session = onnxruntime.InferenceSession(converted.model_proto.SerializeToString())
+        names = [one.name for one in session.get_inputs()]
+        outputs = session.run(None, dict(zip(names, (t.numpy() for t in other.values()), strict=True)))
+        got = [torch.from_numpy(t) for t in outputs]
+        torch.testing.assert_close(got, list(expected.values()), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["dense_diff_pool", "dense_mincut_pool", "DMoNPooling"])

@@ -143,6 +143,22 @@ def ranges_of(offsets: Tensor, count: int) -> Tensor:
     return torch.repeat_interleave(ranges, offsets.diff(), output_size=count)
 
 
+def sum_of_ranges(values: Tensor, offsets: Tensor) -> Tensor:
+    """Sums over the rows of each range, ``[B, ...]``, of ``values [N, ...]``; see :func:`ranges_of`."""
+    if torch.compiler.is_exporting():  # ONNX has no segment_reduce
+        sums = values.new_zeros(offsets.numel() - 1, *values.shape[1:])
+        return sums.index_add(0, ranges_of(offsets, values.size(0)), values)
+    return torch.segment_reduce(values, "sum", offsets=offsets, axis=0, unsafe=True)
+
+
+def largest_of_ranges(values: Tensor, offsets: Tensor) -> Tensor:
+    """The largest of each range of ``values [N]``, which are not negative; 0 for an empty range."""
+    if torch.compiler.is_exporting():
+        ranges = ranges_of(offsets, values.numel())
+        return values.new_zeros(offsets.numel() - 1).scatter_reduce(0, ranges, values, "amax")
+    return torch.segment_reduce(values, "max", offsets=offsets, axis=0, unsafe=True, initial=0)
+
+
 def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Sum values that share an index, ``[size]``, accumulated in at least float32 and rounded once; differentiable.
 

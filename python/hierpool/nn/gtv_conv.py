@@ -117,9 +117,16 @@ class GTVConv(nn.Module):
 
     def _dense(self, h: Tensor, adj: Tensor, valid: Tensor | None) -> Tensor:
         h32 = h.float() if h.dtype in (torch.bfloat16, torch.float16) else h
-        step = self.delta_coeff * adj / self._at_least_eps(torch.cdist(h32, h32, p=1)).to(h.dtype)
+        step = self.delta_coeff * adj / self._at_least_eps(_distances(h32)).to(h.dtype)
         unused = torch.eye(h.size(1), dtype=torch.bool, device=h.device)
         if valid is not None and adj.size(0) != valid.size(0):
             unused = unused | ~valid[:, None, :]
         step = step.masked_fill(unused, 0)
         return torch.addcmul(step @ h, h, 1 - step.sum(-1, keepdim=True))
+
+
+def _distances(h: Tensor) -> Tensor:
+    """The distances |h_i - h_j|_1, ``[B, N, N]``."""
+    if torch.compiler.is_exporting():  # ONNX has no such distance
+        return (h[:, :, None] - h[:, None]).abs().sum(-1)
+    return torch.cdist(h, h, p=1)

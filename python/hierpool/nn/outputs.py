@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hierpool._extras import require
+from hierpool.contract import sum_of_ranges
 from hierpool.graph import RaggedGraph
 from hierpool.ops._checks import FLOATS, check_tensor
 from hierpool.record import SoftPoolRecord
@@ -72,9 +73,7 @@ class SelectOutput:
             return self.s.sum(1) > 0
         if self.graph is None:
             return (self.s.sum(0) > 0)[None]
-        rows = self.graph.in_graph_order(self.s)
-        sizes = torch.segment_reduce(rows, "sum", offsets=self.graph.ptr, axis=0, unsafe=True)
-        return sizes > 0
+        return sum_of_ranges(self.graph.in_graph_order(self.s), self.graph.ptr) > 0
 
     @property
     def s_inv(self) -> Tensor:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import accumulation_dtype
+from hierpool.contract import accumulation_dtype, largest_of_ranges, sum_of_ranges
 from hierpool.graph import RaggedGraph
 from hierpool.ops import _checks
 from hierpool.ops._shared import one_matrix, pairs
@@ -83,7 +83,7 @@ def _ragged(s: Tensor, graph: RaggedGraph, backend: str) -> WalkCut:
     for _ in range(3):
         walks = step(walks)
     terms = torch.stack([(back * twice).sum(1), walks[:, 0] * s.square().sum(1)], 1)  # [N, 2]
-    sums = torch.segment_reduce(graph.in_graph_order(terms), "sum", offsets=graph.ptr, axis=0, unsafe=True)
+    sums = sum_of_ranges(graph.in_graph_order(terms), graph.ptr)
     return _in_units(sums[:, 0], sums[:, 1], unit)
 
 
@@ -118,7 +118,7 @@ def _largest_of_graphs(graph: RaggedGraph, dtype: torch.dtype) -> Tensor:
     """The largest absolute weight of each graph, ``[B]``."""
     assert graph.value is not None
     weights, first = graph.value.detach().abs().to(dtype), graph.rowptr[graph.ptr].long()
-    return torch.segment_reduce(weights, "max", offsets=first, axis=0, unsafe=True, initial=0)
+    return largest_of_ranges(weights, first)
 
 
 def _unit(largest: Tensor) -> Tensor:

@@ -86,11 +86,15 @@ def _rows(s: Tensor, mask: Tensor | None, num_nodes: Tensor | None, ptr: Tensor 
 def _attained(rows: _Rows) -> Tensor:
     """The first row of each graph whose entry is the quantile of the column, as index of all rows, ``[B, K]``.
 
-    Two stable sorts are used: by value, with NaN first, then by graph.
+    Rows are sorted by value, with NaN first, then by graph.
     """
     values, sizes = rows.s.detach(), rows.sizes
-    by_value = values.mT.contiguous().sort(dim=1, descending=True, stable=True).indices  # [K, M]
-    order = by_value.gather(1, rows.graph[by_value].sort(dim=1, stable=True).indices).mT
+    # The order of ties matters to gradients only. ONNX has neither them nor a stable sort.
+    stable = {} if torch.compiler.is_exporting() else {"stable": True}
+    by_value = values.mT.contiguous().sort(dim=1, descending=True, **stable).indices  # [K, M]
+    count = values.size(0)
+    place = rows.graph[by_value] * count + torch.arange(count, device=values.device)
+    order = by_value.gather(1, place.sort(dim=1).indices).mT
     begin = sizes.cumsum(0) - sizes
     rank = torch.minimum(sizes // values.size(1), sizes - 1).clamp(min=0)
     quantile = rows.of_rows(values.gather(0, order[begin + rank]))

@@ -22,7 +22,7 @@ def spmm(rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor, transpose
     """
     acc = accumulation_dtype(x, value)
     row = ranges_of(rowptr, col.numel())
-    source, target = (row, col) if transpose else (col, row)
+    source, target = (index.long() for index in ((row, col) if transpose else (col, row)))
     terms = x.to(acc)[source]  # [E, F]
     if value is not None:
         terms = terms * value.to(acc)[:, None]
