@@ -7,6 +7,7 @@ or the composite of an operator that is not ``opaque``. Transforms of torch.func
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter, itemgetter
@@ -33,7 +34,7 @@ class NothingSaved(NamedTuple):
 class Operator(Traced, ABC):
     """An operator: its types, its shapes and its composite.
 
-    All types are NamedTuples.
+    It is defined in a module with its name, which has the types. All types are NamedTuples.
 
     * ``Call``: the arguments. Its last field, ``options``, contains no tensors, and the last option is ``backend``.
     * ``Out``: what the forward of a backend returns.
@@ -53,23 +54,18 @@ class Operator(Traced, ABC):
     Leaves: ClassVar[Any]
     opaque: ClassVar[bool]
 
-    def __init_subclass__(
-        cls,
-        name: str,
-        call: Any,
-        out: Any,
-        upstream: Any,
-        leaves: Any,
-        saved: Any = NothingSaved,
-        opaque: bool = True,
-    ) -> None:
-        """Set the name and the types.
+    def __init_subclass__(cls, opaque: bool = True) -> None:
+        """Take the name and the types from the module of the class.
 
         ``opaque``: compilers see one operator; otherwise compilers and autocast see the composite.
         """
         super().__init_subclass__()
-        cls.name, cls.Call, cls.Out, cls.Upstream = name, call, out, upstream
-        cls.Saved, cls.Leaves, cls.opaque = saved, leaves, opaque
+        module = sys.modules[cls.__module__]
+        cls.name, cls.opaque = cls.__module__.rpartition(".")[2], opaque
+        cls.Call, cls.Out, cls.Upstream, cls.Leaves = (
+            getattr(module, kind) for kind in ("Call", "Out", "Upstream", "Leaves")
+        )
+        cls.Saved = getattr(module, "Saved", NothingSaved)
 
     def __init__(self) -> None:
         fields = self.Out._fields
@@ -235,30 +231,13 @@ class Operator(Traced, ABC):
             flat[place] = tuple(map(own, given)) if isinstance(given, tuple) else own(given)
         return self._arguments.build(flat)
 
-    def _upstream(self, places: tuple[int, ...], grads: tuple[Tensor | None, ...]) -> Any:
-        """The gradients of all results from those of the fields at ``places``; ``None`` if all are zero."""
-        for grad in grads:
-            if grad is not None:
-                break
-        else:
-            return None
-        pick = self._pick_upstream.get(places)
-        if pick is None:
-            found = [places.index(place) if place in places else len(places) for place in self._results]
-            pick = itemgetter(*found) if len(found) > 1 else lambda grads: (grads[found[0]],)
-            self._pick_upstream[places] = pick
-        return self.Upstream._make(pick((*grads, None)))
-
-    def _gradients_of(
-        self, backend: ModuleType, call: Any, saved: Any, upstream: Any, needs: tuple[bool, ...]
-    ) -> Sequence[Tensor | None]:
-        """The flat gradients of the leaves, by a backend."""
-        if not self._has_list:
-            found: Sequence[Any] = self.backward(backend, call, saved, upstream, self.Leaves._make(needs))
-            return found
-        last = len(self.Leaves._fields) - 1
-        found = self.backward(backend, call, saved, upstream, self.Leaves(*needs[:last], needs[last:]))
-        return (*found[:last], *found[last])
+    def _upstream(self, places: tuple[int, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
+        """What picks the gradients of all results from those of the fields at ``places`` and ``None``."""
+        found = [places.index(place) if place in places else len(places) for place in self._results]
+        self._pick_upstream[places] = pick = (
+            itemgetter(*found) if len(found) > 1 else lambda grads: (grads[found[0]],)
+        )
+        return pick
 
 
 class _Fused(torch.autograd.Function):
@@ -291,21 +270,32 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
         operator, backend, places, groups, options, held = ctx.state
         needs = ctx.needs_input_grad[2:]
-        upstream = operator._upstream(places, grads)
-        if upstream is None:
+        some = batched = False
+        for grad in grads:
+            if grad is not None:
+                some = True
+                batched = batched or is_legacy_batchedtensor(grad)  # of is_grads_batched=True
+        if not some:
             return (None,) * (2 + len(needs))
+        pick = operator._pick_upstream.get(places) or operator._upstream(places)
+        upstream = operator.Upstream._make(pick((*grads, None)))
         fields = _unpack(ctx.saved_tensors, groups)
         count = len(operator._saved)
         saved, call = operator.Saved._make(fields[:count]), operator.Call(*fields[count:], options)
         differentiable = torch.is_grad_enabled()
-        if differentiable or is_transformed() or _are_batched(grads):
+        if differentiable or batched or is_transformed():
             with torch.set_grad_enabled(differentiable):
                 call = operator.restored(call, saved)
                 if held is not None and differentiable:
                     call = call._replace(**{operator.Leaves._fields[0]: _connected(call[0], held, ctx)})
             found = operator._through_composite(call, upstream, needs, create_graph=differentiable)
+        elif operator._has_list:
+            last = len(operator.Leaves._fields) - 1
+            leaves = operator.Leaves(*needs[:last], needs[last:])
+            found = operator.backward(backend, call, saved, upstream, leaves)
+            found = (*found[:last], *found[last])
         else:
-            found = operator._gradients_of(backend, call, saved, upstream, needs)
+            found = operator.backward(backend, call, saved, upstream, operator.Leaves._make(needs))
         return (None, None, *[grad if need else None for grad, need in zip(found, needs, strict=True)])
 
 
@@ -352,14 +342,6 @@ def _unpack(flat: tuple[Any, ...], groups: list[Any]) -> list[Any]:
         at = stop
     fields += flat[at:]
     return fields
-
-
-def _are_batched(grads: Iterable[Tensor | None]) -> bool:
-    """Whether ``torch.autograd.grad`` was called with ``is_grads_batched=True``."""
-    for grad in grads:  # noqa: SIM110 (a generator takes longer)
-        if grad is not None and is_legacy_batchedtensor(grad):
-            return True
-    return False
 
 
 def _is_autocast() -> bool:

@@ -57,9 +57,7 @@ class Leaves(NamedTuple):
     s: Any
 
 
-class AsymmetricNorm(
-    Operator, name="asymmetric_norm", call=Call, out=Out, upstream=Upstream, saved=Saved, leaves=Leaves
-):
+class AsymmetricNorm(Operator):
     """The operator of the asymmetric norm."""
 
     def check_values(self, call: Call) -> None:

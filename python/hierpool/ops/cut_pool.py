@@ -93,9 +93,7 @@ class Leaves(NamedTuple):
     maps: tuple[Any, ...]
 
 
-class CutPool(
-    Operator, name="cut_pool", call=Call, out=Out, upstream=Upstream, saved=Saved, leaves=Leaves, opaque=False
-):
+class CutPool(Operator, opaque=False):
     """The operator of MinCut and DMoN pooling."""
 
     def select(self, call: Call) -> ModuleType | None:

@@ -74,16 +74,7 @@ class Leaves(NamedTuple):
     scalars: Any
 
 
-class CutTerms(
-    Operator,
-    name="cut_terms",
-    call=Call,
-    out=Out,
-    upstream=Upstream,
-    saved=Saved,
-    leaves=Leaves,
-    opaque=False,
-):
+class CutTerms(Operator, opaque=False):
     """The operator of the last step."""
 
     def composite(self, call: Call) -> Out:

@@ -47,7 +47,7 @@ class Leaves(NamedTuple):
     x: Any
 
 
-class EdgeDistances(Operator, name="edge_distances", call=Call, out=Out, upstream=Upstream, leaves=Leaves):
+class EdgeDistances(Operator):
     """The operator of edge distances."""
 
     def shapes(self, call: Call) -> Out:

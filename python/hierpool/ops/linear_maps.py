@@ -47,9 +47,7 @@ class Leaves(NamedTuple):
     maps: tuple[Any, ...]
 
 
-class LinearMaps(
-    Operator, name="linear_maps", call=Call, out=Out, upstream=Upstream, leaves=Leaves, opaque=False
-):
+class LinearMaps(Operator, opaque=False):
     """The operator of linear maps."""
 
     def composite(self, call: Call) -> Out:

@@ -51,7 +51,7 @@ class Leaves(NamedTuple):
     value: Any
 
 
-class LinkBce(Operator, name="link_bce", call=Call, out=Out, upstream=Upstream, leaves=Leaves):
+class LinkBce(Operator):
     """The operator of the cross-entropy link loss."""
 
     def check_values(self, call: Call) -> None:

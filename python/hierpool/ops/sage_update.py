@@ -64,16 +64,7 @@ class Leaves(NamedTuple):
     bias: Any
 
 
-class SageUpdate(
-    Operator,
-    name="sage_update",
-    call=Call,
-    out=Out,
-    upstream=Upstream,
-    saved=Saved,
-    leaves=Leaves,
-    opaque=False,
-):
+class SageUpdate(Operator, opaque=False):
     """The operator of the update step."""
 
     def composite(self, call: Call) -> Out:

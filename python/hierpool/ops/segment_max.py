@@ -49,16 +49,7 @@ class Leaves(NamedTuple):
     x: Any
 
 
-class SegmentMax(
-    Operator,
-    name="segment_max",
-    call=Call,
-    out=Out,
-    upstream=Upstream,
-    saved=Saved,
-    leaves=Leaves,
-    opaque=False,
-):
+class SegmentMax(Operator, opaque=False):
     """The operator of maxima over groups."""
 
     def composite(self, call: Call) -> Out:

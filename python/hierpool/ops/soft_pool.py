@@ -88,7 +88,7 @@ class Leaves(NamedTuple):
     temperature: Any
 
 
-class SoftPool(Operator, name="soft_pool", call=Call, out=Out, upstream=Upstream, saved=Saved, leaves=Leaves):
+class SoftPool(Operator):
     """The operator of soft pooling."""
 
     def check_values(self, call: Call) -> None:

@@ -48,7 +48,7 @@ class Leaves(NamedTuple):
     value: Any
 
 
-class Spmm(Operator, name="spmm", call=Call, out=Out, upstream=Upstream, leaves=Leaves):
+class Spmm(Operator):
     """The operator of sparse products."""
 
     def shapes(self, call: Call) -> Out:

@@ -25,6 +25,9 @@ class TotalVariation(NamedTuple):
     entries: Tensor
 
 
+Out = TotalVariation
+
+
 class Options(NamedTuple):
     """Arguments that are not tensors."""
 
@@ -53,9 +56,7 @@ class Leaves(NamedTuple):
     value: Any
 
 
-class TotalVariationOperator(
-    Operator, name="total_variation", call=Call, out=TotalVariation, upstream=Upstream, leaves=Leaves
-):
+class TotalVariationOperator(Operator):
     """The operator of the total variation."""
 
     def check_values(self, call: Call) -> None:
