@@ -62,6 +62,24 @@ def test_results_may_be_changed_in_place(example: Example) -> None:
             torch.testing.assert_close(got, expected, msg=lambda text, name=name: f"{name}: {text}")
 
 
+@pytest.mark.parametrize(
+    "example", [e for e in PLAIN if not e.is_layer and e.name != "select_valid"], ids=str
+)
+def test_results_may_be_changed_in_place_in_compiled_code(example: Example) -> None:
+    function = example.make()
+
+    def call(given: dict[str, Any], in_place: bool) -> list[Tensor]:
+        out = {name: t for name, t in named(function(**given)).items() if name != ".s"}
+        return [t.mul_(3) if in_place else t * 3 for t in out.values()]
+
+    torch._dynamo.reset()
+    given = leaves_of(example.arguments())
+    results = torch.compile(call, backend="aot_eager", fullgraph=True)(given, True)
+    got = gradients(results, inputs_of(given))
+    given = leaves_of(example.arguments())
+    torch.testing.assert_close(got, gradients(call(given, False), inputs_of(given)))
+
+
 @over
 def test_gradients_may_be_batched(example: Example) -> None:
     given = leaves_of(example.arguments())

@@ -137,7 +137,7 @@ class Operator(Traced, ABC):
         if is_traced():
             # Programs that torch.export makes run without this package.
             if self.opaque and not torch.compiler.is_exporting():
-                out = as_tuple(self.op(*self._arguments.flatten(call)))
+                out = self._free_to_change(as_tuple(self.op(*self._arguments.flatten(call))))
             else:
                 out = self.run_composite(call)
             return tuple([out[place] for place in places])
@@ -165,6 +165,10 @@ class Operator(Traced, ABC):
                     return _apply_fused((self, backend, places, kept, None), call, *leaves)[:-1]
         out = backend.forward(call)
         return tuple([out[place] for place in places])
+
+    def _free_to_change(self, out: Sequence[Tensor]) -> Sequence[Tensor]:
+        """``out`` with copies of the results that the backward reads."""
+        return [t.clone() if place in self._copied else t for place, t in enumerate(out)]
 
     def select(self, call: Any) -> ModuleType | None:
         """The module of the backend that computes ``call``; ``None`` is the composite."""
