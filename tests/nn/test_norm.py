@@ -38,6 +38,16 @@ def test_same_as_batch_norm_on_the_valid_rows(masked: bool) -> None:
         torch.testing.assert_close(ours.running_var, theirs.running_var)
 
 
+def test_other_calls_may_come_before_the_backward() -> None:
+    x, mask = make_batch()
+    norm = MaskedBatchNorm(5).double()
+    x.requires_grad_()
+    calls = (norm(x), norm(x, mask), norm(x))
+    got = torch.autograd.grad(sum(y.pow(3).sum() for y in calls), x)
+    alone = [torch.autograd.grad(norm(x, m).pow(3).sum(), x)[0] for m in (None, mask, None)]
+    torch.testing.assert_close(got[0], sum(alone))
+
+
 def test_padding_reaches_nothing() -> None:
     x, mask = make_batch()
     clean, poisoned = MaskedBatchNorm(5).double(), MaskedBatchNorm(5).double()

@@ -75,17 +75,15 @@ class MaskedBatchNorm(nn.Module):
 
     def _plain(self, x: Tensor) -> Tensor:
         """All rows are valid: torch's kernel."""
-        rows = x.flatten(0, -2)
+        mean, var = self.running_mean, self.running_var
+        if self.training:  # autograd saves copies, so that another call may follow before the backward
+            mean, var = mean.clone(), var.clone()
         y = F.batch_norm(
-            rows,
-            self.running_mean,
-            self.running_var,
-            self.weight,
-            self.bias,
-            self.training,
-            self.momentum,
-            self.eps,
+            x.flatten(0, -2), mean, var, self.weight, self.bias, self.training, self.momentum, self.eps
         )
+        if self.training:
+            self.running_mean.copy_(mean)
+            self.running_var.copy_(var)
         return y.view_as(x)
 
     def _statistics(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
