@@ -20,12 +20,11 @@ struct EdgeArguments {
     const int64_t n = x.size(1);
     rows = {csr(rowptr, col, value, is_double), is_double, x.data_ptr(), n, row_stride(x, n), 1, ptr_of_one};
     ptr_of_one[0] = 0, ptr_of_one[1] = rows.a.rows;
+    STD_TORCH_CHECK(rows.a.rows == x.size(0), "x and rowptr disagree");
     if (ptr) {
+      rows.ptr = graphs_of(*ptr, rows.a.rows);
       rows.graphs = ptr->numel() - 1;
-      rows.ptr = static_cast<const int64_t*>(pointer(*ptr));
     }
-    STD_TORCH_CHECK(rows.a.rows == x.size(0) && rows.ptr[rows.graphs] == rows.a.rows,
-                    "x, ptr and rowptr disagree");
   }
   EdgeArguments(const EdgeArguments&) = delete;
   EdgeArguments& operator=(const EdgeArguments&) = delete;

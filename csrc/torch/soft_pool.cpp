@@ -11,11 +11,19 @@ void set_padded(PoolBatch& b, const Tensor& s, const OptionalTensor& mask, const
   b.num_nodes = static_cast<const int64_t*>(pointer(num_nodes));
 }
 
+const int64_t* graphs_of(const Tensor& ptr, int64_t rows) {
+  STD_TORCH_CHECK(ptr.scalar_type() == ScalarType::Long && ptr.numel() > 0, "ptr must be int64 [B + 1]");
+  const int64_t* first = static_cast<const int64_t*>(pointer(ptr));
+  const int64_t graphs = ptr.numel() - 1;
+  STD_TORCH_CHECK(first[0] == 0 && first[graphs] == rows && std::is_sorted(first, first + graphs + 1),
+                  "ptr must ascend from 0 to the number of rows");
+  return first;
+}
+
 void set_ragged(PoolBatch& b, const Tensor& s, const Tensor& ptr) {
+  b.ptr = graphs_of(ptr, s.size(0));
   b.B = ptr.numel() - 1;
-  b.ptr = static_cast<const int64_t*>(pointer(ptr));
   for (int64_t g = 0; g < b.B; ++g) b.N = std::max(b.N, b.ptr[g + 1] - b.ptr[g]);
-  STD_TORCH_CHECK(b.ptr[b.B] == s.size(0), "the rows of s and ptr disagree");
 }
 
 PoolBatch pool_batch(const Tensor& s, const Tensor& x, double temperature, bool given, bool mean) {

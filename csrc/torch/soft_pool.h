@@ -27,6 +27,9 @@ inline ScalarType accumulation_type(bool is_double) {
   return is_double ? ScalarType::Double : ScalarType::Float;
 }
 
+// The first row of each graph, [B + 1].
+const int64_t* graphs_of(const Tensor& ptr, int64_t rows);
+
 // Sets what a padded S [B, N, K] or a ragged one [ptr[B], K] says of a batch without features.
 void set_padded(PoolBatch& batch, const Tensor& s, const OptionalTensor& mask,
                 const OptionalTensor& num_nodes);

@@ -409,3 +409,19 @@ def test_a_named_backend_that_cannot_run_says_why(example: Example) -> None:
     if example.case.name == "dense":
         got, expected = (example.run(one, {}, "auto") for one in (batch, example.draw(f32)))
         assert [(t.shape, t.dtype) for t in got] == [(t.shape, t.dtype) for t in expected]
+
+
+@over("ragged")
+def test_graphs_that_do_not_fit_are_an_error(example: Example, backend: str) -> None:
+    """Of the registered operator, whose arguments no public function has checked."""
+    operator = example.operator
+    names = [argument.name for argument in operator._arguments.list]
+    if not operator.opaque or backend != "native" or "ptr" not in names:
+        return
+    flat = operator._arguments.flatten(example.call(example.draw(f64), backend))
+    place = names.index("ptr")
+    ptr = flat[place]
+    for wrong in (ptr * 2, ptr.flip(0), ptr + 1, ptr[:0], ptr.float()):
+        flat[place] = wrong
+        with pytest.raises(RuntimeError, match="ptr must"):
+            operator.op(*flat)
