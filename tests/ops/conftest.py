@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from tests.support.running import BACKENDS, INTERPRETED, choose, one_thread
 
@@ -65,6 +67,16 @@ def interpreted(item: pytest.Item) -> bool:
 def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Every backend and instruction set in turn."""
     return choose(request.param, monkeypatch)
+
+
+@pytest.fixture
+def dynamo() -> Iterator[None]:
+    """A compiler without memory of other tests, for which a recompilation is an error."""
+    torch._dynamo.reset()
+    counters.clear()
+    with torch._dynamo.config.patch(error_on_recompile=True):
+        yield
+    torch._dynamo.reset()
 
 
 @pytest.fixture

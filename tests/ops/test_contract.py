@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from torch._dynamo.utils import counters
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hierpool.ops._traced import as_tuple
 from tests.support.calls import Batch, Example, examples, flat, maker, operators
 from tests.support.cases import Case
 from tests.support.oracle import eps_of
@@ -200,19 +201,6 @@ def test_opcheck(example: Example, backend: str) -> None:
     leaves = operator.leaves(example.call(batch))
     for needs in ([t is not None for t in leaves], [i == 0 for i in range(len(leaves))]):
         torch.library.opcheck(operator.backward_op.default, (*upstream, *saved, *arguments, *needs), **how)
-
-
-def as_tuple(out: Any) -> tuple[Tensor, ...]:
-    return (out,) if isinstance(out, Tensor) else tuple(out)
-
-
-@pytest.fixture
-def dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    counters.clear()
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        yield
-    torch._dynamo.reset()
 
 
 SIZES = [(3, 9, 5, 8), (4, 12, 8, 10), (6, 33, 9, 2)]

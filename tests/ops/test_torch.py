@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,15 +20,6 @@ from tests.support.sparse import Ragged, ragged
 
 SEED = 9
 f32, bf16 = torch.float32, torch.bfloat16
-
-
-@pytest.fixture
-def dynamo() -> Iterator[None]:
-    torch._dynamo.reset()
-    counters.clear()
-    with torch._dynamo.config.patch(error_on_recompile=True):
-        yield
-    torch._dynamo.reset()
 
 
 def assert_compiled_once(step: Callable[..., Tensor], calls: list[tuple[Any, ...]]) -> None:

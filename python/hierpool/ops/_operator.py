@@ -137,9 +137,8 @@ class Operator(Traced, ABC):
         if is_traced():
             # Programs that torch.export makes run without this package.
             if self.opaque and not torch.compiler.is_exporting():
-                out = self._free_to_change(as_tuple(self.op(*self._arguments.flatten(call))))
-            else:
-                out = self.run_composite(call)
+                return self._handed_out(as_tuple(self.op(*self._arguments.flatten(call))), places)
+            out = self.run_composite(call)
             return tuple([out[place] for place in places])
         if is_transformed() or (not self.opaque and _is_autocast()):
             self._check_transform(call.options.backend)
@@ -166,9 +165,13 @@ class Operator(Traced, ABC):
         out = backend.forward(call)
         return tuple([out[place] for place in places])
 
-    def _free_to_change(self, out: Sequence[Tensor]) -> Sequence[Tensor]:
-        """``out`` with copies of the results that the backward reads."""
-        return [t.clone() if place in self._copied else t for place, t in enumerate(out)]
+    def _handed_out(self, out: Any, places: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """The fields of ``out`` at ``places``, with copies of the results that the backward reads."""
+        results = [out[place] for place in places]
+        for place in self._copied:
+            if place in places:
+                results[places.index(place)] = out[place].clone()
+        return tuple(results)
 
     def select(self, call: Any) -> ModuleType | None:
         """The module of the backend that computes ``call``; ``None`` is the composite."""
@@ -264,11 +267,7 @@ class _Fused(torch.autograd.Function):
         ctx.state = operator, backend, places, groups, call.options, held
         if len(places) > len(operator._results):
             ctx.mark_non_differentiable(*(out[place] for place in places if place not in operator._results))
-        results = [out[place] for place in places]
-        for place in operator._copied:
-            if place in places:
-                results[places.index(place)] = out[place].clone()
-        return tuple(results)
+        return operator._handed_out(out, places)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
