@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from hierpool import backends, reference
 from hierpool.contract import Csr
 from hierpool.graph import RaggedGraph
 from hierpool.ops import _checks
-from hierpool.ops._operator import Operator
+from hierpool.ops._operator import NothingSaved, Operator
 
 
 class Options(NamedTuple):
@@ -57,6 +58,19 @@ class Spmm(Operator):
     def composite(self, call: Call) -> Out:
         x, adj, options = call
         return Out(reference.spmm(adj.rowptr, adj.col, adj.value, x, options.transpose))
+
+    def backward(
+        self, backend: ModuleType, call: Call, saved: NothingSaved, upstream: Upstream, needs: Leaves
+    ) -> tuple[Any, ...]:
+        """A product with the transpose, and products of rows at the entries (``sampled_product`` of the backend)."""
+        x, adj, options = call
+        dx = dvalue = None
+        if needs.x:
+            (dx,) = backend.forward(Call(upstream.y, adj, options._replace(transpose=not options.transpose)))
+        if needs.value and adj.value is not None:
+            left, right = (x, upstream.y) if options.transpose else (upstream.y, x)
+            dvalue = backend.sampled_product(adj, left, right)
+        return dx, dvalue
 
 
 OPERATOR = Spmm()
