@@ -38,7 +38,7 @@ def once(device: torch.device, backend: str = "triton") -> None:
     link = hierpool.link_bce(s.softmax(-1), adj, mask=mask, backend=backend)
     variation, _ = hierpool.total_variation(s, adj, mask=mask, backend=backend)
     norm = hierpool.asymmetric_norm(s, mask=mask, backend=backend)
-    _differentiate([*record, link, variation, norm], x, adj, s)
+    _differentiate([*record[:8], link, variation, norm], x, adj, s)
     graph = hierpool.RaggedGraph.from_dense(adj.detach(), mask)
     nodes, logits, value = (t.detach().requires_grad_() for t in (x[mask], s[mask], graph.value))
     graph = graph.with_value(value, symmetric=False)
@@ -50,7 +50,7 @@ def once(device: torch.device, backend: str = "triton") -> None:
         hierpool.spmm(graph, nodes, backend=backend),
         hierpool.edge_distances(graph, nodes, backend=backend),
     ]
-    _differentiate([*record, link, variation, norm, *of_edges], nodes, value, logits)
+    _differentiate([*record[:8], link, variation, norm, *of_edges], nodes, value, logits)
 
 
 def _differentiate(outputs: list[Tensor | None], *leaves: Tensor) -> None:

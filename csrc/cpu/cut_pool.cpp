@@ -38,7 +38,7 @@ struct Graph {
   const T* size;
   const T* volume;
   const T* scalars;
-  int64_t k;
+  int64_t k, ld;  // clusters, and the length of rows
 
   Graph(const CutPool& shape, const CutSums& sums, int64_t b)
       : adj(static_cast<const T*>(sums.adj) + b * shape.k * shape.k),
@@ -46,15 +46,16 @@ struct Graph {
         size(static_cast<const T*>(sums.vectors)),
         volume(nullptr),
         scalars(static_cast<const T*>(sums.scalars) + b * kScalars),
-        k(shape.k) {
+        k(shape.clusters(b)),
+        ld(shape.k) {
     if (shape.kind == CutKind::mincut) return;
-    size += b * 2 * k;
-    volume = size + k;
+    size += b * 2 * ld;
+    volume = size + ld;
   }
 
   double trace() const {
     double sum = 0;
-    for (int64_t i = 0; i < k; ++i) sum += adj[i * k + i];
+    for (int64_t i = 0; i < k; ++i) sum += adj[i * ld + i];
     return sum;
   }
   // What modularity expects within clusters, |S^T d|^2 / 2m
@@ -83,62 +84,62 @@ struct ClusterWeight {
       nonempty += nodes != 0;
     }
   }
-  double operator()(double nodes) const {
+  double operator()(double nodes, int64_t k) const {
     const double mean = 1.0 / double(shape.graphs);
-    return std::sqrt(double(shape.k)) * mean *
+    return std::sqrt(double(k)) * mean *
            (shape.kind == CutKind::dmon_crossed ? shares * mean : quotient(1, nodes));
   }
 };
 
 // out = a without its diagonal, divided by the roots of its row sums on both sides; scale: 1 / these roots, or 0
 template <typename T>
-void normalize(const RowKernels<T>& kernels, const T* a, T* out, T* scale, int64_t k) {
-  std::copy(a, a + k * k, out);
+void normalize(const RowKernels<T>& kernels, const T* a, T* out, T* scale, int64_t k, int64_t ld) {
+  std::copy(a, a + ld * ld, out);
   for (int64_t i = 0; i < k; ++i) {
-    out[i * k + i] = 0;
-    const T degree = kernels.stats(out + i * k, k).sum;
+    out[i * ld + i] = 0;
+    const T degree = kernels.stats(out + i * ld, k).sum;
     scale[i] = degree > 0 ? T(1 / std::sqrt(double(degree))) : std::isnan(degree) ? degree : T(0);
   }
   for (int64_t i = 0; i < k; ++i) {
-    for (int64_t j = 0; j < k; ++j) out[i * k + j] = out[i * k + j] * scale[i] * scale[j];
+    for (int64_t j = 0; j < k; ++j) out[i * ld + j] = out[i * ld + j] * scale[i] * scale[j];
   }
 }
 
 // Given g = dout: dadj_ij = g_ij r_i r_j - r_i^2 / 2 sum_l (g_il out_il + g_li out_li) off the diagonal, `diagonal` on it
 template <typename T>
 void normalize_backward(const RowKernels<T>& kernels, const T* g, const T* out, const T* scale, T diagonal,
-                        T* dadj, T* columns, int64_t k) {
+                        T* dadj, T* columns, int64_t k, int64_t ld) {
   std::fill(columns, columns + k, T(0));
   for (int64_t i = 0; i < k; ++i) {
-    for (int64_t j = 0; j < k; ++j) columns[j] += g[i * k + j] * out[i * k + j];
+    for (int64_t j = 0; j < k; ++j) columns[j] += g[i * ld + j] * out[i * ld + j];
   }
   for (int64_t i = 0; i < k; ++i) {
-    const T both = kernels.dot(g + i * k, out + i * k, k) + columns[i];
+    const T both = kernels.dot(g + i * ld, out + i * ld, k) + columns[i];
     const T half = T(-0.5) * scale[i] * scale[i] * both;
-    for (int64_t j = 0; j < k; ++j) dadj[i * k + j] = g[i * k + j] * scale[i] * scale[j] + half;
-    dadj[i * k + i] = diagonal;
+    for (int64_t j = 0; j < k; ++j) dadj[i * ld + j] = g[i * ld + j] * scale[i] * scale[j] + half;
+    dadj[i * ld + i] = diagonal;
   }
 }
 
-// U = G / |G| against I / sqrt(K). What is off the diagonal is summed by itself: runs of K elements lie between
-// the elements of the diagonal.
+// U = G / |G| against I / sqrt(K). What is off the diagonal is summed by itself.
 template <typename T>
 struct Orthogonality {
   double norm;    // |G|
   double length;  // |U - I / sqrt(K)|, or 0 if G is 0
   double along;   // <U, U - I / sqrt(K)>
 
-  static Orthogonality of(const RowKernels<T>& kernels, const T* gram, int64_t k) {
+  static Orthogonality of(const RowKernels<T>& kernels, const T* gram, int64_t k, int64_t ld) {
     double off = 0, on = 0;
     for (int64_t i = 0; i < k; ++i) {
-      on += double(gram[i * (k + 1)]) * gram[i * (k + 1)];
-      if (i + 1 < k) off += kernels.stats(gram + i * (k + 1) + 1, k).sum_sq;
+      const T *row = gram + i * ld, *diagonal = row + i;
+      on += double(*diagonal) * *diagonal;
+      off += double(kernels.stats(row, i).sum_sq) + kernels.stats(diagonal + 1, k - i - 1).sum_sq;
     }
     const double norm = std::sqrt(off + on), equal = 1 / std::sqrt(double(k));
     if (norm == 0) return {0, 0, 0};
     double square = off / (norm * norm), along = square;
     for (int64_t i = 0; i < k; ++i) {
-      const double unit = gram[i * (k + 1)] / norm;
+      const double unit = gram[i * (ld + 1)] / norm;
       square += (unit - equal) * (unit - equal);
       along += unit * (unit - equal);
     }
@@ -146,11 +147,11 @@ struct Orthogonality {
   }
 
   // dgram = weight (U - I / sqrt(K) - along U) / (length norm)
-  void backward(const T* gram, double weight, T* dgram, int64_t k) const {
+  void backward(const T* gram, double weight, T* dgram, int64_t k, int64_t ld) const {
     const double scale = quotient(weight, length * norm), equal = 1 / std::sqrt(double(k));
     const T off = T(quotient(scale * (1 - along), norm));
-    for (int64_t i = 0; i < k * k; ++i) dgram[i] = off * gram[i];
-    for (int64_t i = 0; i < k * k; i += k + 1) {
+    for (int64_t i = 0; i < k; ++i, gram += ld, dgram += ld) {
+      for (int64_t j = 0; j < k; ++j) dgram[j] = off * gram[j];
       const double unit = quotient(gram[i], norm);
       dgram[i] = T(scale * ((unit - equal) - unit * along));
     }
@@ -164,8 +165,8 @@ void forward(const CutPool& shape, const CutSums& sums, T* out, void* const* los
   const int64_t k = shape.k, width = k + kCutSaved;
   for_graphs(shape, runtime, [&](int64_t b, int64_t) {
     const Graph<T> graph(shape, sums, b);
-    normalize(kernels, graph.adj, out + b * k * k, saved + b * width, k);
-    const auto apart = Orthogonality<T>::of(kernels, graph.gram, k);
+    normalize(kernels, graph.adj, out + b * k * k, saved + b * width, graph.k, k);
+    const auto apart = Orthogonality<T>::of(kernels, graph.gram, graph.k, k);
     T* rest = saved + b * width + k;
     rest[0] = T(apart.norm), rest[1] = T(apart.length), rest[2] = T(apart.along);
   });
@@ -179,7 +180,7 @@ void forward(const CutPool& shape, const CutSums& sums, T* out, void* const* los
       first += quotient(graph.trace(), graph.scalars[kCutDegree]);
     } else {
       first += quotient(graph.trace() - graph.expected(), graph.scalars[kTotalDegree]);
-      cluster += graph.length() * weight(graph.scalars[kNodes]);
+      cluster += graph.length() * weight(graph.scalars[kNodes], graph.k);
     }
   }
   const double mean = quotient(1, double(shape.graphs));
@@ -208,21 +209,26 @@ void backward(const CutPool& shape, const CutSums& sums, const T* out, const T* 
     const double slope = quotient(dfirst, degree), pull = quotient(slope, degree);
     T* at = dadj + b * k * k;
     if (dout == nullptr) {
-      std::fill(at, at + k * k, T(0));
-      for (int64_t i = 0; i < k; ++i) at[i * (k + 1)] = T(-slope);
+      for (int64_t i = 0; i < graph.k; ++i) {
+        std::fill_n(at + i * k, graph.k, T(0));
+        at[i * (k + 1)] = T(-slope);
+      }
     } else {
       normalize_backward(kernels, dout + b * k * k, out + b * k * k, saved + b * width, T(-slope), at,
-                         columns.data() + thread * k, k);
+                         columns.data() + thread * k, graph.k, k);
     }
-    if (dgram) Orthogonality<T>{rest[0], rest[1], rest[2]}.backward(graph.gram, dortho, dgram + b * k * k, k);
+    if (dgram) {
+      const Orthogonality<T> apart{rest[0], rest[1], rest[2]};
+      apart.backward(graph.gram, dortho, dgram + b * k * k, graph.k, k);
+    }
     T* scalars = dscalars + b * kScalars;
     std::fill(scalars, scalars + kScalars, T(0));
     const double expected = mincut ? 0 : graph.expected();
     scalars[over] = T(pull * (graph.trace() - 2 * expected));
     if (mincut) return;
     T* dsize = dvectors + b * 2 * k;
-    const double grow = quotient(dcluster * weight(graph.scalars[kNodes]), graph.length());
-    for (int64_t i = 0; i < k; ++i) {
+    const double grow = quotient(dcluster * weight(graph.scalars[kNodes], graph.k), graph.length());
+    for (int64_t i = 0; i < graph.k; ++i) {
       dsize[i] = T(grow * graph.size[i]);
       dsize[k + i] = T(2 * pull * graph.volume[i]);
     }

@@ -87,6 +87,7 @@ struct Graph {
   int64_t tiles;          // pieces of at most kRowTile rows, or the whole
   int64_t first_tile;     // among the tiles of the batch
   const int64_t* bounds;  // [tiles + 1] where the pieces begin; null: the whole
+  int64_t k;              // clusters
 
   int64_t row(int64_t i) const { return rows ? rows[i] : i; }
   int64_t tile_begin(int64_t tile) const { return bounds ? bounds[tile] : 0; }
@@ -101,7 +102,8 @@ class Graphs {
     graphs_.reserve(static_cast<size_t>(batch.B));
     if (batch.mask) rows_ = Buffer<int32_t>(batch.B * batch.N);
     for (int64_t b = 0; b < batch.B; ++b) {
-      Graph g{batch.num_nodes ? batch.num_nodes[b] : batch.N, b * batch.N, nullptr, 1, tiles_, nullptr};
+      Graph g{batch.num_nodes ? batch.num_nodes[b] : batch.N, b * batch.N, nullptr, 1, tiles_, nullptr,
+              batch.clusters(b)};
       if (batch.ptr) g.n = batch.ptr[b + 1] - batch.ptr[b], g.first_row = batch.ptr[b];
       if (batch.mask) select(batch, b, g);
       if (std::vector<int64_t> bounds = cut(g.first_row, g.n); !bounds.empty()) {
@@ -118,7 +120,7 @@ class Graphs {
     by_size_.resize(graphs_.size());
     std::iota(by_size_.begin(), by_size_.end(), int64_t{0});
     std::stable_sort(by_size_.begin(), by_size_.end(),
-                     [&](int64_t a, int64_t b) { return graph(a).n > graph(b).n; });
+                     [&](int64_t a, int64_t b) { return graph(a).n * graph(a).k > graph(b).n * graph(b).k; });
   }
 
   const Graph& graph(int64_t b) const { return graphs_[static_cast<size_t>(b)]; }

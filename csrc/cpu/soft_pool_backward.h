@@ -46,11 +46,11 @@ class Backward {
     const int64_t B = batch_.B, R = batch_.R, K = batch_.K, F = batch_.F;
     for (int64_t b = 0; b < B; ++b) {
       const Graph& g = graphs_.graph(b);
-      context_.place(p_, g, args.s, batch_.s_type, g.first_row * K, K, K);
+      context_.place(p_, g, args.s, batch_.s_type, g.first_row * K, K, g.k);
       context_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, F);
       for (int64_t r = 0; r < R; ++r) {
         link_.data()[edge(b, r)] = link_gradient(b, r);
-        context_.place(m_, g, args.m, dtype_of<T>(), context_.first_row(b, r) * K, K, K);
+        context_.place(m_, g, args.m, dtype_of<T>(), context_.first_row(b, r) * K, K, g.k);
       }
     }
     for (auto* views : {&p_, &x_, &m_}) views->allocate();
@@ -82,6 +82,7 @@ class Backward {
 
  private:
   int64_t edge(int64_t b, int64_t r) const { return b * batch_.R + r; }
+  int64_t clusters(int64_t b) const { return graphs_.graph(b).k; }
   int64_t x_offset(int64_t b) const { return context_.offset(b, batch_.x_stride_b, batch_.x_stride_n); }
 
   template <typename Out = T>
@@ -140,7 +141,7 @@ class Backward {
     return (1 + converts()) * batch_.F * batch_.K + (3 * batch_.R + 1) * batch_.K * batch_.K;
   }
   Weights weights(int64_t b) const {
-    const int64_t FK = batch_.F * batch_.K, KK = batch_.K * batch_.K;
+    const int64_t K = clusters(b), FK = batch_.F * K, KK = K * K;
     T* base = weights_.of(slot_[static_cast<size_t>(b)]);
     T* s = base + FK + 3 * batch_.R * KK;
     return {base, base + FK, s, s + KK};
@@ -148,9 +149,9 @@ class Backward {
   const T* dx(int64_t b) const {
     return converts() ? weights(b).dx : part<T>(args_.dx, b * batch_.K * batch_.F);
   }
-  T* of_m(int64_t b, int64_t r) const { return weights(b).edges + 3 * r * batch_.K * batch_.K; }
-  T* of_mt(int64_t b, int64_t r) const { return of_m(b, r) + batch_.K * batch_.K; }
-  T* of_adj(int64_t b, int64_t r) const { return of_m(b, r) + 2 * batch_.K * batch_.K; }
+  T* of_m(int64_t b, int64_t r) const { return weights(b).edges + 3 * r * clusters(b) * clusters(b); }
+  T* of_mt(int64_t b, int64_t r) const { return of_m(b, r) + clusters(b) * clusters(b); }
+  T* of_adj(int64_t b, int64_t r) const { return of_m(b, r) + 2 * clusters(b) * clusters(b); }
 
   void prepare(int64_t b);
   void load(int64_t b, int64_t tile);
@@ -179,36 +180,37 @@ class Backward {
 
 template <typename T, typename Edges>
 void Backward<T, Edges>::prepare(int64_t b) {
-  const int64_t K = batch_.K, F = batch_.F, KK = K * K;
+  const int64_t K = clusters(b), ld = batch_.K, F = batch_.F;
   const Weights w = weights(b);
+  const auto add = [&](T* to, T factor, const T* from) {
+    if (K == ld) return rows_.axpy(to, factor, from, K * K);
+    for (int64_t k = 0; k < K; ++k) rows_.axpy(to + k * K, factor, from + k * ld, K);
+  };
   if (args_.dx) {
-    if (converts()) rows_.load(w.dx, at(args_.dx, batch_.x_type, b * K * F), batch_.x_type, K * F);
+    if (converts()) rows_.load(w.dx, at(args_.dx, batch_.x_type, b * ld * F), batch_.x_type, K * F);
     if (args_.dlogits) rows_.transpose(w.x, dx(b), F, K, F);
   }
   if (args_.dgram) {
-    const T* dgram = part(args_.dgram, b * KK);
-    rows_.transpose(w.s, dgram, K, K, K);
-    rows_.axpy(w.s, T(1), dgram, KK);
+    const T* dgram = part(args_.dgram, b * ld * ld);
+    rows_.transpose(w.s, dgram, ld, K, K);
+    add(w.s, T(1), dgram);
   } else {
-    std::fill_n(w.s, KK, T(0));
+    std::fill_n(w.s, K * K, T(0));
   }
   for (int64_t r = 0; r < batch_.R; ++r) {
     if (!has_core(b, r)) continue;
     T *core = of_adj(b, r), *of_transposed = of_m(b, r), *plain = of_mt(b, r);
-    if (args_.dadj) {
-      std::copy_n(part(args_.dadj, edge(b, r) * KK), KK, core);
-    } else {
-      std::fill_n(core, KK, T(0));
-    }
+    std::fill_n(core, K * K, T(0));
+    if (args_.dadj) add(core, T(1), part(args_.dadj, edge(b, r) * ld * ld));
     const T whole = static_cast<T>(link(b, r)), of_sums = uses_residual(b, r) ? T(0) : whole;
     for (int64_t k = 0; k < K; ++k) core[k * K + k] -= 2 * of_sums;
     rows_.transpose(of_transposed, core, K, K, K);
     if (edges_.symmetric(b, r)) {  // M' is M: one product for both
-      rows_.axpy(of_transposed, T(1), core, KK);
+      rows_.axpy(of_transposed, T(1), core, K * K);
     } else {
-      std::copy_n(core, KK, plain);
+      std::copy_n(core, K * K, plain);
     }
-    if (args_.gram) rows_.axpy(w.s, 4 * of_sums, part(args_.gram, b * KK), KK);
+    if (args_.gram) add(w.s, 4 * of_sums, part(args_.gram, b * ld * ld));
     for (int64_t k = 0; k < K; ++k) core[k * K + k] -= 2 * (whole - of_sums);
   }
 }
@@ -223,12 +225,12 @@ void Backward<T, Edges>::load(int64_t b, int64_t tile) {
     if (!view.copied) return;
     context_.load_rows(view.row(begin), at(base, type, first), type, stride, g, begin, end, width);
   };
-  copy(p_[b], args_.s, batch_.s_type, g.first_row * K, K, K);
+  copy(p_[b], args_.s, batch_.s_type, g.first_row * K, K, g.k);
   if (args_.dx && args_.dlogits) {
     copy(x_[b], batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, batch_.F);
   }
   for (int64_t r = 0; r < batch_.R; ++r) {
-    copy(m_[edge(b, r)], args_.m, dtype_of<T>(), context_.first_row(b, r) * K, K, K);
+    copy(m_[edge(b, r)], args_.m, dtype_of<T>(), context_.first_row(b, r) * K, K, g.k);
   }
 }
 
@@ -251,7 +253,7 @@ void Backward<T, Edges>::differentiate(int64_t b, int64_t tile, int64_t thread) 
 template <typename T, typename Edges>
 void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int64_t thread) {
   const Graph& g = graphs_.graph(b);
-  const int64_t K = batch_.K, count = end - begin;
+  const int64_t K = g.k, count = end - begin;
   const Weights w = weights(b);
   T* ds = tile_.of(thread);
   bool accumulate = false;
@@ -264,7 +266,7 @@ void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int6
   for (int64_t r = 0; r < batch_.R; ++r) {
     any_link = any_link || link(b, r) != 0;
     if (!uses_product(b, r)) continue;
-    add(m_[edge(b, r)].row(begin), K, K, of_m(b, r));
+    add(m_[edge(b, r)].row(begin), m_[edge(b, r)].ld, K, of_m(b, r));
     if (!edges_.symmetric(b, r))
       add(edges_.transposed_rows(b, r, begin, end, p_[b], thread), K, K, of_mt(b, r));
   }
@@ -277,7 +279,7 @@ void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int6
   for (int64_t i = begin; i < end; ++i) {
     T* row = ds + (i - begin) * K;
     add_small_terms(b, i, row, thread);
-    void* out = at(args_.dlogits, batch_.s_type, (g.first_row + g.row(i)) * K);
+    void* out = at(args_.dlogits, batch_.s_type, (g.first_row + g.row(i)) * batch_.K);
     T* target = batch_.s_type == dtype_of<T>() ? static_cast<T*>(out) : row;
     if (!batch_.given) {
       rows_.softmax_backward(target, p_[b].row(i), row, K, scale);
@@ -285,6 +287,10 @@ void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int6
       std::copy_n(row, K, target);
     }
     if (target == row) rows_.store(out, batch_.s_type, row, K);
+    if (K < batch_.K) {
+      const int64_t bytes = (batch_.K - K) * element_bytes(batch_.s_type);
+      std::memset(at(out, batch_.s_type, K), 0, static_cast<size_t>(bytes));
+    }
   }
 }
 
@@ -294,7 +300,7 @@ void Backward<T, Edges>::add_residual(int64_t b, int64_t r, int64_t begin, int64
   const Residual<T, Edges> residual(context_, edges_, p_[b], b, r);
   for (int64_t i = begin; i < end; i += kResidualRows) {
     residual.add_gradient(i, std::min(i + kResidualRows, end), 2 * link(b, r), edges_.symmetric(b, r),
-                          ds + (i - begin) * batch_.K);
+                          ds + (i - begin) * clusters(b));
   }
 }
 
@@ -302,21 +308,21 @@ void Backward<T, Edges>::add_residual(int64_t b, int64_t r, int64_t begin, int64
 template <typename T, typename Edges>
 void Backward<T, Edges>::add_small_terms(int64_t b, int64_t i, T* ds, int64_t thread) {
   const Graph& g = graphs_.graph(b);
-  const int64_t K = batch_.K, R = batch_.R;
+  const int64_t K = g.k, ld = batch_.K, R = batch_.R;
   const T* s = p_[b].row(i);
   const T* up = nullptr;
   if (args_.ds) {
-    const void* row = at(args_.ds, batch_.s_type, (g.first_row + g.row(i)) * K);
+    const void* row = at(args_.ds, batch_.s_type, (g.first_row + g.row(i)) * ld);
     up = static_cast<const T*>(row);
     if (batch_.s_type != dtype_of<T>()) {
       rows_.load(row_.of(thread), row, batch_.s_type, K);
       up = row_.of(thread);
     }
   }
-  const T* size = part<T>(args_.dvectors, b * (1 + R) * K);
+  const T* size = part<T>(args_.dvectors, b * (1 + R) * ld);
   for (int64_t r = 0; r < R; ++r, up = size = nullptr) {
     const T cut = cut_gradient(b, r);
-    const T* volume = part<T>(args_.dvectors, (b * (1 + R) + 1 + r) * K);
+    const T* volume = part<T>(args_.dvectors, (b * (1 + R) + 1 + r) * ld);
     const bool weighs = volume != nullptr || cut != 0;
     if (!weighs && up == nullptr) continue;
     // Not every forward keeps the degrees: few losses need them here.
@@ -346,7 +352,7 @@ void Backward<T, Edges>::features_tile(int64_t b, int64_t begin, int64_t end, T*
   }
   const bool in_place = g.rows == nullptr && !converts();
   T* target = in_place && count ? reinterpret_cast<T*>(out(begin)) : buffer;
-  context_.product(count, F, batch_.K, p_[b].row(begin), p_[b].ld, dx(b), F, target, F, false);
+  context_.product(count, F, g.k, p_[b].row(begin), p_[b].ld, dx(b), F, target, F, false);
   if (in_place) return;
   for (int64_t i = begin; i < end; ++i) rows_.store(out(i), batch_.x_type, buffer + (i - begin) * F, F);
 }
@@ -354,12 +360,12 @@ void Backward<T, Edges>::features_tile(int64_t b, int64_t begin, int64_t end, T*
 // dA = S core S^T + 2 (dadj_sq + dlink_sq) A + 1 (dtotal + dcut |s|^2 + s . dvolume)^T by rows
 template <typename T, typename Edges>
 void Backward<T, Edges>::adjacency_tile(int64_t b, int64_t r, int64_t begin, int64_t end, int64_t thread) {
-  const int64_t K = batch_.K;
+  const int64_t K = clusters(b);
   T* constant = row_.of(thread);
   for (int64_t i = begin; i < end; ++i) {
     const T* s = p_[b].row(i);
     T sum = total_gradient(b, r) + cut_gradient(b, r) * rows_.dot(s, s, K);
-    if (args_.dvectors) sum += rows_.dot(s, part(args_.dvectors, (b * (1 + batch_.R) + 1 + r) * K), K);
+    if (args_.dvectors) sum += rows_.dot(s, part(args_.dvectors, (b * (1 + batch_.R) + 1 + r) * batch_.K), K);
     constant[i - begin] = sum;
   }
   const T* core = has_core(b, r) ? of_adj(b, r) : nullptr;

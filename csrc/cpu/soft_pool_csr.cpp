@@ -27,7 +27,7 @@ class CsrEdges {
 
  protected:
   CsrEdges(const CsrAdjacency& adjacency, const PoolContext<T>& context)
-      : a_(adjacency.a, context.kernels), context_(context), kernels_(context.kernels), K_(context.batch.K) {}
+      : a_(adjacency.a, context.kernels), context_(context), kernels_(context.kernels) {}
 
   const Graph& graph(int64_t b) const { return context_.graphs.graph(b); }
 
@@ -49,20 +49,19 @@ class CsrEdges {
     }
   }
 
-  // Rows [begin, end) of a graph in the product of `a` with S. Columns count all nodes of the batch.
+  // Rows [begin, end) of a graph in the product of `a` with S, `ld` apart. Columns count all nodes of the batch.
   void multiply(const CsrProduct<T>& a, const Graph& g, int64_t begin, int64_t end, const RowsView<T>& s,
-                T* out, const typename CsrProduct<T>::Hubs& hubs) const {
-    a.multiply(out, K_, K_, s.data - g.first_row * s.ld, s.ld, g.first_row + begin, g.first_row + end, hubs);
+                T* out, int64_t ld, const typename CsrProduct<T>::Hubs& hubs) const {
+    a.multiply(out, ld, g.k, s.data - g.first_row * s.ld, s.ld, g.first_row + begin, g.first_row + end, hubs);
   }
   typename CsrProduct<T>::Hubs hubs(const CsrProduct<T>& a, const Graph& g, const RowsView<T>& s,
                                     const Runtime& runtime) const {
-    return a.multiply_hubs(runtime, K_, s.data - g.first_row * s.ld, s.ld, g.first_row, g.first_row + g.n);
+    return a.multiply_hubs(runtime, g.k, s.data - g.first_row * s.ld, s.ld, g.first_row, g.first_row + g.n);
   }
 
   const CsrProduct<T> a_;
   const PoolContext<T>& context_;
   const RowKernels<T>& kernels_;
-  const int64_t K_;
 };
 
 template <typename T>
@@ -102,9 +101,10 @@ class ForwardEdges : public CsrEdges<T> {
     hubs_ = this->hubs(this->a_, this->graph(b), s, this->context_.runtime);
   }
 
-  void multiply(int64_t b, int64_t, int64_t begin, int64_t end, const RowsView<T>& s, T* out, int64_t) const {
+  void multiply(int64_t b, int64_t, int64_t begin, int64_t end, const RowsView<T>& s, T* out, int64_t ld,
+                int64_t) const {
     const Graph& g = this->graph(b);
-    CsrEdges<T>::multiply(this->a_, g, begin, end, s, out, g.bounds ? hubs_ : none_);
+    CsrEdges<T>::multiply(this->a_, g, begin, end, s, out, ld, g.bounds ? hubs_ : none_);
   }
 
  private:
@@ -120,7 +120,7 @@ class BackwardEdges : public CsrEdges<T> {
         transposed_(adjacency.transposed, context.kernels),
         symmetric_(adjacency.transposed.rowptr == nullptr),
         dvalue_(static_cast<T*>(args.dadjacency)),
-        scratch_(context.graphs.largest_tile() * this->K_, context.runtime) {}
+        scratch_(context.graphs.largest_tile() * context.batch.K, context.runtime) {}
 
   bool symmetric(int64_t, int64_t) const { return symmetric_; }
 
@@ -139,7 +139,7 @@ class BackwardEdges : public CsrEdges<T> {
                            int64_t thread) const {
     const Graph& g = this->graph(b);
     T* out = scratch_.of(thread);
-    this->multiply(transposed_, g, begin, end, s, out, g.bounds ? hubs_ : none_);
+    this->multiply(transposed_, g, begin, end, s, out, g.k, g.bounds ? hubs_ : none_);
     return out;
   }
 
@@ -155,7 +155,7 @@ class BackwardEdges : public CsrEdges<T> {
                 const RowsView<T>& s, int64_t thread) {
     const Graph& g = this->graph(b);
     const CsrProduct<T>& a = this->a_;
-    const int64_t first = g.first_row + begin, last = g.first_row + end, K = this->K_;
+    const int64_t first = g.first_row + begin, last = g.first_row + end, K = g.k;
     T* left = scratch_.of(thread);
     if (gradient.core) {
       this->context_.product(end - begin, K, K, s.row(begin), s.ld, gradient.core, K, left, K, false);
@@ -182,7 +182,7 @@ class BackwardEdges : public CsrEdges<T> {
       run_tasks(runtime, ceil_div(end - begin, kTaskEntries), [&](int64_t part, int64_t) {
         const int64_t first = begin + part * kTaskEntries, last = std::min(first + kTaskEntries, end);
         if (!hub.left.empty()) {
-          this->a_.sampled_part(dvalue_, this->K_, hub.left.data(), rows, s.ld, first, last);
+          this->a_.sampled_part(dvalue_, this->graph(b).k, hub.left.data(), rows, s.ld, first, last);
         }
         add_constants(first, last, hub.constant, hub.square, hub.left.empty());
       });

@@ -28,9 +28,9 @@ class DenseEdges : public DenseAdjacencyRows<T> {
     const bool transposes = args.dlogits && (args.dadj || args.dscalars || args.dlink_norm);
     for (int64_t b = 0; b < batch_.B; ++b) {
       for (int64_t r = 0; r < batch_.R; ++r) {
-        transposed_.add_copy(transposes && !symmetric(b, r) ? this->graph(b).n : 0, batch_.K);
+        transposed_.add_copy(transposes && !symmetric(b, r) ? this->graph(b).n : 0, this->graph(b).k);
       }
-      columns_.add_copy(args.dadjacency ? batch_.K : 0, this->graph(b).n);
+      columns_.add_copy(args.dadjacency ? this->graph(b).k : 0, this->graph(b).n);
     }
     transposed_.allocate();
     columns_.allocate();
@@ -40,7 +40,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
 
   template <typename Needs>
   void prepare(int64_t b, const Needs& needs, const RowsView<T>& s, const Runtime& runtime, int64_t thread) {
-    const int64_t n = this->graph(b).n;
+    const int64_t n = this->graph(b).n, K = this->graph(b).k;
     for (int64_t r = 0; r < batch_.R; ++r) {
       if (!needs(r)) continue;
       run_tasks(runtime, ceil_div(n, kColumnTile), [&](int64_t column, int64_t t) {
@@ -50,7 +50,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
     if (args_.dadjacency) {
       run_tasks(runtime, ceil_div(n, kRowTile), [&](int64_t tile, int64_t) {
         for (int64_t i = tile * kRowTile; i < std::min(n, (tile + 1) * kRowTile); ++i) {
-          for (int64_t k = 0; k < batch_.K; ++k) columns_[b].data[k * n + i] = s.row(i)[k];
+          for (int64_t k = 0; k < K; ++k) columns_[b].data[k * n + i] = s.row(i)[k];
         }
       });
     }
@@ -88,7 +88,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
   // a power of two apart share few cache lines.
   void multiply_transposed(int64_t b, int64_t r, int64_t begin, const RowsView<T>& s, int64_t thread) const {
     const Graph& g = this->graph(b);
-    const int64_t K = batch_.K, end = std::min(g.n, begin + kColumnTile);
+    const int64_t K = g.k, end = std::min(g.n, begin + kColumnTile);
     const RowsView<T>& out = transposed_[b * batch_.R + r];
     std::fill_n(out.row(begin), (end - begin) * K, T(0));
     T* buffer = scratch_.of(thread);
@@ -119,7 +119,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
   void gradient_tile(int64_t b, int64_t r, int64_t begin, int64_t end, const AdjacencyGradient<T>& gradient,
                      const T* constant, const RowsView<T>& s, T* buffer) const {
     const Graph& g = this->graph(b);
-    const int64_t n = g.n, N = batch_.N, K = batch_.K, count = end - begin;
+    const int64_t n = g.n, N = batch_.N, K = g.k, count = end - begin;
     const DType type = this->adjacency_.type;
     T* left = buffer;                                         // [count, K]
     T* da = left + kAdjTile * K;                              // [count, n]

@@ -59,21 +59,21 @@ class DenseEdges : public DenseAdjacencyRows<T> {
 
   void prepare_products(int64_t, const RowsView<T>&) {}
 
-  void multiply(int64_t b, int64_t r, int64_t begin, int64_t end, const RowsView<T>& s, T* out,
+  void multiply(int64_t b, int64_t r, int64_t begin, int64_t end, const RowsView<T>& s, T* out, int64_t ld,
                 int64_t thread) const {
     const Graph& g = this->graph(b);
-    const int64_t K = batch_.K;
+    const int64_t K = g.k;
     T* buffer = scratch_.of(thread);
     if (gathers_graph(b, r)) {
       T* value = buffer + 2 * (batch_.N + 32);
       int32_t* index = index_.of(thread);
       for (int64_t i = begin; i < end; ++i) {
         const int64_t count = kernels_.nonzeros(this->row(b, r, i, buffer, 0, g.n), g.n, index, value);
-        kernels_.gather(out + (i - begin) * K, K, s.data, s.ld, index, value, count);
+        kernels_.gather(out + (i - begin) * ld, K, s.data, s.ld, index, value, count);
       }
     } else if (this->in_place(g)) {
       const T* a = static_cast<const T*>(this->adjacency_.data) + this->offset(b, r, begin);
-      context_.product(end - begin, K, g.n, a, this->adjacency_.stride_n, s.data, s.ld, out, K, false);
+      context_.product(end - begin, K, g.n, a, this->adjacency_.stride_n, s.data, s.ld, out, ld, false);
     } else {
       T* a = buffer + 3 * (batch_.N + 32);
       const int64_t step = context_.graphs.largest_tile();
@@ -82,7 +82,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
         for (int64_t i = 0; i < count; ++i) {
           std::copy_n(this->row(b, r, first + i, buffer, 0, g.n), g.n, a + i * g.n);
         }
-        context_.product(count, K, g.n, a, g.n, s.data, s.ld, out + (first - begin) * K, K, false);
+        context_.product(count, K, g.n, a, g.n, s.data, s.ld, out + (first - begin) * ld, ld, false);
       }
     }
   }

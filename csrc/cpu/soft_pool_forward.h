@@ -29,7 +29,7 @@ struct EdgeSums {
 //   work(b, tile)                                 a measure of the time that a tile takes
 //   scan(b, r, tile, degree, sums, thread)        degrees, |A|^2 and the total of the rows of a tile
 //   prepare_products(b, s)                        before the products of a cut graph, with all threads
-//   multiply(b, r, begin, end, s, out, thread)    rows of M = A S
+//   multiply(b, r, begin, end, s, out, ld, thread)  rows of M = A S, `ld` apart
 //   symmetric(b, r)                               whether A is known to be, once it was scanned
 //   subtract(..)                                  see Residual
 template <typename T, typename Edges>
@@ -48,7 +48,7 @@ class Forward {
         product_(Edges::kTilesPerProduct * graphs_.largest_tile() * batch_.K, runtime) {
     for (int64_t b = 0; b < batch_.B; ++b) {
       const Graph& g = graphs_.graph(b);
-      context_.place(p_, g, args_.s, batch_.s_type, g.first_row * batch_.K, batch_.K, batch_.K);
+      context_.place(p_, g, args_.s, batch_.s_type, g.first_row * batch_.K, batch_.K, g.k);
       context_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, batch_.F);
     }
     p_.allocate();
@@ -64,10 +64,14 @@ class Forward {
   }
 
  private:
+  // Of the K clusters of a graph, in matrices [ld, ld].
   struct Sums {
     T* x;     // [K, F]
-    T* adj;   // [R, K, K]
-    T* gram;  // [K, K] or null
+    T* adj;   // R of them
+    T* gram;  // or null
+    int64_t ld;
+
+    T* adj_of(int64_t r) const { return adj + r * ld * ld; }
   };
 
   int64_t edge(int64_t b, int64_t r) const { return b * batch_.R + r; }
@@ -87,7 +91,7 @@ class Forward {
     const int64_t K = batch_.K;
     T* pooled = x_pooled_.data() ? x_pooled_.data() : static_cast<T*>(args_.x_pooled);
     return {pooled + b * K * batch_.F, static_cast<T*>(args_.adj_pooled) + b * batch_.R * K * K,
-            args_.gram ? static_cast<T*>(args_.gram) + b * K * K : nullptr};
+            args_.gram ? static_cast<T*>(args_.gram) + b * K * K : nullptr, K};
   }
 
   void run_whole(int64_t b, int64_t thread);
@@ -98,8 +102,8 @@ class Forward {
   void scan(int64_t b, int64_t r, int64_t tile, int64_t thread);
   void sum_edges(int64_t b, int64_t r, int64_t first, int64_t last, const Sums& out, bool accumulate,
                  int64_t thread);
-  void square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, T* out, bool symmetric,
-              bool accumulate) const;
+  void square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, T* out, int64_t ld_out,
+              bool symmetric, bool accumulate) const;
   void finish(int64_t b, const Runtime& runtime);
   double summed_link_sq(int64_t b, int64_t r, const Runtime& runtime) const;
   void totals();
@@ -161,13 +165,13 @@ std::vector<int64_t> segment_bounds(int64_t tiles, int64_t segments, const Work&
 template <typename T, typename Edges>
 void Forward<T, Edges>::run_cut(int64_t b) {
   const Graph& g = graphs_.graph(b);
-  const int64_t R = batch_.R, K = batch_.K, size = K * (batch_.F + R * K + (args_.gram ? K : 0));
+  const int64_t R = batch_.R, K = g.k, size = K * (batch_.F + R * K + (args_.gram ? K : 0));
   const int64_t segments = segment_count(g.tiles, g.n, K + batch_.F, size);
   const Buffer<T> partial((segments - 1) * size);
   const auto target = [&](int64_t segment) {
     if (segment == 0) return outputs(b);
     T* base = partial.data() + (segment - 1) * size;
-    return Sums{base, base + K * batch_.F, args_.gram ? base + K * (batch_.F + R * K) : nullptr};
+    return Sums{base, base + K * batch_.F, args_.gram ? base + K * (batch_.F + R * K) : nullptr, K};
   };
   const std::vector<int64_t> bounds =
       segment_bounds(g.tiles, segments, [&](int64_t tile) { return edges_.work(b, tile); });
@@ -199,15 +203,13 @@ void Forward<T, Edges>::run_cut(int64_t b) {
 // Rows [first, last) of the sums.
 template <typename T, typename Edges>
 void Forward<T, Edges>::add(int64_t b, const Sums& out, const Sums& in, int64_t first, int64_t last) const {
-  const int64_t K = batch_.K, F = batch_.F;
+  const int64_t K = graphs_.graph(b).k, F = batch_.F;
   rows_.axpy(out.x + first * F, T(1), in.x + first * F, (last - first) * F);
   const auto add_square = [&](T* to, const T* from, bool symmetric) {
     const int64_t width = symmetric ? last : K;
-    for (int64_t k = first; k < last; ++k) rows_.axpy(to + k * K, T(1), from + k * K, width);
+    for (int64_t k = first; k < last; ++k) rows_.axpy(to + k * out.ld, T(1), from + k * in.ld, width);
   };
-  for (int64_t r = 0; r < batch_.R; ++r) {
-    add_square(out.adj + r * K * K, in.adj + r * K * K, edges_.symmetric(b, r));
-  }
+  for (int64_t r = 0; r < batch_.R; ++r) add_square(out.adj_of(r), in.adj_of(r), edges_.symmetric(b, r));
   if (out.gram) add_square(out.gram, in.gram, true);
 }
 
@@ -215,7 +217,7 @@ void Forward<T, Edges>::add(int64_t b, const Sums& out, const Sums& in, int64_t 
 template <typename T, typename Edges>
 void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
   const Graph& g = graphs_.graph(b);
-  const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = batch_.K;
+  const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = g.k;
   const int64_t first = context_.offset(b, args_.logits_stride_b, args_.logits_stride_n);
   const DType type = batch_.s_type;
   const T scale = static_cast<T>(batch_.inverse_temperature);
@@ -236,9 +238,12 @@ void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
   const bool measure = args_.want_entropy && (batch_.given || !same_type);
   if (measure) entropy = 0;
   for (int64_t i = begin; i < end; ++i) {
-    void* s = at(args_.s, type, (g.first_row + g.row(i)) * K);
+    void* s = at(args_.s, type, (g.first_row + g.row(i)) * batch_.K);
     T* row = p(b).row(i);
     if (p(b).copied) rows_.store(s, type, row, K);
+    if (K < batch_.K) {
+      std::memset(at(s, type, K), 0, static_cast<size_t>((batch_.K - K) * element_bytes(type)));
+    }
     if (!same_type) rows_.load(row, s, type, K);  // every sum sees S as it is returned
     if (measure) entropy += rows_.entropy(row, K);
   }
@@ -249,9 +254,10 @@ void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
                        batch_.x_stride_n, g, begin, end, batch_.F);
   }
   if (tile == 0) {
-    const int64_t bytes = K * element_bytes(type);
+    const int64_t bytes = batch_.K * element_bytes(type);
     context_.for_padding(g, [&](int64_t from, int64_t to) {
-      std::memset(at(args_.s, type, (g.first_row + from) * K), 0, static_cast<size_t>((to - from) * bytes));
+      void* rows = at(args_.s, type, (g.first_row + from) * batch_.K);
+      std::memset(rows, 0, static_cast<size_t>((to - from) * bytes));
     });
   }
 }
@@ -260,22 +266,22 @@ void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
 template <typename T, typename Edges>
 void Forward<T, Edges>::sum_nodes(int64_t b, int64_t tile, const Sums& out, bool accumulate) const {
   const Graph& g = graphs_.graph(b);
-  const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = batch_.K, F = batch_.F;
+  const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = g.k, F = batch_.F;
   context_.product_of_transposed(K, F, end - begin, p(b).row(begin), p(b).ld, x(b).row(begin), x(b).ld, out.x,
                                  F, accumulate);
-  if (out.gram) square(b, begin, end, p(b).row(begin), p(b).ld, out.gram, true, accumulate);
+  if (out.gram) square(b, begin, end, p(b).row(begin), p(b).ld, out.gram, out.ld, true, accumulate);
 }
 
-// S^T right over the rows [begin, end) of S and all of `right`, [K, K]. If it is symmetric, the blocks above the
+// S^T right over the rows [begin, end) of S and all of `right`, [.., K]. If it is symmetric, the blocks above the
 // diagonal are left to finish().
 template <typename T, typename Edges>
 void Forward<T, Edges>::square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, T* out,
-                               bool symmetric, bool accumulate) const {
-  const int64_t K = batch_.K, step = symmetric ? slab_rows(K) : K;
+                               int64_t ld_out, bool symmetric, bool accumulate) const {
+  const int64_t K = graphs_.graph(b).k, step = symmetric ? slab_rows(K) : K;
   for (int64_t k = 0; k < K; k += step) {
     const int64_t k_end = std::min(k + step, K);
     context_.product_of_transposed(k_end - k, symmetric ? k_end : K, end - begin, p(b).row(begin) + k,
-                                   p(b).ld, right, ld, out + k * K, K, accumulate);
+                                   p(b).ld, right, ld, out + k * ld_out, ld_out, accumulate);
   }
 }
 
@@ -289,31 +295,36 @@ template <typename T, typename Edges>
 void Forward<T, Edges>::sum_edges(int64_t b, int64_t r, int64_t first, int64_t last, const Sums& out,
                                   bool accumulate, int64_t thread) {
   const Graph& g = graphs_.graph(b);
-  const int64_t K = batch_.K, begin = g.tile_begin(first), end = g.tile_end(last - 1);
-  T* saved = args_.m ? static_cast<T*>(args_.m) + context_.first_row(b, r) * K : nullptr;
-  T* m = saved && g.rows == nullptr ? saved + begin * K : product_.of(thread);
-  edges_.multiply(b, r, begin, end, p(b), m, thread);
+  const int64_t K = g.k, begin = g.tile_begin(first), end = g.tile_end(last - 1);
+  T* saved = args_.m ? static_cast<T*>(args_.m) + context_.first_row(b, r) * batch_.K : nullptr;
+  const bool in_place = saved && g.rows == nullptr;
+  T* m = in_place ? saved + begin * batch_.K : product_.of(thread);
+  const int64_t ld = in_place ? batch_.K : K;
+  edges_.multiply(b, r, begin, end, p(b), m, ld, thread);
   for (int64_t tile = first; tile < last; ++tile) {
     EdgeSums& sums = edge_sums(b, tile, r);
     T* volume = tile_vectors(b, tile) + (1 + r) * K;
     for (int64_t i = g.tile_begin(tile); i < g.tile_end(tile); ++i) {
       const T degree = degrees(b, r)[i];
-      const T* row = m + (i - begin) * K;
+      const T* row = m + (i - begin) * ld;
       const AssignmentSums<T> products = rows_.assignment_sums(volume, degree, p(b).row(i), row, K);
       sums.trace += products.trace;
       sums.cut += static_cast<double>(degree) * products.square;
-      if (saved && g.rows) std::copy_n(row, K, saved + g.row(i) * K);
+      if (saved && g.rows) std::copy_n(row, K, saved + g.row(i) * batch_.K);
     }
   }
-  square(b, begin, end, m, K, out.adj + r * K * K, edges_.symmetric(b, r), accumulate);
+  square(b, begin, end, m, ld, out.adj_of(r), out.ld, edges_.symmetric(b, r), accumulate);
 }
 
-// Also inside the blocks on the diagonal: pooling a symmetric graph gives an exactly symmetric one.
+// Completes a matrix [ld, ld] of K clusters: 0 beyond them and, if it is symmetric, what is above the diagonal. Also
+// inside the blocks on it: pooling a symmetric graph gives an exactly symmetric one.
 template <typename T>
-void mirror(T* matrix, int64_t K) {
+void complete(T* matrix, int64_t K, int64_t ld, bool symmetric) {
   for (int64_t k = 0; k < K; ++k) {
-    for (int64_t l = k + 1; l < K; ++l) matrix[k * K + l] = matrix[l * K + k];
+    for (int64_t l = k + 1; symmetric && l < K; ++l) matrix[k * ld + l] = matrix[l * ld + k];
+    std::fill_n(matrix + k * ld + K, ld - K, T(0));
   }
+  std::fill_n(matrix + K * ld, (ld - K) * ld, T(0));
 }
 
 // |A - S S^T|^2, from that matrix.
@@ -333,28 +344,29 @@ double Forward<T, Edges>::summed_link_sq(int64_t b, int64_t r, const Runtime& ru
 template <typename T, typename Edges>
 void Forward<T, Edges>::finish(int64_t b, const Runtime& runtime) {
   const Graph& g = graphs_.graph(b);
-  const int64_t R = batch_.R, K = batch_.K;
+  const int64_t R = batch_.R, K = g.k;
+  const Sums out = outputs(b);
   constexpr double kNotComputed = std::numeric_limits<double>::quiet_NaN();
+  std::fill_n(out.x + K * batch_.F, (batch_.K - K) * batch_.F, T(0));
   if (x_pooled_.data()) {
-    rows_.store(at(args_.x_pooled, batch_.x_type, b * K * batch_.F), batch_.x_type, outputs(b).x,
-                K * batch_.F);
+    rows_.store(at(args_.x_pooled, batch_.x_type, b * batch_.K * batch_.F), batch_.x_type, out.x,
+                batch_.K * batch_.F);
   }
-  for (int64_t r = 0; r < R; ++r) {
-    if (edges_.symmetric(b, r)) mirror(outputs(b).adj + r * K * K, K);
-  }
-  if (args_.gram) mirror(outputs(b).gram, K);
-  T* vectors = static_cast<T*>(args_.vectors) + b * (1 + R) * K;
-  std::fill_n(vectors, (1 + R) * K, T(0));
+  for (int64_t r = 0; r < R; ++r) complete(out.adj_of(r), K, out.ld, edges_.symmetric(b, r));
+  if (args_.gram) complete(out.gram, K, out.ld, true);
+  T* vectors = static_cast<T*>(args_.vectors) + b * (1 + R) * batch_.K;
+  std::fill_n(vectors, (1 + R) * batch_.K, T(0));
   double entropy = 0;
   for (int64_t tile = 0; tile < g.tiles; ++tile) {
-    rows_.axpy(vectors, T(1), tile_vectors(b, tile), (1 + R) * K);
+    for (int64_t r = 0; r <= R; ++r)
+      rows_.axpy(vectors + r * batch_.K, T(1), tile_vectors(b, tile) + r * K, K);
     entropy += entropy_[static_cast<size_t>(g.first_tile + tile)];
   }
   entropy_[static_cast<size_t>(g.first_tile)] = entropy;
   double gram_sq = 0;
   if (args_.want_link) {
     for (int64_t k = 0; k < K; ++k) {
-      const T* row = outputs(b).gram + k * K;
+      const T* row = out.gram + k * out.ld;
       gram_sq += rows_.dot(row, row, K);
     }
   }

@@ -30,7 +30,7 @@ class Residual {
         b_(b),
         r_(r),
         n_(context.graphs.graph(b).n),
-        K_(context.batch.K),
+        K_(context.graphs.graph(b).k),
         columns_(K_ * kResidualColumns),
         tile_(kResidualRows * kResidualColumns),
         buffer_(2 * context.batch.N) {}

@@ -36,7 +36,7 @@ constexpr int64_t kScalars = 6;
 
 CutPool terms_of(const PoolBatch& batch, int64_t kind) {
   STD_TORCH_CHECK(kind >= 0 && kind <= 2, "kind must be 0, 1 or 2");
-  return {batch.B, batch.K, batch.is_double, static_cast<CutKind>(kind)};
+  return {batch.B, batch.K, batch.num_clusters, batch.is_double, static_cast<CutKind>(kind)};
 }
 
 // What the backward needs besides S; `vectors`, [B, 2, K], come first. If they are saved, there are A' (a copy, because
@@ -210,18 +210,20 @@ using Gradients = std::tuple<Tensor, Tensor, Tensor, Maps>;  // of logits, x, A,
 
 // ----------------------------------------------------------------------------------------------------------- dense
 
-// The clusters, if the logits are made of x.
-void set_clusters(PoolBatch& b, const Maps& maps) {
-  STD_TORCH_CHECK(!maps.empty(), "there are neither logits nor maps that make them");
-  b.K = maps.back().numel();
+// The clusters; `has_logits`: they are not made of x.
+void set_columns(PoolBatch& b, bool has_logits, const Maps& maps, const OptionalTensor& num_clusters) {
+  STD_TORCH_CHECK(has_logits || !maps.empty(), "there are neither logits nor maps that make them");
+  if (!has_logits) b.K = maps.back().numel();
+  set_clusters(b, num_clusters);
 }
 
 // symmetric: 1, 0, or -1 for unknown
-Pooled dense_forward(OptionalTensor logits, Tensor x, Tensor adj, OptionalTensor mask, double temperature,
-                     int64_t symmetric, bool save, int64_t kind, bool selu, Maps maps) {
+Pooled dense_forward(OptionalTensor logits, Tensor x, Tensor adj, OptionalTensor mask,
+                     OptionalTensor num_clusters, double temperature, int64_t symmetric, bool save,
+                     int64_t kind, bool selu, Maps maps) {
   SoftPoolForward f{};
   f.batch = dense_batch(logits ? *logits : x, x, adj, mask, {}, temperature, false, false);
-  if (!logits) set_clusters(f.batch, maps);
+  set_columns(f.batch, logits.has_value(), maps, num_clusters);
   STD_TORCH_CHECK(f.batch.R == 1, "adj must have shape [B, N, N]");
   f.symmetric = static_cast<int>(symmetric);
   return forward(f, dense_adjacency(adj), logits, x, mask, maps, save, kind, selu);
@@ -230,10 +232,11 @@ Pooled dense_forward(OptionalTensor logits, Tensor x, Tensor adj, OptionalTensor
 Gradients dense_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
                          OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
                          OptionalTensor x_pooled, Tensor sums, Tensor x, Tensor adj, OptionalTensor mask,
-                         double temperature, int64_t kind, Maps maps, bool need_logits, bool need_x,
+                         OptionalTensor num_clusters, double temperature, int64_t kind, Maps maps, bool need_logits, bool need_x,
                          bool need_adj, bool need_maps) {
   SoftPoolBackward f{};
   f.batch = dense_batch(s, x, adj, mask, {}, temperature, false, false);
+  set_clusters(f.batch, num_clusters);
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
   auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
   auto [dadjacency, dadjacency_data] = gradient_of(adj, need_adj);
@@ -246,11 +249,11 @@ Gradients dense_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor do
 // ---------------------------------------------------------------------------------------------------------- sparse
 
 Pooled csr_forward(OptionalTensor logits, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col,
-                   Tensor ptr, double temperature, bool symmetric, bool save, int64_t kind, bool selu,
+                   Tensor ptr, OptionalTensor num_clusters, double temperature, bool symmetric, bool save, int64_t kind, bool selu,
                    Maps maps) {
   SoftPoolForward f{};
   f.batch = csr_batch(logits ? *logits : x, x, value, ptr, temperature, false, false);
-  if (!logits) set_clusters(f.batch, maps);
+  set_columns(f.batch, logits.has_value(), maps, num_clusters);
   f.symmetric = symmetric;
   const CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.is_double), {}};
   return forward(f, adjacency, logits, x, {}, maps, save, kind, selu);
@@ -260,11 +263,12 @@ Pooled csr_forward(OptionalTensor logits, Tensor x, OptionalTensor value, Tensor
 Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
                        OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
                        OptionalTensor x_pooled, Tensor sums, Tensor x, OptionalTensor value, Tensor rowptr,
-                       Tensor col, Tensor ptr, OptionalTensor rowptr_t, OptionalTensor col_t,
+                       Tensor col, Tensor ptr, OptionalTensor num_clusters, OptionalTensor rowptr_t, OptionalTensor col_t,
                        OptionalTensor value_t, double temperature, int64_t kind, Maps maps, bool need_logits,
                        bool need_x, bool need_value, bool need_maps) {
   SoftPoolBackward f{};
   f.batch = csr_batch(s, x, value, ptr, temperature, false, false);
+  set_clusters(f.batch, num_clusters);
   CsrAdjacency adjacency{csr(rowptr, col, value, f.batch.is_double), {}};
   if (rowptr_t) adjacency.transposed = csr(*rowptr_t, *col_t, value_t, f.batch.is_double);
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
@@ -285,19 +289,20 @@ Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
-      "cut_pool_dense_forward(Tensor? logits, Tensor x, Tensor adj, Tensor? mask, float temperature,"
+      "cut_pool_dense_forward(Tensor? logits, Tensor x, Tensor adj, Tensor? mask, Tensor? num_clusters,"
+      " float temperature,"
       " int symmetric, bool save, int kind, bool selu, Tensor[] maps) -> (Tensor, Tensor, Tensor, Tensor,"
       " Tensor, Tensor, Tensor)");
   m.def(
       "cut_pool_dense_backward" HIERPOOL_UPSTREAM
-      " Tensor x, Tensor adj, Tensor? mask, float temperature, int kind, Tensor[] maps,"
+      " Tensor x, Tensor adj, Tensor? mask, Tensor? num_clusters, float temperature, int kind, Tensor[] maps,"
       " bool need_logits, bool need_x, bool need_adj, bool need_maps) -> (Tensor, Tensor, Tensor, Tensor[])");
   m.def(
       "cut_pool_csr_forward(Tensor? logits, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr,"
-      " float temperature, bool symmetric, bool save, int kind, bool selu, Tensor[] maps) -> (Tensor,"
+      " Tensor? num_clusters, float temperature, bool symmetric, bool save, int kind, bool selu, Tensor[] maps) -> (Tensor,"
       " Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("cut_pool_csr_backward" HIERPOOL_UPSTREAM
-        " Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr, Tensor? rowptr_t, Tensor? col_t,"
+        " Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr, Tensor? num_clusters, Tensor? rowptr_t, Tensor? col_t,"
         " Tensor? value_t, float temperature, int kind, Tensor[] maps, bool need_logits, bool need_x,"
         " bool need_value, bool need_maps) -> (Tensor, Tensor, Tensor, Tensor[])");
 }

@@ -26,6 +26,16 @@ void set_ragged(PoolBatch& b, const Tensor& s, const Tensor& ptr) {
   for (int64_t g = 0; g < b.B; ++g) b.N = std::max(b.N, b.ptr[g + 1] - b.ptr[g]);
 }
 
+void set_clusters(PoolBatch& b, const OptionalTensor& num_clusters) {
+  b.num_clusters = static_cast<const int64_t*>(pointer(num_clusters));
+  if (!num_clusters) return;
+  STD_TORCH_CHECK(num_clusters->scalar_type() == ScalarType::Long && num_clusters->numel() == b.B,
+                  "num_clusters must be int64 [B]");
+  const auto exist = [&](int64_t k) { return k >= 1 && k <= b.K; };
+  STD_TORCH_CHECK(std::all_of(b.num_clusters, b.num_clusters + b.B, exist),
+                  "num_clusters must lie between 1 and K");
+}
+
 PoolBatch pool_batch(const Tensor& s, const Tensor& x, double temperature, bool given, bool mean) {
   check_rows(x, "x");
   PoolBatch b{};

@@ -35,6 +35,9 @@ void set_padded(PoolBatch& batch, const Tensor& s, const OptionalTensor& mask,
                 const OptionalTensor& num_nodes);
 void set_ragged(PoolBatch& batch, const Tensor& s, const Tensor& ptr);
 
+// Sets the number of clusters of each graph, after the batch.
+void set_clusters(PoolBatch& batch, const OptionalTensor& num_clusters);
+
 // The common part of a batch of S and X, whose last dimensions are K and F.
 PoolBatch pool_batch(const Tensor& s, const Tensor& x, double temperature, bool given, bool mean);
 

@@ -28,10 +28,12 @@ using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
 // symmetric: 1, 0, or -1 for unknown. Returns s, x, adj, gram, vectors, scalars, total_entropy, link_norm, m,
 // is_symmetric.
 Outputs soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, OptionalTensor mask,
-                                OptionalTensor num_nodes, double temperature, bool given, int64_t symmetric,
-                                bool want_gram, bool want_link, bool want_entropy, bool mean, bool save) {
+                                OptionalTensor num_nodes, OptionalTensor num_clusters, double temperature,
+                                bool given, int64_t symmetric, bool want_gram, bool want_link,
+                                bool want_entropy, bool mean, bool save) {
   SoftPoolForward f{};
   f.batch = dense_batch(logits, x, adj, mask, num_nodes, temperature, given, mean);
+  set_clusters(f.batch, num_clusters);
   Forward out = set_forward(f, logits, x, adj.dim() == 4, symmetric, want_gram, want_link, want_entropy);
   const int64_t B = f.batch.B, R = f.batch.R;
   Tensor m = empty({B, R, save ? f.batch.N : 0, f.batch.K}, accumulation_type(f.batch.is_double));
@@ -46,10 +48,11 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
     OptionalTensor ds, OptionalTensor dx, OptionalTensor dadj, OptionalTensor dgram, OptionalTensor dvectors,
     OptionalTensor dscalars, OptionalTensor dtotal_entropy, OptionalTensor dlink_norm, Tensor s, Tensor gram,
     Tensor scalars, Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj,
-    OptionalTensor mask, OptionalTensor num_nodes, double temperature, bool given, bool mean,
-    bool need_logits, bool need_x, bool need_adj) {
+    OptionalTensor mask, OptionalTensor num_nodes, OptionalTensor num_clusters, double temperature, bool given,
+    bool mean, bool need_logits, bool need_x, bool need_adj) {
   SoftPoolBackward f{};
   f.batch = dense_batch(s, x, adj, mask, num_nodes, temperature, given, mean);
+  set_clusters(f.batch, num_clusters);
   const Upstream grads{ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm};
   set_backward(f, grads, s, gram, scalars, link_norm, m);
   f.is_symmetric = static_cast<const uint8_t*>(pointer(OptionalTensor(is_symmetric)));
@@ -66,14 +69,14 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, Tensor? mask, Tensor? num_nodes,"
-      " float temperature, bool given, int symmetric, bool want_gram, bool want_link, bool want_entropy,"
+      " Tensor? num_clusters, float temperature, bool given, int symmetric, bool want_gram, bool want_link, bool want_entropy,"
       " bool mean, bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
       " Tensor)");
   m.def(
       "soft_pool_dense_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
       " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram,"
       " Tensor scalars, Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask,"
-      " Tensor? num_nodes, float temperature, bool given, bool mean, bool need_logits, bool need_x,"
+      " Tensor? num_nodes, Tensor? num_clusters, float temperature, bool given, bool mean, bool need_logits, bool need_x,"
       " bool need_adj) -> (Tensor, Tensor, Tensor)");
 }
 

@@ -7,15 +7,21 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hierpool.contract import existing_clusters
+
 
 class SparsePooled(NamedTuple):
-    """The coarsened graphs as input of a sparse layer; cluster ``k`` of graph ``b`` is node ``b K + k``."""
+    """The coarsened graphs as input of a sparse layer.
 
-    x: Tensor  # [B K, F]
-    edge_index: Tensor  # int64 [2, E], E = B K^2 without `drop`; sorted by row, then by column
+    Cluster ``k`` of graph ``b`` is node ``b K + k``. With ``num_clusters``, the nodes are the clusters that exist, in
+    this order, and M is their number instead of ``B K``.
+    """
+
+    x: Tensor  # [M, F]
+    edge_index: Tensor  # int64 [2, E], all pairs of clusters of a graph without `drop`; sorted by row, then by column
     edge_weight: Tensor  # [E], the dtype of adj
-    batch: Tensor  # int64 [B K]: graph of each cluster
-    mask: Tensor  # bool [B K]: whether the cluster has nodes
+    batch: Tensor  # int64 [M]: graph of each cluster
+    mask: Tensor  # bool [M]: whether the cluster has nodes
 
 
 def postprocess_adj(
@@ -56,12 +62,20 @@ def postprocess_adj(
     return adj
 
 
-def sparse_pooled(x: Tensor, adj: Tensor, mask: Tensor, drop: float | None) -> SparsePooled:
+def sparse_pooled(
+    x: Tensor, adj: Tensor, mask: Tensor, drop: float | None, num_clusters: int | Tensor | None = None
+) -> SparsePooled:
     """Convert pooled graphs ``x [B, K, F]``, ``adj [B, K, K]``, ``mask [B, K]`` to nodes and edges.
 
-    Entries of absolute value at most ``drop`` are dropped, which synchronises; ``None``: all are kept.
+    Entries of absolute value at most ``drop`` are dropped, and clusters from ``num_clusters [B]`` on, which
+    synchronises; ``None``: all are kept.
     """
     b, k = mask.shape
+    if isinstance(num_clusters, Tensor):
+        return _existing_pooled(x, adj, mask, drop, existing_clusters(num_clusters.expand(b), k))
+    if num_clusters is not None:
+        k = num_clusters
+        x, adj, mask = x[:, :k], adj[:, :k, :k], mask[:, :k]
     node = torch.arange(b * k, device=x.device).view(b, k)
     ends = torch.stack([node[:, :, None].expand(b, k, k), node[:, None, :].expand(b, k, k)])
     edge_index, edge_weight = ends.reshape(2, -1), adj.reshape(-1)
@@ -70,3 +84,14 @@ def sparse_pooled(x: Tensor, adj: Tensor, mask: Tensor, drop: float | None) -> S
         edge_index, edge_weight = edge_index[:, kept], edge_weight[kept]
     graph = torch.arange(b, device=x.device)[:, None].expand(b, k).reshape(-1)
     return SparsePooled(x.flatten(0, 1), edge_index, edge_weight, graph, mask.flatten())
+
+
+def _existing_pooled(x: Tensor, adj: Tensor, mask: Tensor, drop: float | None, exists: Tensor) -> SparsePooled:
+    """:func:`sparse_pooled` of the clusters in ``exists``, bool ``[B, K]``."""
+    node = (exists.flatten().cumsum(0) - 1).view_as(exists)
+    kept = exists[:, :, None] & exists[:, None, :]
+    if drop is not None:
+        kept = kept & (adj.abs() > drop)
+    graph, row, column = kept.nonzero(as_tuple=True)
+    edge_index = torch.stack([node[graph, row], node[graph, column]])
+    return SparsePooled(x[exists], edge_index, adj[kept], exists.nonzero()[:, 0], mask[exists])

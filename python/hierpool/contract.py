@@ -48,6 +48,11 @@ class Ragged(NamedTuple):
     ptr: Tensor  # int64 [B + 1]: first node of each graph
 
 
+def existing_clusters(num_clusters: Tensor, k: int) -> Tensor:
+    """Whether each of ``k`` columns is a cluster of the graph, bool ``[B, K]``, for ``num_clusters [B]``."""
+    return torch.arange(k, device=num_clusters.device) < num_clusters[:, None]
+
+
 def accumulation_dtype(*tensors: Tensor | None) -> torch.dtype:
     """The dtype of sums: float64 if any of ``tensors`` is float64, else float32."""
     for t in tensors:

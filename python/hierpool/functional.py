@@ -35,7 +35,7 @@ class _Shared(NamedTuple):
 
 
 def _batch(
-    x: Tensor, adj: Tensor, s: Tensor, mask: Tensor | None
+    x: Tensor, adj: Tensor, s: Tensor, mask: Tensor | None, num_clusters: int | Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, _Shared | None]:
     """The arguments with a batch dimension, and what is shared."""
     x, adj, s = as_batch("x", x), as_batch("adj", adj), as_batch("s", s)
@@ -48,7 +48,8 @@ def _batch(
         return x, adj, s, viewed_mask(mask, b, n), None
     b = check_dense(x, adj, s, None, None)[0].size(0)
     mask = viewed_mask(mask, b, n)
-    has_one_s = s.size(0) == 1 and (mask is None or mask.size(0) == 1)
+    has_one_count = not isinstance(num_clusters, Tensor) or num_clusters.numel() == 1
+    has_one_s = s.size(0) == 1 and (mask is None or mask.size(0) == 1) and has_one_count
     if has_one_s and adj.size(0) == 1:  # A and S are the same for all features
         f = x.size(2)
         return x.transpose(0, 1).reshape(1, n, b * f), adj, s, mask, _Shared((b, f), False, 1)
@@ -63,6 +64,7 @@ def dense_diff_pool(
     mask: Tensor | None = None,
     normalize: bool = True,
     *,
+    num_clusters: int | Tensor | None = None,
     symmetric: bool | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -83,6 +85,7 @@ def dense_diff_pool(
         s: assignment logits, ``[B, N, K]`` or ``[N, K]``.
         mask: valid nodes, any shape that can be viewed as ``[B, N]`` or ``[N]``; non-zero means valid.
         normalize: divide the link loss by ``adj.numel()``.
+        num_clusters: number of clusters of each graph, ``[B]`` or an int; see :func:`hierpool.soft_pool`.
         symmetric: whether every ``adj`` equals its transpose; ``None``: it is determined exactly.
         backend: see :func:`hierpool.soft_pool`.
 
@@ -93,13 +96,14 @@ def dense_diff_pool(
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
-    x, adj, s, mask, shared = _batch(x, adj, s, mask)
+    x, adj, s, mask, shared = _batch(x, adj, s, mask, num_clusters)
     out, out_adj, ent_loss, link_loss = pool_fields(
         ("x", "adj", "total_entropy", "link_norm"),
         x,
         adj,
         s,
         mask,
+        num_clusters=num_clusters,
         symmetric=symmetric,
         mean=bool(normalize),
         backend=backend,
@@ -122,6 +126,7 @@ def dense_mincut_pool(
     mask: Tensor | None = None,
     temp: float = 1.0,
     *,
+    num_clusters: int | Tensor | None = None,
     symmetric: bool | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -143,6 +148,7 @@ def dense_mincut_pool(
         s: assignment logits, ``[B, N, K]`` or ``[N, K]``.
         mask: valid nodes, any shape that can be viewed as ``[B, N]`` or ``[N]``; non-zero means valid.
         temp: :math:`T`, positive.
+        num_clusters: number of clusters of each graph, ``[B]`` or an int; see :func:`hierpool.soft_pool`.
         symmetric: whether every ``adj`` equals its transpose; ``None``: it is determined exactly.
         backend: see :func:`hierpool.soft_pool`.
 
@@ -157,10 +163,11 @@ def dense_mincut_pool(
 
     Source: Bianchi, Grattarola, Alippi, ICML 2020 (arXiv:1907.00481).
     """
-    x, adj, s, mask, shared = _batch(x, adj, s, mask)
+    x, adj, s, mask, shared = _batch(x, adj, s, mask, num_clusters)
     wanted = ("x", "adj", "first", "ortho")
+    options: dict[str, Any] = {"num_clusters": num_clusters, "symmetric": symmetric, "backend": backend}
     pooled, out_adj, mincut_loss, ortho_loss = cut_pool(
-        Kind.MINCUT, wanted, x, adj, s, mask, temperature=temp, symmetric=symmetric, backend=backend
+        Kind.MINCUT, wanted, x, adj, s, mask, temperature=temp, **options
     )
     if shared is not None:
         pooled = shared.pooled(pooled)
@@ -187,6 +194,7 @@ def diff_pool(
     *,
     ptr: Tensor | None = None,
     batch_size: int | None = None,
+    num_clusters: int | Tensor | None = None,
     temperature: float | Tensor = 1.0,
     link_loss: Literal["frobenius", "bce"] | None = "frobenius",
     entropy: bool = True,
@@ -216,6 +224,7 @@ def diff_pool(
         ptr: first node of each graph, ``[B + 1]``, instead of ``batch``.
         batch_size: number of graphs; ``None``: one more than the largest in ``batch``. Needed under
             ``torch.compile`` with ``batch``.
+        num_clusters: number of clusters of each graph, ``[B]`` or an int; see :func:`hierpool.soft_pool`.
         temperature: :math:`T > 0`, a float or a 0-d tensor.
         link_loss: ``"frobenius"``; ``"bce"``, the cross-entropy of the original code (:func:`hierpool.link_bce`), with
             the same divisor :math:`c`; or ``None`` to skip the computation.
@@ -247,6 +256,7 @@ def diff_pool(
         x,
         graph,
         s,
+        num_clusters=num_clusters,
         temperature=temperature,
         link_loss="frobenius" if link_loss == "frobenius" else None,
         entropy=entropy,
@@ -268,7 +278,7 @@ def diff_pool(
         link_norm.to(dtype) if link_loss else None,
         total_entropy.to(dtype) if entropy else None,
         assignment,
-        sparse_pooled(pooled, adj, vectors[0].select(1, 0) > 0, drop) if sparse_output else None,
+        sparse_pooled(pooled, adj, vectors[0].select(1, 0) > 0, drop, num_clusters) if sparse_output else None,
     )
 
 
@@ -296,6 +306,7 @@ def mincut_pool(
     *,
     ptr: Tensor | None = None,
     batch_size: int | None = None,
+    num_clusters: int | Tensor | None = None,
     temperature: float | Tensor = 1.0,
     symmetric: bool | None = None,
     sparse_output: bool = False,
@@ -314,7 +325,8 @@ def mincut_pool(
     padded batch. Memory is :math:`O(E + N K)`.
 
     Args:
-        x, edge_index, s, edge_weight, batch, ptr, batch_size, temperature, symmetric, backend: see :func:`diff_pool`.
+        x, edge_index, s, edge_weight, batch, ptr, batch_size: see :func:`diff_pool`.
+        num_clusters, temperature, symmetric, backend: see :func:`diff_pool`.
         sparse_output: also return the coarsened graphs as ``edge_index``, weights and ``batch``.
         drop: with ``sparse_output``, leave out entries with at most this absolute value, which synchronises with the
             device; ``None``: return all :math:`B K^2` entries.
@@ -332,9 +344,10 @@ def mincut_pool(
     graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
     check_tensor("s", s, FLOATS)
     wanted = ("x", "adj", "first", "ortho", "s", "size")[: 6 if sparse_output else 5]
+    options: dict[str, Any] = {"num_clusters": num_clusters, "temperature": temperature, "backend": backend}
     pooled, adj, mincut_loss, ortho_loss, assignment, *size = cut_pool(
-        Kind.MINCUT, wanted, x, graph, s, temperature=temperature, backend=backend
+        Kind.MINCUT, wanted, x, graph, s, **options
     )
-    sparse = sparse_pooled(pooled, adj, size[0] > 0, drop) if sparse_output else None
+    sparse = sparse_pooled(pooled, adj, size[0] > 0, drop, num_clusters) if sparse_output else None
     assignment = graph.in_callers_order(assignment)
     return MinCutPoolResult(pooled, adj, mincut_loss, ortho_loss, assignment, sparse)

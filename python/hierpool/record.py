@@ -48,7 +48,8 @@ class SoftPoolRecord(NamedTuple):
     ``total_entropy`` :math:`\sum_b` ``entropy``                             ``[]``
     ================  =====================================================  ==============
 
-    For a ragged batch (:class:`hierpool.RaggedGraph`), ``s`` is ``[N, K]``.
+    For a ragged batch (:class:`hierpool.RaggedGraph`), ``s`` is ``[N, K]``. With ``num_clusters``, graph :math:`b` has
+    the first :math:`K_b` clusters; entries of others are 0.
 
     With several edge types (an adjacency ``[B, R, N, N]``), ``adj`` is ``[B, R, K, K]``, ``volume`` is ``[B, R, K]``,
     every scalar that depends on :math:`A` is ``[B, R]``, and ``link_norm`` is ``[R]``.
@@ -68,6 +69,7 @@ class SoftPoolRecord(NamedTuple):
     scalars: Tensor  # [B, 2 + 4R]
     total_entropy: Tensor  # []
     link_norm: Tensor  # [], or [R] with several edge types
+    num_clusters: Tensor | None = None  # int64 [B]; None: K
 
     def _per_type(self, group: int) -> Tensor:
         if self.adj.dim() == 3:

@@ -67,7 +67,7 @@ def test_large(kind: str, weighted: bool, dtype: torch.dtype, native_isa: str) -
         record = hierpool.soft_pool(leaves[0], moved, leaves[1], backend=backend)
         upstream = random_upstream(record, SEED)
         leaves += [] if value is None else [value]
-        return [*record, *torch.autograd.grad(tuple(record), leaves, upstream)]  # type: ignore[list-item]
+        return [*record[:8], *torch.autograd.grad(record[:8], leaves, upstream)]  # type: ignore[list-item]
 
     exact, plain, got = pool("reference", f64), pool("reference", dtype), pool(native_isa, dtype)
     names = [*Fields._fields, *(f"gradient of {name}" for name in ("x", "s", "adj"))]
@@ -87,7 +87,7 @@ def test_layouts(case: RaggedCase, layout: str, native: str) -> None:
     assert not leaves.x.is_contiguous()
     other = leaves.pool(native)
     strided = [u if u is None or u.dim() < 2 else lay(u) for u in upstream]
-    for one, same in zip((*record, *grads), (*other, *gradients_of(other, leaves, strided)), strict=True):
+    for one, same in zip((*record[:8], *grads), (*other[:8], *gradients_of(other, leaves, strided)), strict=True):
         assert torch.equal(one, same)
 
 
@@ -102,7 +102,7 @@ def test_callers_order_changes_no_bit(case: RaggedCase, backend: str) -> None:
     assert (shuffled.graph.order is None) == (inputs.graph.num_graphs == 1)
     upstream = [upstream[0][order], *upstream[1:]]
     other, other_grads, _ = run(shuffled, backend, upstream)
-    for name, one, same in zip(record._fields, (record.s[order], *record[1:]), other, strict=True):
+    for name, one, same in zip(Fields._fields, (record.s[order], *record[1:8]), other[:8], strict=True):
         assert torch.equal(one, same), name
     assert torch.equal(grads.x[order], other_grads.x)
     assert torch.equal(grads.s[order], other_grads.s)
@@ -137,7 +137,7 @@ def test_both_widths_of_indices_give_the_same_bits(case: RaggedCase, backend: st
     narrow, wide = (replace(case, index=dtype).make(SEED, f32) for dtype in (torch.int32, torch.int64))
     record, grads, upstream = run(narrow, backend)
     other, other_grads, _ = run(wide, backend, upstream)
-    for one, same in zip((*record, *grads), (*other, *other_grads), strict=True):
+    for one, same in zip((*record[:8], *grads), (*other[:8], *other_grads), strict=True):
         assert torch.equal(one, same)
 
 
@@ -168,6 +168,6 @@ def test_gradient_of_edge_weights(case: RaggedCase, dtype: torch.dtype, backend:
         edges.repeat(1, 3)[:, order], inputs.s.size(0), edge_weight=weight, ptr=inputs.graph.ptr
     )
     record = hierpool.soft_pool(inputs.x, graph, inputs.s, backend=backend)
-    fields = [(t, u) for t, u in zip(record, upstream, strict=True) if t is not None and t.requires_grad]
+    fields = [(t, u) for t, u in zip(record[:8], upstream, strict=True) if t is not None and t.requires_grad]
     (got,) = torch.autograd.grad([t for t, _ in fields], weight, [u for _, u in fields])
     assert torch.equal(got, grads.adj.repeat(3)[order])

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hierpool import ops, reference
-from hierpool.contract import Csr, Dense, Padded, Ragged
+from hierpool.contract import Csr, Dense, Padded, Ragged, existing_clusters, ranges_of
 from hierpool.ops._operator import OPERATORS, Operator
 from hierpool.ops.cut_terms import Kind
 from tests.support.cases import Case
@@ -37,6 +37,8 @@ PADDED = (
     replace(_BASE, name="no-nodes", n=0),
     replace(_BASE, name="one-cluster", k=1, valid="mask"),
     replace(_BASE, name="symmetric", directed=False),
+    replace(_BASE, name="counts", valid="holes"),
+    replace(_SOME, name="counts-symmetric", r=2, directed=False),
 )
 RAGGED = (
     RaggedCase(replace(_SOME, name="ragged")),
@@ -45,6 +47,8 @@ RAGGED = (
     RaggedCase(replace(_SYMMETRIC, name="symmetric"), weighted=False),
     RaggedCase(replace(_BASE, name="no-nodes", n=0)),
     RaggedCase(replace(_SOME, name="one-cluster", k=1), index=torch.int64),
+    RaggedCase(replace(_SOME, name="counts")),
+    RaggedCase(replace(_SYMMETRIC, name="counts-symmetric"), weighted=False),
 )
 
 
@@ -56,6 +60,7 @@ class Batch(NamedTuple):
     entry: Tensor | None  # of each entry of the transpose of a Csr
     rows: Padded | Ragged
     symmetric: bool
+    counts: Tensor | None  # number of clusters of each graph
     used: set[str]  # names of tensors that were asked for
 
     def get(self, name: str) -> Tensor | None:
@@ -67,6 +72,11 @@ class Batch(NamedTuple):
         found = self.get(name)
         assert found is not None
         return found
+
+    @property
+    def num_clusters(self) -> Tensor | None:
+        self.used.add("num_clusters")
+        return self.counts
 
     @property
     def is_ragged(self) -> bool:
@@ -88,7 +98,9 @@ class Batch(NamedTuple):
 
         adj, rows = (type(one)(*map(move, one)) for one in (self.adj, self.rows))
         tensors = {name: move(t) for name, t in self.tensors.items()}
-        return self._replace(tensors=tensors, adj=adj, rows=rows, entry=move(self.entry))
+        return self._replace(
+            tensors=tensors, adj=adj, rows=rows, entry=move(self.entry), counts=move(self.counts)
+        )
 
     def padded_with(self, value: float) -> Batch:
         """The padded batch with ``value`` in rows and columns of nodes that are not valid."""
@@ -161,7 +173,17 @@ def draw(case: Case | RaggedCase, dtype: torch.dtype, seed: int = 1, **changes: 
         "value": inputs.adj,
     }
     tensors |= {name: t for name, t in given.items() if t is not None}
-    return Batch(tensors, adj, entry_of, rows, symmetric, set())
+    counts = None
+    if padded.name.startswith("counts"):
+        counts = torch.arange(b - 1, -1, -1).remainder(k) + 1
+        tensors["s"] = torch.where(existing(counts, rows, s), tensors["s"], torch.nan)
+    return Batch(tensors, adj, entry_of, rows, symmetric, counts, set())
+
+
+def existing(counts: Tensor, rows: Padded | Ragged, s: Tensor) -> Tensor:
+    """Whether each column of ``s`` is a cluster of the graph of the row."""
+    exists = existing_clusters(counts, s.size(-1))
+    return exists[ranges_of(rows.ptr, s.size(0))] if isinstance(rows, Ragged) else exists[:, None]
 
 
 Fields = tuple[dict[str, Any], dict[str, Any]]
@@ -172,7 +194,7 @@ def soft_pool(batch: Batch) -> Fields:
     known = batch.symmetric if batch.is_ragged else batch.symmetric or None
     options = {"given": False, "symmetric": known, "gram": True, "link": True, "entropy": True}
     return (
-        fields | {"temperature": batch["temperature"]},
+        fields | {"temperature": batch["temperature"], "num_clusters": batch.num_clusters},
         options | {"mean": batch.symmetric, "save": True},
     )
 
@@ -215,6 +237,7 @@ def cut_pool(batch: Batch) -> Fields | None:
     rows = batch.rows if batch.is_ragged else Padded(batch.mask)
     fields = {"logits": None if by_maps else batch["s"], "x": batch["x"], "adj": batch.edges, "rows": rows}
     known = batch.symmetric if batch.is_ragged else batch.symmetric or None
+    fields["num_clusters"] = batch.num_clusters
     options = {"kind": Kind.DMON if by_maps else Kind.MINCUT, "selu": by_maps, "sizes": True}
     return (
         fields | {"temperature": None if by_maps else batch["temperature"], "maps": maps},
@@ -227,7 +250,8 @@ def cut_terms(batch: Batch) -> Fields:
     scalars = batch["scalars"]
     nodes = torch.full_like(scalars[:, :1], 4)  # has no gradient
     fields = {"adj": batch["pooled"], "gram": batch["gram"], "vectors": batch["vectors"]}
-    return fields | {"scalars": torch.cat([nodes, scalars], 1)}, {"kind": kind}
+    fields |= {"scalars": torch.cat([nodes, scalars], 1), "num_clusters": batch.num_clusters}
+    return fields, {"kind": kind}
 
 
 def linear_maps(batch: Batch) -> Fields:
@@ -316,6 +340,10 @@ def examples(*names: str) -> list[Example]:
         make = getattr(sys.modules[__name__], name, None)
         for case in (*PADDED, *RAGGED):
             plain = getattr(case, "case", case).name
-            if (not names or plain in names) and make and make(draw(case, torch.float64)) is not None:
+            if not make or (names and plain not in names):
+                continue
+            batch = draw(case, torch.float64)
+            takes = make(batch) is not None and (batch.counts is None or "num_clusters" in batch.used)
+            if takes:
                 found.append(Example(name, case))
     return found

@@ -114,17 +114,21 @@ def cover(
     return pytest.mark.parametrize(("case", "dtype", "backend"), values, indirect=["backend"])
 
 
+FIELDS = len(Fields._fields)
+"""Number of fields of a record that are results."""
+
+
 def random_upstream(record: SoftPoolRecord, seed: int) -> list[Tensor]:
     """A random gradient for every field, in its dtype."""
     draw = torch.Generator().manual_seed(seed)
-    return [torch.randn(t.shape, generator=draw).to(t.dtype) for t in record if t is not None]
+    return [torch.randn(t.shape, generator=draw).to(t.dtype) for t in record[:FIELDS] if t is not None]
 
 
 def gradients_of(
     record: SoftPoolRecord, leaves: Inputs | Ragged, upstream: Sequence[Tensor | None]
 ) -> Gradients:
     """Gradients of the fields weighted by ``upstream``; zeros where a leaf has none."""
-    wanted = [(v, u) for v, u in zip(record, upstream, strict=True) if u is not None and v is not None]
+    wanted = [(v, u) for v, u in zip(record[:FIELDS], upstream, strict=True) if u is not None and v is not None]
     needed = [t for t in leaves[:3] if t is not None and t.requires_grad]
     found = torch.autograd.grad(
         [v for v, _ in wanted], needed, [u for _, u in wanted], allow_unused=True, materialize_grads=True
@@ -165,7 +169,7 @@ def _accumulation_eps(inputs: Inputs | Ragged) -> float:
 def _quantities(record: Sequence[Tensor | None]) -> dict[str, Tensor]:
     """The fields by name, with the vectors and scalars that share a tensor apart: each has a size of its own."""
     parts: dict[str, Tensor] = {}
-    for name, field in zip(Fields._fields, record, strict=True):
+    for name, field in zip(Fields._fields, record[:FIELDS], strict=True):
         assert field is not None, name
         if name in ("vectors", "scalars"):
             parts |= {f"{name}[:, {i}]": column for i, column in enumerate(field.unbind(1))}

@@ -16,8 +16,11 @@ enum class CutKind : int32_t {
 
 struct CutPool {
   int64_t graphs, k;
+  const int64_t* num_clusters;  // [B]: clusters of each graph, the first rows and columns of its matrices; null: k
   bool is_double;
   CutKind kind;
+
+  int64_t clusters(int64_t b) const { return num_clusters ? num_clusters[b] : k; }
 };
 
 // Sums of soft pooling, of one edge type. T.
@@ -39,7 +42,7 @@ void cut_pool_fwd(const CutPool& shape, const CutSums& sums, void* out, void* co
                   const Runtime& runtime);
 
 // From dout[B, K, K], null for zeros, and the gradients of the losses: dadj[B, K, K], dgram[B, K, K] (null if not
-// needed), dvectors[B, 2, K] (null for mincut) and dscalars[B, 6].
+// needed), dvectors[B, 2, K] (null for mincut) and dscalars[B, 6]; not written beyond the clusters of a graph.
 void cut_pool_bwd(const CutPool& shape, const CutSums& sums, const void* out, const void* saved,
                   const void* dout, const double* dlosses, void* dadj, void* dgram, void* dvectors,
                   void* dscalars, const Runtime& runtime);

@@ -1,4 +1,5 @@
 // Contract of soft pooling on the CPU: raw pointers, int64 sizes, strides in elements.
+// Columns beyond the clusters of a graph are not read, and are 0 in outputs but M.
 // Symbols are those of the public documentation: B graphs, R edge types, K clusters, F features, N nodes of a graph.
 // `Acc` is float, or double where any input is f64. Last dimensions are contiguous.
 #pragma once
@@ -20,10 +21,12 @@ struct PoolBatch {
   int64_t x_stride_b, x_stride_n;
   const uint8_t* mask;       // [B, N] contiguous, or null
   const int64_t* num_nodes;  // [B] contiguous, or null
+  const int64_t* num_clusters;  // [B] contiguous, from 1 to K: clusters of each graph, its first columns; null: K
   double inverse_temperature;
   bool given;  // the logits are S itself
   bool mean;   // total_entropy is divided by B N and link_norm by B N^2
 
+  int64_t clusters(int64_t b) const { return num_clusters ? num_clusters[b] : K; }
   int64_t rows() const { return ptr ? ptr[B] : B * N; }
 };
 

@@ -23,6 +23,13 @@ def padded(record: SoftPoolRecord) -> tuple[int, int | Tensor]:
     return graphs, record.num_nodes.detach().amax() if graphs else 0
 
 
+def cluster_count(record: SoftPoolRecord) -> int | Tensor:
+    """:math:`K`, or ``[B]`` in the dtype of sums if it is a number for each graph."""
+    if record.num_clusters is None:
+        return record.size.size(-1)
+    return record.num_clusters.to(record.size.dtype)
+
+
 def trace(matrices: Tensor) -> Tensor:
     return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.losses._tensors import divide, over_graphs, reciprocal, root
+from hierpool.contract import existing_clusters
+from hierpool.losses._tensors import cluster_count, divide, over_graphs, reciprocal, root
 from hierpool.record import SoftPoolRecord
 
 
@@ -25,9 +26,8 @@ def orthogonality_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean")
         ValueError: the record has no ``gram``, or ``batch_reduction`` is unknown.
     """
     gram = _gram(record)
-    k = gram.size(-1)
     norm = root(gram.square().sum((-2, -1)))
-    equal = torch.eye(k, dtype=norm.dtype, device=norm.device) * reciprocal(k) ** 0.5
+    equal = _equal_clusters(record, gram)
     distance = root((divide(gram, norm[:, None, None]) - equal).square().sum((-2, -1)))
     return over_graphs(torch.where(norm == 0, 0, distance), batch_reduction)
 
@@ -48,10 +48,13 @@ def hosc_orthogonality_loss(record: SoftPoolRecord, *, batch_reduction: str = "m
         ValueError: the record has no ``gram``, or ``batch_reduction`` is unknown.
     """
     lengths = root(_gram(record).diagonal(dim1=-2, dim2=-1)).sum(-1)
-    k = record.size.size(-1)
-    if k < 2:
-        return over_graphs(lengths * 0, batch_reduction)
-    loss = (k**0.5 - divide(lengths, root(record.num_nodes))) * (1 / (k**0.5 - 1))
+    k = cluster_count(record)
+    widest = k**0.5 - 1  # 0 for one cluster
+    excess = k**0.5 - divide(lengths, root(record.num_nodes))
+    if isinstance(widest, Tensor):
+        loss = divide(excess, widest)
+    else:
+        loss = excess * (1 / widest if widest else 0)
     return over_graphs(torch.where(record.num_nodes == 0, 0, loss), batch_reduction)
 
 
@@ -71,7 +74,7 @@ def cluster_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> Te
         ValueError: ``batch_reduction`` is unknown.
     """
     norm = root(record.size.square().sum(-1))
-    excess = norm * record.size.size(-1) ** 0.5 - record.num_nodes
+    excess = norm * cluster_count(record) ** 0.5 - record.num_nodes
     return over_graphs(divide(excess, record.num_nodes), batch_reduction)
 
 
@@ -94,13 +97,18 @@ def just_balance_loss(
     Raises:
         ValueError: the record has no ``gram``, or ``batch_reduction`` is unknown.
     """
-    loss = -(_gram(record).diagonal(dim1=-2, dim2=-1) + eps).sqrt().sum(-1)
+    roots = (_gram(record).diagonal(dim1=-2, dim2=-1) + eps).sqrt()
+    if record.num_clusters is not None:
+        roots = torch.where(existing_clusters(record.num_clusters, roots.size(-1)), roots, 0)
+    loss = -roots.sum(-1)
     if normalize:
-        loss = divide(loss, root(record.num_nodes * record.size.size(-1)))
+        loss = divide(loss, root(record.num_nodes * cluster_count(record)))
     return over_graphs(loss, batch_reduction)
 
 
-def asym_norm_loss(norm: Tensor, num_nodes: Tensor, k: int, *, batch_reduction: str = "mean") -> Tensor:
+def asym_norm_loss(
+    norm: Tensor, num_nodes: Tensor, k: int | Tensor, *, batch_reduction: str = "mean"
+) -> Tensor:
     r"""Balance loss of TVGNN, :math:`1 - \frac{1}{n (K - 1)} \sum_k |S_{:k} - q_k|_{a}`.
 
     It is 0 for hard clusters of equal size, 1 if all rows of :math:`S` are equal, and 0 for :math:`K = 1`.
@@ -108,7 +116,7 @@ def asym_norm_loss(norm: Tensor, num_nodes: Tensor, k: int, *, batch_reduction: 
     Args:
         norm: :math:`\sum_k |S_{:k} - q_k|_a` of each graph, ``[B]``, from :func:`hierpool.asymmetric_norm`.
         num_nodes: :math:`n`, nodes of each graph, ``[B]``.
-        k: :math:`K`, number of clusters.
+        k: :math:`K`, number of clusters, of all graphs or of each, ``[B]``.
         batch_reduction: ``"mean"`` or ``"sum"`` over graphs.
 
     Returns:
@@ -119,6 +127,15 @@ def asym_norm_loss(norm: Tensor, num_nodes: Tensor, k: int, *, batch_reduction: 
     """
     maximum = num_nodes * (k - 1)
     return over_graphs(divide(maximum - norm, maximum), batch_reduction)
+
+
+def _equal_clusters(record: SoftPoolRecord, gram: Tensor) -> Tensor:
+    r""":math:`I_K / \sqrt{K}`, with the number of clusters of each graph."""
+    k = gram.size(-1)
+    if record.num_clusters is None:
+        return torch.eye(k, dtype=gram.dtype, device=gram.device) * reciprocal(k) ** 0.5
+    count = record.num_clusters.to(gram.dtype)[:, None]
+    return (existing_clusters(record.num_clusters, k) * count.rsqrt()).diag_embed()
 
 
 def _gram(record: SoftPoolRecord) -> Tensor:

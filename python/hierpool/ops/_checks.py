@@ -213,6 +213,21 @@ def padded_rows(mask: Tensor | None, num_nodes: Tensor | None) -> Padded:
     return Padded(mask, num_nodes)
 
 
+def cluster_counts(num_clusters: Any, graphs: int, s: Tensor) -> Tensor | None:
+    """The number of clusters of each graph, int64 ``[B]``; ``None``: the number of columns of ``s``."""
+    if num_clusters is None:
+        return None
+    if not isinstance(num_clusters, Tensor):
+        if isinstance(num_clusters, bool) or not isinstance(num_clusters, (int, torch.SymInt)):
+            raise TypeError(f"num_clusters must be an int or an integer tensor, got {num_clusters!r:.40}")
+        return torch.full((graphs,), num_clusters, device=s.device)
+    check_tensor("num_clusters", num_clusters, _INTEGERS)
+    if num_clusters.shape not in ((), (graphs,)):
+        raise ValueError(f"num_clusters must have shape [B] = [{graphs}], got {_shape(num_clusters)}")
+    _check_devices(s, num_clusters=num_clusters)
+    return num_clusters.to(torch.int64).expand(graphs)
+
+
 def needs_gradient(*tensors: Tensor | None) -> bool:
     """Whether autograd records the operator: gradients are enabled, and one of ``tensors`` needs one."""
     if torch.is_grad_enabled():
@@ -285,18 +300,30 @@ def check_rows(s: Tensor, rows: Padded | Ragged) -> None:
         check_values(s.size(1), rows.num_nodes, None)
 
 
-def check_values(n: int, num_nodes: Tensor | None, temperature: Tensor | None) -> None:
+def check_values(
+    n: int, num_nodes: Tensor | None, temperature: Tensor | None, num_clusters: Tensor | None = None, k: int = 0
+) -> None:
     """Check the values of tensors on the CPU. Reading those of other devices would synchronise."""
-    if num_nodes is not None and num_nodes.device.type == "cpu" and num_nodes.numel():
-        low, high = (int(v) for v in torch.aminmax(num_nodes))
-        if low < 0 or high > n:
-            raise ValueError(f"num_nodes must lie between 0 and N = {n}, got values from {low} to {high}")
+    if num_nodes is not None:
+        _check_range("num_nodes", num_nodes, 0, "N", n)
+    if num_clusters is not None:
+        _check_range("num_clusters", num_clusters, 1, "K", k)
     if (
         temperature is not None
         and temperature.device.type == "cpu"
         and not 0 < temperature.item() < float("inf")
     ):
         raise ValueError(f"temperature must be positive and finite, got {temperature.item()}")
+
+
+def _check_range(name: str, counts: Tensor, least: int, symbol: str, most: int) -> None:
+    if counts.device.type != "cpu" or not counts.numel():
+        return
+    low, high = (int(v) for v in torch.aminmax(counts))
+    if low < least or high > most:
+        raise ValueError(
+            f"{name} must lie between {least} and {symbol} = {most}, got values from {low} to {high}"
+        )
 
 
 def valid_rows(mask: Tensor | None, shape: tuple[int, ...]) -> Tensor | None:

@@ -45,6 +45,7 @@ class Call(NamedTuple):
     adj: Dense | Csr
     rows: Padded | Ragged
     temperature: Tensor | None
+    num_clusters: Tensor | None  # int64 [B]; None: K
     maps: tuple[Tensor, ...]  # weight, bias, weight, bias, ...
     options: Options
 
@@ -106,20 +107,23 @@ class CutPool(Operator, opaque=False):
         return backend
 
     def check_values(self, call: Call) -> None:
-        if call.temperature is not None:
-            _checks.check_values(0, None, call.temperature)
+        if call.temperature is not None or call.num_clusters is not None:
+            k = call.maps[-1].numel() if call.logits is None else call.logits.size(-1)
+            _checks.check_values(0, None, call.temperature, call.num_clusters, k)
 
     def composite(self, call: Call) -> Out:
-        logits, x, adj, rows, temperature, maps, (kind, selu, sizes, symmetric, save, backend) = call
+        logits, x, adj, rows, temperature, num_clusters, maps, options = call
+        kind, selu, sizes, symmetric, save, backend = options
         if logits is None:
             logits = linear_maps(x, as_maps(maps), rows.mask if isinstance(rows, Padded) else None)
-        options = PoolingOptions(False, symmetric, True, False, False, False, save, backend)
-        pooling = PoolingCall(logits, x, adj, rows, temperature, options)
+        wanted = PoolingOptions(False, symmetric, True, False, False, False, save, backend)
+        pooling = PoolingCall(logits, x, adj, rows, temperature, num_clusters, wanted)
         s, pooled_x, adj_sums, gram, vectors, scalars = SOFT_POOL(pooling, _FIELDS)
         if selu:
             pooled_x = F.selu(pooled_x)
         last = cut_terms.Options(kind, "reference" if backend == "reference" else "auto")
-        pooled, *losses = cut_terms.OPERATOR(cut_terms.Call(adj_sums, gram, vectors, scalars, last))
+        terms = cut_terms.Call(adj_sums, gram, vectors, scalars, num_clusters, last)
+        pooled, *losses = cut_terms.OPERATOR(terms)
         dtype = torch.promote_types(x.dtype, logits.dtype)
         first, ortho, cluster = (loss.to(dtype) for loss in losses)
         size = vectors.select(1, 0) if sizes else None
@@ -162,6 +166,7 @@ def cut_pool(
     mask: Tensor | None = None,
     *,
     selu: bool = False,
+    num_clusters: int | Tensor | None = None,
     temperature: float | Tensor | None = None,
     symmetric: bool | None = None,
     backend: str = "auto",
@@ -174,7 +179,7 @@ def cut_pool(
         x, adj, mask: see :func:`hierpool.soft_pool`.
         s: the logits, or the maps that compute them from ``x`` (:func:`hierpool.ops.linear_maps.linear_maps`).
         selu: apply SELU to the pooled features.
-        temperature, symmetric, backend: see :func:`hierpool.soft_pool`.
+        num_clusters, temperature, symmetric, backend: see :func:`hierpool.soft_pool`.
 
     Returns:
         The fields in the order of ``wanted``. Rows of ``s`` are in the order of the matrix of a ragged graph.
@@ -184,8 +189,8 @@ def cut_pool(
         check_features(x, s)
         maps = tuple([tensor for one in s for tensor in one])
         s = x  # in place of the logits, which have the same number of rows
-    s, x, structure, rows, scale, symmetric, save = checked_inputs(
-        x, adj, s, mask, None, False, temperature, symmetric, backend, maps
+    s, x, structure, rows, scale, counts, symmetric, save = checked_inputs(
+        x, adj, s, mask, None, num_clusters, False, temperature, symmetric, backend, maps
     )
     options = Options(kind, selu, "size" in wanted, symmetric, save, backend)
-    return OPERATOR(Call(None if maps else s, x, structure, rows, scale, maps, options), wanted)
+    return OPERATOR(Call(None if maps else s, x, structure, rows, scale, counts, maps, options), wanted)

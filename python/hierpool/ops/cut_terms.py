@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hierpool import losses
 from hierpool.connect import postprocess_adj
-from hierpool.losses._tensors import reciprocal
+from hierpool.losses._tensors import cluster_count, reciprocal
 from hierpool.ops._operator import Operator
 from hierpool.record import SoftPoolRecord
 
@@ -36,6 +36,7 @@ class Call(NamedTuple):
     gram: Tensor  # [B, K, K]
     vectors: Tensor  # [B, 2, K]
     scalars: Tensor  # [B, 6]
+    num_clusters: Tensor | None  # int64 [B]; None: K
     options: Options
 
 
@@ -78,9 +79,9 @@ class CutTerms(Operator, opaque=False):
     """The operator of the last step."""
 
     def composite(self, call: Call) -> Out:
-        adj, gram, vectors, scalars, (kind, _) = call
+        adj, gram, vectors, scalars, num_clusters, (kind, _) = call
         empty: Any = None
-        record = SoftPoolRecord(empty, empty, adj, gram, vectors, scalars, empty, empty)
+        record = SoftPoolRecord(empty, empty, adj, gram, vectors, scalars, empty, empty, num_clusters)
         pooled = postprocess_adj(adj, remove_self_loops=True, degree_norm=True)
         ortho = losses.orthogonality_loss(record)
         if kind is Kind.MINCUT:
@@ -95,13 +96,13 @@ OPERATOR = CutTerms()
 def crossed_cluster_loss(record: SoftPoolRecord) -> Tensor:
     r"""DMoN's cluster loss with the cluster sizes of every graph divided by the size of every graph.
 
-    .. math:: \frac{\sqrt K}{B^2} \sum_{b, b'} \frac{|S_b^T 1|}{n_{b'}} - 1
+    .. math:: \frac{1}{B^2} \sum_{b, b'} \sqrt{K_b} \frac{|S_b^T 1|}{n_{b'}} - 1
 
     PyTorch Geometric's ``DMoNPooling`` computes this value, because it divides ``[B]`` by ``[B, 1]``. It equals
     :func:`hierpool.losses.cluster_loss` if all graphs have the same number of nodes. A graph without nodes adds 0;
     PyTorch Geometric returns NaN.
     """
-    b, k = record.size.shape
-    lengths = record.size.norm(dim=-1).sum()
+    b = record.size.size(0)
+    lengths = (record.size.norm(dim=-1) * cluster_count(record) ** 0.5).sum()
     shares = record.num_nodes.masked_fill(record.num_nodes == 0, float("inf")).reciprocal().sum()
-    return lengths * shares * (k**0.5 * reciprocal(b) ** 2) - 1
+    return lengths * shares * reciprocal(b) ** 2 - 1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool import backends, reference
-from hierpool.contract import Csr, Dense, Padded, Ragged, accumulation_dtype
+from hierpool.contract import Csr, Dense, Padded, Ragged, accumulation_dtype, existing_clusters, ranges_of
 from hierpool.graph import RaggedGraph
 from hierpool.ops import _checks
 from hierpool.ops._operator import Operator
@@ -37,6 +37,7 @@ class Call(NamedTuple):
     adj: Dense | Csr
     rows: Padded | Ragged
     temperature: Tensor | None  # []; None: 1
+    num_clusters: Tensor | None  # int64 [B]: graph b has the first num_clusters[b] columns; None: K
     options: Options
 
 
@@ -92,9 +93,10 @@ class SoftPool(Operator):
     """The operator of soft pooling."""
 
     def check_values(self, call: Call) -> None:
-        rows = call.rows
+        logits, rows = call.logits, call.rows
+        num_nodes = rows.num_nodes if isinstance(rows, Padded) else None
         _checks.check_values(
-            call.logits.size(-2), rows.num_nodes if isinstance(rows, Padded) else None, call.temperature
+            logits.size(-2), num_nodes, call.temperature, call.num_clusters, logits.size(-1)
         )
 
     def shapes(self, call: Call) -> Out:
@@ -128,10 +130,11 @@ class SoftPool(Operator):
         )
 
     def composite(self, call: Call) -> Out:
-        logits, x, adj, rows, temperature, options = call
+        logits, x, adj, rows, temperature, num_clusters, options = call
         given, _, gram, link, entropy, mean, save, _ = options
         logits = logits.clone() if given else logits  # an operator must not return an argument
-        wanted: dict[str, bool] = {
+        wanted: dict[str, Any] = {
+            "num_clusters": num_clusters,
             "given": given,
             "want_gram": gram,
             "want_link": link,
@@ -169,11 +172,18 @@ class SoftPool(Operator):
         return Leaves(saved.s, call.x, call.adj.value, call.temperature)
 
     def defined(self, call: Call, out: Out) -> Out:
-        """Set the rows of M in padding to 0; backends do not write them."""
-        if isinstance(call.rows, Padded) and call.options.save:
-            valid = reference.valid_rows(call.logits, *call.rows)
+        """Set M in padding to 0; backends do not write it."""
+        if not call.options.save:
+            return out
+        rows, m = call.rows, out.m
+        if isinstance(rows, Padded):
+            valid = reference.valid_rows(call.logits, *rows)
             if valid is not None:
-                out.m.masked_fill_(~valid[:, None, :, None], 0)
+                m.masked_fill_(~valid[:, None, :, None], 0)
+        if call.num_clusters is not None:
+            exists = existing_clusters(call.num_clusters, m.size(-1))
+            exists = exists[:, None, None] if m.dim() == 4 else exists[ranges_of(rows.ptr, m.size(0))]
+            m.masked_fill_(~exists, 0)
         return out
 
     def backward(
@@ -211,6 +221,7 @@ def soft_pool(
     *,
     mask: Tensor | None = None,
     num_nodes: Tensor | None = None,
+    num_clusters: int | Tensor | None = None,
     assignment: Literal["softmax", "given"] = "softmax",
     temperature: float | Tensor = 1.0,
     symmetric: bool | None = None,
@@ -243,6 +254,10 @@ def soft_pool(
             ``s`` and rows and columns of ``adj``. Only for padded batches.
         num_nodes: number of valid nodes, int64 ``[B]``: the first ``num_nodes[b]`` nodes of graph ``b`` are valid.
             Exclusive with ``mask``. Only for padded batches.
+        num_clusters: number of clusters of each graph, int64 ``[B]`` or an int, from 1 to :math:`K`: graph ``b`` has
+            the clusters of the first ``num_clusters[b]`` columns of ``s``. All results are those of pooling it alone
+            with these columns, and 0 in the others. Time is proportional to the number of clusters of each graph.
+            ``None``: :math:`K`.
         assignment: ``"softmax"``: :math:`S` is the softmax of ``s`` over clusters. ``"given"``: :math:`S` is ``s``.
         temperature: :math:`T > 0`, a float or a 0-d tensor. A tensor may need a gradient, and a new value of a tensor
             does not recompile.
@@ -276,6 +291,7 @@ def soft_pool(
         s,
         mask,
         num_nodes,
+        num_clusters=num_clusters,
         assignment=assignment,
         temperature=temperature,
         symmetric=symmetric,
@@ -284,9 +300,12 @@ def soft_pool(
         gram=gram,
         backend=backend,
     )
-    out = OPERATOR(call)
-    rows = adj.in_callers_order(out[0]) if isinstance(adj, RaggedGraph) else out[0]
-    return SoftPoolRecord(rows, out[1], out[2], out[3] if call.options.gram else None, *out[4:])
+    s, pooled, pooled_adj, products, *rest = OPERATOR(call)
+    if isinstance(adj, RaggedGraph):
+        s = adj.in_callers_order(s)
+    return SoftPoolRecord(
+        s, pooled, pooled_adj, products if call.options.gram else None, *rest, call.num_clusters
+    )
 
 
 def pool_fields(
@@ -311,6 +330,7 @@ def pooling_call(
     mask: Tensor | None = None,
     num_nodes: Tensor | None = None,
     *,
+    num_clusters: int | Tensor | None = None,
     assignment: str = "softmax",
     temperature: float | Tensor | None = None,
     symmetric: bool | None = None,
@@ -329,11 +349,11 @@ def pooling_call(
         leaves: further tensors that may need a gradient.
     """
     given, link = _checked_flags(assignment, link_loss, entropy, gram)
-    s, x, structure, rows, scale, symmetric, save = checked_inputs(
-        x, adj, s, mask, num_nodes, given, temperature, symmetric, backend, leaves
+    s, x, structure, rows, scale, counts, symmetric, save = checked_inputs(
+        x, adj, s, mask, num_nodes, num_clusters, given, temperature, symmetric, backend, leaves
     )
     options = Options(given, symmetric, link if gram is None else gram, link, entropy, mean, save, backend)
-    return Call(s, x, structure, rows, scale, options)
+    return Call(s, x, structure, rows, scale, counts, options)
 
 
 def checked_inputs(
@@ -342,13 +362,14 @@ def checked_inputs(
     s: Tensor,
     mask: Tensor | None,
     num_nodes: Tensor | None,
+    num_clusters: int | Tensor | None,
     given: bool,
     temperature: float | Tensor | None,
     symmetric: bool | None,
     backend: str,
     leaves: tuple[Tensor, ...],
-) -> tuple[Tensor, Tensor, Dense | Csr, Padded | Ragged, Tensor | None, bool | None, bool]:
-    """Logits, features, adjacency, rows, temperature, whether A is symmetric, and whether a gradient may be needed."""
+) -> tuple[Tensor, Tensor, Dense | Csr, Padded | Ragged, Tensor | None, Tensor | None, bool | None, bool]:
+    """The fields of a call but for the options, whether A is symmetric, and whether a gradient may be needed."""
     if backend != "auto":
         backends.check_name(backend)
     if symmetric is not None:
@@ -363,11 +384,13 @@ def checked_inputs(
     scale = _checks.temperature_tensor(temperature, given, s)
     save = _checks.needs_gradient(s, x, value, scale, *leaves)
     if not isinstance(adj, RaggedGraph):
-        return s, x, Dense(adj), _checks.padded_rows(mask, num_nodes), scale, symmetric, save
+        counts = _checks.cluster_counts(num_clusters, s.size(0), s)
+        return s, x, Dense(adj), _checks.padded_rows(mask, num_nodes), scale, counts, symmetric, save
+    counts = _checks.cluster_counts(num_clusters, adj.num_graphs, s)
     transpose = adj.transposed() if save and not symmetric else (None, None, None)
     structure = Csr(value, adj.rowptr, adj.col, *transpose)
     s, x = adj.in_graph_order(s), adj.in_graph_order(x)
-    return s, x, structure, Ragged(adj.ptr), scale, symmetric, save
+    return s, x, structure, Ragged(adj.ptr), scale, counts, symmetric, save
 
 
 def _checked_flags(assignment: str, link_loss: str | None, entropy: Any, gram: Any) -> tuple[bool, bool]:

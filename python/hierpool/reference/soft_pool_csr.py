@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import accumulation_dtype, ranges_of
+from hierpool.contract import accumulation_dtype, existing_clusters, ranges_of
 from hierpool.reference.soft_pool_dense import SumOptions, assign, row_entropy, safe_root
 
 
@@ -82,6 +82,7 @@ def soft_pool_csr(
     col: Tensor,
     ptr: Tensor,
     temperature: Tensor | None = None,
+    num_clusters: Tensor | None = None,
     **options: bool,
 ) -> CsrForward:
     r"""Soft pooling of a ragged batch, differentiable any number of times by autograd.
@@ -98,6 +99,7 @@ def soft_pool_csr(
         col: column of each entry, ``[E]``.
         ptr: first node of each graph, int64 ``[B + 1]``.
         temperature: :math:`T`, 0-d.
+        num_clusters: int64 ``[B]``: the first ``num_clusters[b]`` columns are the clusters of graph ``b``.
         options: fields of :class:`hierpool.reference.SumOptions`.
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
@@ -105,7 +107,10 @@ def soft_pool_csr(
     given, want_gram, want_link, want_entropy, mean = SumOptions(**options)
     acc = accumulation_dtype(logits, x, value)
     structure = Structure.of(rowptr, col, ptr)
-    s = assign(logits.to(acc), None, temperature, given).to(logits.dtype)
+    exists = None
+    if num_clusters is not None:
+        exists = existing_clusters(num_clusters, logits.size(-1))[structure.graph]
+    s = assign(logits.to(acc), None, exists, temperature, given).to(logits.dtype)
     p, a = s.to(acc), _value(value, structure, acc)
     m = structure.multiply(a, p)
     degree = a.new_zeros(p.size(0)).index_add(0, structure.row, a)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import accumulation_dtype
+from hierpool.contract import accumulation_dtype, existing_clusters
 
 
 class SumOptions(NamedTuple):
@@ -73,6 +73,7 @@ def soft_pool_dense(
     mask: Tensor | None = None,
     num_nodes: Tensor | None = None,
     temperature: Tensor | None = None,
+    num_clusters: Tensor | None = None,
     **options: bool,
 ) -> DenseForward:
     r"""Soft pooling of a padded batch, differentiable any number of times by autograd.
@@ -88,6 +89,7 @@ def soft_pool_dense(
         mask: bool ``[B, N]``; selects rows of all inputs. Exclusive with ``num_nodes``.
         num_nodes: int64 ``[B]``: the first ``num_nodes[b]`` rows of graph ``b`` are valid.
         temperature: :math:`T`, 0-d.
+        num_clusters: int64 ``[B]``: the first ``num_clusters[b]`` columns are the clusters of graph ``b``.
         options: fields of :class:`SumOptions`.
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
@@ -95,7 +97,8 @@ def soft_pool_dense(
     given, want_gram, want_link, want_entropy, mean = SumOptions(**options)
     acc = accumulation_dtype(logits, x, adj)
     valid = valid_rows(logits, mask, num_nodes)
-    s = assign(logits.to(acc), valid, temperature, given).to(logits.dtype)
+    exists = None if num_clusters is None else existing_clusters(num_clusters, logits.size(-1))[:, None]
+    s = assign(logits.to(acc), valid, exists, temperature, given).to(logits.dtype)
     p = s.to(acc)
     a = _select(adj, valid, acc)
     features = x.to(acc)
@@ -129,14 +132,21 @@ def soft_pool_dense(
     return DenseForward(s, pooled, adj_pooled, gram, vectors, scalars, total_entropy, link_norm, m, symmetric)
 
 
-def assign(logits: Tensor, valid: Tensor | None, temperature: Tensor | None, given: bool) -> Tensor:
-    """S on valid rows, zero elsewhere."""
+def assign(
+    logits: Tensor, valid: Tensor | None, exists: Tensor | None, temperature: Tensor | None, given: bool
+) -> Tensor:
+    """S on ``valid`` rows and, of each row, in the columns that ``exists``; zero elsewhere."""
+    inside = None if valid is None else valid[..., None]
+    if exists is not None:
+        inside = exists if inside is None else exists & inside
     if not given:
-        if valid is not None:  # NaN or inf in padding must not reach the gradient of softmax
-            logits = torch.where(valid[..., None], logits, logits.new_zeros(()))
+        if inside is not None:  # NaN or inf in padding must not reach the gradient of softmax
+            logits = torch.where(inside, logits, logits.new_zeros(()))
         logits = logits if temperature is None else logits / temperature.to(logits.dtype)
+        if exists is not None:
+            logits = torch.where(exists, logits, logits.new_full((), -torch.inf))
         logits = logits.softmax(-1)
-    return logits if valid is None else torch.where(valid[..., None], logits, logits.new_zeros(()))
+    return logits if inside is None else torch.where(inside, logits, logits.new_zeros(()))
 
 
 def row_entropy(p: Tensor) -> Tensor:

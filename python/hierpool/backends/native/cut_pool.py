@@ -26,7 +26,9 @@ def takes_maps(x: Tensor, maps: Sequence[Tensor]) -> bool:
 
 def forward(call: Call) -> tuple[Tensor | None, ...]:
     """See :class:`hierpool.ops.cut_pool.Out`."""
-    logits, x, adj, batch, temperature, maps, (kind, selu, sizes, symmetric, save, _) = call
+    logits, x, adj, batch, temperature, num_clusters, maps, options = call
+    kind, selu, sizes, symmetric, save, _ = options
+    counts = contiguous(num_clusters)
     fused_selu = selu and x.dtype in DTYPES
     kernels = torch.ops.hierpool_native
     last = (save, kind, fused_selu, all_contiguous(maps))
@@ -36,7 +38,14 @@ def forward(call: Call) -> tuple[Tensor | None, ...]:
         assert isinstance(batch, Padded)
         known = -1 if symmetric is None else int(symmetric)
         fields = kernels.cut_pool_dense_forward.default(
-            logit_rows, features, rows(adj.value), contiguous(batch.mask), as_float(temperature), known, *last
+            logit_rows,
+            features,
+            rows(adj.value),
+            contiguous(batch.mask),
+            counts,
+            as_float(temperature),
+            known,
+            *last,
         )
     else:
         assert isinstance(batch, Ragged)
@@ -48,6 +57,7 @@ def forward(call: Call) -> tuple[Tensor | None, ...]:
             adj.rowptr,
             adj.col,
             batch.ptr,
+            counts,
             as_float(temperature),
             symmetric,
             *last,
@@ -71,7 +81,7 @@ def backward(
     call: Call, saved: Saved, upstream: Upstream, needs: Leaves
 ) -> tuple[Tensor, Tensor, Tensor, Sequence[Tensor]]:
     """Gradients of logits, features, entries and maps."""
-    _, x, adj, batch, temperature, maps, (kind, *_) = call
+    _, x, adj, batch, temperature, num_clusters, maps, (kind, *_) = call
     s, activated, sums = saved
     dx, dadj, *dlosses, ds, dsize = upstream
     if dx is not None and activated is not None and activated.dtype not in DTYPES:
@@ -83,15 +93,15 @@ def backward(
     grads = (contiguous(ds), contiguous(dx), contiguous(dadj), *dlosses, contiguous(dsize))
     kept = (*grads, s, activated, sums, x.contiguous() if maps else rows(x))
     last = (as_float(temperature), kind, all_contiguous(maps), *needs[:3], any(needs.maps))
-    kernels = torch.ops.hierpool_native
+    kernels, counts = torch.ops.hierpool_native, contiguous(num_clusters)
     if isinstance(adj, Dense):
         assert isinstance(batch, Padded)
         out: tuple[Tensor, Tensor, Tensor, list[Tensor]] = kernels.cut_pool_dense_backward.default(
-            *kept, rows(adj.value), contiguous(batch.mask), *last
+            *kept, rows(adj.value), contiguous(batch.mask), counts, *last
         )
         return out
     assert isinstance(batch, Ragged)
-    structure = (in_dtype(adj.value, acc), adj.rowptr, adj.col, batch.ptr)
+    structure = (in_dtype(adj.value, acc), adj.rowptr, adj.col, batch.ptr, counts)
     transpose = (adj.rowptr_t, adj.col_t, in_dtype(adj.value_t, acc))
     dlogits, dfeatures, dvalue, dmaps = kernels.cut_pool_csr_backward.default(
         *kept, *structure, *transpose, *last

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def forward(call: Call) -> tuple[Tensor, ...]:
     """See :class:`hierpool.ops.soft_pool.Out`."""
-    logits, x, adj, _, temperature, options = call
+    logits, x, adj, _, temperature, _, options = call
     given, symmetric, *wanted, _ = options
     kernels = torch.ops.hierpool_native
     scale = as_float(temperature)
@@ -39,7 +39,7 @@ def forward(call: Call) -> tuple[Tensor, ...]:
 
 def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of logits, features and entries of A."""
-    _, x, adj, _, temperature, options = call
+    _, x, adj, _, temperature, _, options = call
     kernels = torch.ops.hierpool_native
     grads = map(contiguous, upstream)
     last = (as_float(temperature), options.given, options.mean, *needs[:3])
@@ -56,14 +56,14 @@ def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tup
     return dlogits, dx, dvalue if adj.value is None else dvalue.to(adj.value.dtype)
 
 
-def _padding(call: Call) -> tuple[Tensor | None, Tensor | None]:
+def _padding(call: Call) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     assert isinstance(call.rows, Padded)
     mask, num_nodes = call.rows
-    return contiguous(mask), contiguous(num_nodes)
+    return contiguous(mask), contiguous(num_nodes), contiguous(call.num_clusters)
 
 
 def _structure(call: Call, dtype: torch.dtype) -> tuple[Tensor | None, ...]:
     adj = call.adj
     assert isinstance(adj, Csr)
     assert isinstance(call.rows, Ragged)
-    return in_dtype(adj.value, dtype), adj.rowptr, adj.col, call.rows.ptr
+    return in_dtype(adj.value, dtype), adj.rowptr, adj.col, call.rows.ptr, contiguous(call.num_clusters)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from hierpool.contract import existing_clusters
 from hierpool.record import CUT_DEGREE, NUM_NODES, TOTAL_DEGREE, scalar_columns
 
 if TYPE_CHECKING:
@@ -22,11 +23,11 @@ _TOTAL = scalar_columns(TOTAL_DEGREE, 1).start
 
 def forward(call: Call) -> tuple[Tensor | tuple[Tensor, ...], ...]:
     """See :class:`hierpool.ops.cut_terms.Out`."""
-    adj, gram, vectors, scalars, (kind, _) = call
+    adj, gram, vectors, scalars, num_clusters, (kind, _) = call
     share = _share(adj.size(0))
     pooled, scale = _normalize(adj)
     inside = _diagonal(adj).sum(1)
-    ortho, *parts = _orthogonality(gram)
+    ortho, *parts = _orthogonality(gram, _equal(gram, num_clusters))
     if kind == _MINCUT:
         degree = _safe(scalars.select(1, _CUT))
         inside = inside / degree
@@ -45,9 +46,11 @@ def forward(call: Call) -> tuple[Tensor | tuple[Tensor, ...], ...]:
     expected = volumes.square().sum(1)
     inside = inside / total
     spectral = (inside - expected).sum() * -share
-    weight = _safe(nodes).reciprocal().mul_(adj.size(1) ** 0.5 * share)  # of the length of the cluster sizes
+    weight = _safe(nodes).reciprocal().mul_(share)  # of the length of the cluster sizes, times the root of K
     if kind == _DMON_CROSSED:
         weight = weight.sum().mul_(share).expand_as(nodes)
+    weight = weight * _root_of_count(adj, num_clusters)
+    if kind == _DMON_CROSSED:
         cluster = (lengths * weight).sum() - 1
     else:
         cluster = (lengths * weight).sum() - (nodes != 0).sum(dtype=nodes.dtype) * share
@@ -57,7 +60,7 @@ def forward(call: Call) -> tuple[Tensor | tuple[Tensor, ...], ...]:
 
 def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tuple[Tensor | None, ...]:
     """Gradients of the sums."""
-    _, _, vectors, scalars, (kind, _) = call
+    _, _, vectors, scalars, _, (kind, _) = call
     pooled = saved.pooled
     share = _share(pooled.size(0))
     dpooled, *dlosses = upstream
@@ -110,12 +113,24 @@ def _normalize_backward(grad: Tensor, out: Tensor, scale: Tensor) -> Tensor:
     return dadj
 
 
-def _orthogonality(gram: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _root_of_count(adj: Tensor, num_clusters: Tensor | None) -> float | Tensor:
+    """The root of the number of clusters, of all graphs or of each, ``[B]``."""
+    return adj.size(1) ** 0.5 if num_clusters is None else num_clusters.to(adj.dtype).sqrt()
+
+
+def _equal(gram: Tensor, num_clusters: Tensor | None) -> float | Tensor:
+    r"""The diagonal of :math:`I_K / \sqrt{K}`, of all graphs or of each, ``[B, K]``."""
+    if num_clusters is None:
+        return 1.0 / max(gram.size(2), 1) ** 0.5
+    return existing_clusters(num_clusters, gram.size(2)) * num_clusters.to(gram.dtype).rsqrt()[:, None]
+
+
+def _orthogonality(gram: Tensor, equal: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The loss summed over graphs; and for its gradient, the unit matrices, their difference and the divisor."""
     norm = torch.linalg.vector_norm(gram, dim=(1, 2), keepdim=True)
     unit = gram / _safe(norm)
     apart = unit.clone()
-    _diagonal(apart).sub_(1.0 / max(gram.size(2), 1) ** 0.5)
+    _diagonal(apart).sub_(equal)
     length = torch.linalg.vector_norm(apart, dim=(1, 2), keepdim=True)
     return length.masked_fill(norm == 0, 0).sum(), unit, apart, _safe(length * norm)
 
