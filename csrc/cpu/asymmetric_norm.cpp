@@ -41,10 +41,10 @@ class Rows {
   Rows(const AsymmetricNorm& args, int64_t scratch, const Runtime& runtime)
       : args_(args),
         context_(args.batch, runtime, [](int64_t, int64_t) { return std::vector<int64_t>(); }),
-        rho_(static_cast<T>(args.batch.K - 1)),
         tiles_(scratch, runtime) {}
 
   const Graph& graph(int64_t b) const { return context_.graphs.graph(b); }
+  T rho(int64_t b) const { return static_cast<T>(graph(b).k - 1); }
 
   // Columns [column, column + width) of rows [begin, end) of a graph: where they lie, or in `scratch`.
   RowsView<const T> rows(int64_t b, int64_t begin, int64_t end, int64_t column, int64_t width,
@@ -62,7 +62,6 @@ class Rows {
 
   const AsymmetricNorm& args_;
   const PoolContext<T> context_;
-  const T rho_;
   const Scratch<T> tiles_;
 };
 
@@ -71,7 +70,7 @@ class Forward : Rows<T> {
   using Base = Rows<T>;
   using Keys = FloatKeys<T>;
   using Key = typename Keys::Key;
-  using Base::args_, Base::graph, Base::context_, Base::rho_, Base::rows, Base::tiles_;
+  using Base::args_, Base::graph, Base::context_, Base::rho, Base::rows, Base::tiles_;
 
  public:
   Forward(const AsymmetricNormForward& args, const Runtime& runtime)
@@ -82,8 +81,9 @@ class Forward : Rows<T> {
     std::vector<int64_t> small;
     int64_t largest = 0;
     for (int64_t b = 0; b < batch.B; ++b) {
+      clear_others(b);
       if (graph(b).n > kSmall) {
-        for (int64_t column = 0; column < batch.K; column += kColumns) large(b, column);
+        for (int64_t column = 0; column < graph(b).k; column += kColumns) large(b, column);
       } else {
         small.push_back(b);
         largest = std::max(largest, graph(b).n);
@@ -93,18 +93,28 @@ class Forward : Rows<T> {
     const int64_t blocks = ceil_div(batch.K, kColumns);
     run_tasks(
         context_.runtime, static_cast<int64_t>(small.size()) * blocks, [&](int64_t task, int64_t thread) {
-          whole(small[static_cast<size_t>(task / blocks)], task % blocks * kColumns, keys.of(thread), thread);
+          const int64_t b = small[static_cast<size_t>(task / blocks)], column = task % blocks * kColumns;
+          if (column < graph(b).k) whole(b, column, keys.of(thread), thread);
         });
     for (int64_t b = 0; b < batch.B; ++b) {
       double norm = 0;
-      for (int64_t k = 0; k < batch.K; ++k) norm += norms_.data()[b * batch.K + k];
+      for (int64_t k = 0; k < graph(b).k; ++k) norm += norms_.data()[b * batch.K + k];
       static_cast<T*>(out_.norm)[b] = static_cast<T>(norm);
     }
   }
 
  private:
-  int64_t width(int64_t column) const { return std::min(kColumns, args_.batch.K - column); }
-  int64_t rank(int64_t n) const { return std::min(n / args_.batch.K, n - 1); }
+  int64_t width(int64_t b, int64_t column) const { return std::min(kColumns, graph(b).k - column); }
+  int64_t rank(int64_t b) const { return std::min(graph(b).n / graph(b).k, graph(b).n - 1); }
+
+  // Columns that are no clusters of the graph.
+  void clear_others(int64_t b) {
+    const int64_t begin = b * args_.batch.K + graph(b).k, count = args_.batch.K - graph(b).k;
+    const int64_t bytes = element_bytes(args_.batch.s_type);
+    std::fill_n(out_.row + begin, count, int64_t{-1});
+    std::fill_n(static_cast<T*>(out_.slope) + begin, count, T(0));
+    std::fill_n(at(out_.quantile, args_.batch.s_type, begin), count * bytes, char{0});
+  }
 
   // visit(rows, first, count) for tiles of the rows [begin, end) of a block of columns.
   template <typename Visit>
@@ -112,12 +122,12 @@ class Forward : Rows<T> {
                  const Visit& visit) const {
     for (int64_t i = begin; i < end; i += kRowTile) {
       const int64_t next = std::min(end, i + kRowTile);
-      visit(rows(b, i, next, column, width(column), tiles_.of(thread)), i, next - i);
+      visit(rows(b, i, next, column, width(b, column), tiles_.of(thread)), i, next - i);
     }
   }
 
   void whole(int64_t b, int64_t column, Key* keys, int64_t thread) {
-    const int64_t n = graph(b).n, columns = width(column);
+    const int64_t n = graph(b).n, columns = width(b, column);
     T q[kColumns] = {};
     if (n == 0) return finish(b, column, q, Sums());
     for_tiles(b, 0, n, column, thread, [&](const RowsView<const T>& tile, int64_t first, int64_t count) {
@@ -125,7 +135,7 @@ class Forward : Rows<T> {
         for (int64_t k = 0; k < columns; ++k) keys[k * n + first + i] = Keys::key(tile.row(i)[k]);
       }
     });
-    for (int64_t k = 0; k < columns; ++k) q[k] = Keys::value(select_largest(keys + k * n, n, rank(n)));
+    for (int64_t k = 0; k < columns; ++k) q[k] = Keys::value(select_largest(keys + k * n, n, rank(b)));
     finish(b, column, q, sums(b, 0, n, column, q, thread));
   }
 
@@ -152,12 +162,12 @@ class Forward : Rows<T> {
   }
 
   void select(int64_t b, int64_t column, T* q) {
-    const int64_t n = graph(b).n, columns = width(column), pieces = ceil_div(n, kPiece);
+    const int64_t n = graph(b).n, columns = width(b, column), pieces = ceil_div(n, kPiece);
     const int64_t workers = std::min(std::max<int64_t>(context_.runtime.threads, 1), pieces);
     const Buffer<uint32_t> counts(workers * kColumns * kCounts);
     Key prefix[kColumns] = {};
     int64_t ranks[kColumns];
-    std::fill(ranks, ranks + kColumns, rank(n));
+    std::fill(ranks, ranks + kColumns, rank(b));
     const int lowest = Keys::kBits - significant_bits();
     for (int end = Keys::kBits; end > lowest;) {
       const int shift = std::max(end - kDigitBits, lowest);
@@ -215,8 +225,8 @@ class Forward : Rows<T> {
               [&](const RowsView<const T>& tile, int64_t first, int64_t count) {
                 T norm[kColumns] = {}, slope[kColumns] = {};
                 context_.kernels.asymmetric_sums(norm, slope, total.row, tile.data, tile.ld, first, count, q,
-                                                 width(column), rho_);
-                for (int64_t k = 0; k < width(column); ++k)
+                                                 width(b, column), rho(b));
+                for (int64_t k = 0; k < width(b, column); ++k)
                   total.norm[k] += norm[k], total.slope[k] += slope[k];
               });
     return total;
@@ -225,7 +235,7 @@ class Forward : Rows<T> {
   void finish(int64_t b, int64_t column, const T* q, const Sums& total) {
     const Graph& g = graph(b);
     const int64_t begin = b * args_.batch.K + column;
-    for (int64_t k = 0; k < width(column); ++k) {
+    for (int64_t k = 0; k < width(b, column); ++k) {
       int64_t row = total.row[k];
       if (row < 0 && g.n > 0) row = first_equal(b, column + k, q[k]);
       out_.row[begin + k] = row < 0 ? row : g.row(row);
@@ -233,7 +243,7 @@ class Forward : Rows<T> {
       static_cast<T*>(out_.slope)[begin + k] = static_cast<T>(g.n > 0 ? -total.slope[k] : 0);
     }
     const DType type = args_.batch.s_type;
-    context_.kernels.store(at(out_.quantile, type, begin), type, q, width(column));
+    context_.kernels.store(at(out_.quantile, type, begin), type, q, width(b, column));
   }
 
   // The first row whose difference from q is not 0, though it is q: both are infinite or NaN.
@@ -251,7 +261,7 @@ class Forward : Rows<T> {
 template <typename T>
 class Backward : Rows<T> {
   using Base = Rows<T>;
-  using Base::args_, Base::graph, Base::context_, Base::rho_, Base::rows, Base::tiles_;
+  using Base::args_, Base::graph, Base::context_, Base::rho, Base::rows, Base::tiles_;
 
  public:
   Backward(const AsymmetricNormBackward& args, const Runtime& runtime)
@@ -288,16 +298,20 @@ class Backward : Rows<T> {
   }
 
   void tile(int64_t b, int64_t begin, int64_t end, const T* q, int64_t thread) const {
-    const int64_t k = args_.batch.K, count = end - begin;
     const Graph& g = graph(b);
+    const int64_t k = g.k, count = end - begin;
     const DType type = args_.batch.s_type;
     T* const scratch = tiles_.of(thread);
     const RowsView<const T> s = rows(b, begin, end, 0, k, scratch);
     const bool in_place = g.rows == nullptr && type == dtype_of<T>();
-    T* const out = in_place ? reinterpret_cast<T*>(ds(b, begin)) : scratch + tile_rows(k) * k;
-    context_.kernels.asymmetric_gradient(out, k, s.data, s.ld, count, q, k, dnorm(b), rho_);
-    for (int64_t i = 0; i < count && !in_place; ++i) {
-      context_.kernels.store(ds(b, g.row(begin + i)), type, out + i * k, k);
+    T* const out =
+        in_place ? reinterpret_cast<T*>(ds(b, begin)) : scratch + tile_rows(args_.batch.K) * args_.batch.K;
+    const int64_t ld = in_place ? args_.batch.K : k;
+    context_.kernels.asymmetric_gradient(out, ld, s.data, s.ld, count, q, k, dnorm(b), rho(b));
+    for (int64_t i = begin; i < end; ++i) {
+      char* const row = ds(b, g.row(i));
+      if (!in_place) context_.kernels.store(row, type, out + (i - begin) * k, k);
+      std::fill_n(row + k * element_bytes(type), (args_.batch.K - k) * element_bytes(type), char{0});
     }
   }
 
@@ -317,7 +331,7 @@ class Backward : Rows<T> {
       const int64_t row = in_.row[b * columns + k];
       if (row < first || row > last) continue;
       const T slope = static_cast<const T*>(in_.slope)[b * columns + k];
-      const T value = dnorm(b) * (rho_ + slope);
+      const T value = dnorm(b) * (rho(b) + slope);
       context_.kernels.store(ds(b, row) + k * element_bytes(type), type, &value, 1);
     }
   }

@@ -102,7 +102,12 @@ class Graphs {
     graphs_.reserve(static_cast<size_t>(batch.B));
     if (batch.mask) rows_ = Buffer<int32_t>(batch.B * batch.N);
     for (int64_t b = 0; b < batch.B; ++b) {
-      Graph g{batch.num_nodes ? batch.num_nodes[b] : batch.N, b * batch.N, nullptr, 1, tiles_, nullptr,
+      Graph g{batch.num_nodes ? batch.num_nodes[b] : batch.N,
+              b * batch.N,
+              nullptr,
+              1,
+              tiles_,
+              nullptr,
               batch.clusters(b)};
       if (batch.ptr) g.n = batch.ptr[b + 1] - batch.ptr[b], g.first_row = batch.ptr[b];
       if (batch.mask) select(batch, b, g);

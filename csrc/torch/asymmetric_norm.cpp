@@ -11,7 +11,7 @@ namespace {
 
 // Where `ptr` is absent, the batch is padded.
 AsymmetricNorm input_of(const Tensor& s, const OptionalTensor& ptr, const OptionalTensor& mask,
-                        const OptionalTensor& num_nodes) {
+                        const OptionalTensor& num_nodes, const OptionalTensor& num_clusters) {
   check_rows(s, "s");
   AsymmetricNorm input{};
   PoolBatch& b = input.batch;
@@ -21,13 +21,15 @@ AsymmetricNorm input_of(const Tensor& s, const OptionalTensor& ptr, const Option
   input.s = s.data_ptr();
   input.s_stride_b = s.stride(0), input.s_stride_n = row_stride(s, b.K);
   ptr ? set_ragged(b, s, *ptr) : set_padded(b, s, mask, num_nodes);
+  set_clusters(b, num_clusters);
   return input;
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> asymmetric_norm_forward(Tensor s, OptionalTensor ptr,
                                                                    OptionalTensor mask,
-                                                                   OptionalTensor num_nodes) {
-  const AsymmetricNorm input = input_of(s, ptr, mask, num_nodes);
+                                                                   OptionalTensor num_nodes,
+                                                                   OptionalTensor num_clusters) {
+  const AsymmetricNorm input = input_of(s, ptr, mask, num_nodes, num_clusters);
   const PoolBatch& b = input.batch;
   const ScalarType acc = accumulation_type(b.is_double);
   Tensor norm = empty({b.B}, acc), quantile = empty({b.B, b.K}, s.scalar_type());
@@ -39,8 +41,9 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> asymmetric_norm_forward(Tensor s, Opt
 }
 
 Tensor asymmetric_norm_backward(Tensor dnorm, Tensor s, Tensor quantile, Tensor row, Tensor slope,
-                                OptionalTensor ptr, OptionalTensor mask, OptionalTensor num_nodes) {
-  const AsymmetricNorm input = input_of(s, ptr, mask, num_nodes);
+                                OptionalTensor ptr, OptionalTensor mask, OptionalTensor num_nodes,
+                                OptionalTensor num_clusters) {
+  const AsymmetricNorm input = input_of(s, ptr, mask, num_nodes, num_clusters);
   auto [ds, data] = gradient_of(s, true);
   if (data == nullptr) return ds;
   cpu::asymmetric_norm_bwd({input, pointer(dnorm), pointer(quantile),
@@ -53,11 +56,12 @@ Tensor asymmetric_norm_backward(Tensor dnorm, Tensor s, Tensor quantile, Tensor 
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
-      "asymmetric_norm_forward(Tensor s, Tensor? ptr, Tensor? mask, Tensor? num_nodes) -> (Tensor norm,"
+      "asymmetric_norm_forward(Tensor s, Tensor? ptr, Tensor? mask, Tensor? num_nodes,"
+      " Tensor? num_clusters) -> (Tensor norm,"
       " Tensor quantile, Tensor row, Tensor slope)");
   m.def(
       "asymmetric_norm_backward(Tensor dnorm, Tensor s, Tensor quantile, Tensor row, Tensor slope,"
-      " Tensor? ptr, Tensor? mask, Tensor? num_nodes) -> Tensor");
+      " Tensor? ptr, Tensor? mask, Tensor? num_nodes, Tensor? num_clusters) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {

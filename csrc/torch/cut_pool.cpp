@@ -232,8 +232,8 @@ Pooled dense_forward(OptionalTensor logits, Tensor x, Tensor adj, OptionalTensor
 Gradients dense_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
                          OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
                          OptionalTensor x_pooled, Tensor sums, Tensor x, Tensor adj, OptionalTensor mask,
-                         OptionalTensor num_clusters, double temperature, int64_t kind, Maps maps, bool need_logits, bool need_x,
-                         bool need_adj, bool need_maps) {
+                         OptionalTensor num_clusters, double temperature, int64_t kind, Maps maps,
+                         bool need_logits, bool need_x, bool need_adj, bool need_maps) {
   SoftPoolBackward f{};
   f.batch = dense_batch(s, x, adj, mask, {}, temperature, false, false);
   set_clusters(f.batch, num_clusters);
@@ -249,8 +249,8 @@ Gradients dense_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor do
 // ---------------------------------------------------------------------------------------------------------- sparse
 
 Pooled csr_forward(OptionalTensor logits, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col,
-                   Tensor ptr, OptionalTensor num_clusters, double temperature, bool symmetric, bool save, int64_t kind, bool selu,
-                   Maps maps) {
+                   Tensor ptr, OptionalTensor num_clusters, double temperature, bool symmetric, bool save,
+                   int64_t kind, bool selu, Maps maps) {
   SoftPoolForward f{};
   f.batch = csr_batch(logits ? *logits : x, x, value, ptr, temperature, false, false);
   set_columns(f.batch, logits.has_value(), maps, num_clusters);
@@ -263,9 +263,9 @@ Pooled csr_forward(OptionalTensor logits, Tensor x, OptionalTensor value, Tensor
 Gradients csr_backward(OptionalTensor ds, OptionalTensor dx, OptionalTensor dout, OptionalTensor dfirst,
                        OptionalTensor dortho, OptionalTensor dcluster, OptionalTensor dsize, Tensor s,
                        OptionalTensor x_pooled, Tensor sums, Tensor x, OptionalTensor value, Tensor rowptr,
-                       Tensor col, Tensor ptr, OptionalTensor num_clusters, OptionalTensor rowptr_t, OptionalTensor col_t,
-                       OptionalTensor value_t, double temperature, int64_t kind, Maps maps, bool need_logits,
-                       bool need_x, bool need_value, bool need_maps) {
+                       Tensor col, Tensor ptr, OptionalTensor num_clusters, OptionalTensor rowptr_t,
+                       OptionalTensor col_t, OptionalTensor value_t, double temperature, int64_t kind,
+                       Maps maps, bool need_logits, bool need_x, bool need_value, bool need_maps) {
   SoftPoolBackward f{};
   f.batch = csr_batch(s, x, value, ptr, temperature, false, false);
   set_clusters(f.batch, num_clusters);
@@ -299,10 +299,12 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       " bool need_logits, bool need_x, bool need_adj, bool need_maps) -> (Tensor, Tensor, Tensor, Tensor[])");
   m.def(
       "cut_pool_csr_forward(Tensor? logits, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr,"
-      " Tensor? num_clusters, float temperature, bool symmetric, bool save, int kind, bool selu, Tensor[] maps) -> (Tensor,"
+      " Tensor? num_clusters, float temperature, bool symmetric, bool save, int kind, bool selu, Tensor[] "
+      "maps) -> (Tensor,"
       " Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def("cut_pool_csr_backward" HIERPOOL_UPSTREAM
-        " Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr, Tensor? num_clusters, Tensor? rowptr_t, Tensor? col_t,"
+        " Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr, Tensor? num_clusters, Tensor? "
+        "rowptr_t, Tensor? col_t,"
         " Tensor? value_t, float temperature, int kind, Tensor[] maps, bool need_logits, bool need_x,"
         " bool need_value, bool need_maps) -> (Tensor, Tensor, Tensor, Tensor[])");
 }

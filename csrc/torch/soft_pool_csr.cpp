@@ -22,8 +22,9 @@ using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tenso
 
 // Returns s, x, adj, gram, vectors, scalars, total_entropy, link_norm, m.
 Outputs soft_pool_csr_forward(Tensor logits, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col,
-                              Tensor ptr, OptionalTensor num_clusters, double temperature, bool given, bool symmetric, bool want_gram,
-                              bool want_link, bool want_entropy, bool mean, bool save) {
+                              Tensor ptr, OptionalTensor num_clusters, double temperature, bool given,
+                              bool symmetric, bool want_gram, bool want_link, bool want_entropy, bool mean,
+                              bool save) {
   SoftPoolForward f{};
   f.batch = csr_batch(logits, x, value, ptr, temperature, given, mean);
   set_clusters(f.batch, num_clusters);
@@ -40,8 +41,9 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_csr_backward(
     OptionalTensor ds, OptionalTensor dx, OptionalTensor dadj, OptionalTensor dgram, OptionalTensor dvectors,
     OptionalTensor dscalars, OptionalTensor dtotal_entropy, OptionalTensor dlink_norm, Tensor s, Tensor gram,
     Tensor scalars, Tensor link_norm, Tensor m, Tensor x, OptionalTensor value, Tensor rowptr, Tensor col,
-    Tensor ptr, OptionalTensor num_clusters, OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor value_t, double temperature,
-    bool given, bool mean, bool need_logits, bool need_x, bool need_value) {
+    Tensor ptr, OptionalTensor num_clusters, OptionalTensor rowptr_t, OptionalTensor col_t,
+    OptionalTensor value_t, double temperature, bool given, bool mean, bool need_logits, bool need_x,
+    bool need_value) {
   SoftPoolBackward f{};
   f.batch = csr_batch(s, x, value, ptr, temperature, given, mean);
   set_clusters(f.batch, num_clusters);
@@ -63,14 +65,16 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_csr_backward(
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "soft_pool_csr_forward(Tensor logits, Tensor x, Tensor? value, Tensor rowptr, Tensor col, Tensor ptr,"
-      " Tensor? num_clusters, float temperature, bool given, bool symmetric, bool want_gram, bool want_link, bool want_entropy,"
+      " Tensor? num_clusters, float temperature, bool given, bool symmetric, bool want_gram, bool want_link, "
+      "bool want_entropy,"
       " bool mean, bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
       "soft_pool_csr_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
       " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram,"
       " Tensor scalars, Tensor link_norm, Tensor m, Tensor x, Tensor? value, Tensor rowptr, Tensor col, "
       "Tensor ptr,"
-      " Tensor? num_clusters, Tensor? rowptr_t, Tensor? col_t, Tensor? value_t, float temperature, bool given, bool mean,"
+      " Tensor? num_clusters, Tensor? rowptr_t, Tensor? col_t, Tensor? value_t, float temperature, bool "
+      "given, bool mean,"
       " bool need_logits, bool need_x, bool need_value) -> (Tensor, Tensor, Tensor)");
 }
 

@@ -48,8 +48,8 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
     OptionalTensor ds, OptionalTensor dx, OptionalTensor dadj, OptionalTensor dgram, OptionalTensor dvectors,
     OptionalTensor dscalars, OptionalTensor dtotal_entropy, OptionalTensor dlink_norm, Tensor s, Tensor gram,
     Tensor scalars, Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj,
-    OptionalTensor mask, OptionalTensor num_nodes, OptionalTensor num_clusters, double temperature, bool given,
-    bool mean, bool need_logits, bool need_x, bool need_adj) {
+    OptionalTensor mask, OptionalTensor num_nodes, OptionalTensor num_clusters, double temperature,
+    bool given, bool mean, bool need_logits, bool need_x, bool need_adj) {
   SoftPoolBackward f{};
   f.batch = dense_batch(s, x, adj, mask, num_nodes, temperature, given, mean);
   set_clusters(f.batch, num_clusters);
@@ -69,14 +69,16 @@ std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, Tensor? mask, Tensor? num_nodes,"
-      " Tensor? num_clusters, float temperature, bool given, int symmetric, bool want_gram, bool want_link, bool want_entropy,"
+      " Tensor? num_clusters, float temperature, bool given, int symmetric, bool want_gram, bool want_link, "
+      "bool want_entropy,"
       " bool mean, bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
       " Tensor)");
   m.def(
       "soft_pool_dense_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
       " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram,"
       " Tensor scalars, Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask,"
-      " Tensor? num_nodes, Tensor? num_clusters, float temperature, bool given, bool mean, bool need_logits, bool need_x,"
+      " Tensor? num_nodes, Tensor? num_clusters, float temperature, bool given, bool mean, bool need_logits, "
+      "bool need_x,"
       " bool need_adj) -> (Tensor, Tensor, Tensor)");
 }
 

@@ -18,7 +18,9 @@ class SparsePooled(NamedTuple):
     """
 
     x: Tensor  # [M, F]
-    edge_index: Tensor  # int64 [2, E], all pairs of clusters of a graph without `drop`; sorted by row, then by column
+    edge_index: (
+        Tensor  # int64 [2, E], all pairs of clusters of a graph without `drop`; sorted by row, then by column
+    )
     edge_weight: Tensor  # [E], the dtype of adj
     batch: Tensor  # int64 [M]: graph of each cluster
     mask: Tensor  # bool [M]: whether the cluster has nodes
@@ -86,7 +88,9 @@ def sparse_pooled(
     return SparsePooled(x.flatten(0, 1), edge_index, edge_weight, graph, mask.flatten())
 
 
-def _existing_pooled(x: Tensor, adj: Tensor, mask: Tensor, drop: float | None, exists: Tensor) -> SparsePooled:
+def _existing_pooled(
+    x: Tensor, adj: Tensor, mask: Tensor, drop: float | None, exists: Tensor
+) -> SparsePooled:
     """:func:`sparse_pooled` of the clusters in ``exists``, bool ``[B, K]``."""
     node = (exists.flatten().cumsum(0) - 1).view_as(exists)
     kept = exists[:, :, None] & exists[:, None, :]

@@ -278,7 +278,9 @@ def diff_pool(
         link_norm.to(dtype) if link_loss else None,
         total_entropy.to(dtype) if entropy else None,
         assignment,
-        sparse_pooled(pooled, adj, vectors[0].select(1, 0) > 0, drop, num_clusters) if sparse_output else None,
+        sparse_pooled(pooled, adj, vectors[0].select(1, 0) > 0, drop, num_clusters)
+        if sparse_output
+        else None,
     )
 
 

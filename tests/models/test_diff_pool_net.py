@@ -198,10 +198,10 @@ def test_names_of_parameters_are_those_of_saved_models() -> None:
 @pytest.mark.parametrize(
     ("options", "clusters"),
     [
-        ({}, (4,)),
-        ({"levels": 2}, (4, 1)),
+        ({"ratio_of": "largest"}, (4,)),
+        ({"levels": 2, "ratio_of": "largest"}, (4, 1)),
         ({"ratio": None, "k": (5, 2)}, (5, 2)),
-        ({"readout": "mean"}, (4,)),
+        ({"readout": "mean", "k": 4, "ratio": None}, (4,)),
     ],
 )
 def test_shapes(options: dict[str, Any], clusters: tuple[int, ...]) -> None:
@@ -256,7 +256,7 @@ def test_adjacency_of_any_dtype() -> None:
 
 def test_pyg_in_place_of_ours_is_the_same_model() -> None:
     pytest.importorskip("torch_geometric", reason="torch_geometric (extra: pyg) is not installed")
-    ours, theirs = make_net(levels=2), make_net(levels=2, pool="pyg")
+    ours, theirs = (make_net(levels=2, ratio_of="largest", pool=pool) for pool in ("hierpool", "pyg"))
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     results = []
     for net in (ours, theirs):  # one seed, so the weights are the same

@@ -79,12 +79,6 @@ def test_losses_that_are_not_wanted_are_not_computed() -> None:
     assert out.record.entropy.isnan().all()
 
 
-def test_ratio_rounds_down_to_at_least_one() -> None:
-    assert DiffPool(4, ratio=0.25, max_nodes=28).k == 7
-    assert DiffPool(4, ratio=0.25, max_nodes=11).k == 2
-    assert DiffPool(4, ratio=0.25, max_nodes=2).k == 1
-
-
 def test_another_librarys_function_can_pool() -> None:
     pytest.importorskip("torch_geometric", reason="torch_geometric (extra: pyg) is not installed")
     x, adj, mask = make_batch()

@@ -87,7 +87,9 @@ def test_layouts(case: RaggedCase, layout: str, native: str) -> None:
     assert not leaves.x.is_contiguous()
     other = leaves.pool(native)
     strided = [u if u is None or u.dim() < 2 else lay(u) for u in upstream]
-    for one, same in zip((*record[:8], *grads), (*other[:8], *gradients_of(other, leaves, strided)), strict=True):
+    for one, same in zip(
+        (*record[:8], *grads), (*other[:8], *gradients_of(other, leaves, strided)), strict=True
+    ):
         assert torch.equal(one, same)
 
 

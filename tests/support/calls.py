@@ -220,7 +220,7 @@ def total_variation(batch: Batch) -> Fields | None:
 
 
 def asymmetric_norm(batch: Batch) -> Fields:
-    return {"s": batch["s"], "rows": batch.rows}, {}
+    return {"s": batch["s"], "rows": batch.rows, "num_clusters": batch.num_clusters}, {}
 
 
 def edge_distances(batch: Batch) -> Fields | None:

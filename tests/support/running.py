@@ -128,7 +128,9 @@ def gradients_of(
     record: SoftPoolRecord, leaves: Inputs | Ragged, upstream: Sequence[Tensor | None]
 ) -> Gradients:
     """Gradients of the fields weighted by ``upstream``; zeros where a leaf has none."""
-    wanted = [(v, u) for v, u in zip(record[:FIELDS], upstream, strict=True) if u is not None and v is not None]
+    wanted = [
+        (v, u) for v, u in zip(record[:FIELDS], upstream, strict=True) if u is not None and v is not None
+    ]
     needed = [t for t in leaves[:3] if t is not None and t.requires_grad]
     found = torch.autograd.grad(
         [v for v, _ in wanted], needed, [u for _, u in wanted], allow_unused=True, materialize_grads=True

@@ -13,7 +13,7 @@ struct AsymmetricNorm {
   int64_t s_stride_b, s_stride_n;
 };
 
-// Contiguous. Of a graph without nodes q is 0 and the row -1.
+// Contiguous. Of a graph without nodes, and in columns that are no clusters of the graph, q is 0 and the row -1.
 struct AsymmetricNormForward {
   AsymmetricNorm input;
   void* norm;      // [B]     Acc

@@ -16,7 +16,8 @@ enum class CutKind : int32_t {
 
 struct CutPool {
   int64_t graphs, k;
-  const int64_t* num_clusters;  // [B]: clusters of each graph, the first rows and columns of its matrices; null: k
+  const int64_t*
+      num_clusters;  // [B]: clusters of each graph, the first rows and columns of its matrices; null: k
   bool is_double;
   CutKind kind;
 

@@ -21,7 +21,8 @@ struct PoolBatch {
   int64_t x_stride_b, x_stride_n;
   const uint8_t* mask;       // [B, N] contiguous, or null
   const int64_t* num_nodes;  // [B] contiguous, or null
-  const int64_t* num_clusters;  // [B] contiguous, from 1 to K: clusters of each graph, its first columns; null: K
+  const int64_t*
+      num_clusters;  // [B] contiguous, from 1 to K: clusters of each graph, its first columns; null: K
   double inverse_temperature;
   bool given;  // the logits are S itself
   bool mean;   // total_entropy is divided by B N and link_norm by B N^2

@@ -30,6 +30,12 @@ def cluster_count(record: SoftPoolRecord) -> int | Tensor:
     return record.num_clusters.to(record.size.dtype)
 
 
+def cluster_share(record: SoftPoolRecord) -> float | Tensor:
+    """:math:`1 / K` of all graphs, or of each, ``[B]``."""
+    count = cluster_count(record)
+    return reciprocal(count) if isinstance(count, int) else count.reciprocal()
+
+
 def trace(matrices: Tensor) -> Tensor:
     return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
 

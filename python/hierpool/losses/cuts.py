@@ -25,7 +25,13 @@ def mincut_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> Ten
     Raises:
         ValueError: ``batch_reduction`` is unknown.
     """
-    return over_graphs(-divide(trace(record.adj), record.cut_degree), batch_reduction)
+    return over_graphs(cut_of_graphs(record), batch_reduction)
+
+
+def cut_of_graphs(record: SoftPoolRecord) -> Tensor:
+    """The terms of :func:`mincut_loss`, ``[B]``; the sum over edge types."""
+    cut = -divide(trace(record.adj), record.cut_degree)
+    return cut if cut.dim() == 1 else cut.sum(1)
 
 
 def ho_mincut_loss(cut: Tensor, degree: Tensor, *, batch_reduction: str = "mean") -> Tensor:

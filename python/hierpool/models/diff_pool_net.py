@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
+from hierpool.nn.clusters import ClusterCount
 from hierpool.nn.diff_pool import DiffPool, PoolFunction
 from hierpool.nn.masking import select_valid
 from hierpool.nn.outputs import PoolingOutput
 from hierpool.nn.readout import READOUTS, readout
 from hierpool.nn.sage import SAGEStack, embed
-from hierpool.nn.soft_pooling import cluster_count
 
 
 class DiffPoolNetOutput(NamedTuple):
@@ -38,6 +39,10 @@ class Assignment(nn.Module):
         """Logits ``[B, N, K]`` of ``x [B, N, F]``, ``adj [B, N, N]``, ``mask [B, N]``; ``[N, K]`` of a ragged batch."""
         return self.linear(self.stack(x, adj, mask))
 
+    def logits(self, hidden: Tensor, columns: int) -> Tensor:
+        """The first ``columns`` of the logits, from the output of the stack."""
+        return F.linear(hidden, self.linear.weight[:columns], self.linear.bias[:columns])
+
 
 class DiffPoolNet(nn.Module):
     r"""Graph classifier with learned hierarchical pooling.
@@ -57,7 +62,10 @@ class DiffPoolNet(nn.Module):
         num_classes: number of classes.
         max_nodes: number of nodes of the largest graph; required with ``ratio``.
         k: number of clusters of each level, or an int for a single level. Give this or ``ratio``.
-        ratio: clusters of each level as a fraction of those of the level before it, starting at ``max_nodes``.
+        ratio: clusters of each level as a fraction of the nodes of the level before it, of each graph: the nodes of the
+            graph, then its clusters.
+        ratio_of: ``"graph"``, or ``"largest"``: all graphs have the number of clusters of a graph with ``max_nodes``
+            nodes, as in the original code. See :class:`hierpool.nn.SoftPooling`.
         levels: number of poolings, with ``ratio``.
         hidden_channels: width of the inner layers of the stacks.
         embedding_channels: width of the last layer of the embedding stacks.
@@ -91,6 +99,7 @@ class DiffPoolNet(nn.Module):
         max_nodes: int | None = None,
         k: int | Sequence[int] | None = None,
         ratio: float | None = None,
+        ratio_of: str = "graph",
         levels: int = 1,
         hidden_channels: int = 64,
         embedding_channels: int = 64,
@@ -111,7 +120,7 @@ class DiffPoolNet(nn.Module):
             raise ValueError(f"readout must be one of {READOUTS}, got {readout!r}")
         self.readout = readout
         self.readout_padding = readout_padding
-        self.clusters = _clusters(k, ratio, max_nodes, levels)
+        counts = _cluster_counts(k, ratio, max_nodes, ratio_of, levels)
 
         def stack(fan_in: int, fan_out: int) -> SAGEStack:
             return SAGEStack(
@@ -129,13 +138,16 @@ class DiffPoolNet(nn.Module):
         width = first.out_channels
         self.embeddings = nn.ModuleList([first])
         self.pools = nn.ModuleList()
-        for level, clusters in enumerate(self.clusters):
+        clusters: list[int] = []
+        for level, count in enumerate(counts):
             channels = width if level else in_channels
-            assignment = Assignment(stack(channels, clusters), clusters)
+            clusters.append(ClusterCount(**{"k": None} | count).most)
+            assignment = Assignment(stack(channels, clusters[-1]), clusters[-1])
             self.pools.append(
-                DiffPool(channels, clusters, assignment=assignment, pool=pool, **(pool_options or {}))
+                DiffPool(channels, assignment=assignment, pool=pool, **count, **(pool_options or {}))
             )
             self.embeddings.append(stack(width, embedding_channels))
+        self.clusters = tuple(clusters)
         self.head = nn.Sequential(
             nn.Linear(width * len(self.embeddings), head_channels),
             nn.ReLU(),
@@ -167,15 +179,18 @@ class DiffPoolNet(nn.Module):
         x, adj, valid = select_valid(x, adj, mask)
         summaries: list[Tensor] = []
         levels: list[PoolingOutput] = []
-        for embedding, pool in zip(self.embeddings, self.pools, strict=False):
-            assignment = cast(Assignment, cast(DiffPool, pool).assignment)
+        for embedding, module in zip(self.embeddings, self.pools, strict=False):
+            pool = cast(DiffPool, module)
+            assignment = cast(Assignment, pool.assignment)
             z, hidden = embed((cast(SAGEStack, embedding), assignment.stack), x, adj, valid)
             summaries.append(self._summary(z, adj, valid))
-            level: PoolingOutput = pool(z, adj, mask=valid, logits=assignment.linear(hidden))
+            num_clusters = pool.clusters.of(x, adj, valid)
+            logits = assignment.logits(hidden, pool.clusters.columns(num_clusters))
+            level: PoolingOutput = pool(z, adj, mask=valid, logits=logits, num_clusters=num_clusters)
             levels.append(level)
-            x, adj, valid = level.x, level.adj, None
-        (z,) = embed((cast(SAGEStack, self.embeddings[-1]),), x, adj, None)
-        summaries.append(self._summary(z, adj, None))
+            x, adj, valid = level.x, level.adj, level.so.existing
+        (z,) = embed((cast(SAGEStack, self.embeddings[-1]),), x, adj, valid)
+        summaries.append(self._summary(z, adj, valid))
         return DiffPoolNetOutput(
             self.head(torch.cat(summaries, -1)),
             _total([level.loss.get("link_loss") for level in levels]),
@@ -191,25 +206,24 @@ class DiffPoolNet(nn.Module):
         return readout(z, None, self.readout, graph=adj)
 
 
-def _clusters(
-    k: int | Sequence[int] | None, ratio: float | None, max_nodes: int | None, levels: int
-) -> tuple[int, ...]:
-    """The number of clusters of each level."""
+def _cluster_counts(
+    k: int | Sequence[int] | None, ratio: float | None, max_nodes: int | None, ratio_of: str, levels: int
+) -> list[dict[str, Any]]:
+    """The arguments of each level that say how many clusters it has."""
     if levels < 1:
         raise ValueError(f"levels must be at least 1, got {levels}")
     if k is not None and ratio is None:
         counts = (k,) if isinstance(k, int) else tuple(k)
         if not counts:
             raise ValueError("k must name at least one level, got an empty sequence")
-        return tuple(cluster_count(count, None, None) for count in counts)
+        return [{"k": count} for count in counts]
     if k is not None:
         raise ValueError(f"give exactly one of k and ratio, but k is {k} and ratio is {ratio}")
-    counts = ()
-    size = max_nodes
+    found: list[dict[str, Any]] = []
     for _ in range(levels):
-        size = cluster_count(None, ratio, size)
-        counts += (size,)
-    return counts
+        found.append({"ratio": ratio, "max_nodes": max_nodes, "ratio_of": ratio_of})
+        max_nodes = ClusterCount(None, **found[-1]).most
+    return found
 
 
 def _total(terms: list[Tensor | None]) -> Tensor | None:

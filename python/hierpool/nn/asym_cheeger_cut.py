@@ -52,8 +52,10 @@ class AsymCheegerCutPool(SoftPooling, name="acc"):
             losses.totvar_loss(*total_variation(record.s, a, mask=mask, backend=self.backend))
             for a in edge_types(adj)
         ]
-        norm = asymmetric_norm(record.s, graph, mask=mask, backend=self.backend)
-        balance = losses.asym_norm_loss(norm, record.num_nodes, self.k)
+        counts = record.num_clusters
+        norm = asymmetric_norm(record.s, graph, mask=mask, num_clusters=counts, backend=self.backend)
+        k = record.s.size(-1) if counts is None else counts
+        balance = losses.asym_norm_loss(norm, record.num_nodes, k)
         return {
             "total_variation_loss": weighted(total(variations), self.totvar_coeff),
             "balance_loss": weighted(balance, self.balance_coeff),

@@ -77,12 +77,19 @@ class DiffPool(SoftPooling, name="diff"):
             "gram": link_loss == "frobenius",
         }
         self._foreign = _foreign_pool(pool)
+        if self._foreign is not None and self.clusters.is_relative:
+            raise ValueError(
+                "ratio_of must be 'largest' unless pool='hierpool', because other functions give all graphs the same"
+                " number of clusters"
+            )
 
     @classmethod
     def tgp_defaults(cls, batched: bool) -> dict[str, Any]:
         return {"convention": "tgp" if batched else "tgp_unbatched", "normalize_loss": False}
 
-    def fused(self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None) -> FusedOutput | None:
+    def fused(
+        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, num_clusters: Tensor | int | None
+    ) -> FusedOutput | None:
         """Pool with the losses of the operator, if they have the requested normalisation."""
         own = self.convention == "pyg" and self.normalize_loss and self.link_loss != "bce"
         if not own or not self.is_fusible(DiffPool, x, adj, any_postprocessing=True):
@@ -90,7 +97,7 @@ class DiffPool(SoftPooling, name="diff"):
         s = s if isinstance(s, Tensor) else linear_maps(x, s, mask)
         names = {"link_norm": "link_loss"} if self.link_loss else {}
         names |= {"total_entropy": "entropy_loss"} if self.entropy else {}
-        options = {**self.options(adj), **self.needs}
+        options = {**self.options(adj, num_clusters), **self.needs}
         assignment, pooled, pooled_adj, *found = pool_fields(
             ("s", "x", "adj", *names), x, adj, s, mask, mean=True, **options
         )
@@ -123,15 +130,24 @@ class DiffPool(SoftPooling, name="diff"):
         return {name: weighted(loss, coefficients[name]) for name, loss in found.items()}
 
     def pooled(
-        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, *, given: bool
+        self,
+        x: Tensor,
+        adj: Adjacency,
+        s: Logits,
+        mask: Tensor | None,
+        num_clusters: Tensor | int | None,
+        *,
+        given: bool,
     ) -> PoolingOutput:
         """See :meth:`SoftPooling.pooled`. With ``pool`` other than ``"hierpool"``, call that function."""
         if self._foreign is None:
-            return super().pooled(x, adj, s, mask, given=given)
+            return super().pooled(x, adj, s, mask, num_clusters, given=given)
         if isinstance(adj, RaggedGraph):
             raise ValueError("adj must be dense unless pool='hierpool', got a ragged graph")
         if given:
             raise ValueError("so must be None unless pool='hierpool', because the function takes logits")
+        if num_clusters is not None:
+            raise ValueError(f"num_clusters must be None unless pool='hierpool', got {num_clusters!r:.40}")
         s = s if isinstance(s, Tensor) else linear_maps(x, s, mask)
         logits = s if self.temperature == 1.0 else s / self.temperature
         pooled, adj_pooled, link, entropy = self._foreign(x, adj, logits, mask)

@@ -45,12 +45,15 @@ class DMoNPool(SoftPooling, name="dmon"):
         self.ortho_loss_coeff = ortho_loss_coeff
         self.needs = {**self.needs, "gram": ortho_loss_coeff != 0}
 
-    def fused(self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None) -> FusedOutput | None:
+    def fused(
+        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, num_clusters: Tensor | int | None
+    ) -> FusedOutput | None:
         """Pool with the operator that computes DMoN's losses, if its post-processing is the requested one."""
         if not self.is_fusible(DMoNPool, x, adj):
             return None
         names = ("first", "cluster", "ortho")[: 3 if self.ortho_loss_coeff != 0 else 2]
-        fields = cut_pool(Kind.DMON, ("s", "x", "adj", *names), x, adj, s, mask, **self.options(adj))
+        options = self.options(adj, num_clusters)
+        fields = cut_pool(Kind.DMON, ("s", "x", "adj", *names), x, adj, s, mask, **options)
         assignment, pooled, pooled_adj, *found = fields
         return FusedOutput(assignment, pooled, pooled_adj, self._named(*found))
 

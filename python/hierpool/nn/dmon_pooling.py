@@ -98,6 +98,7 @@ class DMoNPooling(nn.Module):
         batch: Tensor | None = None,
         ptr: Tensor | None = None,
         batch_size: int | None = None,
+        num_clusters: Tensor | int | None = None,
         symmetric: bool | None = None,
     ) -> DMoNOutput:
         """Pool a padded batch, or a sparse batch given by ``edge_index``.
@@ -110,6 +111,7 @@ class DMoNPooling(nn.Module):
             mask: valid nodes, any shape that can be viewed as ``[B, N]`` or ``[N]``; non-zero means valid. Only with
                 ``adj``.
             edge_index, edge_weight, batch, ptr, batch_size: instead of ``adj``; see :func:`hierpool.diff_pool`.
+            num_clusters: number of clusters of each graph, ``[B]`` or an int; see :func:`hierpool.soft_pool`.
             symmetric: whether every adjacency equals its transpose; ``None``: it is determined exactly.
 
         Returns:
@@ -129,7 +131,7 @@ class DMoNPooling(nn.Module):
             if mask is not None:
                 raise ValueError("mask must be None with edge_index, which has no padding")
             graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
-            s, *rest = self._pooled(x, graph, self._logits(x))
+            s, *rest = self._pooled(x, graph, self._logits(x), num_clusters=num_clusters)
             return graph.in_callers_order(s), *rest
         given = {"edge_weight": edge_weight, "batch": batch, "ptr": ptr, "batch_size": batch_size}
         for name, value in given.items():
@@ -144,7 +146,10 @@ class DMoNPooling(nn.Module):
         mask = viewed_mask(mask, adj.size(0) if b == 1 else b, n)
         if mask is not None and mask.size(0) != b:
             x, _, _, mask = as_one_batch(x, None, None, mask)
-        results = self._pooled(x, adj, self._logits(x, mask), mask, symmetric=symmetric)
+        if isinstance(num_clusters, Tensor) and num_clusters.numel() > 1:
+            x, _, _, mask = as_one_batch(x, adj, None, mask)
+        options = {"num_clusters": num_clusters, "symmetric": symmetric}
+        results = self._pooled(x, adj, self._logits(x, mask), mask, **options)
         if x.size(0) == adj.size(0) or adj.size(0) == 1:
             return results
         s, pooled, *rest = results  # nothing but A is different for the graphs

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from hierpool import losses
 from hierpool.graph import RaggedGraph
+from hierpool.losses._tensors import cluster_share, over_graphs
+from hierpool.losses.cuts import cut_of_graphs
 from hierpool.nn.soft_pooling import Adjacency, SoftPooling, edge_types, normalised, total
 from hierpool.ops.walk_cut import walk_cut
 from hierpool.record import SoftPoolRecord
@@ -55,13 +57,15 @@ class HOSCPool(SoftPooling, name="hosc"):
     def losses(self, record: SoftPoolRecord, adj: Adjacency, mask: Tensor | None) -> dict[str, Tensor]:
         """``"hosc_loss"``, and ``"ortho_loss"`` if its weight is not 0."""
         terms = []
+        share = cluster_share(record)
         if self.alpha < 1:
-            terms.append((1 - self.alpha) / self.k * losses.mincut_loss(record))
+            terms.append((1 - self.alpha) * over_graphs(cut_of_graphs(record) * share, "mean"))
         if self.alpha > 0:
             symmetric = None if isinstance(adj, RaggedGraph) else self.symmetric
             options: dict[str, Any] = {"mask": mask, "symmetric": symmetric, "backend": self.backend}
-            cuts = [losses.ho_mincut_loss(*walk_cut(record.s, a, **options)) for a in edge_types(adj)]
-            terms.append(self.alpha / self.k * total(cuts).to(record.adj.dtype))
+            walks = [walk_cut(record.s, a, **options) for a in edge_types(adj)]
+            cuts = [losses.ho_mincut_loss(cut * share, degree) for cut, degree in walks]
+            terms.append(self.alpha * total(cuts).to(record.adj.dtype))
         out = {"hosc_loss": total(terms)}
         if self.mu != 0:
             chosen = losses.hosc_orthogonality_loss if self.hosc_ortho else losses.orthogonality_loss

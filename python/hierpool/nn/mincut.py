@@ -41,13 +41,14 @@ class MinCutPool(SoftPooling, name="mincut"):
         self.cut_loss_coeff = cut_loss_coeff
         self.ortho_loss_coeff = ortho_loss_coeff
 
-    def fused(self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None) -> FusedOutput | None:
+    def fused(
+        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, num_clusters: Tensor | int | None
+    ) -> FusedOutput | None:
         """Pool with the operator that computes MinCut's losses, if its post-processing is the requested one."""
         if not self.is_fusible(MinCutPool, x, adj):
             return None
-        fields = cut_pool(
-            Kind.MINCUT, ("s", "x", "adj", "first", "ortho"), x, adj, s, mask, **self.options(adj)
-        )
+        names = ("s", "x", "adj", "first", "ortho")
+        fields = cut_pool(Kind.MINCUT, names, x, adj, s, mask, **self.options(adj, num_clusters))
         assignment, pooled, pooled_adj, *found = fields
         return FusedOutput(assignment, pooled, pooled_adj, self._named(*found))
 

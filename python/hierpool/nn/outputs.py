@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from hierpool._extras import require
-from hierpool.contract import sum_of_ranges
+from hierpool.contract import existing_clusters, sum_of_ranges
 from hierpool.graph import RaggedGraph
 from hierpool.ops._checks import FLOATS, check_tensor
 from hierpool.record import SoftPoolRecord
@@ -30,12 +30,15 @@ class SelectOutput:
         graph: the ragged batch whose nodes are the rows of ``s [N, K]``; ``None``: one graph.
         in_mask: valid nodes of a padded batch, bool ``[B, N]``; ``None``: all are valid.
         occupied: clusters that are not empty, bool ``[B, K]``, or ``None`` if not computed yet.
+        num_clusters: number of clusters of each graph, int64 ``[B]``, whose columns are the first of ``s``; ``None``:
+            :math:`K`.
     """
 
     s: Tensor
     graph: RaggedGraph | None = None
     in_mask: Tensor | None = None
     occupied: Tensor | None = None
+    num_clusters: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.s, Tensor) or self.s.is_nested:
@@ -129,8 +132,15 @@ class SelectOutput:
 
     def apply(self, change: Callable[[Tensor], Tensor]) -> SelectOutput:
         """A copy with ``change`` applied to every tensor except those of ``graph``."""
-        in_mask, occupied = (None if t is None else change(t) for t in (self.in_mask, self.occupied))
-        return SelectOutput(change(self.s), self.graph, in_mask, occupied)
+        others = (self.in_mask, self.occupied, self.num_clusters)
+        return SelectOutput(change(self.s), self.graph, *(None if t is None else change(t) for t in others))
+
+    @property
+    def existing(self) -> Tensor | None:
+        """Whether each column is a cluster of the graph, bool ``[B, K]``; ``None``: all are."""
+        if self.num_clusters is None:
+            return None
+        return existing_clusters(self.num_clusters, self.num_supernodes)
 
     def to(self, device: torch.device | str) -> SelectOutput:
         """A copy on another device."""
@@ -159,11 +169,12 @@ class PoolingOutput:
     """The coarsened graphs and the losses. Unpacks to ``x, edge_index, edge_weight, batch, mask, so, loss``.
 
     Attributes:
-        x: features of the clusters, ``[B, K, F]``; ``[B K, F]`` with ``sparse_output=True``.
+        x: features of the clusters, ``[B, K, F]``; ``[B K, F]`` with ``sparse_output=True``, without rows for clusters
+            that a graph does not have.
         edge_index: the pooled adjacency ``[B, K, K]``, or ``[B, R, K, K]`` with several edge types; int64 ``[2, E']``
             with ``sparse_output=True``.
         edge_weight: ``[E']`` with ``sparse_output=True``, else ``None``.
-        batch: graph of each cluster, ``[B K]``, with ``sparse_output=True``, else ``None``.
+        batch: graph of each row of ``x`` with ``sparse_output=True``, else ``None``.
         so: the assignment of nodes to clusters.
         loss: the auxiliary losses by name, 0-d, multiplied by their coefficients.
         adj: the pooled adjacency ``[B, K, K]``, also with ``sparse_output=True``.
@@ -233,7 +244,7 @@ def lift(x: Tensor, so: SelectOutput, how: str = "transpose") -> Tensor:
     r"""Map features of clusters to the nodes, :math:`\hat X = S X'` or :math:`(S^+)^T X'`.
 
     Args:
-        x: :math:`X'`, ``[B, K, F]`` or ``[B K, F]``.
+        x: :math:`X'`, ``[B, K, F]``, or the rows of a sparse output without ``drop``.
         so: the assignment of the pooling layer.
         how: ``"transpose"`` for :math:`S X'`, or ``"inverse"`` for :math:`(S^+)^T X' = S (S^T S)^+ X'` with the
             pseudo-inverse.
@@ -249,10 +260,7 @@ def lift(x: Tensor, so: SelectOutput, how: str = "transpose") -> Tensor:
         raise ValueError(f"how must be 'transpose' or 'inverse', got {how!r}")
     check_tensor("x", x, FLOATS)
     rows, place = _padded_rows(so)
-    graphs, _, k = rows.shape
-    if x.shape[:-1] not in ((graphs, k), (graphs * k,)):
-        raise ValueError(f"x must have shape {[graphs, k, 'F']} or {[graphs * k, 'F']}, got {list(x.shape)}")
-    x = x.view(graphs, k, x.size(-1))
+    x = _of_clusters(x, so, *rows.shape[::2])
     if how == "inverse":
         s = rows.double()
         x = (torch.linalg.pinv(s.mT @ s, hermitian=True) @ x.double()).to(x.dtype)
@@ -261,6 +269,21 @@ def lift(x: Tensor, so: SelectOutput, how: str = "transpose") -> Tensor:
         return lifted
     lifted = lifted.flatten(0, 1) if place is None else lifted.flatten(0, 1)[place]
     return lifted if so.graph is None else so.graph.in_callers_order(lifted)
+
+
+def _of_clusters(x: Tensor, so: SelectOutput, graphs: int, k: int) -> Tensor:
+    """``x`` as ``[B, K, F]``, with 0 for clusters that do not exist."""
+    exists = so.existing
+    count = graphs * k if exists is None else None
+    if exists is not None and x.dim() == 2:
+        count = int(exists.sum())
+        if x.size(0) == count:
+            return x.new_zeros(graphs, k, x.size(1)).index_put((exists,), x)
+    if x.shape[:-1] not in ((graphs, k), (count,)):
+        rows = [graphs * k if count is None else count, "F"]
+        raise ValueError(f"x must have shape {[graphs, k, 'F']} or {rows}, got {list(x.shape)}")
+    x = x.view(graphs, k, x.size(-1))
+    return x if exists is None else torch.where(exists[..., None], x, 0)
 
 
 def _padded_rows(so: SelectOutput) -> tuple[Tensor, Tensor | None]:

@@ -12,9 +12,17 @@ from torch import Tensor, nn
 from hierpool.connect import postprocess_adj, sparse_pooled
 from hierpool.graph import RaggedGraph
 from hierpool.graph.ragged import graph_of
+from hierpool.nn.clusters import ClusterCount
 from hierpool.nn.mlp import MLP, Activation, is_plain
 from hierpool.nn.outputs import PoolingOutput, SelectOutput, lift
-from hierpool.ops._checks import ADJ_DTYPES, FLOATS, check_mask, check_tensor, fitted_mask
+from hierpool.ops._checks import (
+    ADJ_DTYPES,
+    FLOATS,
+    check_mask,
+    check_tensor,
+    cluster_counts,
+    fitted_mask,
+)
 from hierpool.ops._shared import as_one_batch, is_one_batch
 from hierpool.ops.linear_maps import check_features, linear_maps
 from hierpool.ops.soft_pool import soft_pool
@@ -51,9 +59,13 @@ class SoftPooling(nn.Module):
 
     Args:
         in_channels: number of input features of the assignment, or a list: the inputs of each layer of a perceptron.
-        k: number of clusters. Give this or ``ratio``.
-        ratio: number of clusters divided by ``max_nodes``; the product is rounded down and is at least 1.
+        k: number of clusters of every graph. Give this or ``ratio``.
+        ratio: number of clusters of a graph divided by the number of its nodes; the product is rounded up and is at
+            least 1. Columns of the results that are no cluster of a graph are 0, and there are no more columns than
+            the largest graph of the batch needs, unless a compiler or a GPU would have to wait for their number.
         max_nodes: number of nodes of the largest graph; needed with ``ratio``.
+        ratio_of: ``"graph"``, or ``"largest"``: the number of clusters of every graph is ``ratio`` times
+            ``max_nodes``, rounded down and at least 1, as in the original code of DiffPool.
         assignment: module called as ``assignment(x, adj, mask)`` that returns logits ``[B, N, K]``, or ``[N, K]`` for a
             ragged batch, for example a graph network. ``None``: a perceptron on the features, which is a linear map if
             ``in_channels`` is a number.
@@ -94,6 +106,7 @@ class SoftPooling(nn.Module):
         *,
         ratio: float | None = None,
         max_nodes: int | None = None,
+        ratio_of: str = "graph",
         assignment: nn.Module | None = None,
         act: Activation = None,
         dropout: float = 0.0,
@@ -109,7 +122,8 @@ class SoftPooling(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        self.k = cluster_count(k, ratio, max_nodes)
+        self.clusters = ClusterCount(k, ratio, max_nodes, ratio_of)
+        self.k = self.clusters.most
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         if lift not in ("transpose", "inverse"):
@@ -142,7 +156,9 @@ class SoftPooling(nn.Module):
         """
         return {}
 
-    def fused(self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None) -> FusedOutput | None:
+    def fused(
+        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, num_clusters: Tensor | int | None
+    ) -> FusedOutput | None:
         """Pool with an operator that also computes the losses.
 
         Returns:
@@ -178,6 +194,7 @@ class SoftPooling(nn.Module):
         batch_size: int | None = None,
         assign_x: Tensor | None = None,
         logits: Tensor | None = None,
+        num_clusters: Tensor | int | None = None,
     ) -> Any:
         """Pool a batch of graphs.
 
@@ -199,7 +216,10 @@ class SoftPooling(nn.Module):
             ptr: first node of each graph ``[B + 1]``, instead of ``batch``.
             batch_size: number of graphs, needed under ``torch.compile`` with ``batch``.
             assign_x: input features of the assignment; ``None``: ``x``.
-            logits: the result of the assignment, if it is already known.
+            logits: the result of the assignment, if it is already known; it may have only the columns that the batch
+                uses.
+            num_clusters: number of clusters of each graph, ``[B]`` or an int, at most ``k``; ``None``: by ``k`` or
+                ``ratio``, or that of ``so``.
 
         Returns:
             :class:`PoolingOutput`; with ``lifting`` a tensor.
@@ -212,16 +232,23 @@ class SoftPooling(nn.Module):
                 raise ValueError("so must be the assignment of the pooling layer with lifting=True, got None")
             return self.lift(x, so)
         x, adj, mask = self._inputs(x, adj, edge_weight, mask, batch, ptr, batch_size)
-        s = self._assignment(x, adj, mask, so, assign_x, logits)
+        if num_clusters is None:
+            num_clusters = self.clusters.of(x, adj, mask) if so is None else so.num_clusters
+        columns = self.clusters.columns(num_clusters)
+        s = self._assignment(x, adj, mask, so, assign_x, logits, columns)
         if isinstance(s, Tensor):
             if isinstance(adj, Tensor):
                 x, adj, s, mask = as_one_batch(x, adj, s, mask)
-            if s.shape != (*x.shape[:-1], self.k):
+            if so is not None and self.clusters.is_relative:
+                columns = s.size(-1)
+            if s.shape != (*x.shape[:-1], columns):
                 raise ValueError(
                     f"assignment must return {[*x.shape[:-1], self.k]} (nodes, clusters), "
                     f"but returned {list(s.shape)}"
                 )
-        return self.pooled(x, adj, s, mask, given=so is not None)
+        if isinstance(num_clusters, int) and num_clusters == columns:
+            num_clusters = None
+        return self.pooled(x, adj, s, mask, num_clusters, given=so is not None)
 
     def lift(self, x: Tensor, so: SelectOutput) -> Tensor:
         r"""Map features of clusters to the nodes, by :math:`S X'` or :math:`(S^+)^T X'`.
@@ -286,8 +313,9 @@ class SoftPooling(nn.Module):
         so: SelectOutput | None,
         assign_x: Tensor | None,
         logits: Tensor | None,
+        columns: int,
     ) -> Logits:
-        """The logits, the maps that compute them, or the assignment of ``so``."""
+        """The first ``columns`` of the logits, the maps that compute them, or the assignment of ``so``."""
         given = {"so": so, "assign_x": assign_x, "logits": logits}
         named = [name for name, value in given.items() if value is not None]
         if len(named) > 1:
@@ -304,6 +332,9 @@ class SoftPooling(nn.Module):
             maps = network.as_maps() if isinstance(network, MLP) and is_plain(network, MLP) else None
             if maps is not None and assign_x is None:
                 check_features(x, maps)
+                if columns < self.k:
+                    weight, bias = maps[-1]
+                    maps[-1] = weight[:columns], bias[:columns]
                 return maps
             own = x if assign_x is None else assign_x
             if assign_x is not None and isinstance(adj, Tensor):
@@ -313,7 +344,7 @@ class SoftPooling(nn.Module):
                 own = torch.where(mask[..., None], own, 0)
             logits = self.assignment(own, adj, mask)
         assert logits is not None
-        return logits
+        return logits[..., :columns] if so is None and columns < self.k == logits.size(-1) else logits
 
     def is_fusible(
         self, owner: type[SoftPooling], x: Tensor, adj: Adjacency, *, any_postprocessing: bool = False
@@ -326,33 +357,56 @@ class SoftPooling(nn.Module):
             and (any_postprocessing or self.postprocessing == _FUSED_POSTPROCESSING)
         )
 
-    def options(self, adj: Adjacency) -> dict[str, Any]:
+    def options(self, adj: Adjacency, num_clusters: Tensor | int | None) -> dict[str, Any]:
         """Options of :func:`hierpool.soft_pool` besides ``needs``."""
-        symmetric = None if isinstance(adj, RaggedGraph) else self.symmetric
-        return {"temperature": self.temperature, "symmetric": symmetric, "backend": self.backend}
+        return {
+            "num_clusters": num_clusters,
+            "temperature": self.temperature,
+            "symmetric": None if isinstance(adj, RaggedGraph) else self.symmetric,
+            "backend": self.backend,
+        }
 
     def pooled(
-        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, *, given: bool
+        self,
+        x: Tensor,
+        adj: Adjacency,
+        s: Logits,
+        mask: Tensor | None,
+        num_clusters: Tensor | int | None,
+        *,
+        given: bool,
     ) -> PoolingOutput:
         """Pool with :meth:`fused`, or with :func:`hierpool.soft_pool` and :meth:`losses`."""
         graph = adj if isinstance(adj, RaggedGraph) else None
-        fused = None if given else self.fused(x, adj, s, mask)
+        fused = None if given else self.fused(x, adj, s, mask, num_clusters)
         if fused is not None:
             assignment = fused.s if graph is None else graph.in_callers_order(fused.s)
-            so = SelectOutput(assignment, graph, mask)
+            counts = cluster_counts(num_clusters, fused.x.size(0), fused.x)
+            so = SelectOutput(assignment, graph, mask, None, counts)
             return self.connected(
-                fused.x, fused.adj.to(x.dtype), so, fused.loss, lambda: self._record(x, adj, s, mask)
+                fused.x,
+                fused.adj.to(x.dtype),
+                so,
+                fused.loss,
+                lambda: self._record(x, adj, s, mask, num_clusters),
             )
-        record = self._record(x, adj, s, mask, given=given)
+        record = self._record(x, adj, s, mask, num_clusters, given=given)
         loss = self.losses(record, adj, mask)
-        so = SelectOutput(record.s, graph, mask, record.size.detach() > 0)
+        so = SelectOutput(record.s, graph, mask, record.size.detach() > 0, record.num_clusters)
         return self.connected(record.x, self.postprocessed(record.adj.to(record.x.dtype)), so, loss, record)
 
     def _record(
-        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, *, given: bool = False
+        self,
+        x: Tensor,
+        adj: Adjacency,
+        s: Logits,
+        mask: Tensor | None,
+        num_clusters: Tensor | int | None,
+        *,
+        given: bool = False,
     ) -> SoftPoolRecord:
         s = s if isinstance(s, Tensor) else linear_maps(x, s, mask)
-        options = {**self.options(adj), **self.needs}
+        options = {**self.options(adj, num_clusters), **self.needs}
         if given:
             options |= {"assignment": "given", "temperature": 1.0}
         return soft_pool(x, adj, s, mask=mask, **options)
@@ -376,13 +430,13 @@ class SoftPooling(nn.Module):
             raise ValueError(f"adj must have one edge type with sparse_output=True, got {adj.size(1)}")
         mask = so.out_mask
         assert mask is not None
-        sparse = sparse_pooled(x, adj, mask, self.drop)
+        sparse = sparse_pooled(x, adj, mask, self.drop, so.num_clusters)
         return PoolingOutput(
             sparse.x, sparse.edge_index, sparse.edge_weight, sparse.batch, so, loss, adj, record
         )
 
     def extra_repr(self) -> str:
-        return f"k={self.k}, temperature={self.temperature}, backend={self.backend!r}"
+        return f"k={self.clusters}, temperature={self.temperature}, backend={self.backend!r}"
 
 
 _FUSED_POSTPROCESSING = {
@@ -421,23 +475,3 @@ def edge_types(adj: Adjacency) -> Sequence[Adjacency]:
 def total(terms: Sequence[Tensor]) -> Tensor:
     """The sum of 0-d tensors."""
     return terms[0] if len(terms) == 1 else torch.stack(list(terms)).sum()
-
-
-def cluster_count(k: int | None, ratio: float | None, max_nodes: int | None) -> int:
-    """The number of clusters: ``k``, or ``ratio * max_nodes``.
-
-    Raises:
-        ValueError: both or neither are given, or an argument is out of range.
-    """
-    if (k is None) == (ratio is None):
-        raise ValueError(f"exactly one of k and ratio must be given, got k={k} and ratio={ratio}")
-    if k is not None:
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        return k
-    assert ratio is not None
-    if not 0 < ratio <= 1:
-        raise ValueError(f"ratio must be in (0, 1], got {ratio}")
-    if max_nodes is None or max_nodes < 1:
-        raise ValueError(f"max_nodes must be at least 1 with ratio, got {max_nodes}")
-    return max(1, int(max_nodes * ratio))

@@ -220,9 +220,10 @@ def cluster_counts(num_clusters: Any, graphs: int, s: Tensor) -> Tensor | None:
     if not isinstance(num_clusters, Tensor):
         if isinstance(num_clusters, bool) or not isinstance(num_clusters, (int, torch.SymInt)):
             raise TypeError(f"num_clusters must be an int or an integer tensor, got {num_clusters!r:.40}")
-        return torch.full((graphs,), num_clusters, device=s.device)
+        count: Any = num_clusters
+        return torch.full((graphs,), count, dtype=torch.int64, device=s.device)
     check_tensor("num_clusters", num_clusters, _INTEGERS)
-    if num_clusters.shape not in ((), (graphs,)):
+    if num_clusters.shape not in ((), (1,), (graphs,)):
         raise ValueError(f"num_clusters must have shape [B] = [{graphs}], got {_shape(num_clusters)}")
     _check_devices(s, num_clusters=num_clusters)
     return num_clusters.to(torch.int64).expand(graphs)
@@ -301,7 +302,11 @@ def check_rows(s: Tensor, rows: Padded | Ragged) -> None:
 
 
 def check_values(
-    n: int, num_nodes: Tensor | None, temperature: Tensor | None, num_clusters: Tensor | None = None, k: int = 0
+    n: int,
+    num_nodes: Tensor | None,
+    temperature: Tensor | None,
+    num_clusters: Tensor | None = None,
+    k: int = 0,
 ) -> None:
     """Check the values of tensors on the CPU. Reading those of other devices would synchronise."""
     if num_nodes is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -25,6 +26,7 @@ class Call(NamedTuple):
 
     s: Tensor  # [B, N, K], or [N, K]
     rows: Padded | Ragged
+    num_clusters: Tensor | None  # int64 [B]; None: K
     options: Options
 
 
@@ -60,8 +62,15 @@ class Leaves(NamedTuple):
 class AsymmetricNorm(Operator):
     """The operator of the asymmetric norm."""
 
+    def select(self, call: Call) -> ModuleType | None:
+        """The Triton kernels take one number of clusters for all graphs; the composite takes one for each."""
+        backend = super().select(call)
+        on_triton = call.options.backend == "triton" or call.s.device.type != "cpu"
+        return None if on_triton and call.num_clusters is not None else backend
+
     def check_values(self, call: Call) -> None:
         _checks.check_rows(call.s, call.rows)
+        _checks.check_values(0, None, None, call.num_clusters, call.s.size(-1))
 
     def shapes(self, call: Call) -> Out:
         s, rows = call.s, call.rows
@@ -71,10 +80,10 @@ class AsymmetricNorm(Operator):
         return Out(empty((b,), dtype=acc), empty((b, k)), row, empty((b, k), dtype=acc))
 
     def composite(self, call: Call) -> Out:
-        s, rows, _ = call
+        s, rows, num_clusters, _ = call
         if isinstance(rows, Ragged):
-            return Out(*reference.asymmetric_norm(s, ptr=rows.ptr))
-        return Out(*reference.asymmetric_norm(s, *rows))
+            return Out(*reference.asymmetric_norm(s, ptr=rows.ptr, num_clusters=num_clusters))
+        return Out(*reference.asymmetric_norm(s, *rows, num_clusters=num_clusters))
 
 
 OPERATOR = AsymmetricNorm()
@@ -86,6 +95,7 @@ def asymmetric_norm(
     *,
     mask: Tensor | None = None,
     num_nodes: Tensor | None = None,
+    num_clusters: int | Tensor | None = None,
     backend: str = "auto",
 ) -> Tensor:
     r"""The asymmetric norm of an assignment :math:`S`: the distances of its columns from their quantiles.
@@ -109,6 +119,8 @@ def asymmetric_norm(
             Other rows of ``s`` are ignored.
         num_nodes: number of valid nodes of a padded batch, ``[B]``: the first ``num_nodes[b]`` of graph ``b`` are
             valid. Exclusive with ``mask``.
+        num_clusters: number of clusters :math:`K` of each graph, ``[B]`` or an int: its first columns. Others are
+            ignored.
         backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``; see :func:`hierpool.explain`.
 
     Returns:
@@ -134,5 +146,7 @@ def asymmetric_norm(
         rows: Padded | Ragged = _checks.padded_rows(mask, num_nodes)
     else:
         s, rows = graph.in_graph_order(s), Ragged(graph.ptr)
-    (norm,) = OPERATOR(Call(s, rows, Options(backend)))
+    graphs = s.size(0) if graph is None else graph.num_graphs
+    counts = _checks.cluster_counts(num_clusters, graphs, s)
+    (norm,) = OPERATOR(Call(s, rows, counts, Options(backend)))
     return norm

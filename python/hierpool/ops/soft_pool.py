@@ -95,9 +95,7 @@ class SoftPool(Operator):
     def check_values(self, call: Call) -> None:
         logits, rows = call.logits, call.rows
         num_nodes = rows.num_nodes if isinstance(rows, Padded) else None
-        _checks.check_values(
-            logits.size(-2), num_nodes, call.temperature, call.num_clusters, logits.size(-1)
-        )
+        _checks.check_values(logits.size(-2), num_nodes, call.temperature, call.num_clusters, logits.size(-1))
 
     def shapes(self, call: Call) -> Out:
         logits, x, options = call.logits, call.x, call.options
@@ -182,8 +180,10 @@ class SoftPool(Operator):
                 m.masked_fill_(~valid[:, None, :, None], 0)
         if call.num_clusters is not None:
             exists = existing_clusters(call.num_clusters, m.size(-1))
-            exists = exists[:, None, None] if m.dim() == 4 else exists[ranges_of(rows.ptr, m.size(0))]
-            m.masked_fill_(~exists, 0)
+            in_m = (
+                exists[:, None, None] if isinstance(rows, Padded) else exists[ranges_of(rows.ptr, m.size(0))]
+            )
+            m.masked_fill_(~in_m, 0)
         return out
 
     def backward(
@@ -300,12 +300,11 @@ def soft_pool(
         gram=gram,
         backend=backend,
     )
-    s, pooled, pooled_adj, products, *rest = OPERATOR(call)
-    if isinstance(adj, RaggedGraph):
-        s = adj.in_callers_order(s)
-    return SoftPoolRecord(
-        s, pooled, pooled_adj, products if call.options.gram else None, *rest, call.num_clusters
-    )
+    s, x, adj_pooled, products, vectors, scalars, total_entropy, link_norm = OPERATOR(call)
+    s = adj.in_callers_order(s) if isinstance(adj, RaggedGraph) else s
+    gram_pooled = products if call.options.gram else None
+    sums = vectors, scalars, total_entropy, link_norm
+    return SoftPoolRecord(s, x, adj_pooled, gram_pooled, *sums, call.num_clusters)
 
 
 def pool_fields(

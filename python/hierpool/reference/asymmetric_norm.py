@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import accumulation_dtype, ranges_of
+from hierpool.contract import accumulation_dtype, existing_clusters, ranges_of
 from hierpool.reference.soft_pool_dense import valid_rows
 
 
@@ -39,7 +39,12 @@ class _Rows(NamedTuple):
 
 
 def asymmetric_norm(
-    s: Tensor, mask: Tensor | None = None, num_nodes: Tensor | None = None, *, ptr: Tensor | None = None
+    s: Tensor,
+    mask: Tensor | None = None,
+    num_nodes: Tensor | None = None,
+    *,
+    ptr: Tensor | None = None,
+    num_clusters: Tensor | None = None,
 ) -> AsymmetricNorm:
     """The norm of :func:`hierpool.asymmetric_norm`, differentiable any number of times by autograd.
 
@@ -48,14 +53,23 @@ def asymmetric_norm(
         mask: bool ``[B, N]``. Exclusive with ``num_nodes``.
         num_nodes: int64 ``[B]``.
         ptr: int64 ``[B + 1]`` of a ragged batch: the first row of each graph.
+        num_clusters: int64 ``[B]``: the first ``num_clusters[b]`` columns are the clusters of graph ``b``.
     """
     rows = _rows(s, mask, num_nodes, ptr)
-    at = _attained(rows)
+    counts = (
+        rows.sizes.new_full((), s.size(-1)).expand_as(rows.sizes) if num_clusters is None else num_clusters
+    )
+    at = _attained(rows, counts)
     values, acc = rows.s.double(), accumulation_dtype(s)  # autograd sums over all nodes for one of them
     above = values - rows.of_rows(values.gather(0, at))
-    slopes = _slopes(above.detach())
-    norm = rows.sums((slopes * above).sum(1)).to(acc)
+    slopes = _slopes(above.detach(), rows.of_rows(counts)[:, None])
     some = rows.sizes[:, None] > 0
+    if num_clusters is not None:
+        exists = existing_clusters(num_clusters, s.size(-1))
+        inside = rows.of_rows(exists)
+        slopes, above = torch.where(inside, slopes, 0), torch.where(inside, above, 0)
+        some = some & exists
+    norm = rows.sums((slopes * above).sum(1)).to(acc)
     return AsymmetricNorm(
         norm,
         torch.where(some, rows.s.detach().gather(0, at), 0),
@@ -83,7 +97,7 @@ def _rows(s: Tensor, mask: Tensor | None, num_nodes: Tensor | None, ptr: Tensor 
     return _Rows(torch.where((graph < sizes.numel())[:, None], more, 0), graph, sizes, first)
 
 
-def _attained(rows: _Rows) -> Tensor:
+def _attained(rows: _Rows, counts: Tensor) -> Tensor:
     """The first row of each graph whose entry is the quantile of the column, as index of all rows, ``[B, K]``.
 
     Rows are sorted by value, with NaN first, then by graph.
@@ -96,15 +110,15 @@ def _attained(rows: _Rows) -> Tensor:
     place = rows.graph[by_value] * count + torch.arange(count, device=values.device)
     order = by_value.gather(1, place.sort(dim=1).indices).mT
     begin = sizes.cumsum(0) - sizes
-    rank = torch.minimum(sizes // values.size(1), sizes - 1).clamp(min=0)
+    rank = torch.minimum(sizes // counts, sizes - 1).clamp(min=0)
     quantile = rows.of_rows(values.gather(0, order[begin + rank]))
     greater = (values > quantile) | (values.isnan() & ~quantile.isnan())
     return order.gather(0, begin[:, None] + rows.sums(greater.long()))
 
 
-def _slopes(above: Tensor) -> Tensor:
-    """The derivative of asym at ``above [M, K]``: K - 1, or -1 below 0; NaN for NaN."""
-    up, down = above.new_full((), above.size(1) - 1), above.new_full((), -1)
+def _slopes(above: Tensor, counts: Tensor) -> Tensor:
+    """The derivative of asym at ``above [M, K]``: K - 1 of ``counts [M, 1]``, or -1 below 0; NaN for NaN."""
+    up, down = (counts - 1).to(above.dtype), above.new_full((), -1)
     return torch.where(above >= 0, up, torch.where(above < 0, down, above.new_full((), torch.nan)))
 
 

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from hierpool import backends, losses
+from hierpool.nn.clusters import RATIO_OF
 from hierpool.nn.readout import READOUTS
 from hierpool.nn.sage import AGGREGATIONS
 
@@ -48,6 +49,12 @@ class TrainConfig:
     clip: float = option(2.0, "maximum norm of the gradient")
     average: int = option(5, "epochs in the average of the weights that are evaluated; 1: no average")
     ratio: float = option(0.25, "clusters of a level, as a fraction of the nodes of the level before it")
+    ratio_of: str = option(
+        "graph",
+        "nodes that the ratio refers to: those of each graph, or for all graphs those of the largest one, as in the"
+        " original code; pyg implies largest",
+        RATIO_OF,
+    )
     levels: int = option(1, "number of pooling levels")
     hidden_channels: int = option(64, "width of the inner layers")
     embedding_channels: int = option(64, "width of the last layer of each stack")
@@ -79,8 +86,13 @@ class TrainConfig:
         """True if batches are padded: by request, or because PyTorch Geometric's operator needs it."""
         return self.dense or self.pool != "hierpool"
 
+    @property
+    def clusters_of(self) -> str:
+        """``ratio_of``, which is ``"largest"`` with PyTorch Geometric's operator: it has one number for all graphs."""
+        return self.ratio_of if self.pool == "hierpool" else "largest"
+
     def identity(self) -> dict[str, Any]:
         """The values that a checkpoint must have in common with a run. The number of epochs may grow."""
-        values = asdict(self) | {"dense": self.dense_batches}
+        values = asdict(self) | {"dense": self.dense_batches, "ratio_of": self.clusters_of}
         del values["epochs"]
         return values

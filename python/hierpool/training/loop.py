@@ -95,6 +95,7 @@ def build_model(config: TrainConfig, dataset: GraphDataset) -> DiffPoolNet:
         dataset.num_features,
         dataset.num_classes,
         max_nodes=dataset.max_nodes,
+        ratio_of=config.clusters_of,
         **{name: getattr(config, name) for name in _NETWORK_OPTIONS},
         pool_options={
             "temperature": config.temperature,

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def _structure(call: Call) -> tuple[Tensor | None, ...]:
-    return (None, *map(contiguous, call.rows)) if isinstance(call.rows, Padded) else (*call.rows, None, None)
+    counts = contiguous(call.num_clusters)
+    if isinstance(call.rows, Padded):
+        return (None, *map(contiguous, call.rows), counts)
+    return (*call.rows, None, None, counts)
 
 
 def forward(call: Call) -> tuple[Tensor, ...]:
