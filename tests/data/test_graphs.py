@@ -1,25 +1,12 @@
-"""Padding graphs into batches, and the order of batches."""
+"""Joining graphs into batches, padded or ragged."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from hierpool.data import BatchLoader, DenseBatch, Graph, RaggedBatch, collate, collate_ragged
-
-
-def make_graphs(sizes: list[int]) -> list[Graph]:
-    """Paths: node i is joined to node i + 1."""
-    graphs = []
-    for label, n in enumerate(sizes):
-        forward = torch.stack([torch.arange(n - 1), torch.arange(1, n)])
-        edges = torch.cat([forward, forward.flip(0)], 1)
-        graphs.append(Graph(torch.full((n, 2), float(label + 1)), edges, label))
-    return graphs
-
-
-def labels(loader: BatchLoader, epoch: int) -> list[int]:
-    return [int(y) for batch in loader.epoch(epoch) for y in batch.y]
+from hierpool.data import BatchLoader, DenseBatch, RaggedBatch, collate, collate_ragged
+from tests.support.paths import make_graphs
 
 
 def test_collate_pads_with_zeros() -> None:
@@ -75,25 +62,3 @@ def test_torchs_loader_takes_ragged_batches(workers: int) -> None:
         assert torch.equal(batch.graph.col, other.graph.col)
         assert torch.equal(batch.graph.ptr, other.graph.ptr)
         assert batch.graph.is_symmetric
-
-
-def test_every_graph_once_an_epoch_in_an_order_of_its_own() -> None:
-    graphs = make_graphs([1 + i % 4 for i in range(11)])
-    loader = BatchLoader(graphs, 4, seed=5)
-    orders = [labels(loader, epoch) for epoch in (1, 2)]
-    assert all(sorted(order) == list(range(11)) for order in orders)
-    assert orders[0] != orders[1]
-    torch.manual_seed(99)  # the global generator is not used
-    assert labels(BatchLoader(graphs, 4, seed=5), 2) == orders[1]
-    other = [labels(BatchLoader(graphs, 4, seed=seed), 2) for seed in (6, 7)]
-    assert orders[1] not in other
-    assert other[0] != other[1]
-    assert len(loader) == len(list(loader.epoch(1))) == 3
-    assert labels(BatchLoader(graphs, 4), 1) == list(range(11))
-
-
-def test_loader_refuses() -> None:
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        BatchLoader(make_graphs([1]), 0)
-    with pytest.raises(ValueError, match="graphs must hold at least one graph"):
-        BatchLoader([], 4)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from hierpool.data.graphs import epoch_generator
+from hierpool.data.loader import epoch_generator
 from hierpool.graph import RaggedGraph
 
 

@@ -4,7 +4,6 @@ from hierpool.data.edge_lists import EdgeList, read_edge_list
 from hierpool.data.files import DatasetError
 from hierpool.data.graphs import (
     Batch,
-    BatchLoader,
     DenseBatch,
     Graph,
     GraphDataset,
@@ -13,6 +12,7 @@ from hierpool.data.graphs import (
     collate_ragged,
 )
 from hierpool.data.large_graphs import LargeGraph, load_large, undirected
+from hierpool.data.loader import BatchLoader
 from hierpool.data.splits import Split, cross_validation, holdout
 from hierpool.data.synthetic import PlantedGraph, rmat, stochastic_block_model
 from hierpool.data.tu import load_tu

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -108,7 +108,8 @@ class RaggedBatch(NamedTuple):
 Batch = DenseBatch | RaggedBatch
 
 
-def _check_not_empty(graphs: Sequence[Graph]) -> None:
+def require_graphs(graphs: Sequence[Graph]) -> None:
+    """Raise ``ValueError`` if there is no graph."""
     if not graphs:
         raise ValueError("graphs must hold at least one graph, got none")
 
@@ -125,7 +126,7 @@ def collate_ragged(graphs: Sequence[Graph]) -> RaggedBatch:
     Raises:
         ValueError: ``graphs`` is empty.
     """
-    _check_not_empty(graphs)
+    require_graphs(graphs)
     return RaggedBatch(
         torch.cat([graph.x for graph in graphs]),
         RaggedGraph.collate([graph.adj for graph in graphs]),
@@ -143,7 +144,7 @@ def collate(graphs: Sequence[Graph], *, pad_to: int | None = None) -> DenseBatch
     Raises:
         ValueError: ``graphs`` is empty, or a graph is larger than ``pad_to``.
     """
-    _check_not_empty(graphs)
+    require_graphs(graphs)
     sizes = torch.tensor([graph.x.size(0) for graph in graphs])
     largest = int(sizes.max())
     n = largest if pad_to is None else pad_to
@@ -160,49 +161,3 @@ def collate(graphs: Sequence[Graph], *, pad_to: int | None = None) -> DenseBatch
     row, column = torch.cat([graph.edge_index for graph in graphs], 1)
     adj[torch.arange(b).repeat_interleave(edges), row, column] = 1.0
     return DenseBatch(x, adj, mask, torch.tensor([graph.y for graph in graphs]))
-
-
-def epoch_generator(seed: int, epoch: int) -> torch.Generator:
-    """A CPU generator for one epoch of a run."""
-    # The generator reads 32 bits of its seed.
-    return torch.Generator().manual_seed((1_000_003 * seed + epoch) % (1 << 32))
-
-
-class BatchLoader:
-    """Batches of a list of graphs.
-
-    Their order depends on the seed and the epoch only, so a resumed run gets the same batches.
-
-    Args:
-        graphs: at least one graph.
-        batch_size: graphs per batch; the last batch may be smaller.
-        seed: seed of the order; ``None`` keeps the order of the list.
-        dense: yield padded batches with dense adjacency instead of ragged ones.
-
-    Raises:
-        ValueError: ``graphs`` is empty, or ``batch_size`` is below 1.
-    """
-
-    def __init__(
-        self, graphs: Sequence[Graph], batch_size: int, *, seed: int | None = None, dense: bool = False
-    ) -> None:
-        _check_not_empty(graphs)
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-        self.graphs = list(graphs)
-        self.batch_size = batch_size
-        self.seed = seed
-        self._collate: Callable[[Sequence[Graph]], Batch] = collate if dense else collate_ragged
-
-    def __len__(self) -> int:
-        return -(-len(self.graphs) // self.batch_size)
-
-    def epoch(self, number: int) -> Iterator[Batch]:
-        """The batches of one epoch."""
-        order = list(range(len(self.graphs)))
-        if self.seed is not None:
-            # The global generator belongs to the model (dropout).
-            generator = epoch_generator(self.seed, number)
-            order = torch.randperm(len(order), generator=generator).tolist()
-        for start in range(0, len(order), self.batch_size):
-            yield self._collate([self.graphs[i] for i in order[start : start + self.batch_size]])
