@@ -115,6 +115,8 @@ def test_dense_and_sparse_train_to_the_same_numbers() -> None:
         ({"lr": -1.0}, "lr must be positive, got -1.0"),
         ({"link_weight": -1.0}, "link_weight must not be negative, got -1.0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"max_nodes_per_batch": -1}, "max_nodes_per_batch must be at least 0, got -1"),
+        ({"max_pairs_per_batch": -1}, "max_pairs_per_batch must be at least 0, got -1"),
     ],
 )
 def test_bad_values_are_named(options: dict[str, Any], message: str) -> None:
@@ -160,3 +162,34 @@ def test_cross_entropy_link_loss() -> None:
     config = make_config(link_loss="bce", convention="original", entropy_weight=0.0)
     model = training.build_model(config, DATASET)
     assert (model.pools[0].link_loss, model.pools[0].convention) == ("bce", "original")
+
+
+def test_steps_are_reported() -> None:
+    calls: list[tuple[int, int, int]] = []
+    train_fold(make_config(epochs=2), DATASET, SPLIT, on_step=lambda *call: calls.append(call))
+    assert calls == [(epoch, done, 3) for epoch in (1, 2) for done in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("options", "attributes"),
+    [
+        ({}, {"by_size": False, "max_nodes_per_batch": None, "max_pairs_per_batch": 64_000_000}),
+        ({"batches": "by-size", "max_pairs_per_batch": 0}, {"by_size": True, "max_pairs_per_batch": None}),
+        ({"max_nodes_per_batch": 20}, {"max_nodes_per_batch": 20}),
+    ],
+)
+def test_options_of_batches_reach_all_loaders(options: dict[str, Any], attributes: dict[str, Any]) -> None:
+    config = make_config(**options)
+    for seed in (None, 3):
+        loader = loop.make_loader(config, DATASET, SPLIT.train, seed)
+        assert {name: getattr(loader, name) for name in attributes} == attributes
+
+
+def test_the_network_does_not_depend_on_how_graphs_are_evaluated() -> None:
+    result = train_fold(make_config(epochs=1), DATASET, SPLIT)
+    merits = [
+        loop.evaluate(result.model, loop.make_loader(make_config(**options), DATASET, SPLIT.test))
+        for options in ({}, {"batches": "by-size"}, {"max_nodes_per_batch": 10})
+    ]
+    for merit in merits:
+        assert merit == pytest.approx((result.test_accuracy, result.test_loss), rel=1e-5)

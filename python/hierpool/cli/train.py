@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hierpool._extras import require
 from hierpool.cli import options
+from hierpool.cli.progress import EpochBar
 from hierpool.data import GraphDataset, Split, load_tu
 from hierpool.training import FoldResult, TrainConfig, make_splits, plots, train_fold
 from hierpool.training.files import write_json
@@ -64,21 +64,25 @@ def _train(
     config: TrainConfig, dataset: GraphDataset, split: Split, fold: int, folds: int, out: Path, resume: bool
 ) -> FoldResult:
     """Train on one split, with a progress bar."""
-    tqdm = require("tqdm", "train").tqdm
     folder = out / f"fold-{fold:02d}" if folds > 1 else out
     label = f"fold {fold + 1}/{folds}" if folds > 1 else config.dataset
     log = TensorBoardLog(folder)
-    with tqdm(total=config.epochs, desc=label, unit="epoch") as bar:
+    with EpochBar(config.epochs, label) as bar:
 
         def on_epoch(row: dict[str, float]) -> None:
-            bar.update(int(row["epoch"]) - bar.n)
-            bar.set_postfix_str(progress_text(row))
+            bar.epoch(int(row["epoch"]), progress_text(row))
             log.add(row)
 
         result = train_fold(
-            config, dataset, split, fold=fold, folder=folder, resume=resume, on_epoch=on_epoch
+            config,
+            dataset,
+            split,
+            fold=fold,
+            folder=folder,
+            resume=resume,
+            on_epoch=on_epoch,
+            on_step=bar.step,
         )
-        bar.update(config.epochs - bar.n)
-        bar.set_postfix_str(f"epoch {result.best_epoch} chosen, test accuracy {result.test_accuracy:.1%}")
+        bar.finish(f"epoch {result.best_epoch} chosen, test accuracy {result.test_accuracy:.1%}")
     log.close()
     return result

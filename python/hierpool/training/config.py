@@ -44,6 +44,14 @@ class TrainConfig:
     seed: int = option(0, "seed of the splits, the weights and the order of graphs")
     folds: int = option(0, "folds of the cross-validation; 0: one split into 80, 10 and 10 %%")
     batch_size: int = option(32, "graphs per step")
+    batches: str = option(
+        "random", "graphs that share a step: random ones, or ones of similar size", ("random", "by-size")
+    )
+    max_nodes_per_batch: int = option(0, "nodes per step; 0: no limit")
+    # 32 graphs of 1414 nodes. It cuts batches with one of the five largest graphs of D&D, and none of smaller datasets.
+    max_pairs_per_batch: int = option(
+        64_000_000, "graphs per step, times the square of the nodes of the largest; 0: no limit"
+    )
     lr: float = option(1e-3, "learning rate of Adam")
     weight_decay: float = option(0.0, "L2 penalty of Adam")
     clip: float = option(2.0, "maximum norm of the gradient")
@@ -78,6 +86,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         check_at_least(self, epochs=1, seed=0, folds=0, batch_size=1, average=1)
+        check_at_least(self, max_nodes_per_batch=0, max_pairs_per_batch=0)
         check_positive(self, "lr", "clip")
         check_positive(self, "weight_decay", "link_weight", "entropy_weight", zero=True)
 

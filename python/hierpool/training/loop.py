@@ -12,12 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierpool.data import BatchLoader, GraphDataset, Split, cross_validation, holdout
+from hierpool.data import Batch, BatchLoader, GraphDataset, Split, cross_validation, holdout
 from hierpool.models import DiffPoolNet
 from hierpool.training.checkpoint import RunFolder
 from hierpool.training.config import TrainConfig
 
 Row = dict[str, float]
+OnStep = Callable[[int, int, int], None]
 # Arguments of the network that have the names of options.
 _NETWORK_OPTIONS = (
     "ratio", "levels", "hidden_channels", "embedding_channels", "layers", "head_channels", "aggregation", "readout",
@@ -116,13 +117,47 @@ def make_loader(
     config: TrainConfig, dataset: GraphDataset, indices: Tensor, seed: int | None = None
 ) -> BatchLoader:
     """Batches of the graphs at ``indices``, shuffled if ``seed`` is given."""
-    return BatchLoader(dataset.select(indices), config.batch_size, seed=seed, dense=config.dense_batches)
+    return BatchLoader(
+        dataset.select(indices),
+        config.batch_size,
+        seed=seed,
+        dense=config.dense_batches,
+        by_size=config.batches == "by-size",
+        max_nodes_per_batch=config.max_nodes_per_batch or None,
+        max_pairs_per_batch=config.max_pairs_per_batch or None,
+    )
+
+
+def train_step(
+    model: DiffPoolNet, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig
+) -> Tensor:
+    """Train on one batch.
+
+    Returns:
+        The total loss and the unweighted task, link and entropy losses, ``[4]``.
+    """
+    out = model(*batch.inputs)
+    task = F.cross_entropy(out.logits, batch.y)
+    zero = torch.zeros(())
+    link = zero if out.link_loss is None else out.link_loss
+    entropy = zero if out.entropy_loss is None else out.entropy_loss
+    loss = task + config.link_weight * link + config.entropy_weight * entropy
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    optimizer.step()
+    return torch.stack([loss, task, link, entropy]).detach()
 
 
 def train_epoch(
-    model: DiffPoolNet, optimizer: torch.optim.Optimizer, loader: BatchLoader, epoch: int, config: TrainConfig
+    model: DiffPoolNet,
+    optimizer: torch.optim.Optimizer,
+    loader: BatchLoader,
+    epoch: int,
+    config: TrainConfig,
+    on_step: OnStep | None = None,
 ) -> Row:
-    """Train for one pass over the training graphs.
+    """Train for one pass over the training graphs, and call ``on_step`` after each step.
 
     Returns:
         The ``epoch``, its time in ``seconds``, and means over graphs: the total ``loss`` and its unweighted terms
@@ -131,18 +166,11 @@ def train_epoch(
     model.train()
     start = time.perf_counter()
     sums = torch.zeros(4, dtype=torch.float64)
-    zero = torch.zeros(())
-    for batch in loader.epoch(epoch):
-        out = model(*batch.inputs)
-        task = F.cross_entropy(out.logits, batch.y)
-        link = zero if out.link_loss is None else out.link_loss
-        entropy = zero if out.entropy_loss is None else out.entropy_loss
-        loss = task + config.link_weight * link + config.entropy_weight * entropy
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), config.clip)
-        optimizer.step()
-        sums += torch.stack([loss, task, link, entropy]).detach().double() * len(batch.y)
+    steps = len(loader.batches(epoch))
+    for done, batch in enumerate(loader.epoch(epoch), 1):
+        sums += train_step(model, optimizer, batch, config).double() * len(batch.y)
+        if on_step is not None:
+            on_step(epoch, done, steps)
     seconds = time.perf_counter() - start
     means = (sums / len(loader.graphs)).tolist()
     names = ("loss", "task_loss", "link_loss", "entropy_loss")
@@ -170,6 +198,7 @@ def train_fold(
     folder: str | Path | None = None,
     resume: bool = False,
     on_epoch: Callable[[Row], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> FoldResult:
     """Train on one split, choose the epoch on its validation graphs, and test once, at that epoch.
 
@@ -185,6 +214,7 @@ def train_fold(
         folder: folder of ``checkpoint.pt`` and ``log.csv``, written after every epoch; ``None`` writes nothing.
         resume: continue from ``folder/checkpoint.pt`` if it exists.
         on_epoch: called with the row of each epoch.
+        on_step: called after each step with the epoch, counted from 1, its steps so far, and all of its steps.
 
     Raises:
         CheckpointError: the checkpoint is corrupt or belongs to another run.
@@ -201,7 +231,7 @@ def train_fold(
     train = make_loader(config, dataset, split.train, seed)
     validation = make_loader(config, dataset, split.validation)
     for epoch in range(len(state.history) + 1, config.epochs + 1):
-        row = train_epoch(model, optimizer, train, epoch, config)
+        row = train_epoch(model, optimizer, train, epoch, config, on_step)
         state.average(config.average)
         row["validation_accuracy"], row["validation_loss"] = evaluate(state.averaged, validation)
         state.add_epoch(row)
