@@ -100,3 +100,30 @@ def test_threads_are_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert torch.get_num_threads() == 2
     run(tmp_path, "--threads=0", expect=2)
     assert "threads must be at least 1, got 0" in capsys.readouterr().err
+
+
+def test_the_memory_is_printed_measured_and_limited(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = run(tmp_path, "--epochs=1", "--memory-limit=1000")
+    printed = capsys.readouterr().out
+    assert f"memory: about {metrics['estimated_memory_gib']:.2f} GiB (" in printed
+    assert " on 8 graphs of at most 8 nodes, " in printed
+    assert "at the peak, limit 1000 GiB\n" in printed
+    assert metrics["peak_memory_gib"] > 0.1
+    run(tmp_path / "small", "--memory-limit=0.25", expect=2)
+    message = capsys.readouterr().err
+    assert "hierpool train: memory-limit is 0.25 GiB, but training takes about" in message
+    assert not (tmp_path / "small").exists()
+    run(tmp_path / "small", "--memory-limit=0", expect=2)
+    assert "memory-limit must be positive, got 0.0" in capsys.readouterr().err
+
+
+def test_options_of_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limited = ("--batches=by-size", "--max-nodes-per-batch=20", "--max-pairs-per-batch=100")
+    assert run(tmp_path, "--epochs=1", *limited)["config"]["batches"] == "by-size"
+    assert " on 8 graphs" not in capsys.readouterr().out
+    run(tmp_path, "--resume", expect=2)
+    assert "batches is 'by-size' in the checkpoint and 'random' in this run" in capsys.readouterr().err
+    run(tmp_path, "--max-nodes-per-batch=-1", expect=2)
+    assert "max_nodes_per_batch must be at least 0, got -1" in capsys.readouterr().err

@@ -24,13 +24,14 @@ from hierpool.clustering import (
     resolve,
 )
 from hierpool.clustering.features import count_products
-from hierpool.clustering.memory import generator_bytes, peak_memory_bytes
+from hierpool.clustering.memory import generator_bytes
 from hierpool.clustering.report import clustering_metrics, graph_text, quality, result_text, write_assignments
 from hierpool.clustering.sampling import count_batches
 from hierpool.data import LargeGraph, load_large, stochastic_block_model
 from hierpool.data.large_graphs import DATASETS, FORMATS
 from hierpool.data.node_tables import attach, read_rows
 from hierpool.training.files import write_json
+from hierpool.training.memory import limit_text, peak_memory_bytes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mixing", "share of its edges that join different communities", type=float, default=0.2)
     options.add_config(parser, ClusterConfig)
     options.add_run(parser, "folder of datasets (default: HIERPOOL_DATA, then the network)")
-    add("--memory-limit", "use smaller batches, or stop, above this memory", type=float, metavar="GIB")
+    options.add_memory_limit(parser, "use smaller batches, or stop, above this memory")
     add("--save-soft", "write all N x K probabilities, too (float16)", action="store_true")
 
 
@@ -80,8 +81,7 @@ def run(args: argparse.Namespace) -> None:
     options.check_run(args)
     if (args.input is None) == (args.synthetic is None):
         raise ValueError("either an input or --synthetic must be given, and not both")
-    if args.memory_limit is not None and not args.memory_limit > 0:
-        raise ValueError(f"memory-limit must be positive, got {args.memory_limit}")
+    options.check_memory_limit(args.memory_limit)
     data = _load(args, config)
     config = _choose_k(config, data)
     loaded = time.perf_counter()
@@ -90,8 +90,10 @@ def run(args: argparse.Namespace) -> None:
     channels = 0 if data.x is None else data.x.size(1)
     size = GraphSize(graph.num_nodes, graph.num_edges, graph.value is not None, channels)
     config, estimate = resolve(config, size, args.memory_limit)
-    limit = "no limit" if args.memory_limit is None else f"limit {args.memory_limit:g} GiB"
-    print(f"memory: about {estimate} at the peak, {limit}; batches of {config.batch_nodes} nodes")
+    print(
+        f"memory: about {estimate} at the peak, {limit_text(args.memory_limit)}; "
+        f"batches of {config.batch_nodes} nodes"
+    )
     inputs = _features(config, data)
     prepared = time.perf_counter()
     result = _train(config, data, inputs, args)

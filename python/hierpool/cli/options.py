@@ -74,6 +74,17 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
+def add_memory_limit(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add the option for the limit of the memory."""
+    parser.add_argument("--memory-limit", type=float, metavar="GIB", help=text)
+
+
+def check_memory_limit(limit: float | None) -> None:
+    """Raise ``ValueError`` unless the limit is positive or ``None``."""
+    if limit is not None and not limit > 0:
+        raise ValueError(f"memory-limit must be positive, got {limit}")
+
+
 def check_run(args: argparse.Namespace) -> None:
     """Check what a run needs at its end, before it starts.
 

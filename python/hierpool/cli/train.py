@@ -10,6 +10,7 @@ from hierpool.cli.progress import EpochBar
 from hierpool.data import GraphDataset, Split, load_tu
 from hierpool.training import FoldResult, TrainConfig, make_splits, plots, train_fold
 from hierpool.training.files import write_json
+from hierpool.training.memory import estimate, limit_text, memory_metrics
 from hierpool.training.report import (
     accuracy_text,
     dataset_text,
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         parser,
         "folder that holds tu/NAME/raw (default: HIERPOOL_DATA, then the installed copy of MUTAG, then the network)",
     )
+    options.add_memory_limit(parser, "stop at the start if training would take more memory")
 
 
 def run(args: argparse.Namespace) -> None:
@@ -39,16 +41,20 @@ def run(args: argparse.Namespace) -> None:
     config = options.make_config(TrainConfig, args)
     options.set_threads(args.threads)
     options.check_run(args)
+    options.check_memory_limit(args.memory_limit)
     out: Path = args.out
     dataset = load_tu(config.dataset, args.data_root)
     print(dataset_text(dataset))
     print(f"pooling with {pooling_text(config)}; everything is written to {out}")
     splits = make_splits(config, dataset)
+    memory = estimate(config, dataset, splits)
+    memory.check(args.memory_limit)
+    print(f"memory: about {memory} at the peak, {limit_text(args.memory_limit)}")
     results = [
         _train(config, dataset, split, fold, len(splits), out, args.resume)
         for fold, split in enumerate(splits)
     ]
-    metrics = training_metrics(config, dataset, results)
+    metrics = training_metrics(config, dataset, results) | memory_metrics(memory.total)
     write_json(out / "metrics.json", metrics)
     print(
         f"test accuracy {accuracy_text(results)}, always predicting the majority class {dataset.majority_rate:.1%}; "

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 from dataclasses import replace
 from typing import NamedTuple
 
 from hierpool.clustering.config import ClusterConfig
+from hierpool.training.memory import GIB, OVERHEAD, peak_memory_bytes
 
-GIB = 1 << 30
 _FLOAT = 4
 _BATCH_NODES = 32_768
 _MIN_STEPS, _MIN_EPOCHS = 100, 5
 _MIN_BATCH_NODES = 1024
-# Libraries that are loaded on first use, plots, and unused memory of the allocator.
-_OVERHEAD = GIB // 4
 
 
 class GraphSize(NamedTuple):
@@ -37,19 +33,13 @@ class MemoryEstimate(NamedTuple):
 
     @property
     def total(self) -> int:
-        return self.before + self.graph + max(self.features, self.training) + _OVERHEAD
+        return self.before + self.graph + max(self.features, self.training) + OVERHEAD
 
     def __str__(self) -> str:
         return (
             f"{self.total / GIB:.2f} GiB ({self.before / GIB:.2f} so far, graph {self.graph / GIB:.2f}, computing "
             f"features {self.features / GIB:.2f}, then training {self.training / GIB:.2f})"
         )
-
-
-def peak_memory_bytes() -> int:
-    """The peak memory of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def generator_bytes(nodes: int, mean_degree: float) -> int:

@@ -13,9 +13,10 @@ from torch import Tensor
 from hierpool import metrics
 from hierpool._extras import require
 from hierpool.clustering.config import ClusterConfig
-from hierpool.clustering.memory import GIB, MemoryEstimate, peak_memory_bytes
+from hierpool.clustering.memory import MemoryEstimate
 from hierpool.data import LargeGraph
 from hierpool.training.files import write_atomic, write_csv
+from hierpool.training.memory import memory_metrics
 from hierpool.training.report import versions
 
 
@@ -114,8 +115,7 @@ def clustering_metrics(
         },
         **quality,
         "seconds": seconds,
-        "peak_memory_gib": peak_memory_bytes() / GIB,
-        "estimated_memory_gib": estimate.total / GIB,
+        **memory_metrics(estimate.total),
         "versions": versions(),
     }
 

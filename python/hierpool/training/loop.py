@@ -90,6 +90,11 @@ def make_splits(config: TrainConfig, dataset: GraphDataset) -> list[Split]:
     return [holdout(dataset.labels, config.seed)]
 
 
+def fold_seed(config: TrainConfig, fold: int) -> int:
+    """The seed of the weights and of the order of graphs."""
+    return config.seed * 1009 + fold
+
+
 def build_model(config: TrainConfig, dataset: GraphDataset) -> DiffPoolNet:
     """The network of a run, with initial weights from torch's global generator."""
     return DiffPoolNet(
@@ -220,7 +225,7 @@ def train_fold(
         CheckpointError: the checkpoint is corrupt or belongs to another run.
         OSError: the checkpoint or the log could not be written; the previous files are unchanged.
     """
-    seed = config.seed * 1009 + fold
+    seed = fold_seed(config, fold)
     torch.manual_seed(seed)
     model = build_model(config, dataset)
     optimizer = make_optimizer(config, model)
