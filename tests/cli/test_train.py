@@ -127,3 +127,11 @@ def test_options_of_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "batches is 'by-size' in the checkpoint and 'random' in this run" in capsys.readouterr().err
     run(tmp_path, "--max-nodes-per-batch=-1", expect=2)
     assert "max_nodes_per_batch must be at least 0, got -1" in capsys.readouterr().err
+
+
+def test_the_dtype_is_a_part_of_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--dtype=bfloat16", "--epochs=1")["config"]["dtype"] == "bfloat16"
+    assert "sparse first level, bfloat16)" in capsys.readouterr().out
+    run(tmp_path, "--resume", expect=2)
+    assert "dtype is 'bfloat16' in the checkpoint and 'float32' in this run" in capsys.readouterr().err
+    run(tmp_path, "--resume", "--dtype=bfloat16", "--epochs=2")

@@ -115,6 +115,8 @@ def test_dense_and_sparse_train_to_the_same_numbers() -> None:
         ({"lr": -1.0}, "lr must be positive, got -1.0"),
         ({"link_weight": -1.0}, "link_weight must not be negative, got -1.0"),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"dtype": "float16"}, "dtype must be one of float32, bfloat16, got 'float16'"),
+        ({"dtype": "bfloat16", "pool": "pyg"}, "dtype must be float32 with pool 'pyg', .*, got 'bfloat16'"),
         ({"max_nodes_per_batch": -1}, "max_nodes_per_batch must be at least 0, got -1"),
         ({"max_pairs_per_batch": -1}, "max_pairs_per_batch must be at least 0, got -1"),
     ],
@@ -193,3 +195,46 @@ def test_the_network_does_not_depend_on_how_graphs_are_evaluated() -> None:
     ]
     for merit in merits:
         assert merit == pytest.approx((result.test_accuracy, result.test_loss), rel=1e-5)
+
+
+def test_mixed_precision_keeps_weights_and_losses_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, torch.dtype]] = []
+    real = loop.DiffPoolNet.forward
+
+    def forward(self: Any, *inputs: Any) -> Any:
+        out = real(self, *inputs)
+        tensors = {
+            "logits": out.logits,
+            "x": out.levels[0].x,
+            "link": out.link_loss,
+            "entropy": out.entropy_loss,
+        }
+        seen.append({name: tensor.dtype for name, tensor in tensors.items()} if self.training else {})
+        return out
+
+    monkeypatch.setattr(loop.DiffPoolNet, "forward", forward)
+    dataset = make_dataset(60)
+    split = holdout(dataset.labels, 0)
+    exact, mixed = (
+        train_fold(make_config(epochs=15, dropout=0.0, dtype=dtype), dataset, split)
+        for dtype in ("float32", "bfloat16")
+    )
+    losses = {"link": torch.float32, "entropy": torch.float32}
+    assert {"logits": torch.float32, "x": torch.float32, **losses} in seen
+    assert {"logits": torch.bfloat16, "x": torch.bfloat16, **losses} in seen
+    assert all(p.dtype is torch.float32 for p in mixed.model.state_dict().values() if p.is_floating_point())
+    first, same = mixed.history[0], exact.history[0]
+    for name in ("task_loss", "link_loss", "entropy_loss"):
+        assert first[name] == pytest.approx(same[name], rel=0.02)
+        assert first[name] != same[name]
+    assert mixed.test_accuracy == 1.0
+
+
+def test_the_optimizer_of_mixed_precision_is_in_float32() -> None:
+    config = make_config(dtype="bfloat16")
+    model = training.build_model(config, DATASET)
+    optimizer = loop.make_optimizer(config, model)
+    loop.train_epoch(model, optimizer, loop.make_loader(config, DATASET, SPLIT.train), 1, config)
+    assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
+    kept = [value for state in optimizer.state.values() for value in state.values()]
+    assert {value.dtype for value in kept} == {torch.float32}

@@ -24,7 +24,7 @@ from hierpool.training.memory import (
 from tests.support.paths import make_graphs
 from tests.support.training import make_config, make_dataset
 
-SPARSE = Network(8, 64, 64, 3, False, False)
+SPARSE = Network(8, 64, 64, 3, dense=False, foreign=False, mixed=False)
 # Trains on one batch, and prints by how much the resident set grew beyond that of a small batch, and the estimate.
 MEASURE = """
 import sys
@@ -74,6 +74,7 @@ def test_the_estimate_follows_the_sizes_of_the_batch_and_its_levels() -> None:
     assert step_bytes([100, 300], dense, ten) == step_bytes([300, 300], dense, ten)
     assert step_bytes([200, 200], dense, ten) > step_bytes([200, 200], SPARSE, ten)
     assert step_bytes([100], SPARSE, ten, backward=False) < 0.7 * one
+    assert 0.5 * one < step_bytes([100], SPARSE._replace(mixed=True), ten) < 0.75 * one
     # Clusters that are a part of each graph: later levels are padded to the largest of them.
     quarter = [lambda n: -(-n // 4)] * 2
     mixed = step_bytes([40] * 31 + [4000], SPARSE, quarter)

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import torch
+
 from hierpool import backends, losses
 from hierpool.nn.clusters import RATIO_OF
 from hierpool.nn.readout import READOUTS
 from hierpool.nn.sage import AGGREGATIONS
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def option(default: Any, text: str, choices: tuple[str, ...] | None = None) -> Any:
@@ -82,6 +86,11 @@ class TrainConfig:
     pool: str = option(
         "hierpool", "library of the pooling operator; pyg implies --dense", ("hierpool", "pyg")
     )
+    dtype: str = option(
+        "float32",
+        "dtype of activations in training; weights, optimizer, losses and evaluation are in float32",
+        tuple(DTYPES),
+    )
     backend: str = option("auto", "backend of hierpool's operator", backends.NAMES)
 
     def __post_init__(self) -> None:
@@ -89,6 +98,12 @@ class TrainConfig:
         check_at_least(self, max_nodes_per_batch=0, max_pairs_per_batch=0)
         check_positive(self, "lr", "clip")
         check_positive(self, "weight_decay", "link_weight", "entropy_weight", zero=True)
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.dtype != "float32" and self.pool != "hierpool":
+            raise ValueError(
+                f"dtype must be float32 with pool {self.pool!r}, whose losses are in the dtype, got {self.dtype!r}"
+            )
 
     @property
     def dense_batches(self) -> bool:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hierpool.data import Batch, BatchLoader, GraphDataset, Split, cross_validation, holdout
 from hierpool.models import DiffPoolNet
 from hierpool.training.checkpoint import RunFolder
-from hierpool.training.config import TrainConfig
+from hierpool.training.config import DTYPES, TrainConfig
 
 Row = dict[str, float]
 OnStep = Callable[[int, int, int], None]
@@ -136,13 +136,17 @@ def make_loader(
 def train_step(
     model: DiffPoolNet, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig
 ) -> Tensor:
-    """Train on one batch.
+    """Train on one batch, with activations in the dtype of the configuration.
+
+    The pooling operator takes its sums in float32 for either dtype, so the losses are in float32.
 
     Returns:
         The total loss and the unweighted task, link and entropy losses, ``[4]``.
     """
-    out = model(*batch.inputs)
-    task = F.cross_entropy(out.logits, batch.y)
+    dtype = DTYPES[config.dtype]
+    with torch.autocast(batch.y.device.type, dtype, enabled=dtype is not torch.float32):
+        out = model(*batch.inputs)
+    task = F.cross_entropy(out.logits.float(), batch.y)
     zero = torch.zeros(())
     link = zero if out.link_loss is None else out.link_loss
     entropy = zero if out.entropy_loss is None else out.entropy_loss

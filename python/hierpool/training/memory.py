@@ -19,8 +19,9 @@ GIB = 1 << 30
 # Libraries that are loaded on first use, plots, and unused memory of the allocator.
 OVERHEAD = GIB // 4
 _FLOAT = 4
-# Resident memory for each byte of tensors, measured: the allocator has gaps.
-_GAPS = 1.15
+# Measured: bytes of an activation in mixed precision, where sums are in float32, and resident memory for each byte of
+# tensors, as the allocator has gaps.
+_MIXED, _GAPS = 2.7, 1.15
 # Weights, gradients, average, best average, and two moments of Adam. A checkpoint holds all but the gradients, and is
 # made as bytes twice.
 _COPIES, _CHECKPOINT_COPIES = 6, 10
@@ -73,12 +74,14 @@ class Network(NamedTuple):
     layers: int
     dense: bool  # padded first level
     foreign: bool  # the pooling operator of another library, which keeps more for its backward
+    mixed: bool  # activations in bfloat16
 
     @classmethod
     def of(cls, config: TrainConfig, dataset: GraphDataset) -> Network:
         """The network of a run."""
         widths = config.hidden_channels, config.embedding_channels, config.layers
-        return cls(dataset.num_features, *widths, config.dense_batches, config.pool != "hierpool")
+        foreign, mixed = config.pool != "hierpool", config.dtype != "float32"
+        return cls(dataset.num_features, *widths, config.dense_batches, foreign, mixed)
 
 
 class MemoryEstimate(NamedTuple):
@@ -169,11 +172,11 @@ def largest_batches(batches: Iterable[Sequence[int]]) -> list[Sequence[int]]:
 
 
 class _Level(NamedTuple):
-    """Numbers of floats of a level in a step."""
+    """Bytes of a level in a step."""
 
-    kept: int  # inputs, and what the backward needs
-    gradients: int  # alive at once in the backward
-    forward: int  # alive at once without a backward
+    kept: float  # inputs, and what the backward needs
+    gradients: float  # alive at once in the backward
+    forward: float  # alive at once without a backward
 
 
 def step_bytes(
@@ -187,7 +190,7 @@ def step_bytes(
         clusters: for each level, the number of clusters of a graph. A level is padded to the largest of the batch.
         backward: whether the step trains, or only evaluates.
     """
-    kept = peak = 0
+    kept = peak = 0.0
     counts = list(sizes)
     for number in range(len(clusters) + 1):
         padded = number > 0 or network.dense
@@ -198,11 +201,11 @@ def step_bytes(
         kept += level.kept
         peak = max(peak, kept + level.gradients if backward else level.forward)
         counts = next_counts
-    return round(peak * _FLOAT * _GAPS)
+    return round(peak * _GAPS)
 
 
 def _level(network: Network, rows: int, pairs: int, first: bool, k: int) -> _Level:
-    """The floats of a level that is pooled to ``k`` clusters; 0: it is the last."""
+    """The bytes of a level that is pooled to ``k`` clusters; 0: it is the last."""
     hidden, inner = network.hidden_channels, network.layers - 1
     widths = [network.embedding_channels, k] if k else [network.embedding_channels]
     outputs = [inner * hidden + width for width in widths]
@@ -223,12 +226,14 @@ def _level(network: Network, rows: int, pairs: int, first: bool, k: int) -> _Lev
     gradient = sum(outputs) + (max(k, 4 * hidden) if k else 2 * hidden)
     forward = fan_in + shared + 2 * sum(outputs) + 3 * k
     # The adjacency, the one that is divided by degrees, and that of valid nodes with its mask, or S^T S.
-    matrices = 3.25 if masked else 3.0
-    gradients = 0.0 if first else 3.0
+    matrices, gradients = (3.25, 0.0) if masked else (3.0, 3.0)
     if network.foreign and k:
         row, matrices, gradients = row + 3 * k, matrices + 1, gradients + 2
+    row_bytes = pair_bytes = _MIXED if network.mixed else _FLOAT
+    if masked and network.mixed:  # the adjacency is in float32, with copies in bfloat16
+        matrices, pair_bytes = matrices + 1.25, _FLOAT
     return _Level(
-        rows * row + round(matrices * pairs),
-        rows * gradient + round(gradients * pairs),
-        rows * forward + round((matrices + 1) * pairs),
+        rows * row * row_bytes + matrices * pairs * pair_bytes,
+        rows * gradient * row_bytes + gradients * pairs * pair_bytes,
+        rows * forward * _FLOAT + (matrices + 1) * pairs * _FLOAT,
     )

@@ -26,7 +26,7 @@ def dataset_text(dataset: GraphDataset) -> str:
 
 
 def pooling_text(config: TrainConfig) -> str:
-    """The pooling operator, its backend, and the form of the first level.
+    """The pooling operator, its backend, the form of the first level, and the dtype unless it is float32.
 
     Raises:
         RuntimeError: the backend of the configuration cannot run; the message is the reason.
@@ -40,7 +40,8 @@ def pooling_text(config: TrainConfig) -> str:
         verdicts = hierpool.explain(("cpu",))
         backend = next(v.backend for v in verdicts if v.runs and v.op == "soft_pool")
     form = "dense" if config.dense_batches else "sparse"
-    return f"hierpool's operator ({backend} backend, {form} first level)"
+    dtype = "" if config.dtype == "float32" else f", {config.dtype}"
+    return f"hierpool's operator ({backend} backend, {form} first level{dtype})"
 
 
 def progress_text(row: Row) -> str:
