@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -97,21 +98,21 @@ class BatchLoader:
 
     def _cut(self, order: list[int]) -> list[list[int]]:
         """Divide an order into batches."""
-        batches: list[list[int]] = [[]]
+        most_graphs = self.batch_size
+        most_nodes = self.max_nodes_per_batch or math.inf
+        most_pairs = self.max_pairs_per_batch or math.inf
+        batch: list[int] = []
+        batches = [batch]
         nodes = largest = 0
         for i in order:
-            nodes, largest = nodes + self.sizes[i], max(largest, self.sizes[i])
-            if batches[-1] and self._exceeds(len(batches[-1]) + 1, nodes, largest):
-                batches.append([])
-                nodes = largest = self.sizes[i]
-            batches[-1].append(i)
+            size = self.sizes[i]
+            nodes += size
+            largest = max(largest, size)
+            graphs = len(batch) + 1
+            full = graphs > most_graphs or nodes > most_nodes or graphs * largest**2 > most_pairs
+            if full and batch:
+                batch = []
+                batches.append(batch)
+                nodes = largest = size
+            batch.append(i)
         return batches
-
-    def _exceeds(self, graphs: int, nodes: int, largest: int) -> bool:
-        """Whether a batch would exceed a limit."""
-        limits = (
-            (graphs, self.batch_size),
-            (nodes, self.max_nodes_per_batch),
-            (graphs * largest**2, self.max_pairs_per_batch),
-        )
-        return any(limit is not None and value > limit for value, limit in limits)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -128,16 +128,19 @@ def estimate(
         model = build_model(config, dataset)
     clusters = [partial(_fixed, k) for k in model.clusters]
     network = Network.of(config, dataset)
-    training, evaluation = [], []
-    for fold, split in enumerate(splits):
-        loader = make_loader(config, dataset, split.train, fold_seed(config, fold))
-        training += [sizes for epoch in range(1, config.epochs + 1) for sizes in _sizes(loader, epoch)]
-        for indices in (split.validation, split.test):
-            evaluation += _sizes(make_loader(config, dataset, indices), 0)
+    trained = (
+        (make_loader(config, dataset, split.train, fold_seed(config, fold)), range(1, config.epochs + 1))
+        for fold, split in enumerate(splits)
+    )
+    evaluated = (
+        (make_loader(config, dataset, indices), range(1))
+        for split in splits
+        for indices in (split.validation, split.test)
+    )
     step, batch = max(
         (step_bytes(sizes, network, clusters, backward=backward), tuple(sizes))
-        for batches, backward in ((training, True), (evaluation, False))
-        for sizes in largest_batches(batches)
+        for passes, backward in ((trained, True), (evaluated, False))
+        for sizes in largest_batches(_sizes(passes))
     )
     parameters = _FLOAT * sum(parameter.numel() for parameter in model.parameters())
     return MemoryEstimate(
@@ -154,9 +157,12 @@ def _fixed(clusters: int, nodes: int) -> int:
     return clusters
 
 
-def _sizes(loader: BatchLoader, epoch: int) -> list[list[int]]:
-    """The numbers of nodes of the graphs of each batch."""
-    return [[loader.sizes[i] for i in batch] for batch in loader.batches(epoch)]
+def _sizes(passes: Iterable[tuple[BatchLoader, range]]) -> Iterator[list[int]]:
+    """The numbers of nodes of the graphs of each batch, in epochs of loaders."""
+    for loader, epochs in passes:
+        for epoch in epochs:
+            for batch in loader.batches(epoch):
+                yield [loader.sizes[i] for i in batch]
 
 
 def largest_batches(batches: Iterable[Sequence[int]]) -> list[Sequence[int]]:
