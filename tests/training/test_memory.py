@@ -24,7 +24,7 @@ from hierpool.training.memory import (
 from tests.support.paths import make_graphs
 from tests.support.training import make_config, make_dataset
 
-SPARSE = Network(8, 64, 64, 3, dense=False, foreign=False, mixed=False)
+SPARSE = Network(8, 64, 64, 3, dense=False, foreign=False, mixed=False, relative=False)
 # Trains on one batch, and prints by how much the resident set grew beyond that of a small batch, and the estimate.
 MEASURE = """
 import sys
@@ -42,7 +42,7 @@ for indices in (torch.tensor([0]), torch.arange(1, len(sizes) + 1)):
     before = peak_memory_bytes()
     train_epoch(model, optimizer, make_loader(config, dataset, indices), 1, config)
 print(peak_memory_bytes() - before)
-print(step_bytes(sizes, Network.of(config, dataset), [lambda n: model.clusters[0]]))
+print(step_bytes(sizes, Network.of(config, dataset), [pool.clusters.for_nodes for pool in model.pools]))
 """
 
 

@@ -57,10 +57,12 @@ class ClusterCount:
         # As integers: a float such as 0.07 * 100 is a little more than 7.
         part = max(Fraction(ratio).limit_denominator(10**6), Fraction(1, 10**6))
         self._part = part.numerator, part.denominator
-        self.most = self._count(max_nodes)
+        self.most = self.for_nodes(max_nodes)
 
-    def _count(self, nodes: int) -> int:
-        assert self._part is not None
+    def for_nodes(self, nodes: int) -> int:
+        """The number of clusters of a graph with ``nodes`` nodes."""
+        if self._part is None:
+            return self.most
         over, under = self._part
         return max(1, -(-nodes * over // under))
 
@@ -88,7 +90,7 @@ class ClusterCount:
                 over, under = self._part
                 return torch.sym_max(1, torch.sym_min(self.most, (nodes * over + under - 1) // under))
             self._check(nodes)
-            return self._count(nodes)
+            return self.for_nodes(nodes)
         sizes = mask.sum(1) if mask is not None else adj.ptr.diff()  # type: ignore[union-attr]
         if sizes.device.type == "cpu" and sizes.numel() and not _is_hidden():
             self._check(int(sizes.max()))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 
 from hierpool.data import BatchLoader, GraphDataset, Split
+from hierpool.nn import DiffPool
 from hierpool.training.config import TrainConfig
 from hierpool.training.loop import build_model, fold_seed, make_loader
 
@@ -75,13 +75,15 @@ class Network(NamedTuple):
     dense: bool  # padded first level
     foreign: bool  # the pooling operator of another library, which keeps more for its backward
     mixed: bool  # activations in bfloat16
+    relative: bool  # graphs have numbers of clusters of their own
 
     @classmethod
     def of(cls, config: TrainConfig, dataset: GraphDataset) -> Network:
         """The network of a run."""
         widths = config.hidden_channels, config.embedding_channels, config.layers
         foreign, mixed = config.pool != "hierpool", config.dtype != "float32"
-        return cls(dataset.num_features, *widths, config.dense_batches, foreign, mixed)
+        relative = config.clusters_of == "graph"
+        return cls(dataset.num_features, *widths, config.dense_batches, foreign, mixed, relative)
 
 
 class MemoryEstimate(NamedTuple):
@@ -126,7 +128,7 @@ def estimate(
     """
     with torch.device("meta"):
         model = build_model(config, dataset)
-    clusters = [partial(_fixed, k) for k in model.clusters]
+    clusters = [cast(DiffPool, pool).clusters.for_nodes for pool in model.pools]
     network = Network.of(config, dataset)
     trained = (
         (make_loader(config, dataset, split.train, fold_seed(config, fold)), range(1, config.epochs + 1))
@@ -150,11 +152,6 @@ def estimate(
         max(step, parameters * _CHECKPOINT_COPIES),  # checkpoints are made between steps
         batch,
     )
-
-
-def _fixed(clusters: int, nodes: int) -> int:
-    """The number of clusters of every graph, whatever its number of nodes."""
-    return clusters
 
 
 def _sizes(passes: Iterable[tuple[BatchLoader, range]]) -> Iterator[list[int]]:
@@ -215,7 +212,7 @@ def _level(network: Network, rows: int, pairs: int, first: bool, k: int) -> _Lev
     hidden, inner = network.hidden_channels, network.layers - 1
     widths = [network.embedding_channels, k] if k else [network.embedding_channels]
     outputs = [inner * hidden + width for width in widths]
-    masked = first and network.dense
+    masked = network.dense if first else network.relative
     fan_in = network.in_channels if first else outputs[0]
     # The first layers of the stacks share their input, and the sum over neighbours if they take it of the input.
     after_first = sum(hidden if inner else width for width in widths)
@@ -232,11 +229,12 @@ def _level(network: Network, rows: int, pairs: int, first: bool, k: int) -> _Lev
     gradient = sum(outputs) + (max(k, 4 * hidden) if k else 2 * hidden)
     forward = fan_in + shared + 2 * sum(outputs) + 3 * k
     # The adjacency, the one that is divided by degrees, and that of valid nodes with its mask, or S^T S.
-    matrices, gradients = (3.25, 0.0) if masked else (3.0, 3.0)
+    masks_pairs = first and network.dense
+    matrices, gradients = (3.25, 0.0) if masks_pairs else (3.0, 3.0)
     if network.foreign and k:
         row, matrices, gradients = row + 3 * k, matrices + 1, gradients + 2
     row_bytes = pair_bytes = _MIXED if network.mixed else _FLOAT
-    if masked and network.mixed:  # the adjacency is in float32, with copies in bfloat16
+    if masks_pairs and network.mixed:  # the adjacency is in float32, with copies in bfloat16
         matrices, pair_bytes = matrices + 1.25, _FLOAT
     return _Level(
         rows * row * row_bytes + matrices * pairs * pair_bytes,
