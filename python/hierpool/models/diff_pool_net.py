@@ -68,7 +68,8 @@ class DiffPoolNet(nn.Module):
             nodes, as in the original code. See :class:`hierpool.nn.SoftPooling`.
         levels: number of poolings, with ``ratio``.
         hidden_channels: width of the inner layers of the stacks.
-        embedding_channels: width of the last layer of the embedding stacks.
+        embedding_channels: width of the last layer of the embedding stacks, and of the assignment stacks where graphs
+            have numbers of clusters of their own; otherwise that of assignment stacks is the number of clusters.
         layers: number of layers of every stack.
         head_channels: width of the hidden layer of the classifier.
         readout: ``"max"``, ``"mean"`` or ``"sum"`` over valid nodes.
@@ -141,8 +142,11 @@ class DiffPoolNet(nn.Module):
         clusters: list[int] = []
         for level, count in enumerate(counts):
             channels = width if level else in_channels
-            clusters.append(ClusterCount(**{"k": None} | count).most)
-            assignment = Assignment(stack(channels, clusters[-1]), clusters[-1])
+            number = ClusterCount(**{"k": None} | count)
+            clusters.append(number.most)
+            # Features in proportion to the largest graph would be work in proportion to it for all graphs.
+            features = embedding_channels if number.is_relative else number.most
+            assignment = Assignment(stack(channels, features), number.most)
             self.pools.append(
                 DiffPool(channels, assignment=assignment, pool=pool, **count, **(pool_options or {}))
             )

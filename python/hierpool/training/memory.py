@@ -210,7 +210,9 @@ def step_bytes(
 def _level(network: Network, rows: int, pairs: int, first: bool, k: int) -> _Level:
     """The bytes of a level that is pooled to ``k`` clusters; 0: it is the last."""
     hidden, inner = network.hidden_channels, network.layers - 1
-    widths = [network.embedding_channels, k] if k else [network.embedding_channels]
+    widths = [network.embedding_channels]
+    if k:
+        widths.append(network.embedding_channels if network.relative else k)
     outputs = [inner * hidden + width for width in widths]
     masked = network.dense if first else network.relative
     fan_in = network.in_channels if first else outputs[0]
