@@ -26,8 +26,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def train(clock: Clock, *, epochs: int, steps: int, seconds: float, first: int = 1) -> None:
-    """Pretend to train, with ``seconds`` for each step."""
+    """Pretend to train, with ``seconds`` for each step, after a set-up of 5 seconds."""
     with progress.EpochBar(epochs, "ENZYMES") as bar:
+        clock.now += 5.0
         for epoch in range(first, epochs + 1):
             for done in range(1, steps + 1):
                 clock.now += seconds
@@ -40,7 +41,7 @@ def test_steps_are_counted_after_two_seconds(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    train(clock, epochs=3, steps=4, seconds=0.8)
+    train(clock, epochs=3, steps=4, seconds=1.2)
     lines = capsys.readouterr().err.split("\r")
     first_epoch = [line for line in lines if "step" in line and "loss" not in line]
     assert len(first_epoch) == 1
@@ -58,7 +59,7 @@ def test_fast_epochs_show_no_steps(
     clock: Clock, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    train(clock, epochs=3, steps=4, seconds=0.4)
+    train(clock, epochs=3, steps=4, seconds=0.45)
     printed = capsys.readouterr().err
     assert "step" not in printed
     assert "2/3" in printed

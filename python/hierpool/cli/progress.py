@@ -43,6 +43,7 @@ class EpochBar:
         now = time.perf_counter()
         if not self._begun:
             self._begun = True
+            self._epoch_start = now  # what was before belongs to the set-up, with the first step
             self._bar.initial = epoch - 1  # a resumed run begins later
         self._slow = self._slow or now - self._epoch_start > SLOW_EPOCH
         if self._slow and done < steps:
