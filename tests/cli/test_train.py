@@ -79,7 +79,10 @@ def test_the_backend_is_printed_or_says_why_it_cannot_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run(tmp_path, "--backend=reference", "--epochs=1")
-    assert "hierpool's operator (reference backend, sparse first level)" in capsys.readouterr().out
+    assert (
+        "hierpool's operator (reference backend, sparse first level; clusters: 0.25 of the nodes of each graph)"
+        in capsys.readouterr().out
+    )
     if torch.cuda.is_available():
         return
     run(tmp_path / "triton", "--backend=triton", expect=2)
@@ -131,7 +134,7 @@ def test_options_of_batches(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 
 def test_the_dtype_is_a_part_of_the_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "--dtype=bfloat16", "--epochs=1")["config"]["dtype"] == "bfloat16"
-    assert "sparse first level, bfloat16)" in capsys.readouterr().out
+    assert "sparse first level, bfloat16; clusters" in capsys.readouterr().out
     run(tmp_path, "--resume", expect=2)
     assert "dtype is 'bfloat16' in the checkpoint and 'float32' in this run" in capsys.readouterr().err
     run(tmp_path, "--resume", "--dtype=bfloat16", "--epochs=2")

@@ -203,7 +203,7 @@ def report(
 ) -> str:
     """The comparison as a table."""
     names = {"hierpool": "hierpool", "pyg": "PyTorch Geometric"}
-    lines = [f"{'same model, same seed':<24}{'test accuracy':<30}time per epoch"]
+    lines = [f"{'same layers, same seed':<24}{'test accuracy':<30}time per epoch"]
     for (pool, results), epoch_ms in zip(runs.items(), epochs, strict=False):
         lines.append(f"{names[pool]:<24}{accuracy_text(results):<30}{epoch_ms:.1f} ms")
     lines.append(f"{'always majority class':<24}{dataset.majority_rate:.1%}")

@@ -26,13 +26,18 @@ def dataset_text(dataset: GraphDataset) -> str:
 
 
 def pooling_text(config: TrainConfig) -> str:
-    """The pooling operator, its backend, the form of the first level, and the dtype unless it is float32.
+    """The pooling operator, its backend, the form of the first level, the dtype unless it is float32, and clusters.
 
     Raises:
         RuntimeError: the backend of the configuration cannot run; the message is the reason.
     """
+    nodes = {
+        "graph": "of the nodes of each graph",
+        "largest": "of the nodes of the largest graph, for all graphs",
+    }
+    clusters = f"clusters: {config.ratio:g} {nodes[config.clusters_of]}"
     if config.pool != "hierpool":
-        return "PyTorch Geometric's dense_diff_pool (dense first level)"
+        return f"PyTorch Geometric's dense_diff_pool (dense first level; {clusters})"
     one = torch.ones(1, 1, 1)
     hierpool.soft_pool(one, one, one, backend=config.backend)  # a backend that cannot run raises here
     backend = config.backend
@@ -41,7 +46,7 @@ def pooling_text(config: TrainConfig) -> str:
         backend = next(v.backend for v in verdicts if v.runs and v.op == "soft_pool")
     form = "dense" if config.dense_batches else "sparse"
     dtype = "" if config.dtype == "float32" else f", {config.dtype}"
-    return f"hierpool's operator ({backend} backend, {form} first level{dtype})"
+    return f"hierpool's operator ({backend} backend, {form} first level{dtype}; {clusters})"
 
 
 def progress_text(row: Row) -> str:
