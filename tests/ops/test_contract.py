@@ -171,7 +171,7 @@ def test_padding_reaches_nothing(example: Example, backend: str) -> None:
     assert all(torch.equal(one, other) for one, other in zip(clean, dirty, strict=True))
 
 
-@over("mask", "ragged", kinds=BACKENDS[1:])
+@over("mask", "ragged", "counts", kinds=BACKENDS[1:])
 def test_threads_change_no_bit(example: Example, backend: str) -> None:
     batch = example.draw(f32, n=600, k=18, density=0.2)
     expected = evaluate(example, batch, backend)
@@ -184,7 +184,7 @@ def test_threads_change_no_bit(example: Example, backend: str) -> None:
 # ---- PyTorch's machinery --------------------------------------------------------------------------------------------
 
 
-@over("mask", "num_nodes", "no-graphs", "no-nodes", "strided", "ragged", opaque=True)
+@over("mask", "num_nodes", "no-graphs", "no-nodes", "strided", "ragged", "counts", opaque=True)
 def test_opcheck(example: Example, backend: str) -> None:
     """All checks of two cases; of the others the schema, and shapes and dtypes."""
     operator, batch = example.operator, example.draw(f32)
@@ -206,7 +206,7 @@ def test_opcheck(example: Example, backend: str) -> None:
 SIZES = [(3, 9, 5, 8), (4, 12, 8, 10), (6, 33, 9, 2)]
 
 
-@over("mask", "ragged", kinds=[KINDS[-1]])
+@over("mask", "ragged", "counts", kinds=[KINDS[-1]])
 @pytest.mark.usefixtures("dynamo")
 def test_compiles_into_one_graph_for_all_sizes(example: Example, backend: str) -> None:
     operator = example.operator
@@ -261,7 +261,7 @@ def second(results: Sequence[Tensor], leaves: Leaves) -> list[Tensor]:
     return [torch.zeros_like(t) if g is None else g for g, t in zip(found, tensors, strict=True)]
 
 
-@over("mask", "symmetric", "ragged")
+@over("mask", "symmetric", "ragged", "counts")
 @pytest.mark.parametrize("held", [True, False], ids=["held", "not-held"])
 def test_second_derivatives(
     example: Example, held: bool, backend: str, monkeypatch: pytest.MonkeyPatch
@@ -299,7 +299,7 @@ def test_a_dispatch_mode_sees_the_same(example: Example, backend: str) -> None:
 
 
 @pytest.mark.parametrize("backend", ["auto", "reference"])
-@pytest.mark.parametrize("example", examples("mask", "ragged"), ids=str)
+@pytest.mark.parametrize("example", examples("mask", "ragged", "counts"), ids=str)
 def test_transforms_are_those_of_the_composite(example: Example, backend: str) -> None:
     """vmap, jvp, dual numbers, and one transform in another."""
     batch = example.draw(f64)
