@@ -36,7 +36,7 @@ constexpr int64_t kScalars = 6;
 
 CutPool terms_of(const PoolBatch& batch, int64_t kind) {
   STD_TORCH_CHECK(kind >= 0 && kind <= 2, "kind must be 0, 1 or 2");
-  return {batch.B, batch.K, batch.num_clusters, batch.is_double, static_cast<CutKind>(kind)};
+  return {batch.B, batch.K, batch.is_double, static_cast<CutKind>(kind), batch.num_clusters};
 }
 
 // What the backward needs besides S; `vectors`, [B, 2, K], come first. If they are saved, there are A' (a copy, because

@@ -42,16 +42,17 @@ struct Shape {
   Valid valid;
   bool symmetric, given;
   bool mean = false;
-  bool fits = false;  // A is nearly S S^T: a clique for each cluster
+  bool fits = false;     // A is nearly S S^T: a clique for each cluster
+  bool counted = false;  // graphs have numbers of clusters of their own
 };
 
-// Inputs, with NaN wherever a padded node is involved; A holds 0 and 1, as T or as bytes.
+// Inputs, with NaN wherever a padded node or a column that is no cluster is involved; A holds 0 and 1, as T or as bytes.
 template <typename T>
 struct Inputs {
   Shape shape;
   std::vector<T> logits, x, adj;
   std::vector<uint8_t> adj_bytes, mask;
-  std::vector<int64_t> num_nodes;
+  std::vector<int64_t> num_nodes, num_clusters;
   double inverse_temperature = 1.25;
 
   Inputs(const Shape& s, uint32_t seed)
@@ -60,10 +61,12 @@ struct Inputs {
         x(s.B * s.N * s.F),
         adj(s.B * s.R * s.N * s.N),
         mask(s.B * s.N, 1),
-        num_nodes(s.B, s.N) {
+        num_nodes(s.B, s.N),
+        num_clusters(s.B, s.K) {
     std::mt19937 random(seed);
     std::uniform_real_distribution<double> unit(0.0, 1.0);
     for (int64_t b = 0; b < s.B; ++b) {
+      if (s.counted) num_clusters[b] = 1 + static_cast<int64_t>(random() % s.K);
       if (s.valid == Valid::count) num_nodes[b] = b == 0 ? s.N : static_cast<int64_t>(random() % (s.N + 1));
       for (int64_t i = 0; i < s.N; ++i) {
         if (s.valid == Valid::mask) mask[b * s.N + i] = unit(random) < 0.7;
@@ -73,9 +76,9 @@ struct Inputs {
     const T nan = std::numeric_limits<T>::quiet_NaN();
     for (int64_t row = 0; row < s.B * s.N; ++row) {
       for (int64_t k = 0; k < s.K; ++k)
-        logits[row * s.K + k] = !mask[row] ? nan
-                                : s.fits   ? T(6 * (row % s.N % s.K == k) + unit(random) / 2)
-                                           : T(unit(random) * (s.given ? 1 : 6));
+        logits[row * s.K + k] = !mask[row] || k >= num_clusters[row / s.N] ? nan
+                                : s.fits ? T(6 * (row % s.N % s.K == k) + unit(random) / 2)
+                                         : T(unit(random) * (s.given ? 1 : 6));
       for (int64_t f = 0; f < s.F; ++f) x[row * s.F + f] = mask[row] ? T(unit(random) - 0.5) : nan;
     }
     for (int64_t b = 0; b < s.B; ++b) {
@@ -103,6 +106,7 @@ struct Inputs {
     batch.x = x.data(), batch.x_stride_b = shape.N * shape.F, batch.x_stride_n = shape.F;
     if (shape.valid == Valid::mask) batch.mask = mask.data();
     if (shape.valid == Valid::count) batch.num_nodes = num_nodes.data();
+    if (shape.counted) batch.num_clusters = num_clusters.data();
     batch.inverse_temperature = inverse_temperature;
     batch.given = shape.given, batch.mean = shape.mean;
     return batch;
@@ -124,7 +128,7 @@ struct Ragged {
   std::vector<T> logits, x, value, value_t;
 
   explicit Ragged(const Inputs<T>& in) : from(in) {
-    const auto& [B, R, N, K, F, density, valid, symmetric, given, mean, fits] = in.shape;
+    const auto& [B, R, N, K, F, density, valid, symmetric, given, mean, fits, counted] = in.shape;
     for (int64_t b = 0; b < B; ++b) {
       for (int64_t i = b * N; i < (b + 1) * N; ++i) {
         if (!in.mask[i]) continue;
@@ -241,7 +245,7 @@ Outputs<T> forward(const Ragged<T, I>& in, const Runtime& runtime, bool weighted
 // The record by its definition.
 template <typename T>
 Outputs<double> plain_forward(const Inputs<T>& in) {
-  const auto& [B, R, N, K, F, density, valid, symmetric, given, mean, fits] = in.shape;
+  const auto& [B, R, N, K, F, density, valid, symmetric, given, mean, fits, counted] = in.shape;
   Outputs<double> out(in.shape);
   auto& [s, x, adj, gram, vectors, scalars, total_entropy, link_norm] = out.values;
   for (int64_t b = 0; b < B; ++b) {
@@ -254,12 +258,12 @@ Outputs<double> plain_forward(const Inputs<T>& in) {
     record[0] = static_cast<double>(nodes.size());
     for (int64_t i : nodes) {
       double sum = 0;
-      for (int64_t k = 0; k < K; ++k) {
+      for (int64_t k = 0; k < in.num_clusters[b]; ++k) {
         const double logit = in.logits[(b * N + i) * K + k];
         S(i, k) = given ? logit : std::exp(logit * in.inverse_temperature);
         sum += S(i, k);
       }
-      for (int64_t k = 0; k < K; ++k) {
+      for (int64_t k = 0; k < in.num_clusters[b]; ++k) {
         if (!given) S(i, k) /= sum;
         if (S(i, k) > 0) record[1] -= S(i, k) * std::log(S(i, k));
         vectors[b * (1 + R) * K + k] += S(i, k);

@@ -31,6 +31,11 @@ const Shape kShapes[] = {
     {1, 2, 160, 3, 2, 0, Valid::mask, false, false, false, true},
     {1, 1, 600, 4, 3, 0, Valid::all, true, false, false, true},
     {1, 1, 600, 4, 3, 0, Valid::all, false, false, false, true},
+    {4, 1, 17, 16, 7, 0.2, Valid::count, true, false, true, false, true},
+    {3, 2, 33, 37, 18, 0.5, Valid::mask, false, false, false, false, true},
+    {3, 1, 9, 5, 3, 0.5, Valid::mask, false, true, false, false, true},
+    {2, 1, 515, 40, 9, 0.1, Valid::all, true, false, false, false, true},
+    {2, 1, 560, 23, 5, 0.5, Valid::mask, false, false, false, false, true},
 };
 
 template <typename T>

@@ -16,10 +16,9 @@ enum class CutKind : int32_t {
 
 struct CutPool {
   int64_t graphs, k;
-  const int64_t*
-      num_clusters;  // [B]: clusters of each graph, the first rows and columns of its matrices; null: k
   bool is_double;
   CutKind kind;
+  const int64_t* num_clusters = nullptr;  // [B]: clusters of each graph, its first rows and columns; null: k
 
   int64_t clusters(int64_t b) const { return num_clusters ? num_clusters[b] : k; }
 };
