@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierpool._tracing import is_traced, is_transformed
 from hierpool.graph import RaggedGraph
 from hierpool.nn.masking import select_valid
 from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
@@ -243,6 +244,39 @@ def embed(
         valid: bool ``[B, N]``, or ``None`` if every row is valid.
     """
     aggregate = aggregator(adj, stacks[0].aggregation, x.dtype, valid)
+    if valid is not None and _takes_rows(stacks, x):
+        rows = _ValidRows(valid)
+        found = _embed_rows(stacks, rows.of(x), lambda t: rows.of(aggregate(rows.padded(t))), None)
+        return [rows.padded(t) for t in found]
+    return _embed_rows(stacks, x, aggregate, valid)
+
+
+def _takes_rows(stacks: Sequence[SAGEStack], x: Tensor) -> bool:
+    """Whether to compute valid rows only. Where sizes cannot be read, padding is computed as well."""
+    readable = x.device.type == "cpu" and not is_traced() and not is_transformed()
+    return readable and not any(isinstance(norm, SlotBatchNorm) for stack in stacks for norm in stack.norms)
+
+
+class _ValidRows:
+    """The valid rows of a padded batch."""
+
+    def __init__(self, valid: Tensor) -> None:
+        self._shape = valid.shape
+        self._place = valid.flatten().nonzero()[:, 0]
+
+    def of(self, x: Tensor) -> Tensor:
+        """``[M, F]`` of ``x [B, N, F]``."""
+        return x.flatten(0, 1).index_select(0, self._place)
+
+    def padded(self, rows: Tensor) -> Tensor:
+        """``[B, N, F]`` of ``rows [M, F]``, 0 in padding."""
+        b, n = self._shape
+        return rows.new_zeros(b * n, rows.size(1)).index_copy(0, self._place, rows).view(b, n, rows.size(1))
+
+
+def _embed_rows(
+    stacks: Sequence[SAGEStack], x: Tensor, aggregate: Aggregate, valid: Tensor | None
+) -> list[Tensor]:
     inner = len(stacks[0].convs) > 1
     firsts = propagate([cast(SAGEConv, stack.convs[0]) for stack in stacks], x, aggregate, relu=inner)
     return [
