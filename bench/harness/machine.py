@@ -18,6 +18,7 @@ PACKAGES = (
     "hierpool", "triton", "numpy", "torch-geometric", "torch-geometric-pool", "torch-scatter", "scikit-learn", "scipy",
     "grakel",
 )  # fmt: skip
+LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 ISA_FLAG = re.compile(r"^(sse4_2|avx\w*|fma|f16c|amx\w*|asimd\w*|sve\w*|bf16|i8mm)$")
 
 
@@ -39,6 +40,17 @@ def cpu_model() -> str:
 def isa_flags() -> list[str]:
     """The vector instruction sets that the processor reports."""
     return sorted(flag for flag in set(_cpuinfo(("flags", "Features")).split()) if ISA_FLAG.match(flag))
+
+
+def available_bytes(meminfo: Path = Path("/proc/meminfo"), limits: tuple[Path, ...] = LIMITS) -> int:
+    """Memory that a process can still take: what the system has available, within the limit of its control group."""
+    if meminfo.is_file():
+        fields = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        found = int(fields["MemAvailable"].split()[0]) * 1024
+    else:
+        found = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    texts = [path.read_text().strip() for path in limits if path.is_file()]
+    return min([found, *(int(text) for text in texts if text.isdigit())])  # or "max"
 
 
 def slug(text: str) -> str:

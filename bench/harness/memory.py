@@ -13,10 +13,14 @@ import gc
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bench.harness.workload import Request, Unavailable
 
@@ -57,6 +61,48 @@ def peak_on_device(call: Callable[[], object], device: torch.device) -> int:
     call()
     torch.cuda.synchronize(device)
     return torch.cuda.max_memory_allocated(device) - before
+
+
+class Alive(TorchDispatchMode):
+    """Counts the bytes of the tensors that are made under it and are alive: now, and at most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.most = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, torch.Tensor):
+                self._count(tensor.untyped_storage())
+        self.most = max(self.most, self.now)
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._known:
+            return
+        self._known.add(key)
+        self.now += size
+        weakref.finalize(storage, self._release, key, size)
+
+    def _release(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def peak_of_tensors(call: Callable[[], object]) -> int:
+    """Bytes of the tensors that ``call`` makes and that are alive at once, at most.
+
+    On PyTorch's meta device, where tensors have no memory, this tells what a step needs that may not fit. Scratch space
+    within an operation and what the allocator adds are not counted.
+    """
+    with Alive() as alive:
+        call()
+    return alive.most
 
 
 def measure_here(workload: str, provider: str, seed: int, threads: int, data_root: str | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -95,11 +95,16 @@ def read(folder: Path) -> Results:
     return Results(folder, metadata, rows[:-1] if finished else rows, text, finished)
 
 
-def newest(
+def reported(
     parent: Path = RESULTS, device: str = "cpu", whole: Callable[[Results], bool] = lambda run: run.finished
-) -> Results | None:
-    """The newest run on this type of device that is whole and not a quick one, or None without one."""
+) -> Iterator[Results]:
+    """The runs on this type of device that are whole and not quick ones, the newest first."""
     # Other records lie beside the folders of runs.
     folders = sorted((f for f in parent.glob("????????T??????Z-*") if f.is_dir()), reverse=True)
     wanted = (run for run in map(read, folders) if run.device == device)
-    return next((run for run in wanted if whole(run) and not run.metadata.get("quick")), None)
+    return (run for run in wanted if whole(run) and not run.metadata.get("quick"))
+
+
+def newest(parent: Path = RESULTS, device: str = "cpu") -> Results | None:
+    """The newest run that is reported, or None without one."""
+    return next(reported(parent, device), None)

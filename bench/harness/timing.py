@@ -71,7 +71,7 @@ class Comparison:
     calls_per_sample: tuple[int, int]
 
     @classmethod
-    def of(cls, samples: list[tuple[float, float]], calls: tuple[int, int] = (1, 1)) -> Comparison:
+    def of(cls, samples: Sequence[tuple[float, ...]], calls: tuple[int, int] = (1, 1)) -> Comparison:
         """From seconds of the peer and of the candidate, and how many steps of each a sample is the mean of."""
         return cls(
             candidate_ms=Percentiles.of([1e3 * c for _, c in samples]),
@@ -134,12 +134,12 @@ class Side:
         return statistics.median(times)
 
 
-def alternate(first: Step, second: Step, pairs: int) -> list[tuple[float, float]]:
-    """Samples in the order A B A B ..., without garbage collection meanwhile."""
+def alternate(steps: Sequence[Step], rounds: int) -> list[tuple[float, ...]]:
+    """Samples of all steps in turn, in the order A B A B ..., without garbage collection meanwhile."""
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return [(first(), second()) for _ in range(pairs)]
+        return [tuple(step() for step in steps) for _ in range(rounds)]
     finally:
         if collecting:
             gc.enable()
@@ -152,7 +152,7 @@ def compare(candidate: Side, peer: Side, effort: Effort) -> Comparison:
     sample_s, most = SAMPLE_S[peer.device.type], MAX_CALLS[peer.device.type]
     calls = [max(1, min(most, math.ceil(sample_s / seconds))) for seconds in single]
     pairs = effort.pairs(sum(c * s for c, s in zip(calls, single, strict=True)))
-    samples = alternate(lambda: peer.sample(calls[0]), lambda: candidate.sample(calls[1]), pairs)
+    samples = alternate((lambda: peer.sample(calls[0]), lambda: candidate.sample(calls[1])), pairs)
     return Comparison.of(samples, (calls[0], calls[1]))
 
 

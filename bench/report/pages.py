@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,18 +34,16 @@ SECTIONS = (
 
 
 class Newest(NamedTuple):
-    """The newest run of each sort, None where there is none."""
+    """The newest run of each sort, None where there is none, and that of training steps on each data set."""
 
     cpu: Results | None
     gpu: Results | None
-    steps: Results | None
+    steps: tuple[Results, ...]
 
 
 def newest(parent: Path = results.RESULTS) -> Newest:
     """The runs that are reported."""
-    return Newest(
-        results.newest(parent), results.newest(parent, "cuda"), results.newest(parent / "step", whole=step.is_whole)
-    )  # fmt: skip
+    return Newest(results.newest(parent), results.newest(parent, "cuda"), step.newest(parent / "step"))
 
 
 # ---- README.md ------------------------------------------------------------------------------------------------------
@@ -108,16 +107,30 @@ def section(run: Results) -> str:
     return "\n\n".join(parts)
 
 
-def step_section(run: Results) -> str:
-    """Whole training steps."""
-    m = run.metadata
-    config = m["config"]
-    about = (
-        f"Loading, forward, backward, gradient clipping and Adam of one network on {config['dataset']}, in batches of "
-        f"{config['batch_size']} graphs: ours, and the same network of PyG's dense layers. Both are checked to be one "
-        f"function of the same weights. {tables.place(run)}, commit {m['commit'][:10]}, {m['date_utc'][:10]}."
-    )
-    return f"## Whole training steps\n\n{about}\n\n{markdown(tables.steps(run))}"
+STEPS = """\
+## Whole training steps
+
+Loading, forward, backward, gradient clipping and Adam of one network: ours, and the same network of PyG's dense layers.
+All have one number of clusters for all graphs, a part of the nodes of the largest graph of the data set, as PyG's has,
+and are checked to be one function of the same weights; sides "in proportion to each graph" have a part of the nodes of
+each graph instead, which is our default. Where steps are slow, fewer than asked for are timed, and the table says so.
+
+A side of padded batches that needs more than {free:.0%} of the available memory does not fit and is not run. What it
+needs is estimated beforehand: the tensors that are alive at once in a step on a batch with the largest graph, without
+scratch space; weights and the state of Adam; and of graphs that are padded beforehand, all of them."""
+
+
+def step_section(runs: Sequence[Results]) -> str:
+    """Whole training steps, on each data set."""
+    parts = [STEPS.format(free=step.FREE)]
+    for run in runs:
+        m = run.metadata
+        about = f"Batches of {m['config']['batch_size']} graphs. {tables.place(run)}"
+        if "available_bytes" in m:
+            about += f", {number(m['available_bytes'] / 2**30)} GiB of memory available"
+        about += f", commit {m['commit'][:10]}, {m['date_utc'][:10]}."
+        parts += [f"### {m['config']['dataset']}", about, markdown(tables.steps(run))]
+    return "\n\n".join(parts)
 
 
 def page(runs: Newest) -> str:

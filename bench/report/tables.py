@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from bench.harness.results import NOT_ASKED, Results
 from bench.ops import WORKLOADS, title_of
-from bench.ops.step import PARTS, SIDES
-from bench.report.goals import Goal, goals_for, value_of
+from bench.ops.step import PARTS, PYG, SIDES, TOO_LARGE
+from bench.report.goals import STEP_GOALS, Goal, goals_for, value_of
 
 KERNELS_SHOWN = 8
 Lines = list[Sequence[str]]  # of cells, the first with the names of the columns
@@ -63,6 +63,36 @@ def verdict(row: dict) -> str:
         (goal, value_of(row, goal.quantity)) for goal in goals_for(row["workload"], row.get("provider"))
     )
     return "; ".join(outcome(goal, value) for goal, value in judged if value is not None)
+
+
+def too_large(row: dict) -> str:
+    """Why a side of a training step was not run."""
+    return f"does not fit (needs {number(row['needs_gib'])} GiB)"
+
+
+def step_ratio(run: Results, row: dict) -> tuple[str, str]:
+    """How many times as fast a side's step is, in the median and over all steps; or why there is no ratio."""
+    if "speedup" in row:
+        return with_range(row["speedup"], "x"), f"{row['overall']:.2f}x"
+    peers = [other for other in run.rows if other["side"] in PYG and other["status"] == TOO_LARGE]
+    return f"PyG {too_large(min(peers, key=lambda other: other['needs_gib']))}", ""
+
+
+def step_count(run: Results, row: dict) -> str:
+    """The number of steps that were timed, and how many were asked for if there was no time for them."""
+    asked = run.metadata["steps"]
+    timed = row.get("steps", asked)
+    return f"{timed} of {asked}" if timed < asked else str(timed)
+
+
+def step_verdict(run: Results, row: dict) -> str:
+    """The goal of our side on the data set, and its outcome."""
+    goal = STEP_GOALS.get(run.metadata["config"]["dataset"])
+    if goal is None or row["side"] != goal.provider:
+        return ""
+    if "speedup" in row:
+        return outcome(goal, value_of(row, goal.quantity))
+    return f"{goal.text}, or PyG does not fit: met" if goal.unless_too_large else f"{goal.text} not measured"
 
 
 def figure_cell(row: dict) -> str:
@@ -132,15 +162,20 @@ def figures(rows: list[dict]) -> Lines:
 
 def steps(run: Results) -> Lines:
     """Whole training steps, a line for each side; times in ms."""
-    peer = SIDES[run.metadata["peer"]]
-    lines: Lines = [("side", "ms", *PARTS, f"times as fast as {peer} (20 to 80 %)", "over all steps")]
+    peer = run.metadata["peer"]
+    head = f"times as fast as {SIDES[peer] if peer else 'PyG'} (20 to 80 %)"
+    lines: Lines = [("side", "ms", "steps", *PARTS, head, "over all steps", "goal")]
     for row in run.rows:
+        if row["status"] == TOO_LARGE:
+            lines.append((row["title"], "-", "-", *("-" for _ in PARTS), too_large(row), "", ""))
+            continue
         parts = [f"{row['parts_ms'][name]:.2f}" for name in PARTS]
-        overall = f"{row['overall']:.2f}x"
+        times, overall = step_ratio(run, row)
+        goal = step_verdict(run, row)
         lines.append(
-            (row["title"], number(row["ms"]["p50"]), *parts, with_range(row["speedup"], "x"), overall)
+            (row["title"], number(row["ms"]["p50"]), step_count(run, row), *parts, times, overall, goal)
         )
-    return lines
+    return used(lines)
 
 
 # ---- lines around the tables ----------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from bench.harness import floors, memory, precision, timing
+from bench.harness import floors, machine, memory, precision, timing
 from bench.harness.timing import Effort, Side
 from bench.harness.workload import CPU, Unavailable
 from tests.bench.toys import small_batch
@@ -30,6 +30,32 @@ def test_inputs_take_turns_and_sides_alternate(monkeypatch):
     found = timing.compare(*short, Effort(1.0, 3, 3))
     assert "".join(order[4:]) == "BBAA" * 3  # short calls are repeated
     assert (found.calls_per_sample, found.speedup.p50) == ((2, 2), 2.0)
+
+
+def test_peak_of_tensors_counts_what_is_alive_at_once():
+    def call():
+        a = torch.zeros(1000)
+        b = a + 1  # 8000 bytes
+        a.view(10, 100).add_(1)  # in place
+        del a
+        c = b[:500] * 2  # 6000
+        del b, c
+        torch.zeros(1500)
+
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            assert memory.peak_of_tensors(call) == 8000
+
+
+def test_available_memory_is_bounded_by_the_control_group(tmp_path):
+    meminfo, limit, unlimited = (tmp_path / name for name in ("meminfo", "limit", "unlimited"))
+    meminfo.write_text("MemTotal:  9 kB\nMemAvailable:    5 kB\n")
+    unlimited.write_text("max\n")
+    assert machine.available_bytes(meminfo, (unlimited, limit)) == 5120
+    limit.write_text("4000\n")
+    assert machine.available_bytes(meminfo, (unlimited, limit)) == 4000
+    assert machine.available_bytes() > 1 << 20
+    assert machine.available_bytes(tmp_path / "absent", ()) > 1 << 20
 
 
 def test_ratio_is_paired():

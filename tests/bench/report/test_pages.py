@@ -75,10 +75,20 @@ GPU_ROWS = [
            kernels=[{"name": "_assign_kernel", "count": 2, "us": 7.0}]),
     {"workload": "dense-tf32", "title": "Dense", **MISSING},
 ]  # fmt: skip
-STEP = METADATA | {"config": {"dataset": "ENZYMES", "batch_size": 32}, "peer": "pyg"}
+
+
+def steps_on(dataset, **more):
+    return METADATA | {"config": {"dataset": dataset, "batch_size": 32}, "peer": "pyg", "steps": 150} | more
+
+
+ALONE = {"status": "measured", "ms": SPREAD, "parts_ms": dict.fromkeys(step.PARTS, 0.25)}
 STEP_ROWS = [
-    {"status": "measured", "side": side, "title": title, "ms": SPREAD, "peer_ms": SPREAD, "speedup": SPREAD,
-     "overall": 1.5, "pairs": 3, "parts_ms": dict.fromkeys(step.PARTS, 0.25)}
+    {"side": side, "title": title, "peer_ms": SPREAD, "speedup": SPREAD, "overall": 1.5, "pairs": 150, **ALONE}
+    for side, title in step.SIDES.items()
+]  # fmt: skip
+TOO_LARGE_ROWS = [
+    {"side": side, "title": title, "status": step.TOO_LARGE, "needs_gib": 20.0 if side == "pyg" else 150.4}
+    if side in step.PYG else {"side": side, "title": title, "steps": 30, **ALONE}
     for side, title in step.SIDES.items()
 ]  # fmt: skip
 
@@ -100,7 +110,11 @@ def made(tmp_path_factory) -> Path:
     cpu = record(root / "results", METADATA, ROWS)
     (cpu / "notes.md").write_text("PROTEINS is bound by something.\n")
     record(root / "results", GPU, GPU_ROWS)
-    record(root / "results" / "step", STEP, STEP_ROWS, whole=False)
+    unfinished, older = STEP_ROWS[:-1], [row | {"overall": 7.0} for row in STEP_ROWS]
+    for rows in (older, STEP_ROWS, unfinished):
+        record(root / "results" / "step", steps_on("ENZYMES"), rows, whole=False)
+    large = steps_on("DD", peer=None, available_bytes=22 << 30)
+    record(root / "results" / "step", large, TOO_LARGE_ROWS, whole=False)
     (root / "README.md").write_text(f"# Title\n\n{pages.BEGIN}\n{pages.END}\n\nAfter.\n")
     assert "README.md" in pages.mismatch(pages.newest(root / "results"), root)
     pages.write(pages.newest(root / "results"), root)
@@ -149,15 +163,33 @@ def test_the_page_has_everything_else(made):
         "Some GPU, driver 1.2, torch 2.11.0, triton 3.6.0, commit 0123456789",
         "Tests: 3 passed, 9 s",
         "| hierpool | 1 | hierpool reference | 2 | 2x (1.8 to 2.2) | 50% | 4 | 2 |",
-        "| hierpool | 1 | 0.25 | 0.25 | 0.25 | 0.25 | 1x (0.9 to 1.1) | 1.50x |",
+        "| hierpool, clusters in proportion to each graph | 1 | 150 | 0.25 | 0.25 | 0.25 | 0.25 | 1x (0.9 to 1.1) "
+        "| 1.50x | 2.5x not met |",
     ):
         assert line in page
     assert "forward |" not in page.split("## Whole")[0]
+    assert "7.00x" not in page  # of an older run
     assert "no peak memory on PROTEINS x 20" in page
     drawn = {path.name for path in (made / "docs" / "assets").iterdir()}
     assert drawn == {plot.file for plot in plots.PLOTS}
     assert all(path.read_text().lstrip().startswith("<?xml") for path in (made / "docs" / "assets").iterdir())
     assert all(f"](assets/{file})" in page for file in drawn - {pages.README_PLOT})
+
+
+def test_the_page_says_what_does_not_fit(made):
+    page = (made / "docs" / "benchmarks.md").read_text()
+    large = page.split("### DD\n")[1].split("###")[0]
+    assert "22 GiB of memory available" in large
+    dashes = "- | - | - | - | - | -"
+    for line in (
+        f"| PyG dense, padded batch by batch | {dashes} | does not fit (needs 20 GiB) |  |",
+        f"| PyG dense, padded beforehand | {dashes} | does not fit (needs 150 GiB) |  |",
+        "| hierpool, one number of clusters for all graphs | 1 | 30 of 150 | 0.25 | 0.25 | 0.25 | 0.25 "
+        "| PyG does not fit (needs 20 GiB) |  |",
+        "| PyG does not fit (needs 20 GiB) | 20x, or PyG does not fit: met |",
+    ):
+        assert line in large
+    assert "over all steps" not in large
 
 
 def test_check_fails_unless_pages_and_plots_are_the_newest(made, tmp_path, capsys):
