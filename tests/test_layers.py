@@ -34,7 +34,7 @@ ALLOWED = {
     "hierpool._version": set(),
     "hierpool._extras": set(),
     "hierpool._tracing": set(),
-    "hierpool.connect": set(),
+    "hierpool.connect": {"hierpool.contract"},
     "hierpool.contract": set(),
     "hierpool.record": set(),
     "hierpool.reference": {"hierpool.contract"},

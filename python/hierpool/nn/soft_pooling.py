@@ -11,19 +11,16 @@ from torch import Tensor, nn
 
 from hierpool.connect import postprocess_adj, sparse_pooled
 from hierpool.graph import RaggedGraph
-from hierpool.graph.ragged import graph_of
 from hierpool.nn.clusters import ClusterCount
+from hierpool.nn.inputs import Structure, batch_of
 from hierpool.nn.mlp import MLP, Activation, is_plain
 from hierpool.nn.outputs import PoolingOutput, SelectOutput, lift
 from hierpool.ops._checks import (
-    ADJ_DTYPES,
     FLOATS,
-    check_mask,
     check_tensor,
     cluster_counts,
-    fitted_mask,
 )
-from hierpool.ops._shared import as_one_batch, is_one_batch
+from hierpool.ops._shared import as_one_batch
 from hierpool.ops.linear_maps import check_features, linear_maps
 from hierpool.ops.soft_pool import soft_pool
 from hierpool.record import SoftPoolRecord
@@ -231,7 +228,8 @@ class SoftPooling(nn.Module):
             if so is None:
                 raise ValueError("so must be the assignment of the pooling layer with lifting=True, got None")
             return self.lift(x, so)
-        x, adj, mask = self._inputs(x, adj, edge_weight, mask, batch, ptr, batch_size)
+        structure = Structure(edge_weight, mask, batch, ptr, batch_size)
+        x, adj, mask = batch_of(x, adj, structure, symmetric=self.symmetric, transposed=self.adj_transpose)
         if num_clusters is None:
             num_clusters = self.clusters.of(x, adj, mask) if so is None else so.num_clusters
         columns = self.clusters.columns(num_clusters)
@@ -258,52 +256,6 @@ class SoftPooling(nn.Module):
             so: the assignment in the output of :meth:`forward`.
         """
         return lift(x, so, self.lift_how)
-
-    def _inputs(
-        self,
-        x: Any,
-        adj: Any,
-        edge_weight: Tensor | None,
-        mask: Tensor | None,
-        batch: Tensor | None,
-        ptr: Tensor | None,
-        batch_size: int | None,
-    ) -> tuple[Tensor, Adjacency, Tensor | None]:
-        """Features, adjacency and mask of a padded batch, or features and graph of a ragged batch."""
-        if adj is None:
-            if isinstance(x, Tensor):
-                raise TypeError("adj must be given, unless x is a Data or Batch of PyTorch Geometric")
-            adj, x = x, getattr(x, "x", None)
-        elif not isinstance(adj, Tensor | RaggedGraph) and not hasattr(adj, "edge_index"):
-            raise TypeError(
-                "adj must be a tensor, a RaggedGraph, or a Data or Batch of PyTorch Geometric,"
-                f" got {type(adj).__name__}"
-            )
-        if not isinstance(adj, Tensor | RaggedGraph):
-            adj = RaggedGraph.from_pyg(adj, symmetric=self.symmetric)
-        check_tensor("x", x, FLOATS)
-        check_mask(mask)
-        if isinstance(adj, Tensor) and (adj.is_nested or (adj.layout is not torch.strided and x.dim() == 3)):
-            check_tensor("adj", adj, ADJ_DTYPES)
-        if isinstance(adj, Tensor) and not _is_sparse(adj):
-            for name, value in {"edge_weight": edge_weight, "batch": batch, "ptr": ptr}.items():
-                if value is not None:
-                    raise ValueError(f"{name} must be None if adj is dense, got {value!r:.40}")
-            if not is_one_batch(x, adj, mask):
-                x, adj, _, mask = as_one_batch(x, adj, None, mask)
-            if x.dim() != 3:
-                raise ValueError(f"x must have shape [B, N, F] or [N, F], got {list(x.shape)}")
-            return x, adj, fitted_mask(mask, x.shape[:2])
-        if mask is not None:
-            raise ValueError(
-                f"mask must be None with a sparse adjacency, which has no padding, got {mask!r:.40}"
-            )
-        if isinstance(adj, Tensor) and adj.layout is torch.strided and self.adj_transpose:
-            adj = adj.flip(0)
-        symmetric = (
-            None if isinstance(adj, RaggedGraph) or adj.layout is not torch.strided else self.symmetric
-        )
-        return x, graph_of(x, adj, edge_weight, batch, ptr, batch_size, symmetric), None
 
     def _assignment(
         self,
@@ -445,13 +397,6 @@ _FUSED_POSTPROCESSING = {
     "edge_weight_norm": False,
     "transposed": False,
 }
-
-
-def _is_sparse(adj: Tensor) -> bool:
-    """Whether a tensor is ``edge_index`` or a sparse matrix."""
-    return adj.layout is not torch.strided or (
-        adj.dim() == 2 and adj.size(0) == 2 and adj.dtype in (torch.int64, torch.int32)
-    )
 
 
 def weighted(loss: Tensor, coefficient: float) -> Tensor:

@@ -1,0 +1,83 @@
+"""The forms in which a pooling layer takes a batch of graphs."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool.graph import RaggedGraph
+from hierpool.graph.ragged import graph_of
+from hierpool.ops._checks import ADJ_DTYPES, FLOATS, check_mask, check_tensor, fitted_mask
+from hierpool.ops._shared import as_one_batch, is_one_batch
+
+
+class Structure(NamedTuple):
+    """What a batch has besides features and adjacency or ``edge_index``; see :meth:`SoftPooling.forward`."""
+
+    edge_weight: Tensor | None
+    mask: Tensor | None
+    batch: Tensor | None
+    ptr: Tensor | None
+    batch_size: int | None
+
+
+def batch_of(
+    x: Any, adj: Any, given: Structure, *, symmetric: bool | None, transposed: bool
+) -> tuple[Tensor, Tensor | RaggedGraph, Tensor | None]:
+    """Features, adjacency and mask of a padded batch, or features and graph of a ragged batch.
+
+    Args:
+        x, adj, given: the arguments of :meth:`SoftPooling.forward`.
+        symmetric: whether every adjacency equals its transpose; ``None``: it is determined.
+        transposed: use the transpose of ``edge_index``.
+
+    Raises:
+        TypeError, ValueError: an argument is invalid; the message names it.
+    """
+    mask = given.mask
+    if adj is None:
+        if isinstance(x, Tensor):
+            raise TypeError("adj must be given, unless x is a Data or Batch of PyTorch Geometric")
+        adj, x = x, getattr(x, "x", None)
+    elif not isinstance(adj, Tensor | RaggedGraph) and not hasattr(adj, "edge_index"):
+        raise TypeError(
+            "adj must be a tensor, a RaggedGraph, or a Data or Batch of PyTorch Geometric,"
+            f" got {type(adj).__name__}"
+        )
+    if not isinstance(adj, Tensor | RaggedGraph):
+        adj = RaggedGraph.from_pyg(adj, symmetric=symmetric)
+    check_tensor("x", x, FLOATS)
+    check_mask(mask)
+    if isinstance(adj, Tensor) and (adj.is_nested or (adj.layout is not torch.strided and x.dim() == 3)):
+        check_tensor("adj", adj, ADJ_DTYPES)
+    if isinstance(adj, Tensor) and not _is_sparse(adj):
+        return _padded(x, adj, given)
+    if mask is not None:
+        raise ValueError(f"mask must be None with a sparse adjacency, which has no padding, got {mask!r:.40}")
+    if isinstance(adj, Tensor) and adj.layout is torch.strided and transposed:
+        adj = adj.flip(0)
+    if isinstance(adj, RaggedGraph) or adj.layout is not torch.strided:
+        symmetric = None
+    edge_weight, _, batch, ptr, batch_size = given
+    return x, graph_of(x, adj, edge_weight, batch, ptr, batch_size, symmetric), None
+
+
+def _padded(x: Tensor, adj: Tensor, given: Structure) -> tuple[Tensor, Tensor, Tensor | None]:
+    for name, value in {"edge_weight": given.edge_weight, "batch": given.batch, "ptr": given.ptr}.items():
+        if value is not None:
+            raise ValueError(f"{name} must be None if adj is dense, got {value!r:.40}")
+    mask = given.mask
+    if not is_one_batch(x, adj, mask):
+        x, adj, _, mask = as_one_batch(x, adj, None, mask)
+    if x.dim() != 3:
+        raise ValueError(f"x must have shape [B, N, F] or [N, F], got {list(x.shape)}")
+    return x, adj, fitted_mask(mask, x.shape[:2])
+
+
+def _is_sparse(adj: Tensor) -> bool:
+    """Whether a tensor is ``edge_index`` or a sparse matrix."""
+    return adj.layout is not torch.strided or (
+        adj.dim() == 2 and adj.size(0) == 2 and adj.dtype in (torch.int64, torch.int32)
+    )
