@@ -62,6 +62,15 @@ bool holds_squares(double sum) {
   return sum >= limits::min() / limits::epsilon() * (1 << 23) && sum <= limits::max();
 }
 
+// The sum of squares, in parts that are added in double.
+template <typename T>
+double squares(const RowKernels<T>& kernels, const T* values, int64_t n) {
+  constexpr int64_t kPart = 256;
+  double sum = 0;
+  for (int64_t i = 0; i < n; i += kPart) sum += kernels.dot(values + i, values + i, std::min(kPart, n - i));
+  return sum;
+}
+
 template <typename T>
 double sum_of_squares(const T* row, int64_t n) {
   double sum = 0;

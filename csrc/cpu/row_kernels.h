@@ -23,10 +23,9 @@ struct RowStats {
   T sum_sq;
 };
 
-template <typename T>
 struct AssignmentSums {
-  T trace;   // <s, m>
-  T square;  // <s, s>
+  double trace;  // sum_i <s_i, m_i>
+  double cut;    // sum_i degree_i <s_i, s_i>
 };
 
 struct VariationSum {
@@ -63,6 +62,8 @@ struct RowKernels {
   T (*dot)(const T* a, const T* b, int64_t n);
   // dst[columns, rows] = src[rows, ld]^T
   void (*transpose)(T* dst, const T* src, int64_t ld, int64_t rows, int64_t columns);
+  // matrix[n, ld], its first n columns: what is right of the diagonal becomes the mirror image of what is left of it.
+  void (*mirror)(T* matrix, int64_t ld, int64_t n);
   // y += alpha x
   void (*axpy)(T* y, T alpha, const T* x, int64_t n);
   // y += a + b + beta c + gamma d; any of a, b, c and d may be null
@@ -75,8 +76,9 @@ struct RowKernels {
   void (*selu)(T* y, int64_t n);
   // dx = dy times the derivative that belongs to y = selu(x); dx may be dy
   void (*selu_backward)(T* dx, const T* dy, const T* y, int64_t n);
-  // volume += degree * s, and the products of a row s of S with the row m of A S.
-  AssignmentSums<T> (*assignment_sums)(T* volume, T degree, const T* s, const T* m, int64_t n);
+  // volume += sum_i degree[i] s_i, and the sums of products, over `count` rows s of S and m of A S, of n elements.
+  AssignmentSums (*assignment_sums)(T* volume, const T* degree, const T* s, int64_t ld_s, const T* m,
+                                    int64_t ld_m, int64_t count, int64_t n);
   // Binary cross-entropy of the entries w of a matrix and q = min(p, 1), p = <s_i, s_j>:
   // sum -(w log(q + eps) + (1 - w) log(1 - q + eps)); NaN where p + eps is not positive
   T (*bce)(const T* p, const T* w, int64_t n, T eps);
@@ -98,6 +100,10 @@ struct RowKernels {
   RowStats<T> (*stats)(const T* row, int64_t n);
   // Indices and values of the non-zeros, in order; both buffers hold n + 16 elements. Returns their number.
   int64_t (*nonzeros)(const T* row, int64_t n, int32_t* index, T* value);
+  // The non-zeros of `count` rows of n elements as rows of a sparse matrix, whose first entry is rowptr[0], and the sum of
+  // each row. col and value hold 16 elements more than there are entries.
+  void (*sparse_rows)(const T* rows, int64_t ld, int64_t count, int64_t n, int32_t* rowptr, int32_t* col,
+                      T* value, T* sum);
   // out[0..n) = sum_e value[e] * rows[index[e], 0..n)
   void (*gather)(T* out, int64_t n, const T* rows, int64_t ld, const int32_t* index, const T* value,
                  int64_t count);

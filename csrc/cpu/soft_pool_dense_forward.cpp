@@ -28,7 +28,9 @@ class DenseEdges : public DenseAdjacencyRows<T> {
         nonzeros_(static_cast<size_t>(context.graphs.tiles() * batch_.R)),
         asymmetric_(std::make_unique<std::atomic<bool>[]>(static_cast<size_t>(batch_.B * batch_.R))),
         scratch_(3 * (batch_.N + 32) + converted_elements(), context.runtime),
-        index_(batch_.N + 32, context.runtime) {
+        index_(batch_.N + 32, context.runtime),
+        sparse_(sparse_elements(), context.runtime),
+        sparse_index_(sparse_elements() + 2 * (kWholeGraph + 1), context.runtime) {
     for (int64_t i = 0; i < batch_.B * batch_.R; ++i)
       asymmetric_[static_cast<size_t>(i)] = args.symmetric == 0;
   }
@@ -38,6 +40,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
   // Degrees, |A|^2, the number of non-zeros, and whether A is symmetric so far.
   void scan(int64_t b, int64_t r, int64_t tile, T* degree, EdgeSums& sums, int64_t thread) {
     const Graph& g = this->graph(b);
+    if (g.bounds == nullptr && scan_sparse(b, r, degree, sums, thread)) return;
     int64_t nonzeros = 0;
     for (int64_t i = g.tile_begin(tile); i < g.tile_end(tile); ++i) {
       const RowStats<T> row = kernels_.stats(this->row(b, r, i, scratch_.of(thread), 0, g.n), g.n);
@@ -65,6 +68,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
     const int64_t K = g.k;
     T* buffer = scratch_.of(thread);
     if (gathers_graph(b, r)) {
+      if (g.bounds == nullptr) return kernels_.spmm32(out, ld, K, s.data, s.ld, sparse(g.n, thread));
       T* value = buffer + 2 * (batch_.N + 32);
       int32_t* index = index_.of(thread);
       for (int64_t i = begin; i < end; ++i) {
@@ -88,6 +92,47 @@ class DenseEdges : public DenseAdjacencyRows<T> {
   }
 
  private:
+  // The entries that a graph which is one task may have in sparse rows, and those of the rows that are one more than that.
+  static constexpr int64_t kRows = 16;
+  int64_t sparse_elements() const {
+    int64_t n = 0;
+    for (int64_t b = 0; b < batch_.B; ++b) {
+      if (this->graph(b).bounds == nullptr) n = std::max(n, this->graph(b).n);
+    }
+    return n * n / 4 + kRows * n + 32;
+  }
+  int32_t* columns(int64_t thread) const { return sparse_index_.of(thread) + 2 * (kWholeGraph + 1); }
+  SparseRows<T, int32_t> sparse(int64_t n, int64_t thread) const {
+    return {n, sparse_index_.of(thread), columns(thread), sparse_.of(thread)};
+  }
+
+  // All of scan() by sparse rows, which stay for multiply(). False if there are too many entries.
+  bool scan_sparse(int64_t b, int64_t r, T* degree, EdgeSums& sums, int64_t thread) {
+    const Graph& g = this->graph(b);
+    int32_t* rowptr = sparse_index_.of(thread);
+    T* value = sparse_.of(thread);
+    rowptr[0] = 0;
+    const bool in_place = this->in_place(g);
+    for (int64_t i = 0; i < g.n; i += kRows) {
+      const int64_t end = std::min(i + kRows, g.n), step = in_place ? end - i : 1;
+      for (int64_t row = i; row < end; row += step) {
+        const T* a = this->row(b, r, row, scratch_.of(thread), 0, g.n);
+        kernels_.sparse_rows(a, this->adjacency_.stride_n, step, g.n, rowptr + row, columns(thread), value,
+                             degree + row);
+      }
+      if (!this->gathers(rowptr[end], g.n * g.n)) return false;
+    }
+    const int64_t entries = g.n ? rowptr[g.n] : 0;
+    double square = squares(kernels_, value, entries), total = 0;
+    if (entries > 0 && !holds_squares<T>(square)) square = sum_of_squares(value, entries);
+    for (int64_t i = 0; i < g.n; ++i) total += degree[i];
+    sums.adj_sq += square, sums.total += total;
+    nonzeros_[static_cast<size_t>(g.first_tile * batch_.R + r)] = entries;
+    if (detects_ && !equals_transpose(sparse(g.n, thread), rowptr + kWholeGraph + 1))
+      asymmetric(b, r).store(true, std::memory_order_relaxed);
+    return true;
+  }
+
   std::atomic<bool>& asymmetric(int64_t b, int64_t r) const {
     return asymmetric_[static_cast<size_t>(b * batch_.R + r)];
   }
@@ -131,6 +176,10 @@ class DenseEdges : public DenseAdjacencyRows<T> {
   std::unique_ptr<std::atomic<bool>[]> asymmetric_;
   Scratch<T> scratch_;
   Scratch<int32_t> index_;
+  // Of the graph at hand of a thread, if it is one task and sparse: values; then row pointers, the memory of
+  // equals_transpose(), and columns.
+  Scratch<T> sparse_;
+  Scratch<int32_t> sparse_index_;
 };
 
 }  // namespace

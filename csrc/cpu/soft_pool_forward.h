@@ -11,6 +11,7 @@
 #include <limits>
 
 #include "cpu/pool_context.h"
+#include "cpu/segments.h"
 #include "cpu/soft_pool_residual.h"
 
 namespace hierpool::cpu {
@@ -135,31 +136,6 @@ void Forward<T, Edges>::run_whole(int64_t b, int64_t thread) {
   Runtime alone = context_.runtime;
   alone.threads = 1;
   finish(b, alone);
-}
-
-// How many segments: as many as there are tiles, up to a number that serves all threads, as long as their sums are
-// small beside the tensors.
-inline int64_t segment_count(int64_t tiles, int64_t n, int64_t width, int64_t size) {
-  constexpr int64_t kMost = 64, kSmall = int64_t{1} << 21;
-  return std::clamp<int64_t>(std::max(kSmall, n * width / 8) / std::max<int64_t>(size, 1), 1,
-                             std::min(tiles, kMost));
-}
-
-// Segments of about the same work: the first tile of each, and the number of tiles.
-template <typename Work>
-std::vector<int64_t> segment_bounds(int64_t tiles, int64_t segments, const Work& work) {
-  int64_t total = 0;
-  for (int64_t tile = 0; tile < tiles; ++tile) total += work(tile);
-  std::vector<int64_t> bounds{0};
-  int64_t done = 0;
-  for (int64_t tile = 0; tile < tiles; ++tile) {
-    const auto segment = static_cast<int64_t>(bounds.size());
-    const bool due = done * segments >= total * segment || tiles - tile == segments - segment;
-    if (segment < segments && tile > bounds.back() && due) bounds.push_back(tile);
-    done += work(tile);
-  }
-  bounds.push_back(tiles);
-  return bounds;
 }
 
 template <typename T, typename Edges>
@@ -304,14 +280,13 @@ void Forward<T, Edges>::sum_edges(int64_t b, int64_t r, int64_t first, int64_t l
   for (int64_t tile = first; tile < last; ++tile) {
     EdgeSums& sums = edge_sums(b, tile, r);
     T* volume = tile_vectors(b, tile) + (1 + r) * K;
-    for (int64_t i = g.tile_begin(tile); i < g.tile_end(tile); ++i) {
-      const T degree = degrees(b, r)[i];
-      const T* row = m + (i - begin) * ld;
-      const AssignmentSums<T> products = rows_.assignment_sums(volume, degree, p(b).row(i), row, K);
-      sums.trace += products.trace;
-      sums.cut += static_cast<double>(degree) * products.square;
-      if (saved && g.rows) std::copy_n(row, K, saved + g.row(i) * batch_.K);
-    }
+    const int64_t i = g.tile_begin(tile);
+    const AssignmentSums products = rows_.assignment_sums(volume, degrees(b, r) + i, p(b).row(i), p(b).ld,
+                                                          m + (i - begin) * ld, ld, g.tile_end(tile) - i, K);
+    sums.trace += products.trace, sums.cut += products.cut;
+  }
+  if (saved && g.rows) {
+    for (int64_t i = begin; i < end; ++i) std::copy_n(m + (i - begin) * ld, K, saved + g.row(i) * batch_.K);
   }
   square(b, begin, end, m, ld, out.adj_of(r), out.ld, edges_.symmetric(b, r), accumulate);
 }
@@ -319,11 +294,10 @@ void Forward<T, Edges>::sum_edges(int64_t b, int64_t r, int64_t first, int64_t l
 // Completes a matrix [ld, ld] of K clusters: 0 beyond them and, if it is symmetric, what is above the diagonal. Also
 // inside the blocks on it: pooling a symmetric graph gives an exactly symmetric one.
 template <typename T>
-void complete(T* matrix, int64_t K, int64_t ld, bool symmetric) {
-  for (int64_t k = 0; k < K; ++k) {
-    for (int64_t l = k + 1; symmetric && l < K; ++l) matrix[k * ld + l] = matrix[l * ld + k];
-    std::fill_n(matrix + k * ld + K, ld - K, T(0));
-  }
+void complete(const RowKernels<T>& kernels, T* matrix, int64_t K, int64_t ld, bool symmetric) {
+  if (symmetric) kernels.mirror(matrix, ld, K);
+  if (K == ld) return;
+  for (int64_t k = 0; k < K; ++k) std::fill_n(matrix + k * ld + K, ld - K, T(0));
   std::fill_n(matrix + K * ld, (ld - K) * ld, T(0));
 }
 
@@ -352,8 +326,8 @@ void Forward<T, Edges>::finish(int64_t b, const Runtime& runtime) {
     rows_.store(at(args_.x_pooled, batch_.x_type, b * batch_.K * batch_.F), batch_.x_type, out.x,
                 batch_.K * batch_.F);
   }
-  for (int64_t r = 0; r < R; ++r) complete(out.adj_of(r), K, out.ld, edges_.symmetric(b, r));
-  if (args_.gram) complete(out.gram, K, out.ld, true);
+  for (int64_t r = 0; r < R; ++r) complete(rows_, out.adj_of(r), K, out.ld, edges_.symmetric(b, r));
+  if (args_.gram) complete(rows_, out.gram, K, out.ld, true);
   T* vectors = static_cast<T*>(args_.vectors) + b * (1 + R) * batch_.K;
   std::fill_n(vectors, (1 + R) * batch_.K, T(0));
   double entropy = 0;
@@ -363,13 +337,7 @@ void Forward<T, Edges>::finish(int64_t b, const Runtime& runtime) {
     entropy += entropy_[static_cast<size_t>(g.first_tile + tile)];
   }
   entropy_[static_cast<size_t>(g.first_tile)] = entropy;
-  double gram_sq = 0;
-  if (args_.want_link) {
-    for (int64_t k = 0; k < K; ++k) {
-      const T* row = out.gram + k * out.ld;
-      gram_sq += rows_.dot(row, row, K);
-    }
-  }
+  const double gram_sq = args_.want_link ? squares(rows_, out.gram, out.ld * K) : 0;
   T* scalars = static_cast<T*>(args_.scalars) + b * (2 + 4 * R);
   scalars[0] = static_cast<T>(g.n);
   scalars[1] = static_cast<T>(args_.want_entropy ? entropy : kNotComputed);

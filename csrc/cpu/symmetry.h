@@ -2,6 +2,8 @@
 // product and nothing else.
 #pragma once
 
+#include <cstring>
+
 #include "cpu/pool_context.h"
 
 namespace hierpool::cpu {
@@ -40,6 +42,26 @@ inline bool differs_from_mirror(const void* a, DType type, int64_t ld, const Gra
     case 4: return bits_differ_from_mirror(static_cast<const uint32_t*>(a), ld, g, block);
     default: return bits_differ_from_mirror(static_cast<const uint64_t*>(a), ld, g, block);
   }
+}
+
+// Whether the sparse rows of a square matrix are those of its transpose, bit for bit. `next` holds a number for each row.
+template <typename T>
+bool equals_transpose(const SparseRows<T, int32_t>& a, int32_t* next) {
+  // next[j]: of the entries of row j right of the diagonal, the first without its mirror image. Rows are visited in
+  // order, so that the mirror images of these entries come in order.
+  for (int32_t i = 0; i < a.count; ++i) {
+    int32_t e = a.rowptr[i];
+    for (; e < a.rowptr[i + 1] && a.col[e] < i; ++e) {
+      const int32_t j = a.col[e], mirror = next[j]++;
+      if (mirror == a.rowptr[j + 1] || a.col[mirror] != i) return false;
+      if (std::memcmp(&a.value[mirror], &a.value[e], sizeof(T)) != 0) return false;
+    }
+    next[i] = e + (e < a.rowptr[i + 1] && a.col[e] == i);
+  }
+  for (int64_t i = 0; i < a.count; ++i) {
+    if (next[i] != a.rowptr[i + 1]) return false;
+  }
+  return true;
 }
 
 }  // namespace hierpool::cpu

@@ -1,4 +1,25 @@
-// Conversion, softmax, entropy, and sums and products of rows.
+// Rows of few vectors; conversion, sums and products of rows.
+
+// A number of vectors that the compiler knows.
+template <int W>
+struct Stripe {
+  static constexpr int kVectors = W;
+};
+
+template <typename T>
+struct Stripes {
+  static constexpr int64_t L = Vec<T>::kLanes;
+
+  // Calls run(Stripe<w>(), elements of the last vector) for a row of 1 <= n <= W L elements, w vectors.
+  template <int W, typename Run>
+  static void with(int64_t n, const Run& run) {
+    if (n > (W - 1) * L) {
+      run(Stripe<W>(), n - (W - 1) * L);
+    } else if constexpr (W > 1) {
+      with<W - 1>(n, run);
+    }
+  }
+};
 
 template <typename T>
 struct BasicRows {
@@ -45,55 +66,6 @@ struct BasicRows {
     }
   }
 
-  // dst = exp((src - max) inverse_temperature). Returns the sum of dst, and that of dst log dst.
-  static T exponentials(T* dst, const T* src, int64_t n, T inverse_temperature, T& weighted_sum) {
-    const V scale = V::set(inverse_temperature);
-    const V lowest = V::set(-__builtin_huge_val());
-    const auto load = [&](int64_t i) {
-      return i + L <= n ? V::load(src + i) : V::select(n - i, V::load(src + i, n - i), lowest);
-    };
-    V high = lowest;
-    for (int64_t i = 0; i < n; i += L) high = V::max(high, load(i));
-    const V top = V::set(high.largest());
-    V total = V::zero();
-    V weighted = V::zero();
-    for (int64_t i = 0; i < n; i += L) {
-      const V z = V::max(V::set(T(-1000)), (load(i) - top) * scale);  // where exp is 0, and not -inf
-      const V e = exp(z);
-      total = total + e;
-      weighted = V::fma(e, z, weighted);
-      i + L <= n ? e.store(dst + i) : e.store(dst + i, n - i);
-    }
-    weighted_sum = weighted.sum();
-    return total.sum();
-  }
-
-  static void scale_row(T* row, int64_t n, T factor) {
-    const V scale = V::set(factor);
-    int64_t i = 0;
-    for (; i + L <= n; i += L) (V::load(row + i) * scale).store(row + i);
-    if (i < n) (V::load(row + i, n - i) * scale).store(row + i, n - i);
-  }
-
-  // Rows go together by so many as there are lanes: one division and one logarithm serve them all.
-  static double softmax(T* dst, int64_t ld_dst, const T* src, int64_t ld_src, int64_t n, int64_t count,
-                        T inverse_temperature) {
-    double entropy = 0;
-    for (int64_t first = 0; first < count; first += L, dst += L * ld_dst, src += L * ld_src) {
-      const int64_t rows = count - first < L ? count - first : L;
-      T sum[L], weighted[L], inverse[L];
-      for (int64_t r = 0; r < L; ++r) sum[r] = 1, weighted[r] = 0;
-      for (int64_t r = 0; r < rows; ++r) {
-        sum[r] = exponentials(dst + r * ld_dst, src + r * ld_src, n, inverse_temperature, weighted[r]);
-      }
-      V::divide(V::set(T(1)), V::load(sum)).store(inverse);
-      for (int64_t r = 0; r < rows; ++r) scale_row(dst + r * ld_dst, n, inverse[r]);
-      // With p = e / sum: -sum p log p = log sum - (sum e z) / sum
-      entropy += (log(V::load(sum)) - V::load(weighted) * V::load(inverse)).sum();
-    }
-    return entropy;
-  }
-
   static void transpose(T* dst, const T* src, int64_t ld, int64_t rows, int64_t columns) {
     for (int64_t i = 0; i < rows; i += L) {
       const int64_t height = rows - i < L ? rows - i : L;
@@ -113,42 +85,30 @@ struct BasicRows {
     }
   }
 
-  static void softmax_backward(T* dst, const T* p, const T* dp, int64_t n, T inverse_temperature) {
-    const V mean = V::set(dot(p, dp, n));
-    const V scale = V::set(inverse_temperature);
-    int64_t i = 0;
-    for (; i + L <= n; i += L) (scale * V::load(p + i) * (V::load(dp + i) - mean)).store(dst + i);
-    if (i < n) (scale * V::load(p + i, n - i) * (V::load(dp + i, n - i) - mean)).store(dst + i, n - i);
-  }
-
-  static T entropy(const T* p, int64_t n) {
-    const V one = V::set(T(1));
-    V total = V::zero();
-    int64_t i = 0;
-    for (; i + L <= n; i += L) {
-      const V v = V::load(p + i);
-      total = V::fma(v, log(V::where_positive(v, v, one)), total);
+  // Block by block: those below the diagonal are transposed, and on it, what is right of it.
+  static void mirror(T* matrix, int64_t ld, int64_t n) {
+    if (n <= L) {
+      for (int64_t i = 0; i < n; ++i) {
+        for (int64_t j = i + 1; j < n; ++j) matrix[i * ld + j] = matrix[j * ld + i];
+      }
+      return;
     }
-    if (i < n) {
-      const V v = V::load(p + i, n - i);
-      total = V::fma(v, log(V::where_positive(v, v, one)), total);
-    }
-    return -total.sum();
-  }
-
-  static void entropy_backward(T* dp, const T* p, int64_t n, T scale) {
-    const V one = V::set(T(1));
-    const V factor = V::set(-scale);
-    int64_t i = 0;
-    for (; i + L <= n; i += L) {
-      const V v = V::load(p + i);
-      const V term = factor * (one + log(V::where_positive(v, v, one)));
-      (V::load(dp + i) + V::where_positive(v, term, V::zero())).store(dp + i);
-    }
-    if (i < n) {
-      const V v = V::load(p + i, n - i);
-      const V term = factor * (one + log(V::where_positive(v, v, one)));
-      (V::load(dp + i, n - i) + V::where_positive(v, term, V::zero())).store(dp + i, n - i);
+    for (int64_t i = 0; i < n; i += L) {
+      const int64_t height = n - i < L ? n - i : L;
+      for (int64_t j = 0; j <= i; j += L) {
+        const int64_t width = j < i ? L : height;
+        V block[L];
+        HIERPOOL_UNROLL for (int64_t r = 0; r < L; ++r) {
+          block[r] = r < height ? V::load(matrix + (i + r) * ld + j, width) : V::zero();
+        }
+        V::transpose(block);
+        T* to = matrix + j * ld + i;
+        HIERPOOL_UNROLL for (int64_t r = 0; r < L; ++r) {
+          if (r >= width) continue;
+          if (j == i) block[r] = V::select(r + 1, V::load(to + r * ld, height), block[r]);
+          block[r].store(to + r * ld, height);
+        }
+      }
     }
   }
 
@@ -219,21 +179,6 @@ struct BasicRows {
     }
   }
 
-  static AssignmentSums<T> assignment_sums(T* volume, T degree, const T* s, const T* m, int64_t n) {
-    const V factor = V::set(degree);
-    V trace = V::zero();
-    V square = V::zero();
-    for (int64_t i = 0; i < n; i += L) {
-      const bool full = i + L <= n;
-      const V v = full ? V::load(s + i) : V::load(s + i, n - i);
-      trace = V::fma(v, full ? V::load(m + i) : V::load(m + i, n - i), trace);
-      square = V::fma(v, v, square);
-      const V sum = V::fma(factor, v, full ? V::load(volume + i) : V::load(volume + i, n - i));
-      full ? sum.store(volume + i) : sum.store(volume + i, n - i);
-    }
-    return {trace.sum(), square.sum()};
-  }
-
   static RowStats<T> stats(const T* row, int64_t n) {
     V sum = V::zero();
     V sum_sq = V::zero();
@@ -258,5 +203,24 @@ struct BasicRows {
       count += __builtin_popcount(bits);
     }
     return count;
+  }
+
+  static void sparse_rows(const T* rows, int64_t ld, int64_t count, int64_t n, int32_t* rowptr, int32_t* col,
+                          T* value, T* sum) {
+    int64_t entries = rowptr[0];
+    for (int64_t r = 0; r < count; ++r, rows += ld) {
+      V total = V::zero();
+      for (int64_t i = 0; i < n; i += L) {
+        const V v = i + L <= n ? V::load(rows + i) : V::load(rows + i, n - i);
+        const uint32_t bits = v.nonzero();
+        total = total + v;
+        if (bits == 0) continue;
+        V::compress_index(col + entries, static_cast<int32_t>(i), bits);
+        V::compress(value + entries, v, bits);
+        entries += __builtin_popcount(bits);
+      }
+      rowptr[r + 1] = static_cast<int32_t>(entries);
+      sum[r] = total.sum();
+    }
   }
 };

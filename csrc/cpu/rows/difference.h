@@ -139,7 +139,7 @@ struct DifferenceRows {
     for (; n > 8 * L; n -= 8 * L, out += 8 * L, left += 8 * L, rows += 8 * L) {
       signs_stripe<8>(out, ld_out, L, left, ld_left, rows, ld, scale, accumulate, a);
     }
-    Gather::template with_stripe<8>(n, [&](auto stripe, int64_t last) {
+    Stripes<T>::template with<8>(n, [&](auto stripe, int64_t last) {
       signs_stripe<stripe.kVectors>(out, ld_out, last, left, ld_left, rows, ld, scale, accumulate, a);
     });
   }

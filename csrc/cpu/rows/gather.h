@@ -5,21 +5,6 @@ struct GatherRows {
   using V = Vec<T>;
   static constexpr int64_t L = V::kLanes;
 
-  template <int W>
-  struct Stripe {
-    static constexpr int kVectors = W;
-  };
-
-  // Calls run(Stripe<w>(), elements of the last vector) for a row of 1 <= n <= W L elements, w vectors.
-  template <int W, typename Run>
-  static void with_stripe(int64_t n, const Run& run) {
-    if (n > (W - 1) * L) {
-      run(Stripe<W>(), n - (W - 1) * L);
-    } else if constexpr (W > 1) {
-      with_stripe<W - 1>(n, run);
-    }
-  }
-
   // A stripe of W vectors of one output row; the last vector has `last` elements.
   template <int W>
   static void gather_stripe(T* out, int64_t last, const T* rows, int64_t ld, const int32_t* index,
@@ -41,7 +26,7 @@ struct GatherRows {
     for (; n > 8 * L; n -= 8 * L, out += 8 * L, rows += 8 * L) {
       gather_stripe<8>(out, L, rows, ld, index, value, count);
     }
-    with_stripe<8>(n, [&](auto stripe, int64_t last) {
+    Stripes<T>::template with<8>(n, [&](auto stripe, int64_t last) {
       gather_stripe<stripe.kVectors>(out, last, rows, ld, index, value, count);
     });
   }
@@ -85,7 +70,7 @@ struct GatherRows {
     for (; n > 8 * L; n -= 8 * L, out += 8 * L, rows += 8 * L) {
       spmm_stripe<8, Weighted>(out, ld_out, L, rows, ld, a);
     }
-    with_stripe<8>(n, [&](auto stripe, int64_t last) {
+    Stripes<T>::template with<8>(n, [&](auto stripe, int64_t last) {
       spmm_stripe<stripe.kVectors, Weighted>(out, ld_out, last, rows, ld, a);
     });
   }

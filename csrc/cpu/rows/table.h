@@ -2,6 +2,7 @@
 // instruction set, after its Vec. Templates of the standard library must not be used in these files: the linker keeps
 // one copy of each, and would run one instruction set's copy everywhere.
 
+#include "cpu/rows/assignment.h"
 #include "cpu/rows/asymmetric.h"
 #include "cpu/rows/basic.h"
 #include "cpu/rows/bce.h"
@@ -9,25 +10,27 @@
 #include "cpu/rows/gather.h"
 #include "cpu/rows/gemm.h"
 #include "cpu/rows/selu.h"
+#include "cpu/rows/softmax.h"
 
 template <typename T>
 constexpr RowKernels<T> make_row_kernels() {
   return {
       .load = BasicRows<T>::load,
       .store = BasicRows<T>::store,
-      .softmax = BasicRows<T>::softmax,
-      .softmax_backward = BasicRows<T>::softmax_backward,
-      .entropy = BasicRows<T>::entropy,
-      .entropy_backward = BasicRows<T>::entropy_backward,
+      .softmax = SoftmaxRows<T>::softmax,
+      .softmax_backward = SoftmaxRows<T>::softmax_backward,
+      .entropy = SoftmaxRows<T>::entropy,
+      .entropy_backward = SoftmaxRows<T>::entropy_backward,
       .dot = BasicRows<T>::dot,
       .transpose = BasicRows<T>::transpose,
+      .mirror = BasicRows<T>::mirror,
       .axpy = BasicRows<T>::axpy,
       .add_terms = BasicRows<T>::add_terms,
       .unit = BasicRows<T>::unit,
       .unit_backward = BasicRows<T>::unit_backward,
       .selu = SeluRows<T>::selu,
       .selu_backward = SeluRows<T>::selu_backward,
-      .assignment_sums = BasicRows<T>::assignment_sums,
+      .assignment_sums = AssignmentRows<T>::sums,
       .bce = BceRows<T>::bce,
       .bce_gradient = BceRows<T>::bce_gradient,
       .bce_log_odds = BceRows<T>::bce_log_odds,
@@ -36,6 +39,7 @@ constexpr RowKernels<T> make_row_kernels() {
       .column_sums = GemmRows<T>::column_sums,
       .stats = BasicRows<T>::stats,
       .nonzeros = BasicRows<T>::nonzeros,
+      .sparse_rows = BasicRows<T>::sparse_rows,
       .gather = GatherRows<T>::gather,
       .spmm32 = GatherRows<T>::template spmm<int32_t>,
       .spmm64 = GatherRows<T>::template spmm<int64_t>,
