@@ -279,6 +279,25 @@ class PoolContext {
     kernels.gemm(m, n, k, a, 1, lda, b, ldb, c, ldc, accumulate);
   }
 
+  // C[m, n] = the sum of products with row-major A.
+  void sum_of_products(int64_t m, int64_t n, const std::vector<Factors<T>>& factors, T* c,
+                       int64_t ldc) const {
+    constexpr int64_t kTogether = 256;  // inner size of a sum in one register
+    int64_t inner = 0;
+    for (const Factors<T>& f : factors) inner += f.k;
+    if (factors.size() > 1 && inner <= kTogether && !large(m, n, inner)) {
+      return kernels.sum_of_products(m, n, factors.data(), static_cast<int64_t>(factors.size()), c, ldc);
+    }
+    if (factors.empty()) {
+      for (int64_t i = 0; i < m; ++i) std::fill_n(c + i * ldc, n, T(0));
+    }
+    bool accumulate = false;
+    for (const Factors<T>& f : factors) {
+      product(m, n, f.k, f.a, f.a_row, f.b, f.ldb, c, ldc, accumulate);
+      accumulate = true;
+    }
+  }
+
   // Where a graph begins in a tensor [B, N, ..], or ragged.
   int64_t offset(int64_t b, int64_t stride_b, int64_t stride_n) const {
     return batch.ptr ? batch.ptr[b] * stride_n : b * stride_b;

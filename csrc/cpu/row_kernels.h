@@ -42,6 +42,16 @@ struct SparseRows {
   const T* value;  // null: all ones
 };
 
+// A and B of a product of inner size k: A(i, p) = a[i * a_row + p * a_col], and row-major B[k, ldb].
+template <typename T>
+struct Factors {
+  const T* a;
+  int64_t a_row, a_col;
+  const T* b;
+  int64_t ldb;
+  int64_t k;
+};
+
 template <typename T>
 struct RowKernels {
   // dst[i] = T(src[i])
@@ -52,8 +62,10 @@ struct RowKernels {
   // their entropies.
   double (*softmax)(T* dst, int64_t ld_dst, const T* src, int64_t ld_src, int64_t n, int64_t count,
                     T inverse_temperature);
-  // dst = inverse_temperature * p * (dp - <p, dp>); dst may be dp
-  void (*softmax_backward)(T* dst, const T* p, const T* dp, int64_t n, T inverse_temperature);
+  // dst = inverse_temperature p (g - <p, g>), g = dp - entropy (1 + log p) where p > 0, on each of `count` rows of n
+  // elements; dst may be dp
+  void (*softmax_backward)(T* dst, int64_t ld_dst, const T* p, int64_t ld_p, const T* dp, int64_t ld_dp,
+                           int64_t n, int64_t count, T inverse_temperature, T entropy);
   // -sum p log p, with 0 log 0 = 0
   T (*entropy)(const T* p, int64_t n);
   // dp -= scale * (1 + log p) where p > 0
@@ -139,6 +151,8 @@ struct RowKernels {
   // C[m, n] (+)= A B with A(i, p) = a[i * a_row + p * a_col] and row-major B[k, ldb], C[m, ldc].
   void (*gemm)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
                int64_t ldb, T* c, int64_t ldc, bool accumulate);
+  // C[m, n] = the sum of one or more products of small inner sizes: each element is summed in one register.
+  void (*sum_of_products)(int64_t m, int64_t n, const Factors<T>* factors, int64_t count, T* c, int64_t ldc);
 };
 
 // The table of one instruction set.

@@ -8,6 +8,7 @@
 
 #include "cpu/pool_context.h"
 #include "cpu/soft_pool_residual.h"
+#include "cpu/soft_pool_scalars.h"
 
 namespace hierpool::cpu {
 
@@ -49,7 +50,7 @@ class Backward {
       context_.place(p_, g, args.s, batch_.s_type, g.first_row * K, K, g.k);
       context_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, F);
       for (int64_t r = 0; r < R; ++r) {
-        link_.data()[edge(b, r)] = link_gradient(b, r);
+        link_.data()[edge(b, r)] = scalars_.link_gradient(b, r);
         context_.place(m_, g, args.m, dtype_of<T>(), context_.first_row(b, r) * K, K, g.k);
       }
     }
@@ -85,43 +86,11 @@ class Backward {
   int64_t clusters(int64_t b) const { return graphs_.graph(b).k; }
   int64_t x_offset(int64_t b) const { return context_.offset(b, batch_.x_stride_b, batch_.x_stride_n); }
 
-  template <typename Out = T>
-  static const Out* part(const void* base, int64_t offset) {
-    return base ? static_cast<const Out*>(base) + offset : nullptr;
-  }
-  T scalar_gradient(int64_t b, int64_t column) const {
-    return args_.dscalars ? *part(args_.dscalars, b * (2 + 4 * batch_.R) + column) : T(0);
-  }
-  T cut_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + r); }
-  T total_gradient(int64_t b, int64_t r) const { return scalar_gradient(b, 2 + 2 * batch_.R + r); }
-  T entropy_gradient(int64_t b) const {
-    const T own = scalar_gradient(b, 1);
-    if (args_.dtotal_entropy == nullptr) return own;
-    return own + *part(args_.dtotal_entropy, 0) / static_cast<T>(counts_.entropy);
-  }
-  T scalar(int64_t b, int64_t column) const {
-    return args_.scalars ? *part(args_.scalars, b * (2 + 4 * batch_.R) + column) : T(0);
-  }
-  // Of the square of the norm in a column of the scalars; that of a norm is 0 where it is 0.
-  double square_gradient(int64_t b, int64_t column) const {
-    const double norm = scalar(b, column);
-    return norm > 0 ? scalar_gradient(b, column) / (2 * norm) : 0;
-  }
-  double adj_sq_gradient(int64_t b, int64_t r) const { return square_gradient(b, 2 + batch_.R + r); }
-  // Of |A - S S^T|^2, through the norm of the graph and that of the batch.
-  double link_gradient(int64_t b, int64_t r) const {
-    const double norm = *part(args_.link_norm, r) * counts_.link;
-    if (std::isnan(norm)) return 0;  // was not computed, or has no gradient to speak of
-    const double own = square_gradient(b, 2 + 3 * batch_.R + r);
-    if (args_.dlink_norm == nullptr || !(norm > 0)) return own;
-    return own + *part(args_.dlink_norm, r) / (2 * norm * counts_.link);
+  static const T* part(const void* base, int64_t offset) {
+    return base ? static_cast<const T*>(base) + offset : nullptr;
   }
   double link(int64_t b, int64_t r) const { return link_.data()[edge(b, r)]; }
-  // Whether the gradient of S is computed from A - S S^T itself; that of A never has to be.
-  bool uses_residual(int64_t b, int64_t r) const {
-    const double own = scalar(b, 2 + 3 * batch_.R + r), whole = scalar(b, 2 + batch_.R + r);
-    return link(b, r) != 0 && (cancels<T>(own * own, whole * whole) || !in_range<T>(link(b, r)));
-  }
+  bool uses_residual(int64_t b, int64_t r) const { return scalars_.uses_residual(b, r, link(b, r)); }
 
   bool has_core(int64_t b, int64_t r) const { return args_.dadj || link(b, r) != 0; }
   bool uses_product(int64_t b, int64_t r) const {
@@ -147,7 +116,7 @@ class Backward {
     return {base, base + FK, s, s + KK};
   }
   const T* dx(int64_t b) const {
-    return converts() ? weights(b).dx : part<T>(args_.dx, b * batch_.K * batch_.F);
+    return converts() ? weights(b).dx : part(args_.dx, b * batch_.K * batch_.F);
   }
   T* of_m(int64_t b, int64_t r) const { return weights(b).edges + 3 * r * clusters(b) * clusters(b); }
   T* of_mt(int64_t b, int64_t r) const { return of_m(b, r) + clusters(b) * clusters(b); }
@@ -158,7 +127,8 @@ class Backward {
   void differentiate(int64_t b, int64_t tile, int64_t thread);
   void logits_tile(int64_t b, int64_t begin, int64_t end, int64_t thread);
   void add_residual(int64_t b, int64_t r, int64_t begin, int64_t end, T* ds) const;
-  void add_small_terms(int64_t b, int64_t i, T* ds, int64_t thread);
+  void add_small_terms(int64_t b, int64_t begin, int64_t end, T* ds, int64_t thread);
+  void store_logits(int64_t b, int64_t begin, int64_t end, T* ds);
   void features_tile(int64_t b, int64_t begin, int64_t end, T* buffer) const;
   void adjacency_tile(int64_t b, int64_t r, int64_t begin, int64_t end, int64_t thread);
   void clear_padding(int64_t b);
@@ -169,7 +139,7 @@ class Backward {
   const Graphs& graphs_ = context_.graphs;
   const RowKernels<T>& rows_ = context_.kernels;
   Edges edges_;
-  const MeanCounts counts_{batch_};
+  const ScalarGradients<T> scalars_{args_};
   RowsViews<T> p_, x_, m_;  // S, X, M by rows
   std::vector<int64_t>
       slot_;  // where the weights of a graph are: those of a thread's last one stay in its caches
@@ -199,19 +169,29 @@ void Backward<T, Edges>::prepare(int64_t b) {
   }
   for (int64_t r = 0; r < batch_.R; ++r) {
     if (!has_core(b, r)) continue;
-    T *core = of_adj(b, r), *of_transposed = of_m(b, r), *plain = of_mt(b, r);
-    std::fill_n(core, K * K, T(0));
-    if (args_.dadj) add(core, T(1), part(args_.dadj, edge(b, r) * ld * ld));
+    const T* dadj = args_.dadj ? part(args_.dadj, edge(b, r) * ld * ld) : nullptr;
     const T whole = static_cast<T>(link(b, r)), of_sums = uses_residual(b, r) ? T(0) : whole;
-    for (int64_t k = 0; k < K; ++k) core[k * K + k] -= 2 * of_sums;
-    rows_.transpose(of_transposed, core, K, K, K);
-    if (edges_.symmetric(b, r)) {  // M' is M: one product for both
-      rows_.axpy(of_transposed, T(1), core, K * K);
-    } else {
-      std::copy_n(core, K * K, plain);
-    }
+    const auto add_to_diagonal = [&](T* matrix, T term) {
+      for (int64_t k = 0; k < K; ++k) matrix[k * K + k] += term;
+    };
     if (args_.gram) add(w.s, 4 * of_sums, part(args_.gram, b * ld * ld));
-    for (int64_t k = 0; k < K; ++k) core[k * K + k] -= 2 * (whole - of_sums);
+    if (dadj) {
+      rows_.transpose(of_m(b, r), dadj, ld, K, K);
+    } else {
+      std::fill_n(of_m(b, r), K * K, T(0));
+    }
+    add_to_diagonal(of_m(b, r), -2 * of_sums);
+    if (edges_.symmetric(b, r)) {  // M' is M: one product for both
+      if (dadj) add(of_m(b, r), T(1), dadj);
+      add_to_diagonal(of_m(b, r), -2 * of_sums);
+    } else {
+      rows_.transpose(of_mt(b, r), of_m(b, r), K, K, K);
+    }
+    if (args_.dadjacency) {
+      std::fill_n(of_adj(b, r), K * K, T(0));
+      if (dadj) add(of_adj(b, r), T(1), dadj);
+      add_to_diagonal(of_adj(b, r), -2 * whole);
+    }
   }
 }
 
@@ -252,14 +232,13 @@ void Backward<T, Edges>::differentiate(int64_t b, int64_t tile, int64_t thread) 
 
 template <typename T, typename Edges>
 void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int64_t thread) {
-  const Graph& g = graphs_.graph(b);
-  const int64_t K = g.k, count = end - begin;
+  const int64_t K = clusters(b);
   const Weights w = weights(b);
   T* ds = tile_.of(thread);
-  bool accumulate = false;
+  std::vector<Factors<T>> products;
+  products.reserve(static_cast<size_t>(2 + 2 * batch_.R));
   const auto add = [&](const T* rows, int64_t ld, int64_t inner, const T* weight) {
-    context_.product(count, K, inner, rows, ld, weight, K, ds, K, accumulate);
-    accumulate = true;
+    products.push_back({rows, ld, 1, weight, K, inner});
   };
   bool any_link = args_.dgram != nullptr;
   if (args_.dx) add(x_[b].row(begin), x_[b].ld, batch_.F, w.x);
@@ -271,26 +250,39 @@ void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int6
       add(edges_.transposed_rows(b, r, begin, end, p_[b], thread), K, K, of_mt(b, r));
   }
   if (any_link) add(p_[b].row(begin), p_[b].ld, K, w.s);
-  if (!accumulate) std::fill_n(ds, count * K, T(0));
+  context_.sum_of_products(end - begin, K, products, ds, K);
   for (int64_t r = 0; r < batch_.R; ++r) {
     if (uses_residual(b, r)) add_residual(b, r, begin, end, ds);
   }
-  const T scale = static_cast<T>(batch_.inverse_temperature);
-  for (int64_t i = begin; i < end; ++i) {
-    T* row = ds + (i - begin) * K;
-    add_small_terms(b, i, row, thread);
-    void* out = at(args_.dlogits, batch_.s_type, (g.first_row + g.row(i)) * batch_.K);
-    T* target = batch_.s_type == dtype_of<T>() ? static_cast<T*>(out) : row;
-    if (!batch_.given) {
-      rows_.softmax_backward(target, p_[b].row(i), row, K, scale);
-    } else if (target != row) {
-      std::copy_n(row, K, target);
+  add_small_terms(b, begin, end, ds, thread);
+  store_logits(b, begin, end, ds);
+}
+
+// The backward of softmax on rows of dS, which it may overwrite.
+template <typename T, typename Edges>
+void Backward<T, Edges>::store_logits(int64_t b, int64_t begin, int64_t end, T* ds) {
+  const Graph& g = graphs_.graph(b);
+  const int64_t K = g.k, ld = batch_.K, count = end - begin;
+  const DType type = batch_.s_type;
+  const auto out = [&](int64_t i) { return at(args_.dlogits, type, (g.first_row + g.row(i)) * ld); };
+  const bool in_place = g.rows == nullptr && type == dtype_of<T>();
+  T* target = in_place && count ? reinterpret_cast<T*>(out(begin)) : ds;
+  const int64_t ld_target = in_place ? ld : K;
+  if (!batch_.given) {
+    rows_.softmax_backward(target, ld_target, p_[b].row(begin), p_[b].ld, ds, K, K, count,
+                           static_cast<T>(batch_.inverse_temperature), scalars_.entropy_gradient(b));
+  } else {
+    const T entropy = scalars_.entropy_gradient(b);
+    for (int64_t i = 0; i < count; ++i) {
+      if (entropy != 0) rows_.entropy_backward(ds + i * K, p_[b].row(begin + i), K, entropy);
+      if (in_place) std::copy_n(ds + i * K, K, target + i * ld);
     }
-    if (target == row) rows_.store(out, batch_.s_type, row, K);
-    if (K < batch_.K) {
-      const int64_t bytes = (batch_.K - K) * element_bytes(batch_.s_type);
-      std::memset(at(out, batch_.s_type, K), 0, static_cast<size_t>(bytes));
-    }
+  }
+  if (in_place && K == ld) return;
+  for (int64_t i = 0; i < count; ++i) {
+    void* row = out(begin + i);
+    if (!in_place) rows_.store(row, type, ds + i * K, K);
+    std::memset(at(row, type, K), 0, static_cast<size_t>((ld - K) * element_bytes(type)));
   }
 }
 
@@ -304,37 +296,36 @@ void Backward<T, Edges>::add_residual(int64_t b, int64_t r, int64_t begin, int64
   }
 }
 
-// ds_out + dsize + d dvolume + 2 dcut (d * s) - dentropy (1 + log s)
+// ds_out + dsize + d dvolume + 2 dcut (d * s)
 template <typename T, typename Edges>
-void Backward<T, Edges>::add_small_terms(int64_t b, int64_t i, T* ds, int64_t thread) {
+void Backward<T, Edges>::add_small_terms(int64_t b, int64_t begin, int64_t end, T* ds, int64_t thread) {
   const Graph& g = graphs_.graph(b);
   const int64_t K = g.k, ld = batch_.K, R = batch_.R;
-  const T* s = p_[b].row(i);
-  const T* up = nullptr;
-  if (args_.ds) {
+  const auto upstream = [&](int64_t i) -> const T* {
+    if (args_.ds == nullptr) return nullptr;
     const void* row = at(args_.ds, batch_.s_type, (g.first_row + g.row(i)) * ld);
-    up = static_cast<const T*>(row);
-    if (batch_.s_type != dtype_of<T>()) {
-      rows_.load(row_.of(thread), row, batch_.s_type, K);
-      up = row_.of(thread);
-    }
-  }
-  const T* size = part<T>(args_.dvectors, b * (1 + R) * ld);
-  for (int64_t r = 0; r < R; ++r, up = size = nullptr) {
-    const T cut = cut_gradient(b, r);
-    const T* volume = part<T>(args_.dvectors, (b * (1 + R) + 1 + r) * ld);
+    if (batch_.s_type == dtype_of<T>()) return static_cast<const T*>(row);
+    rows_.load(row_.of(thread), row, batch_.s_type, K);
+    return row_.of(thread);
+  };
+  for (int64_t r = 0; r < R; ++r) {
+    const T cut = scalars_.cut_gradient(b, r);
+    const T* size = r == 0 ? part(args_.dvectors, b * (1 + R) * ld) : nullptr;
+    const T* volume = part(args_.dvectors, (b * (1 + R) + 1 + r) * ld);
     const bool weighs = volume != nullptr || cut != 0;
-    if (!weighs && up == nullptr) continue;
-    // Not every forward keeps the degrees: few losses need them here.
-    T degree = 0;
-    if (weighs && args_.degree) {
-      degree = *part(args_.degree, context_.first_row(b, r) + i);
-    } else if (weighs) {
-      degree = edges_.degree(b, r, i, thread);
+    if (!weighs && (r > 0 || args_.ds == nullptr)) continue;
+    for (int64_t i = begin; i < end; ++i) {
+      // Not every forward keeps the degrees: few losses need them here.
+      T degree = 0;
+      if (weighs && args_.degree) {
+        degree = *part(args_.degree, context_.first_row(b, r) + i);
+      } else if (weighs) {
+        degree = edges_.degree(b, r, i, thread);
+      }
+      rows_.add_terms(ds + (i - begin) * K, r == 0 ? upstream(i) : nullptr, size, degree, volume,
+                      2 * cut * degree, cut != 0 ? p_[b].row(i) : nullptr, K);
     }
-    rows_.add_terms(ds, up, size, degree, volume, 2 * cut * degree, cut != 0 ? s : nullptr, K);
   }
-  if (const T entropy = entropy_gradient(b); entropy != 0) rows_.entropy_backward(ds, s, K, entropy);
 }
 
 // dX = S dx
@@ -364,12 +355,12 @@ void Backward<T, Edges>::adjacency_tile(int64_t b, int64_t r, int64_t begin, int
   T* constant = row_.of(thread);
   for (int64_t i = begin; i < end; ++i) {
     const T* s = p_[b].row(i);
-    T sum = total_gradient(b, r) + cut_gradient(b, r) * rows_.dot(s, s, K);
+    T sum = scalars_.total_gradient(b, r) + scalars_.cut_gradient(b, r) * rows_.dot(s, s, K);
     if (args_.dvectors) sum += rows_.dot(s, part(args_.dvectors, (b * (1 + batch_.R) + 1 + r) * batch_.K), K);
     constant[i - begin] = sum;
   }
   const T* core = has_core(b, r) ? of_adj(b, r) : nullptr;
-  const double square = adj_sq_gradient(b, r) + link(b, r);
+  const double square = scalars_.adj_sq_gradient(b, r) + link(b, r);
   edges_.gradient(b, r, begin, end, AdjacencyGradient<T>{core, square, constant}, p_[b], thread);
 }
 

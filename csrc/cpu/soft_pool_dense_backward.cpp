@@ -19,13 +19,13 @@ class DenseEdges : public DenseAdjacencyRows<T> {
 
  public:
   DenseEdges(const DenseAdjacency& adjacency, const PoolContext<T>& context, const SoftPoolBackward& args)
-      : Base(adjacency, context),
-        args_(args),
-        scratch_(3 * (batch_.N + 32) +
-                     std::max(kAdjTile * (context.graphs.largest() + batch_.K), kRowTile * kBlockStride),
-                 context.runtime),
-        index_(batch_.N + 32, context.runtime) {
+      : Base(adjacency, context), args_(args), index_(batch_.N + 32, context.runtime) {
     const bool transposes = args.dlogits && (args.dadj || args.dscalars || args.dlink_norm);
+    const bool any =
+        transposes && std::count(args.is_symmetric, args.is_symmetric + batch_.B * batch_.R, 0) > 0;
+    const int64_t of_block = any ? kRowTile * kBlockStride : 0;
+    const int64_t of_gradient = args.dadjacency ? kAdjTile * (context.graphs.largest() + batch_.K) : 0;
+    scratch_ = Scratch<T>(3 * (batch_.N + 32) + std::max(of_block, of_gradient), context.runtime);
     for (int64_t b = 0; b < batch_.B; ++b) {
       for (int64_t r = 0; r < batch_.R; ++r) {
         transposed_.add_copy(transposes && !symmetric(b, r) ? this->graph(b).n : 0, this->graph(b).k);

@@ -15,24 +15,49 @@ struct GemmRows {
     int64_t k;
     int64_t last;  // elements of the last vector of a row of C
     bool accumulate;
+
+    static constexpr bool kIsSum = false;
+    void skip(int64_t rows) { a += rows * a_row, c += rows * ldc; }
   };
 
-  // M rows x W vectors of C in registers; the last vector is full, or has t.last elements.
+  // More products, which are added to that of the tile.
+  struct TileOfSum : Tile {
+    const Factors<T>* others;
+    int64_t count;
+    int64_t row, column;  // of the others: the first row of A and the first column of B
+
+    static constexpr bool kIsSum = true;
+    void skip(int64_t rows) { Tile::skip(rows), row += rows; }
+  };
+
+  // acc += A B; the last vector is full, or has `last` elements.
   template <int M, int W, bool Full>
-  static void tile(const Tile t) {
+  __attribute__((always_inline)) static void multiply(V (&acc)[M][W], const T* a, int64_t a_row,
+                                                      int64_t a_col, const T* b, int64_t ldb, int64_t k,
+                                                      int64_t last) {
+    for (int64_t p = 0; p < k; ++p, a += a_col, b += ldb) {
+      V row[W];
+      HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) row[w] = V::load(b + w * L);
+      row[W - 1] = Full ? V::load(b + (W - 1) * L) : V::load(b + (W - 1) * L, last);
+      HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
+        const V factor = V::set(a[r * a_row]);
+        HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[r][w] = V::fma(factor, row[w], acc[r][w]);
+      }
+    }
+  }
+
+  // M rows x W vectors of C in registers.
+  template <int M, int W, bool Full, typename Kind>
+  static void tile(const Kind t) {
     V acc[M][W];
     HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
       HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[r][w] = V::zero();
     }
-    const T* a = t.a;
-    const T* b = t.b;
-    for (int64_t p = 0; p < t.k; ++p, a += t.a_col, b += t.ldb) {
-      V row[W];
-      HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) row[w] = V::load(b + w * L);
-      row[W - 1] = Full ? V::load(b + (W - 1) * L) : V::load(b + (W - 1) * L, t.last);
-      HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
-        const V factor = V::set(a[r * t.a_row]);
-        HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[r][w] = V::fma(factor, row[w], acc[r][w]);
+    multiply<M, W, Full>(acc, t.a, t.a_row, t.a_col, t.b, t.ldb, t.k, t.last);
+    if constexpr (Kind::kIsSum) {
+      for (const Factors<T>* f = t.others; f < t.others + t.count; ++f) {
+        multiply<M, W, Full>(acc, f->a + t.row * f->a_row, f->a_row, f->a_col, f->b + t.column, f->ldb, f->k,
+                             t.last);
       }
     }
     HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
@@ -47,20 +72,40 @@ struct GemmRows {
     }
   }
 
-  template <int W, bool Full>
-  static void column_of_tiles(Tile t, int64_t m) {
+  template <int W, bool Full, typename Kind>
+  static void column_of_tiles(Kind t, int64_t m) {
     constexpr int M = V::kTileRows;
-    for (; m >= M; m -= M, t.a += M * t.a_row, t.c += M * t.ldc) tile<M, W, Full>(t);
+    for (; m >= M; m -= M, t.skip(M)) tile<M, W, Full>(t);
     if constexpr (M > 4) {
-      for (; m >= 4; m -= 4, t.a += 4 * t.a_row, t.c += 4 * t.ldc) tile<4, W, Full>(t);
+      for (; m >= 4; m -= 4, t.skip(4)) tile<4, W, Full>(t);
     }
-    for (; m >= 2; m -= 2, t.a += 2 * t.a_row, t.c += 2 * t.ldc) tile<2, W, Full>(t);
+    for (; m >= 2; m -= 2, t.skip(2)) tile<2, W, Full>(t);
     if (m == 1) tile<1, W, Full>(t);
   }
 
-  template <int W>
-  static void stripe_of_tiles(const Tile& t, int64_t m) {
+  template <int W, typename Kind>
+  static void stripe_of_tiles(const Kind& t, int64_t m) {
     t.last == L ? column_of_tiles<W, true>(t, m) : column_of_tiles<W, false>(t, m);
+  }
+
+  // Calls run(Stripe<w>(), first column, elements of the last vector) for stripes of C of about the same width.
+  template <typename Run>
+  static void for_stripes(int64_t n, const Run& run) {
+    const int64_t vectors = (n + L - 1) / L;
+    const int64_t stripes = (vectors + V::kTileVecs - 1) / V::kTileVecs;
+    int64_t first = 0;
+    for (int64_t stripe = 0; stripe < stripes; ++stripe) {
+      const int64_t width = (vectors - first + stripes - stripe - 1) / (stripes - stripe);
+      const int64_t column = first * L, rest = n - column - (width - 1) * L, last = rest < L ? rest : L;
+      switch (width) {
+        case 1: run(Stripe<1>(), column, last); break;
+        case 2: run(Stripe<2>(), column, last); break;
+        case 3: run(Stripe<3>(), column, last); break;
+        default:
+          if constexpr (V::kTileVecs > 3) run(Stripe<4>(), column, last);
+      }
+      first += width;
+    }
   }
 
   // Blocks of the inner dimension: the stripe of B stays in the nearest caches, and no sum runs longer in one
@@ -69,34 +114,23 @@ struct GemmRows {
 
   static void gemm(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
                    int64_t ldb, T* c, int64_t ldc, bool accumulate) {
-    const int64_t vectors = (n + L - 1) / L;
-    const int64_t stripes = (vectors + V::kTileVecs - 1) / V::kTileVecs;
-    int64_t first = 0;
-    for (int64_t stripe = 0; stripe < stripes; ++stripe) {
-      const int64_t width = (vectors - first + stripes - stripe - 1) / (stripes - stripe);
-      const int64_t column = first * L;
-      const int64_t rest = n - column - (width - 1) * L;
+    for_stripes(n, [&](auto stripe, int64_t column, int64_t last) {
       for (int64_t p = 0; p == 0 || p < k; p += kInner) {
-        const Tile t{a + p * a_col,
-                     a_row,
-                     a_col,
-                     b + p * ldb + column,
-                     ldb,
-                     c + column,
-                     ldc,
-                     k - p < kInner ? k - p : kInner,
-                     rest < L ? rest : L,
-                     accumulate || p > 0};
-        switch (width) {
-          case 1: stripe_of_tiles<1>(t, m); break;
-          case 2: stripe_of_tiles<2>(t, m); break;
-          case 3: stripe_of_tiles<3>(t, m); break;
-          default:
-            if constexpr (V::kTileVecs > 3) stripe_of_tiles<4>(t, m);
-        }
+        const int64_t inner = k - p < kInner ? k - p : kInner;
+        const Tile t{a + p * a_col, a_row, a_col, b + p * ldb + column, ldb, c + column,
+                     ldc,           inner, last,  accumulate || p > 0};
+        stripe_of_tiles<stripe.kVectors>(t, m);
       }
-      first += width;
-    }
+    });
+  }
+
+  static void sum_of_products(int64_t m, int64_t n, const Factors<T>* factors, int64_t count, T* c,
+                              int64_t ldc) {
+    const Factors<T>& f = factors[0];
+    for_stripes(n, [&](auto stripe, int64_t column, int64_t last) {
+      const Tile first{f.a, f.a_row, f.a_col, f.b + column, f.ldb, c + column, ldc, f.k, last, false};
+      stripe_of_tiles<stripe.kVectors>(TileOfSum{first, factors + 1, count - 1, 0, column}, m);
+    });
   }
 
   static void column_sums(T* sums, const T* rows, int64_t ld, int64_t count, int64_t n) {

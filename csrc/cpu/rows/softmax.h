@@ -119,14 +119,6 @@ struct SoftmaxRows {
     return entropy;
   }
 
-  static void softmax_backward(T* dst, const T* p, const T* dp, int64_t n, T inverse_temperature) {
-    const V mean = V::set(BasicRows<T>::dot(p, dp, n));
-    const V scale = V::set(inverse_temperature);
-    int64_t i = 0;
-    for (; i + L <= n; i += L) (scale * V::load(p + i) * (V::load(dp + i) - mean)).store(dst + i);
-    if (i < n) (scale * V::load(p + i, n - i) * (V::load(dp + i, n - i) - mean)).store(dst + i, n - i);
-  }
-
   static T entropy(const T* p, int64_t n) {
     const V one = V::set(T(1));
     V total = V::zero();
@@ -156,5 +148,87 @@ struct SoftmaxRows {
       const V term = factor * (one + log(V::where_positive(v, v, one)));
       (V::load(dp + i, n - i) + V::where_positive(v, term, V::zero())).store(dp + i, n - i);
     }
+  }
+
+  // The derivative of a vector of p = softmax: g = dp - scale (1 + log p) where p > 0.
+  template <bool WithEntropy>
+  static V with_entropy(V dp, V p, V factor) {
+    if constexpr (!WithEntropy) return dp;
+    const V one = V::set(T(1)), term = factor * (one + log(V::where_positive(p, p, one)));
+    return dp + V::where_positive(p, term, V::zero());
+  }
+
+  struct Gradient {
+    T* dst;
+    int64_t ld_dst;
+    const T* p;
+    int64_t ld_p;
+    const T* dp;
+    int64_t ld_dp;
+    T inverse_temperature, entropy;
+  };
+
+  // Rows [first, first + count), at most kRows, of W vectors, step by step as above.
+  static constexpr int64_t kRows = 8;
+  template <int W, bool WithEntropy>
+  static void narrow_gradient(const Gradient& x, int64_t first, int64_t count, int64_t last) {
+    const V factor = V::set(-x.entropy), scale = V::set(x.inverse_temperature);
+    const auto load = [&](const T* from, int w) {
+      return w < W - 1 ? V::load(from + w * L) : V::load(from + w * L, last);
+    };
+    V g[kRows][W], product[kRows];
+    T mean[kRows];
+    for (int64_t r = 0; r < count; ++r) {
+      const T *p = x.p + (first + r) * x.ld_p, *dp = x.dp + (first + r) * x.ld_dp;
+      V sum = V::zero();
+      HIERPOOL_UNROLL for (int w = 0; w < W; ++w) {
+        const V value = load(p, w);
+        g[r][w] = with_entropy<WithEntropy>(load(dp, w), value, factor);
+        sum = V::fma(value, g[r][w], sum);
+      }
+      product[r] = sum;
+    }
+    for (int64_t r = 0; r < count; ++r) mean[r] = product[r].sum();
+    for (int64_t r = 0; r < count; ++r) {
+      const T* p = x.p + (first + r) * x.ld_p;
+      T* dst = x.dst + (first + r) * x.ld_dst;
+      const V centre = V::set(mean[r]);
+      HIERPOOL_UNROLL for (int w = 0; w < W; ++w) {
+        const V value = scale * load(p, w) * (g[r][w] - centre);
+        w < W - 1 ? value.store(dst + w * L) : value.store(dst + w * L, last);
+      }
+    }
+  }
+
+  static void wide_gradient(const Gradient& x, int64_t row, int64_t n) {
+    const T *p = x.p + row * x.ld_p, *dp = x.dp + row * x.ld_dp;
+    T* dst = x.dst + row * x.ld_dst;
+    if (x.entropy != 0) {
+      if (dst != dp) {
+        for (int64_t i = 0; i < n; ++i) dst[i] = dp[i];
+      }
+      entropy_backward(dst, p, n, x.entropy);
+      dp = dst;
+    }
+    const V mean = V::set(BasicRows<T>::dot(p, dp, n)), scale = V::set(x.inverse_temperature);
+    int64_t i = 0;
+    for (; i + L <= n; i += L) (scale * V::load(p + i) * (V::load(dp + i) - mean)).store(dst + i);
+    if (i < n) (scale * V::load(p + i, n - i) * (V::load(dp + i, n - i) - mean)).store(dst + i, n - i);
+  }
+
+  static void softmax_backward(T* dst, int64_t ld_dst, const T* p, int64_t ld_p, const T* dp, int64_t ld_dp,
+                               int64_t n, int64_t count, T inverse_temperature, T entropy) {
+    const Gradient x{dst, ld_dst, p, ld_p, dp, ld_dp, inverse_temperature, entropy};
+    if (n > kNarrow * L) {
+      for (int64_t row = 0; row < count; ++row) wide_gradient(x, row, n);
+      return;
+    }
+    Stripes<T>::template with<kNarrow>(n, [&](auto stripe, int64_t last) {
+      for (int64_t i = 0; i < count; i += kRows) {
+        const int64_t rows = count - i < kRows ? count - i : kRows;
+        entropy != 0 ? narrow_gradient<stripe.kVectors, true>(x, i, rows, last)
+                     : narrow_gradient<stripe.kVectors, false>(x, i, rows, last);
+      }
+    });
   }
 };

@@ -53,6 +53,7 @@ constexpr RowKernels<T> make_row_kernels() {
       .signs32 = DifferenceRows<T>::template signs<int32_t>,
       .signs64 = DifferenceRows<T>::template signs<int64_t>,
       .gemm = GemmRows<T>::gemm,
+      .sum_of_products = GemmRows<T>::sum_of_products,
   };
 }
 
