@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
+#include <functional>
 #include <limits>
 #include <numeric>
 #include <vector>
@@ -158,15 +160,19 @@ class Graphs {
   }
 
  private:
+  // Most masks have no holes: then no row has to be listed.
   void select(const PoolBatch& batch, int64_t b, Graph& g) {
-    const uint8_t* mask = batch.mask + b * batch.N;
+    const uint8_t *mask = batch.mask + b * batch.N, *end = mask + batch.N;
+    const auto* hole = static_cast<const uint8_t*>(std::memchr(mask, 0, static_cast<size_t>(batch.N)));
+    g.n = hole ? hole - mask : batch.N;
+    if (hole == nullptr || std::accumulate(hole, end, 0u, std::bit_or<>()) == 0) return;
     int32_t* rows = rows_.data() + b * batch.N;
     g.n = 0;
     for (int64_t i = 0; i < batch.N; ++i) {
       rows[g.n] = static_cast<int32_t>(i);
       g.n += mask[i] != 0;
     }
-    if (g.n > 0 && rows[g.n - 1] != g.n - 1) g.rows = rows;
+    g.rows = rows;
   }
 
   std::vector<Graph> graphs_;

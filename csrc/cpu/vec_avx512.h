@@ -131,12 +131,9 @@ struct Vec<float> {
   }
   static Vec scale(Vec a, Vec exponent) { return {_mm512_scalef_ps(a.v, exponent.v)}; }
   static void split(Vec a, Vec& mantissa, Vec& exponent) {  // mantissa in [0.75, 1.5)
-    const __mmask16 tiny = _mm512_cmp_ps_mask(a.v, _mm512_set1_ps(0x1p-126f), _CMP_LT_OQ);
-    const __m512i bits = _mm512_castps_si512(_mm512_mask_mul_ps(a.v, tiny, a.v, _mm512_set1_ps(0x1p24f)));
-    const __m512i n = _mm512_srai_epi32(_mm512_sub_epi32(bits, _mm512_set1_epi32(0x3f400000)), 23);
-    mantissa.v = _mm512_castsi512_ps(_mm512_sub_epi32(bits, _mm512_slli_epi32(n, 23)));
-    const __m512 shifted = _mm512_cvtepi32_ps(n);
-    exponent.v = _mm512_mask_sub_ps(shifted, tiny, shifted, _mm512_set1_ps(24.0f));
+    mantissa.v = _mm512_getmant_ps(a.v, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+    const __m512 n = _mm512_getexp_ps(a.v), one = _mm512_set1_ps(1.0f);
+    exponent.v = _mm512_mask_add_ps(n, _mm512_cmp_ps_mask(mantissa.v, one, _CMP_LT_OQ), n, one);
   }
 };
 
