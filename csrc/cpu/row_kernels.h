@@ -112,8 +112,8 @@ struct RowKernels {
   RowStats<T> (*stats)(const T* row, int64_t n);
   // Indices and values of the non-zeros, in order; both buffers hold n + 16 elements. Returns their number.
   int64_t (*nonzeros)(const T* row, int64_t n, int32_t* index, T* value);
-  // The non-zeros of `count` rows of n elements as rows of a sparse matrix, whose first entry is rowptr[0], and the sum of
-  // each row. col and value hold 16 elements more than there are entries.
+  // The non-zeros of `count` rows of n elements as rows of a sparse matrix, whose first entry is rowptr[0], and the sum
+  // of each row. col and value hold 16 elements more than there are entries.
   void (*sparse_rows)(const T* rows, int64_t ld, int64_t count, int64_t n, int32_t* rowptr, int32_t* col,
                       T* value, T* sum);
   // out[0..n) = sum_e value[e] * rows[index[e], 0..n)

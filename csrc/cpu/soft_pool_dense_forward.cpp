@@ -92,7 +92,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
   }
 
  private:
-  // The entries that a graph which is one task may have in sparse rows, and those of the rows that are one more than that.
+  // The most entries of sparse rows of a graph that is one task. There may be too many when the next kRows are read.
   static constexpr int64_t kRows = 16;
   int64_t sparse_elements() const {
     int64_t n = 0;

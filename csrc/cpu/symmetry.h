@@ -44,7 +44,7 @@ inline bool differs_from_mirror(const void* a, DType type, int64_t ld, const Gra
   }
 }
 
-// Whether the sparse rows of a square matrix are those of its transpose, bit for bit. `next` holds a number for each row.
+// Whether sparse rows of a square matrix are those of its transpose, bit for bit. `next` holds a number for each row.
 template <typename T>
 bool equals_transpose(const SparseRows<T, int32_t>& a, int32_t* next) {
   // next[j]: of the entries of row j right of the diagonal, the first without its mirror image. Rows are visited in

@@ -142,6 +142,8 @@ def check(drawn: Drawn, ragged: bool, backend: str) -> None:
         names.remove("gradient of adj")
     for name, one, true, base in zip(names, got, exact, plain, strict=True):
         eps = max(eps_of(one.dtype), eps_of(f32) if drawn.dtype is not f64 else 0.0)
+        if backend == "triton":  # another exponential may round S of 16 bits to its neighbour
+            eps = max(eps, eps_of(drawn.dtype))
         assert_error(name, one, true, torch.tensor(scale), eps, 16, max_error(base, true))
 
 
