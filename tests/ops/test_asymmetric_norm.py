@@ -72,7 +72,7 @@ def test_balanced_clusters_have_the_largest_norm(backend: str) -> None:
 
 def outputs(s: Tensor, backend: str, mask: Tensor | None = None, num_nodes: Tensor | None = None) -> Any:
     """All outputs of the operator."""
-    return Out(*OPERATOR(Call(s, Padded(mask, num_nodes), Options(backend)), Out._fields))
+    return Out(*OPERATOR(Call(s, Padded(mask, num_nodes), None, Options(backend)), Out._fields))
 
 
 @pytest.mark.parametrize("dtype", [f64, f32, bf16, f16], ids=str)
