@@ -18,9 +18,7 @@ class SparsePooled(NamedTuple):
     """
 
     x: Tensor  # [M, F]
-    edge_index: (
-        Tensor  # int64 [2, E], all pairs of clusters of a graph without `drop`; sorted by row, then by column
-    )
+    edge_index: Tensor  # int64 [2, E], sorted by row, then by column; without `drop` all pairs of a graph
     edge_weight: Tensor  # [E], the dtype of adj
     batch: Tensor  # int64 [M]: graph of each cluster
     mask: Tensor  # bool [M]: whether the cluster has nodes

@@ -53,6 +53,12 @@ def existing_clusters(num_clusters: Tensor, k: int) -> Tensor:
     return torch.arange(k, device=num_clusters.device) < num_clusters[:, None]
 
 
+def existing_columns(num_clusters: Tensor, s: Tensor, rows: Padded | Ragged) -> Tensor:
+    """:func:`existing_clusters` of the graph of each row of ``s``: bool ``[B, 1, K]``, or ``[N, K]`` of ragged rows."""
+    exists = existing_clusters(num_clusters, s.size(-1))
+    return exists[ranges_of(rows.ptr, s.size(0))] if isinstance(rows, Ragged) else exists[:, None]
+
+
 def accumulation_dtype(*tensors: Tensor | None) -> torch.dtype:
     """The dtype of sums: float64 if any of ``tensors`` is float64, else float32."""
     for t in tensors:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from hierpool import ops, reference
-from hierpool.contract import Csr, Dense, Padded, Ragged, existing_clusters, ranges_of
+from hierpool.contract import Csr, Dense, Padded, Ragged, existing_columns
 from hierpool.ops._operator import OPERATORS, Operator
 from hierpool.ops.cut_terms import Kind
 from tests.support.cases import Case
@@ -176,14 +176,8 @@ def draw(case: Case | RaggedCase, dtype: torch.dtype, seed: int = 1, **changes: 
     counts = None
     if padded.name.startswith("counts"):
         counts = torch.arange(b - 1, -1, -1).remainder(k) + 1
-        tensors["s"] = torch.where(existing(counts, rows, s), tensors["s"], torch.nan)
+        tensors["s"] = torch.where(existing_columns(counts, s, rows), tensors["s"], torch.nan)
     return Batch(tensors, adj, entry_of, rows, symmetric, counts, set())
-
-
-def existing(counts: Tensor, rows: Padded | Ragged, s: Tensor) -> Tensor:
-    """Whether each column of ``s`` is a cluster of the graph of the row."""
-    exists = existing_clusters(counts, s.size(-1))
-    return exists[ranges_of(rows.ptr, s.size(0))] if isinstance(rows, Ragged) else exists[:, None]
 
 
 Fields = tuple[dict[str, Any], dict[str, Any]]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool import backends, reference
-from hierpool.contract import Csr, Dense, Padded, Ragged, accumulation_dtype, existing_clusters, ranges_of
+from hierpool.contract import Csr, Dense, Padded, Ragged, accumulation_dtype, existing_columns
 from hierpool.graph import RaggedGraph
 from hierpool.ops import _checks
 from hierpool.ops._operator import Operator
@@ -179,11 +179,8 @@ class SoftPool(Operator):
             if valid is not None:
                 m.masked_fill_(~valid[:, None, :, None], 0)
         if call.num_clusters is not None:
-            exists = existing_clusters(call.num_clusters, m.size(-1))
-            in_m = (
-                exists[:, None, None] if isinstance(rows, Padded) else exists[ranges_of(rows.ptr, m.size(0))]
-            )
-            m.masked_fill_(~in_m, 0)
+            exists = existing_columns(call.num_clusters, call.logits, rows)
+            m.masked_fill_(~(exists[:, None] if m.dim() == 4 else exists), 0)
         return out
 
     def backward(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hierpool.backends.triton._layout import adjacency, rows_of
-from hierpool.contract import Dense, Padded, Ragged, existing_clusters, ranges_of, reshaped
+from hierpool.contract import Dense, existing_columns, reshaped
 from hierpool_kernels.core.target import target_of
 from hierpool_kernels.soft_pool import Options, Saved, Upstream
 from hierpool_kernels.soft_pool_bwd import launch_soft_pool_bwd
@@ -28,19 +28,13 @@ def _with_types(call: Call) -> Call:
     return call
 
 
-def _in_clusters(logits: Tensor, rows: Padded | Ragged, num_clusters: Tensor, other: float) -> Tensor:
-    """The logits with ``other`` in the columns that are no clusters of their graph."""
-    exists = existing_clusters(num_clusters, logits.size(-1))
-    exists = exists[ranges_of(rows.ptr, logits.size(0))] if isinstance(rows, Ragged) else exists[:, None]
-    return torch.where(exists, logits, other)
-
-
 def forward(call: Call) -> tuple[Tensor, ...]:
     """See :class:`hierpool.ops.soft_pool.Out`. A is treated as symmetric only with ``symmetric=True``."""
     logits, x, adj, rows, temperature, num_clusters, options = _with_types(call)
     known = options.symmetric is True
     if num_clusters is not None:
-        logits = _in_clusters(logits, rows, num_clusters, 0.0 if options.given else -torch.inf)
+        exists = existing_columns(num_clusters, logits, rows)
+        logits = torch.where(exists, logits, 0.0 if options.given else -torch.inf)
     wanted = Options(options.gram, options.link, options.entropy, options.mean, options.save)
     out = launch_soft_pool_fwd(
         logits,
