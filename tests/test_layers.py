@@ -24,7 +24,7 @@ LEAVES = {
     "hierpool.record",
 }
 BACKENDS = LEAVES | {"hierpool.backends", "hierpool.reference"}
-OPS = BACKENDS | {"hierpool.graph", "hierpool.losses", "hierpool.ops"}
+OPS = BACKENDS | {"hierpool.graph", "hierpool.losses", "hierpool.ops", "hierpool.selection"}
 FUNCTIONAL = OPS | {"hierpool.functional"}
 NN = FUNCTIONAL | {"hierpool.nn"}
 MODELS = NN | {"hierpool", "hierpool.models", "hierpool.data", "hierpool.integrations"}
@@ -41,6 +41,7 @@ ALLOWED = {
     "hierpool.backends": LEAVES | {"hierpool.reference", "hierpool._C"},
     "hierpool.graph": BACKENDS,
     "hierpool.losses": LEAVES,
+    "hierpool.selection": BACKENDS | {"hierpool.graph"},
     "hierpool.ops": BACKENDS | {"hierpool.graph", "hierpool.losses"},
     "hierpool.functional": OPS,
     "hierpool.nn": FUNCTIONAL,

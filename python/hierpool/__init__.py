@@ -4,7 +4,6 @@ from hierpool._version import __version__
 from hierpool.backends import explain
 from hierpool.functional import dense_diff_pool, dense_mincut_pool, diff_pool, mincut_pool
 from hierpool.graph import RaggedGraph
-from hierpool.graph.matching import heavy_edge_clusters
 from hierpool.nn.dmon_pooling import DMoNPooling
 from hierpool.ops.asymmetric_norm import asymmetric_norm
 from hierpool.ops.edge_distances import edge_distances
@@ -14,6 +13,7 @@ from hierpool.ops.spmm import spmm
 from hierpool.ops.total_variation import total_variation
 from hierpool.ops.walk_cut import walk_cut
 from hierpool.record import SoftPoolRecord
+from hierpool.selection import heavy_edge_clusters
 
 __all__ = [
     "DMoNPooling",

@@ -35,6 +35,16 @@ class Csr(NamedTuple):
         return self.rowptr, self.col, self.value
 
 
+class Links(NamedTuple):
+    """The entries of A in compressed rows, and those of its transpose if rows do not hold all neighbours."""
+
+    rowptr: Tensor  # [N + 1]
+    col: Tensor  # [E]
+    rowptr_t: Tensor | None = None
+    col_t: Tensor | None = None
+    source: Tensor | None = None  # [E]: entry of A of each entry of the transpose
+
+
 class Padded(NamedTuple):
     """Nodes of a padded batch; at most one of the fields is given."""
 
@@ -181,3 +191,33 @@ def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
         .index_add(0, index, values.to(dtype))
         .to(values.dtype)
     )
+
+
+def node_hash(ptr: Tensor, graph_of_node: Tensor, seed: int) -> Tensor:
+    """A number for each node that depends on its index in its graph and on ``seed``; int64 ``[N]``, read unsigned."""
+    local = torch.arange(graph_of_node.numel(), device=ptr.device) - ptr[graph_of_node]
+    return mix(mix(torch.tensor(seed, device=ptr.device)) ^ local)
+
+
+def mix(x: Tensor) -> Tensor:
+    """SplitMix64 of int64, which wraps around."""
+    x = x - 0x61C8864680B583EB  # plus 0x9e3779b97f4a7c15, modulo 2^64
+    x = (x ^ _shifted(x, 30)) * -0x40A7B892E31B1A47
+    x = (x ^ _shifted(x, 27)) * -0x6B2FB644ECCEEE15
+    return x ^ _shifted(x, 31)
+
+
+def mix_pair(total: Tensor) -> Tensor:
+    """A hash of the sum of two results of :func:`mix`."""
+    x = total * -0x40A7B892E31B1A47
+    return x ^ _shifted(x, 32)
+
+
+def unsigned_order(x: Tensor) -> Tensor:
+    """int64 in the order that ``x`` has if it is read unsigned."""
+    return x ^ torch.iinfo(torch.int64).min
+
+
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """A shift to the right that brings in zeros."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

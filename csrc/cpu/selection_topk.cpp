@@ -1,0 +1,73 @@
+// The nodes of each graph with the largest scores: small graphs by comparison, large ones by a radix sort.
+#include <algorithm>
+#include <numeric>
+#include <utility>
+#include <vector>
+
+#include "cpu/buffer.h"
+#include "cpu/float_keys.h"
+#include "cpu/tasks.h"
+#include "hierpool/selection.h"
+
+namespace hierpool::cpu {
+namespace {
+
+template <typename Key>
+struct Item {
+  Key key;  // ascending: descending scores
+  int64_t row;
+};
+
+// Stable, least significant digits first.
+template <typename Key>
+void radix_sort(Item<Key>* items, int64_t n) {
+  constexpr int kBits = 11;
+  const Buffer<Item<Key>> scratch(n);
+  Item<Key>*from = items, *to = scratch.data();
+  int64_t start[1 << kBits];
+  for (int shift = 0; shift < static_cast<int>(8 * sizeof(Key)); shift += kBits) {
+    const auto digit = [&](const Item<Key>& item) { return item.key >> shift & ((1 << kBits) - 1); };
+    std::fill(std::begin(start), std::end(start), 0);
+    for (int64_t i = 0; i < n; ++i) ++start[digit(from[i])];
+    if (start[digit(from[0])] == n) continue;  // all digits are equal
+    std::exclusive_scan(std::begin(start), std::end(start), std::begin(start), int64_t{0});
+    for (int64_t i = 0; i < n; ++i) to[start[digit(from[i])]++] = from[i];
+    std::swap(from, to);
+  }
+  if (from != items) std::copy_n(from, n, items);
+}
+
+template <typename T>
+void sort_graph(const T* score, int64_t first, int64_t n, int64_t count, int64_t* kept) {
+  using Keys = FloatKeys<T>;
+  constexpr int64_t kComparison = 1 << 12;
+  const Buffer<Item<typename Keys::Key>> buffer(n);
+  auto* const items = buffer.data();
+  for (int64_t i = 0; i < n; ++i)
+    items[i] = {static_cast<typename Keys::Key>(~Keys::key(score[first + i])), first + i};
+  if (n <= kComparison) {
+    std::partial_sort(items, items + count, items + n, [](const auto& a, const auto& b) {
+      return a.key != b.key ? a.key < b.key : a.row < b.row;
+    });
+  } else {
+    radix_sort(items, n);
+  }
+  for (int64_t i = 0; i < count; ++i) kept[i] = items[i].row;
+}
+
+}  // namespace
+
+template <typename T>
+void topk(const Blocks& blocks, const T* score, const int64_t* count, int64_t* kept, const Runtime& runtime) {
+  std::vector<int64_t> start(static_cast<size_t>(blocks.graphs));
+  std::exclusive_scan(count, count + blocks.graphs, start.begin(), int64_t{0});
+  run_tasks(runtime, blocks.graphs, [&](int64_t b, int64_t) {
+    const int64_t first = blocks.ptr[b], n = blocks.ptr[b + 1] - first;
+    if (count[b] > 0) sort_graph(score, first, n, count[b], kept + start[static_cast<size_t>(b)]);
+  });
+}
+
+template void topk(const Blocks&, const float*, const int64_t*, int64_t*, const Runtime&);
+template void topk(const Blocks&, const double*, const int64_t*, int64_t*, const Runtime&);
+
+}  // namespace hierpool::cpu

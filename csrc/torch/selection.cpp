@@ -1,0 +1,102 @@
+// hierpool_native::{match,mis,topk}. Arguments were checked by hierpool.selection.
+#include "hierpool/selection.h"
+
+#include <torch/csrc/stable/library.h>
+
+#include <numeric>
+
+#include "torch/csr.h"
+#include "torch/runtime.h"
+
+namespace hierpool::torch_binding {
+namespace {
+
+int64_t* indices(const Tensor& t) {
+  STD_TORCH_CHECK(t.scalar_type() == ScalarType::Long, "expected an int64 tensor");
+  return static_cast<int64_t*>(pointer(t));
+}
+
+Blocks blocks(const Tensor& ptr) { return {ptr.numel() - 1, indices(ptr)}; }
+
+bool is_double(const Tensor& score) {
+  STD_TORCH_CHECK(score.scalar_type() == ScalarType::Double || score.scalar_type() == ScalarType::Float,
+                  "score must be float32 or float64");
+  return score.scalar_type() == ScalarType::Double;
+}
+
+// transpose: nothing, or the row pointers and columns of the transpose, and the entry of `a` of each of its entries.
+Neighbours neighbours(const Tensor& rowptr, const Tensor& col, const OptionalTensor& rowptr_t,
+                      const OptionalTensor& col_t, const OptionalTensor& source) {
+  Neighbours out{csr(rowptr, col, {}, false), {}, nullptr};
+  if (rowptr_t) {
+    STD_TORCH_CHECK(col_t && source, "a transpose needs its columns and their sources");
+    out.transpose = csr(*rowptr_t, *col_t, {}, false);
+    out.source = pointer(*source);
+    STD_TORCH_CHECK(out.transpose.rows == out.a.rows && col_t->numel() == col.numel() &&
+                        source->numel() == col.numel() && out.transpose.int64_index == out.a.int64_index &&
+                        source->scalar_type() == col.scalar_type(),
+                    "the transpose must have the rows, entries and dtype of the matrix");
+  }
+  return out;
+}
+
+Tensor match(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor source,
+             Tensor ptr, OptionalTensor score, bool loops, int64_t seed) {
+  STD_TORCH_CHECK(!score || score->numel() == col.numel(), "score must have the size of col");
+  MatchProblem problem{};
+  problem.graph = neighbours(rowptr, col, rowptr_t, col_t, source);
+  problem.blocks = blocks(ptr);
+  problem.is_double = score && is_double(*score);
+  problem.score = pointer(score);
+  problem.loops = loops;
+  problem.seed = static_cast<uint64_t>(seed);
+  Tensor mate = empty({rowptr.numel() - 1}, ScalarType::Long);
+  cpu::match(problem, indices(mate), runtime());
+  return mate;
+}
+
+Tensor mis(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor source,
+           Tensor order, int64_t hops) {
+  STD_TORCH_CHECK(order.numel() == rowptr.numel() - 1, "order must have one element for each row");
+  Tensor head = empty({order.numel()}, ScalarType::Long);
+  cpu::maximal_independent_set(neighbours(rowptr, col, rowptr_t, col_t, source), indices(order), hops,
+                               indices(head));
+  return head;
+}
+
+Tensor topk(Tensor score, Tensor ptr, Tensor count) {
+  const Blocks graphs = blocks(ptr);
+  STD_TORCH_CHECK(count.numel() == graphs.graphs && score.numel() == graphs.ptr[graphs.graphs],
+                  "ptr, count and score do not fit");
+  const int64_t* const counts = indices(count);
+  Tensor kept = empty({std::accumulate(counts, counts + graphs.graphs, int64_t{0})}, ScalarType::Long);
+  const auto run = [&](const auto* scores) { cpu::topk(graphs, scores, counts, indices(kept), runtime()); };
+  if (is_double(score)) {
+    run(static_cast<const double*>(pointer(score)));
+  } else {
+    run(static_cast<const float*>(pointer(score)));
+  }
+  return kept;
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
+  m.def(
+      "match(Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor ptr, Tensor? "
+      "score,"
+      " bool loops, int seed) -> Tensor");
+  m.def(
+      "mis(Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor order, int "
+      "hops) ->"
+      " Tensor");
+  m.def("topk(Tensor score, Tensor ptr, Tensor count) -> Tensor");
+}
+
+STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
+  m.impl("match", TORCH_BOX(&match));
+  m.impl("mis", TORCH_BOX(&mis));
+  m.impl("topk", TORCH_BOX(&topk));
+}
+
+}  // namespace hierpool::torch_binding

@@ -1,0 +1,23 @@
+"""Selection of nodes and pairs by the C++ kernels."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hierpool.contract import Links
+
+
+def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> Tensor:
+    """The node that each node is matched with, or -1."""
+    return torch.ops.hierpool_native.match.default(*links, ptr, score, loops, seed)
+
+
+def mis(links: Links, order: Tensor, hops: int) -> Tensor:
+    """The first node of the set within ``hops`` edges of each node, if nodes are visited in ``order``."""
+    return torch.ops.hierpool_native.mis.default(*links, order, hops)
+
+
+def topk(score: Tensor, ptr: Tensor, counts: Tensor) -> Tensor:
+    """The first ``counts[b]`` nodes of each graph by descending score."""
+    return torch.ops.hierpool_native.topk.default(score, ptr, counts)

@@ -1,0 +1,85 @@
+"""Selection of nodes and pairs in plain PyTorch, on any device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hierpool.contract import Links, mix_pair, node_hash, ranges_of, unsigned_order
+
+
+def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> Tensor:
+    """The node that each node is matched with, or -1. Waits for the device in every round."""
+    row, col, source = _both_directions(links)
+    if score is not None:
+        score = score[source]
+    n = links.rowptr.numel() - 1
+    usable = torch.ones_like(row, dtype=torch.bool) if score is None else score > -torch.inf
+    usable = usable if loops else usable & (row != col)
+    row, col = row[usable], col[usable]
+    rank = _ranks(row, col, n, ptr, None if score is None else score[usable], seed)
+    mate = torch.full((n,), -1, device=row.device)
+    while row.numel():
+        best = torch.full((n,), torch.iinfo(torch.int64).max, device=row.device)
+        best = best.scatter_reduce(0, row, rank, "amin")
+        chosen = (rank == best[row]) & (rank == best[col])
+        mate[row[chosen]] = col[chosen]
+        free = (mate[row] < 0) & (mate[col] < 0)
+        row, col, rank = row[free], col[free], rank[free]
+    return mate
+
+
+def mis(links: Links, order: Tensor, hops: int) -> Tensor:
+    """The first node of the set within ``hops`` edges of each node. Waits for the device in every round."""
+    row, col, _ = _both_directions(links)
+    n = order.numel()
+    place = torch.empty_like(order).index_copy(0, order, torch.arange(n, device=order.device))
+    unset = torch.full_like(place, n)
+
+    def nearest(of: Tensor) -> Tensor:
+        """The smallest of ``of`` within ``hops`` edges of each node."""
+        for _ in range(hops):
+            of = of.scatter_reduce(0, row, of[col], "amin")
+        return of
+
+    members = torch.zeros_like(place, dtype=torch.bool)
+    live = torch.ones_like(members)
+    while bool(live.any()):
+        # A live node that is the first live one of its surroundings is a member.
+        members |= live & (nearest(torch.where(live, place, unset)) == place)
+        live = nearest(torch.where(members, place, unset)) == n
+    return order[nearest(torch.where(members, place, unset))] if n else place
+
+
+def topk(score: Tensor, ptr: Tensor, counts: Tensor) -> Tensor:
+    """The first ``counts[b]`` nodes of each graph by descending score."""
+    graph = ranges_of(ptr, score.numel())
+    order = score.argsort(descending=True, stable=True)
+    order = order[graph[order].argsort(stable=True)]
+    place = torch.arange(score.numel(), device=score.device) - ptr[graph]
+    return order[place < counts[graph]]
+
+
+def _both_directions(links: Links) -> tuple[Tensor, Tensor, Tensor]:
+    """Row, column and entry of A of all entries of A, and of its transpose if it is given."""
+    rowptr, col, rowptr_t, col_t, source = links
+    rows, cols = ranges_of(rowptr, col.numel()).long(), col.long()
+    entry = torch.arange(col.numel(), device=col.device)
+    if rowptr_t is None or col_t is None or source is None:
+        return rows, cols, entry
+    rows_t = ranges_of(rowptr_t, col.numel()).long()
+    return torch.cat([rows, rows_t]), torch.cat([cols, col_t.long()]), torch.cat([entry, source.long()])
+
+
+def _ranks(row: Tensor, col: Tensor, n: int, ptr: Tensor, score: Tensor | None, seed: int) -> Tensor:
+    """The place of each entry in the order of matching, equal for all entries of one pair."""
+    hashed = node_hash(ptr, ranges_of(ptr, n), seed)
+    low, high = torch.minimum(row, col), torch.maximum(row, col)
+    pair, number = torch.unique(low * max(n, 1) + high, return_inverse=True)
+    first, second = pair // max(n, 1), pair % max(n, 1)
+    order = unsigned_order(mix_pair(hashed[first] + hashed[second])).argsort(stable=True)
+    if score is not None:
+        best = score.new_full(pair.shape, -torch.inf).scatter_reduce(0, number, score, "amax")
+        order = order[best[order].argsort(descending=True, stable=True)]
+    places = torch.arange(pair.numel(), device=row.device)
+    return torch.empty_like(places).index_copy(0, order, places)[number]

@@ -1,0 +1,11 @@
+"""Selection of nodes and of pairs of nodes: what graph pooling without learned clusters keeps or merges.
+
+Results do not depend on the number of threads, on the device, on other graphs of the batch or on the order of edges.
+"""
+
+from hierpool.selection.heavy_edges import heavy_edge_clusters
+from hierpool.selection.independent import mis
+from hierpool.selection.largest import Kept, topk
+from hierpool.selection.matching import match
+
+__all__ = ["Kept", "heavy_edge_clusters", "match", "mis", "topk"]

@@ -1,0 +1,61 @@
+"""Argument checks and the arguments of backends."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hierpool import backends
+from hierpool.contract import Links
+from hierpool.graph import RaggedGraph
+from hierpool.graph.facts import normally
+
+
+def backend_of(t: Tensor, backend: str = "auto") -> ModuleType:
+    """The module of a backend for tensors on the device of ``t``."""
+    module = backends.module("selection", t.device.type, backend)
+    assert module is not None
+    return module
+
+
+def check_graph(graph: Any) -> None:
+    """Raise ``TypeError`` unless ``graph`` is a RaggedGraph."""
+    if not isinstance(graph, RaggedGraph):
+        raise TypeError(f"graph must be a RaggedGraph, got {type(graph).__name__}")
+
+
+def check_scores(name: str, scores: Any, count: int, per: str, device: torch.device) -> Tensor:
+    """``scores`` detached, as float32 or float64 ``[count]``, in which every value is a number."""
+    if not isinstance(scores, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor, got {type(scores).__name__}")
+    if scores.is_complex():
+        raise TypeError(f"{name} must be real, got dtype {str(scores.dtype).removeprefix('torch.')}")
+    if scores.shape != (count,):
+        raise ValueError(
+            f"{name} must have shape [{count}], one score for each {per}, got {list(scores.shape)}"
+        )
+    if scores.device != device:
+        raise ValueError(f"{name} must be on {device}, got {scores.device}")
+    exact = scores.dtype in (torch.float64, torch.int64, torch.int32)  # float32 has 24 bits
+    scores = scores.detach().to(torch.float64 if exact else torch.float32).contiguous()
+    missing = scores.isnan()
+    if bool(missing.any()):
+        raise ValueError(f"{name} must not contain NaN, but element {int(missing.nonzero()[0])} is NaN")
+    return scores
+
+
+def links(graph: RaggedGraph, is_symmetric: bool) -> Links:
+    """The entries that join each node with others, where ``is_symmetric`` says whether those of its row are all."""
+    transpose = () if is_symmetric else normally(graph.reversed_entries)
+    return Links(graph.rowptr, graph.col, *transpose)
+
+
+def callers_nodes(graph: RaggedGraph, node_of_node: Tensor) -> Tensor:
+    """A node or -1 for each node, from the numbering of the matrix to the caller's."""
+    if graph.order is None:
+        return node_of_node
+    found = torch.where(node_of_node < 0, -1, graph.order[node_of_node.clamp(min=0)])
+    return graph.in_callers_order(found)

@@ -1,0 +1,52 @@
+"""Maximal independent sets."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hierpool.contract import node_hash, unsigned_order
+from hierpool.graph import RaggedGraph
+from hierpool.selection import _shared
+
+
+def mis(
+    graph: RaggedGraph, priority: Tensor | None = None, *, hops: int = 1, seed: int = 0, backend: str = "auto"
+) -> Tensor:
+    r"""The first maximal ``hops``-independent set of nodes, and the member of the set that each node belongs to.
+
+    Nodes are visited by descending priority. A node that is farther than ``hops`` edges from all members of the set
+    becomes a member. So every node is within ``hops`` edges of a member; it belongs to the first of these. Edges are
+    taken without direction. Among equal priorities, the order is that of a hash of ``seed`` and of the index of the
+    node in its graph.
+
+    The work is :math:`O(N \log N + E \cdot \mathrm{hops})`.
+
+    Args:
+        graph: a batch of graphs; its weights are ignored.
+        priority: ``[N]``, in the caller's order of nodes; ``None``: all are equal.
+        hops: at least 1.
+        seed: selects the order among equal priorities.
+        backend: ``"auto"`` or the name of a backend.
+
+    Returns:
+        int64 ``[N]``: the member of the set that each node belongs to, itself for members. In the caller's order.
+
+    Raises:
+        TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, or ``priority`` is not a real tensor.
+        ValueError: ``hops`` is less than 1, or ``priority`` has the wrong shape or device, or contains NaN.
+
+    Source: Bacciu, Conte, Landolfi, "Generalizing Downsampling from Regular Data to Graphs", AAAI 2023
+    (arXiv:2208.03523).
+    """
+    _shared.check_graph(graph)
+    if hops < 1:
+        raise ValueError(f"hops must be at least 1, got {hops}")
+    order = unsigned_order(node_hash(graph.ptr, graph.graph_of_node(), seed)).argsort()
+    if priority is not None:
+        priority = _shared.check_scores("priority", priority, graph.num_nodes, "node", graph.device)
+        priority = graph.in_graph_order(priority)
+        order = order[priority[order].argsort(descending=True, stable=True)]
+    head = _shared.backend_of(graph.rowptr, backend).mis(
+        _shared.links(graph, graph.is_symmetric), order, hops
+    )
+    return _shared.callers_nodes(graph, head)

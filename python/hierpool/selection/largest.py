@@ -1,0 +1,112 @@
+"""The nodes of each graph with the largest scores."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool.contract import ranges_of
+from hierpool.graph import RaggedGraph
+from hierpool.selection import _shared
+
+
+class Kept(NamedTuple):
+    """Nodes that are kept, graph by graph."""
+
+    nodes: Tensor  # int64 [K], in the caller's numbering of nodes
+    ptr: Tensor  # int64 [B + 1]: the first of each graph
+
+
+def topk(
+    score: Tensor,
+    graph: RaggedGraph | Tensor,
+    *,
+    ratio: float | None = None,
+    k: int | None = None,
+    min_score: float | None = None,
+    backend: str = "auto",
+) -> Kept:
+    r"""The nodes of each graph with the largest scores.
+
+    Give one of ``ratio``, ``k`` and ``min_score``. Of a graph with :math:`n_b` nodes these keep
+
+    * ``ratio``: the first :math:`\lceil \mathrm{ratio} \cdot n_b \rceil` nodes, computed exactly;
+    * ``k``: the first :math:`\min(k, n_b)` nodes;
+    * ``min_score``: the nodes whose score is larger than ``min_score``, or that have the largest score of the graph if
+      there are none.
+
+    Args:
+        score: ``[N]``, in the caller's order of nodes.
+        graph: the batch, or the first node of each graph, int64 ``[B + 1]``.
+        ratio: in (0, 1].
+        k: at least 1.
+        min_score: the bound.
+        backend: ``"auto"`` or the name of a backend.
+
+    Returns:
+        The nodes, graph by graph: by descending score, equal scores by their index; with ``min_score`` by their index.
+        Waits for the device to know their number.
+
+    Raises:
+        TypeError: ``score`` is not a real tensor, or ``graph`` is neither a :class:`hierpool.RaggedGraph` nor int64.
+        ValueError: not exactly one of the three is given, or it is out of range, or ``score`` has the wrong shape or
+            device, or contains NaN.
+    """
+    if sum(given is not None for given in (ratio, k, min_score)) != 1:
+        raise ValueError(
+            f"exactly one of ratio, k and min_score must be given, got ratio={ratio}, k={k}, min_score={min_score}"
+        )
+    if ratio is not None and not 0 < ratio <= 1:
+        raise ValueError(f"ratio must be in (0, 1], got {ratio}")
+    if k is not None and k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    ptr, order = _ptr_and_order(graph)
+    score = _shared.check_scores("score", score, _count(score, graph), "node", ptr.device)
+    if order is not None:
+        score = score[order]
+    if min_score is not None:
+        kept, counts = _above(score, ptr, min_score)
+    else:
+        sizes = ptr.diff()
+        counts = sizes.clamp(max=k) if k is not None else _part(sizes, ratio)
+        kept = _shared.backend_of(score, backend).topk(score, ptr, counts)
+    return Kept(kept if order is None else order[kept], torch.cat([ptr[:1], counts.cumsum(0)]))
+
+
+def _ptr_and_order(graph: RaggedGraph | Tensor) -> tuple[Tensor, Tensor | None]:
+    """The first node of each graph, and the caller's number of each node."""
+    if isinstance(graph, RaggedGraph):
+        return graph.ptr, graph.order
+    if not isinstance(graph, Tensor) or graph.dtype is not torch.int64:
+        given = graph.dtype if isinstance(graph, Tensor) else type(graph).__name__
+        raise TypeError(f"graph must be a RaggedGraph or an int64 tensor of first nodes, got {given}")
+    if graph.dim() != 1 or not graph.numel():
+        raise ValueError(f"graph must have shape [B + 1] if it is a tensor, got {list(graph.shape)}")
+    if int(graph[0]) != 0 or bool((graph.diff() < 0).any()):
+        raise ValueError("graph must ascend from 0 if it is a tensor of first nodes")
+    return graph.contiguous(), None
+
+
+def _count(score: Tensor, graph: RaggedGraph | Tensor) -> int:
+    return graph.num_nodes if isinstance(graph, RaggedGraph) else int(graph[-1])
+
+
+def _part(sizes: Tensor, ratio: float | None) -> Tensor:
+    """``ratio`` of each size, rounded up. As integers: a float such as 0.07 * 100 is a little more than 7."""
+    assert ratio is not None
+    part = max(Fraction(ratio).limit_denominator(10**6), Fraction(1, 10**6))
+    return -(-sizes * part.numerator // part.denominator)
+
+
+def _above(score: Tensor, ptr: Tensor, min_score: float) -> tuple[Tensor, Tensor]:
+    """The nodes above ``min_score``, or the best of each graph, and their number in each graph."""
+    graph_of_node = ranges_of(ptr, score.numel())
+    graphs = ptr.numel() - 1
+    best = score.new_full((graphs,), -torch.inf).scatter_reduce(0, graph_of_node, score, "amax")[
+        graph_of_node
+    ]
+    kept = torch.where(best > min_score, score > min_score, score == best)
+    return kept.nonzero()[:, 0], torch.bincount(graph_of_node[kept], minlength=graphs)

@@ -1,0 +1,54 @@
+"""Greedy matching of neighbouring nodes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from hierpool.graph import RaggedGraph
+from hierpool.selection import _shared
+
+
+def match(
+    graph: RaggedGraph,
+    score: Tensor | None = None,
+    *,
+    loops: bool = False,
+    seed: int = 0,
+    backend: str = "auto",
+) -> Tensor:
+    r"""Match neighbouring nodes in pairs, best pairs first.
+
+    All pairs of neighbours are visited by descending score, and the nodes of a pair are matched if neither is matched
+    yet. The score of nodes :math:`i` and :math:`j` is the larger one of those of the entries :math:`(i, j)` and
+    :math:`(j, i)`. Among equal scores, the order is that of a hash of ``seed`` and of the indices of the two nodes in
+    their graph.
+
+    The work is :math:`O(E \log E)` in the worst case, and a few passes over the entries on most graphs.
+
+    Args:
+        graph: a batch of graphs, directed or not. Its weights are the scores unless ``score`` is given.
+        score: score of each entry, ``[E]``, in the order of ``graph.row`` and ``graph.col``; an entry of -inf is never
+            chosen.
+        loops: whether a self-loop may match a node with itself. ``False``: self-loops are ignored.
+        seed: selects the order among equal scores.
+        backend: ``"auto"`` or the name of a backend.
+
+    Returns:
+        int64 ``[N]``: the node that each node is matched with; -1 for nodes without a match. In the caller's order of
+        nodes.
+
+    Raises:
+        TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, or ``score`` is not a real tensor.
+        ValueError: ``score`` has the wrong shape or device, or contains NaN.
+
+    Source: Preis, "Linear time 1/2-approximation algorithm for maximum weighted matching in general graphs", STACS
+    1999, for matchings of locally best edges.
+    """
+    _shared.check_graph(graph)
+    is_symmetric = score is None and graph.is_symmetric
+    score = graph.value if score is None else score
+    if score is not None:
+        score = _shared.check_scores("score", score, graph.num_edges, "entry of graph", graph.device)
+    links = _shared.links(graph, is_symmetric)
+    mate = _shared.backend_of(graph.rowptr, backend).match(links, graph.ptr, score, loops, seed)
+    return _shared.callers_nodes(graph, mate)

@@ -1,0 +1,135 @@
+// Selection of nodes and pairs against plain passes over sorted lists, for one thread and several.
+#include <algorithm>
+#include <numeric>
+#include <random>
+#include <vector>
+
+#include "edges.h"
+#include "hierpool/selection.h"
+#include "testing.h"
+
+using namespace hierpool;
+using namespace hierpool::testing;
+
+namespace {
+
+template <typename I>
+struct Graph {
+  Matrix<I> matrix;
+  std::vector<I> rowptr, col, source;  // of the transpose
+
+  Graph(int64_t nodes, int64_t edges) : matrix(build(draw<I>(nodes, edges, false, 7), 1)) {
+    rowptr.resize(matrix.rowptr.size()), col.resize(matrix.col.size()), source.resize(matrix.col.size());
+    cpu::csr_transpose(matrix.csr(false), nodes, rowptr.data(), col.data(), source.data(), threads(1));
+  }
+  Neighbours neighbours() const {
+    const Csr a = matrix.csr(false);
+    return {a, {a.rows, a.int64_index, rowptr.data(), col.data(), nullptr}, source.data()};
+  }
+};
+
+template <typename I>
+void test_match(int64_t nodes, int64_t edges) {
+  const Graph<I> graph(nodes, edges);
+  const size_t entries = graph.matrix.col.size();
+  std::vector<double> score(entries);
+  std::iota(score.begin(), score.end(), 0.0);
+  std::shuffle(score.begin(), score.end(), std::mt19937(1));  // distinct
+  std::vector<size_t> order(entries), row(entries);
+  for (size_t e = 0; e < entries; ++e) order[static_cast<size_t>(score[e])] = e;
+  for (int64_t i = 0; i < nodes; ++i) {
+    for (auto e = graph.matrix.rowptr[static_cast<size_t>(i)];
+         e < graph.matrix.rowptr[static_cast<size_t>(i) + 1]; ++e) {
+      row[static_cast<size_t>(e)] = static_cast<size_t>(i);
+    }
+  }
+  std::vector<int64_t> expected(static_cast<size_t>(nodes), -1);
+  for (size_t place = entries; place-- > 0;) {
+    const size_t i = row[order[place]];
+    const auto j = static_cast<size_t>(graph.matrix.col[order[place]]);
+    if (expected[i] < 0 && expected[j] < 0) {
+      expected[i] = static_cast<int64_t>(j), expected[j] = static_cast<int64_t>(i);
+    }
+  }
+  const int64_t ptr[] = {0, nodes};
+  for (int64_t count : {1, 3}) {
+    std::vector<int64_t> mate(static_cast<size_t>(nodes));
+    cpu::match({graph.neighbours(), {1, ptr}, true, score.data(), true, 5}, mate.data(), threads(count));
+    EXPECT(mate == expected);
+  }
+}
+
+template <typename I>
+void test_independent_set(int64_t nodes, int64_t edges, int64_t hops) {
+  const Graph<I> graph(nodes, edges);
+  const auto n = static_cast<size_t>(nodes);
+  std::vector<std::vector<bool>> near(n, std::vector<bool>(n));
+  for (size_t i = 0; i < n; ++i) {
+    near[i][i] = true;
+    for (auto e = graph.matrix.rowptr[i]; e < graph.matrix.rowptr[i + 1]; ++e) {
+      const auto j = static_cast<size_t>(graph.matrix.col[static_cast<size_t>(e)]);
+      near[i][j] = near[j][i] = true;
+    }
+  }
+  auto reach = near;
+  for (int64_t hop = 1; hop < hops; ++hop) {
+    auto further = reach;
+    for (size_t i = 0; i < n; ++i) {
+      for (size_t k = 0; k < n; ++k) {
+        for (size_t j = 0; reach[i][k] && j < n; ++j) further[i][j] = further[i][j] || near[k][j];
+      }
+    }
+    reach = further;
+  }
+  std::vector<int64_t> order(n), expected(n, -1), head(n);
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::shuffle(order.begin(), order.end(), std::mt19937(2));
+  for (int64_t i : order) {
+    if (expected[static_cast<size_t>(i)] >= 0) continue;
+    for (size_t j = 0; j < n; ++j) {
+      if (reach[static_cast<size_t>(i)][j] && expected[j] < 0) expected[j] = i;
+    }
+  }
+  cpu::maximal_independent_set(graph.neighbours(), order.data(), hops, head.data());
+  EXPECT(head == expected);
+}
+
+template <typename T>
+void test_topk(const std::vector<int64_t>& sizes) {
+  std::vector<int64_t> ptr{0}, count;
+  for (int64_t size : sizes) ptr.push_back(ptr.back() + size), count.push_back((size + 1) / 2);
+  std::vector<T> score(static_cast<size_t>(ptr.back()));
+  std::mt19937 generator(3);
+  for (T& s : score) s = static_cast<T>(static_cast<int>(generator() % 101) - 50) / 7;
+  std::vector<int64_t> expected;
+  for (size_t b = 0; b < sizes.size(); ++b) {
+    std::vector<int64_t> nodes(static_cast<size_t>(sizes[b]));
+    std::iota(nodes.begin(), nodes.end(), ptr[b]);
+    std::stable_sort(nodes.begin(), nodes.end(), [&](int64_t i, int64_t j) {
+      return score[static_cast<size_t>(i)] > score[static_cast<size_t>(j)];
+    });
+    expected.insert(expected.end(), nodes.begin(), nodes.begin() + count[b]);
+  }
+  for (int64_t several : {1, 3}) {
+    std::vector<int64_t> kept(expected.size());
+    cpu::topk({std::ssize(sizes), ptr.data()}, score.data(), count.data(), kept.data(), threads(several));
+    EXPECT(kept == expected);
+  }
+}
+
+}  // namespace
+
+TEST(selection) {
+  for (int64_t nodes : {1, 2, 40, 5000}) {
+    for (int64_t degree : {0, 1, 6}) {
+      test_match<int32_t>(nodes, nodes * degree);
+      test_match<int64_t>(nodes, nodes * degree);
+    }
+  }
+  for (int64_t hops : {1, 2, 3}) {
+    test_independent_set<int32_t>(50, 70, hops);
+    test_independent_set<int64_t>(7, 0, hops);
+  }
+  test_topk<float>({0, 1, 5, 5000, 0, 300});
+  test_topk<double>({9000, 2});
+}
