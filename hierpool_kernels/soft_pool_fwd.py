@@ -1,4 +1,4 @@
-"""The forward of soft pooling: softmax, one walk over A, products with S, and the record from partial sums."""
+"""The forward of soft pooling: one walk over A, products with S, and the record from partial sums."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from hierpool_kernels.core.adjacency import Csr, Dense, factor_dtype
 from hierpool_kernels.core.chunks import (
     first_chunk,
     graph_rows,
+    graph_slice,
     locate_chunk,
     swizzled_program_ids,
     valid_rows,
 )
+from hierpool_kernels.core.clusters import column_count, column_mask, graph_clusters
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
@@ -31,6 +33,7 @@ from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, language_type
 from hierpool_kernels.core.tiles import dot, gather_tile, load_tile, slice_ptr, store_tile
 from hierpool_kernels.soft_pool import Options, Outputs, mean_divisors
+from hierpool_kernels.soft_pool_softmax import launch_softmax_fwd
 from hierpool_kernels.spmm import launch_long_rows
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
@@ -39,61 +42,11 @@ SUMS = tl.constexpr(6)  # of a chunk: nodes, entropy, cut_degree, adj_sq, total_
 
 
 @triton.jit(do_not_specialize=["N", "B"])
-def _soft_pool_softmax_fwd_kernel(
-    logits_ptr, l_graph, l_row, s_ptr, s_graph, s_row, temperature_ptr, sizes, mask_ptr, N, B, K,
-    BN: tl.constexpr, BK: tl.constexpr, ONE_TILE: tl.constexpr, GIVEN: tl.constexpr, ACC: tl.constexpr,
-):  # fmt: skip
-    """S = m softmax(L / T), 0 on rows that are not valid; NaN, as in torch, where all of L is -inf.
-
-    L, S [B, N, K]; the nodes of a ragged batch are one graph.
-    A program for BN rows of a graph: of BK >= K columns, or of BK at a time, first for the online maximum and sum of
-    each row, and then for S.
-    In ACC; S is rounded once, to its own dtype.
-    """
-    i_b = tl.program_id(0) // tl.cdiv(N, BN)
-    i_n = tl.program_id(0) % tl.cdiv(N, BN) * BN
-    o_n = i_n + tl.arange(0, BN)
-    _, end = graph_rows(i_b, None, sizes, N)
-    m_n = o_n < N
-    m_valid = valid_rows(o_n, end, slice_ptr(mask_ptr, i_b, N))
-    p_l = slice_ptr(logits_ptr, i_b, l_graph)
-    p_s = slice_ptr(s_ptr, i_b, s_graph)
-    scale = 1.0
-    if temperature_ptr is not None:
-        scale = 1 / tl.load(temperature_ptr).to(ACC)
-    if ONE_TILE or GIVEN:
-        for i_k in range(0, K, BK):
-            m_k = i_k + tl.arange(0, BK) < K
-            z = load_tile(p_l, i_n, l_row, i_k, m_valid, m_k, BN, BK).to(ACC)
-            if not GIVEN:
-                z = tl.where(m_k[None, :], z * scale, float("-inf"))
-                e = tl.exp(z - tl.max(z, 1)[:, None])
-                z = e / tl.sum(e, 1)[:, None]
-            store_tile(p_s, i_n, s_row, i_k, m_n, m_k, tl.where(m_valid[:, None], z, 0.0), BN, BK)
-    else:
-        largest = tl.full([BN], float("-inf"), ACC)
-        total = tl.zeros([BN], ACC)
-        for i_k in range(0, K, BK):
-            m_k = i_k + tl.arange(0, BK) < K
-            z = load_tile(p_l, i_n, l_row, i_k, m_valid, m_k, BN, BK).to(ACC)
-            z = tl.where(m_k[None, :], z * scale, float("-inf"))
-            above = tl.maximum(largest, tl.max(z, 1))
-            finite = tl.where(above == float("-inf"), 0.0, above)  # all of the row is -inf so far
-            total = total * tl.exp(largest - finite) + tl.sum(tl.exp(z - finite[:, None]), 1)
-            largest = above
-        for i_k in range(0, K, BK):
-            m_k = i_k + tl.arange(0, BK) < K
-            z = load_tile(p_l, i_n, l_row, i_k, m_valid, m_k, BN, BK).to(ACC)
-            z = tl.exp(z * scale - largest[:, None]) / total[:, None]
-            store_tile(p_s, i_n, s_row, i_k, m_n, m_k, tl.where(m_valid[:, None], z, 0.0), BN, BK)
-
-
-@triton.jit(do_not_specialize=["N", "B"])
 def _soft_pool_rows_fwd_kernel(
     s_ptr, s_graph, s_row, a_ptr, a_graph, a_type, a_row, a_col,
     rowptr, col_ptr, value_ptr, carry_ptr, carry_sums_ptr,
     m_ptr, m_graph, m_type, part_adj_ptr, part_vectors_ptr, part_sums_ptr,
-    ptr, sizes, mask_ptr, N, B, R, K,
+    ptr, sizes, mask_ptr, N, B, clusters_ptr, R, K,
     CHUNK: tl.constexpr, BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr,
     LONGEST: tl.constexpr, AHEAD: tl.constexpr, ON_CHIP: tl.constexpr, ENTROPY: tl.constexpr, ACC: tl.constexpr,
     PRECISION: tl.constexpr, PRODUCT: tl.constexpr,
@@ -103,22 +56,26 @@ def _soft_pool_rows_fwd_kernel(
     S [B, N, K]; A [B, R, N, N], or sparse [N, N]; M [B, R, N, K], or None if it is not needed; partial sums
     part_adj [chunks, R, K, K], part_vectors [chunks, 1 + R, K], part_sums [chunks, R, K / BK, SUMS].
     A program for a chunk of CHUNK rows of a graph, an edge type and BK columns of S, BN rows at a time: rows of M
-    stay on the chip until they are multiplied by S^T. A is read K / BK times, S once for each BN rows of A.
+    stay on the chip until they are multiplied by S^T. A is read K / BK times, S once for each BN rows of A. Programs of
+    columns that are no clusters write nothing.
     Sums in ACC, those of the scalars over chunks in float64. Squares that leave the range of ACC are summed again.
     """
     i_chunk, i_k, i_r = swizzled_program_ids()
     i_b, begin, end = locate_chunk(i_chunk, ptr, sizes, N, B, CHUNK)
-    if begin >= end:
-        return
     i_col = i_k * BK
+    clusters = graph_clusters(i_b, clusters_ptr, K)
+    if clusters is not None and i_col >= clusters:
+        return
+    if begin >= end:  # last, so that the compiler knows that there are rows: it spills otherwise
+        return
     o_k = i_col + tl.arange(0, BK)
-    m_k = o_k < K
-    p_s = slice_ptr(s_ptr, i_b, s_graph)
+    m_k = column_mask(o_k, clusters, K)
+    p_s = slice_ptr(s_ptr, i_b, s_graph)  # with `graph_slice`, a sparse A of K = 512 spills on sm_100
     p_mask = slice_ptr(mask_ptr, i_b, N)
     if a_ptr is not None:
         p_a = slice_ptr(a_ptr, i_b, a_graph) + i_r.to(tl.int64) * a_type
     if m_ptr is not None:
-        p_m = slice_ptr(m_ptr, i_b, m_graph) + i_r.to(tl.int64) * m_type
+        p_m = graph_slice(m_ptr, i_b, m_graph, ptr) + i_r.to(tl.int64) * m_type
     adj = tl.zeros([BK, BK], ACC)
     size = tl.zeros([BK], ACC)
     volume = tl.zeros([BK], ACC)
@@ -190,14 +147,15 @@ def _soft_pool_rows_fwd_kernel(
 
 @triton.jit(do_not_specialize=["N", "B"])
 def _soft_pool_products_fwd_kernel(
-    s_ptr, s_graph, s_row, y_ptr, y_graph, y_row, part_ptr, part_chunk, ptr, sizes, mask_ptr, N, B, K, C,
-    CHUNK: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, ACC: tl.constexpr,
+    s_ptr, s_graph, s_row, y_ptr, y_graph, y_row, part_ptr, part_chunk, ptr, sizes, mask_ptr, N, B, clusters_ptr, K, C,
+    CHUNK: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, SQUARE: tl.constexpr, ACC: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
     """S^T Y of each chunk, Y on valid rows only.
 
-    S [B, N, K], Y [B, N, C]: X, or M, or S itself; part [chunks, .., K, C].
-    A program for a chunk of CHUNK rows of a graph, BK rows and BC columns of the product, BN rows at a time.
+    S [B, N, K], Y [B, N, C]: X, or M or S itself, which are SQUARE; part [chunks, .., K, C].
+    A program for a chunk of CHUNK rows of a graph, BK rows and BC columns of the product, BN rows at a time. Programs
+    of rows or columns that are no clusters write nothing.
     Sums in ACC.
     """
     i_chunk, i_k, i_c = swizzled_program_ids()
@@ -206,10 +164,13 @@ def _soft_pool_products_fwd_kernel(
         return
     i_k *= BK
     i_c *= BC
-    m_k = i_k + tl.arange(0, BK) < K
-    m_c = i_c + tl.arange(0, BC) < C
-    p_s = slice_ptr(s_ptr, i_b, s_graph)
-    p_y = slice_ptr(y_ptr, i_b, y_graph)
+    clusters = graph_clusters(i_b, clusters_ptr, K)
+    if clusters is not None and (i_k >= clusters) | (SQUARE & (i_c >= clusters)):
+        return
+    m_k = column_mask(i_k + tl.arange(0, BK), clusters, K)
+    m_c = column_mask(i_c + tl.arange(0, BC), clusters if SQUARE else None, C)
+    p_s = graph_slice(s_ptr, i_b, s_graph, ptr)
+    p_y = graph_slice(y_ptr, i_b, y_graph, ptr)
     p_mask = slice_ptr(mask_ptr, i_b, N)
     total = tl.zeros([BK, BC], ACC)
     for i_n in range(begin, tl.minimum(begin + CHUNK, end), BN):
@@ -222,10 +183,14 @@ def _soft_pool_products_fwd_kernel(
 
 @triton.jit
 def _sum_chunks(
-    part_ptr, chunk, count, o_q, m_q, WIDTH, BS: tl.constexpr, BQ: tl.constexpr, TYPE: tl.constexpr
-):
-    """The sum over ``count`` chunks from ``chunk`` on of elements ``o_q`` of ``[chunks, WIDTH]``."""
+    part_ptr, chunk, count, o_q, m_q, WIDTH, clusters,
+    BS: tl.constexpr, BQ: tl.constexpr, TYPE: tl.constexpr,
+):  # fmt: skip
+    """The sum over ``count`` chunks from ``chunk`` on of elements ``o_q`` of ``[chunks, WIDTH]``, 0 where ``m_q`` is
+    False, which it may be for all elements of a program only with ``clusters``."""
     total = tl.zeros([BQ], TYPE)
+    if clusters is not None:
+        count = tl.where(tl.max(m_q.to(tl.int32), 0) > 0, count, 0)
     for i_s in range(0, count, BS):
         o_s = i_s + tl.arange(0, BS)
         total += tl.sum(gather_tile(part_ptr, chunk + o_s, WIDTH, o_q, o_s < count, m_q).to(TYPE), 0)
@@ -244,19 +209,28 @@ def _square_position(o_q, K, MIRROR: tl.constexpr):
         return o_q
 
 
+@triton.jit
+def _exists(o_q, m_q, K, clusters):
+    """``m_q``, False for elements ``o_q`` of matrices ``[.., K, K]`` in rows or columns that are no clusters."""
+    if clusters is not None:
+        m_q = m_q & (o_q // K % K < clusters) & (o_q % K < clusters)
+    return m_q
+
+
 @triton.jit(do_not_specialize=["N", "B", "K_TILES", "ADJ_TILES", "GRAM_TILES", "X_TILES", "VECTOR_TILES"])
 def _soft_pool_reduce_fwd_kernel(
     part_adj_ptr, part_gram_ptr, part_x_ptr, part_vectors_ptr, part_sums_ptr,
     adj_ptr, gram_ptr, x_ptr, vectors_ptr, sums_ptr, gram_squares_ptr,
-    ptr, sizes, N, B, R, K, F, K_TILES, ADJ_TILES, GRAM_TILES, X_TILES, VECTOR_TILES,
-    CHUNK_ROWS: tl.constexpr, CHUNK_PRODUCTS: tl.constexpr, CHUNK_ADJ: tl.constexpr,
+    ptr, sizes, N, B, clusters_ptr, R, K, F, K_TILES, ADJ_TILES, GRAM_TILES, X_TILES, VECTOR_TILES,
+    CHUNK_ROWS: tl.constexpr, CHUNK_PRODUCTS: tl.constexpr, CHUNK_ADJ: tl.constexpr, BK: tl.constexpr,
     BS: tl.constexpr, BQ: tl.constexpr, SYMMETRIC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """The record of each graph from the partial sums of its chunks, in their order.
 
     adj [B, R, K, K], gram [B, K, K], x [B, K, F], vectors [B, 1 + R, K]; sums [B, R, SUMS] and the squared norm of
-    gram by tiles, gram_squares [B, GRAM_TILES], in float64.
-    A program for a graph and BQ elements of one of these; the last program of a graph is for the sums.
+    gram by tiles, gram_squares [B, GRAM_TILES], in float64. 0 in rows and columns that are no clusters.
+    A program for a graph and BQ elements of one of these; the last program of a graph is for the sums, of which there
+    are those of K_TILES tiles of BK columns.
     Sums in ACC. With SYMMETRIC adj is symmetric to the last bit, as gram always is.
     """
     tiles = ADJ_TILES + GRAM_TILES + X_TILES + VECTOR_TILES + 1
@@ -270,42 +244,57 @@ def _soft_pool_reduce_fwd_kernel(
     count = tl.cdiv(nodes, CHUNK_ROWS)
     chunk_products = first_chunk(i_b, ptr, N, CHUNK_PRODUCTS)
     count_products = tl.cdiv(nodes, CHUNK_PRODUCTS)
+    clusters = graph_clusters(i_b, clusters_ptr, K)
     if i_t < ADJ_TILES:
         o_q = i_t * BQ + o_i
         m_q = o_q < R * K * K
         at = _square_position(o_q, K, SYMMETRIC)
+        m_sum = _exists(o_q, m_q, K, clusters)
         chunk_adj = first_chunk(i_b, ptr, N, CHUNK_ADJ)
-        total = _sum_chunks(
-            part_adj_ptr, chunk_adj, tl.cdiv(nodes, CHUNK_ADJ), at, m_q, R * K * K, BS, BQ, ACC
-        )
+        count_adj = tl.cdiv(nodes, CHUNK_ADJ)
+        total = _sum_chunks(part_adj_ptr, chunk_adj, count_adj, at, m_sum, R * K * K, clusters, BS, BQ, ACC)
         tl.store(adj_ptr + b * R * K * K + o_q, total, mask=m_q)
     elif i_t < ADJ_TILES + GRAM_TILES:
         i_q = i_t - ADJ_TILES
         o_q = i_q * BQ + o_i
         m_q = o_q < K * K
         at = _square_position(o_q, K, True)
-        total = _sum_chunks(part_gram_ptr, chunk_products, count_products, at, m_q, K * K, BS, BQ, ACC)
+        m_sum = _exists(o_q, m_q, K, clusters)
+        total = _sum_chunks(
+            part_gram_ptr, chunk_products, count_products, at, m_sum, K * K, clusters, BS, BQ, ACC
+        )
         tl.store(gram_ptr + b * K * K + o_q, total, mask=m_q)
         double = total.to(tl.float64)
         tl.store(gram_squares_ptr + b * GRAM_TILES + i_q, tl.sum(double * double, 0))
     elif i_t < ADJ_TILES + GRAM_TILES + X_TILES:
         o_q = (i_t - ADJ_TILES - GRAM_TILES) * BQ + o_i
         m_q = o_q < K * F
-        total = _sum_chunks(part_x_ptr, chunk_products, count_products, o_q, m_q, K * F, BS, BQ, ACC)
+        m_sum = o_q < column_count(clusters, K) * F
+        total = _sum_chunks(
+            part_x_ptr, chunk_products, count_products, o_q, m_sum, K * F, clusters, BS, BQ, ACC
+        )
         tl.store(x_ptr + b * K * F + o_q, total.to(x_ptr.dtype.element_ty), mask=m_q)
     elif i_t < ADJ_TILES + GRAM_TILES + X_TILES + VECTOR_TILES:
         o_q = (i_t - ADJ_TILES - GRAM_TILES - X_TILES) * BQ + o_i
         m_q = o_q < (1 + R) * K
-        total = _sum_chunks(part_vectors_ptr, chunk, count, o_q, m_q, (1 + R) * K, BS, BQ, ACC)
+        m_sum = m_q
+        if clusters is not None:
+            m_sum = m_q & (o_q % K < clusters)
+        total = _sum_chunks(part_vectors_ptr, chunk, count, o_q, m_sum, (1 + R) * K, clusters, BS, BQ, ACC)
         tl.store(vectors_ptr + b * (1 + R) * K + o_q, total, mask=m_q)
     else:
         o_r = tl.arange(0, 8)
+        written = K_TILES
+        if clusters is not None:
+            written = tl.cdiv(clusters, BK)
         for i_r in range(R):
             total = tl.zeros([8], tl.float64)
-            for i_k in range(K_TILES):
+            for i_k in range(written):
                 o_q = (i_r * K_TILES + i_k) * SUMS + o_r
                 width = R * K_TILES * SUMS
-                total += _sum_chunks(part_sums_ptr, chunk, count, o_q, o_r < SUMS, width, BS, 8, tl.float64)
+                total += _sum_chunks(
+                    part_sums_ptr, chunk, count, o_q, o_r < SUMS, width, None, BS, 8, tl.float64
+                )
             tl.store(sums_ptr + (b * R + i_r) * SUMS + o_r, total, mask=o_r < SUMS)
 
 
@@ -365,23 +354,6 @@ def _soft_pool_scalars_fwd_kernel(
 # ---- launchers ------------------------------------------------------------------------------------------------------
 
 
-def _softmax(
-    logits: Tensor, rows: Rows, temperature: Tensor | None, given: bool, acc: torch.dtype, target: Target
-) -> Tensor:
-    """S, ``[B, N, K]`` or ``[N, K]``."""
-    k = logits.size(-1)
-    s = rows.empty(logits, k)
-    tiles = plan.softmax(k, target)
-    b = 1 if rows.ptr is not None else rows.b  # the softmax takes a ragged batch as one graph
-    launch(
-        _soft_pool_softmax_fwd_kernel, (b * cdiv(rows.n, tiles.bn),),
-        logits, rows.graph_stride(logits), logits.stride(-2), s, rows.graph_stride(s), k, temperature,
-        rows.sizes, rows.mask, rows.n, b, k,
-        BN=tiles.bn, BK=tiles.bk, ONE_TILE=tiles.one_tile, GIVEN=given, ACC=language_type(acc), num_warps=tiles.warps,
-    )  # fmt: skip
-    return s
-
-
 class _Partial(NamedTuple):
     """Partial sums of chunks; chunks of ``adj`` have another size than those of the other sums."""
 
@@ -390,6 +362,7 @@ class _Partial(NamedTuple):
     vectors: Tensor
     sums: Tensor
     tiles: int  # tiles of K, each with its own sums
+    columns: int  # of a tile
     chunk: int
 
 
@@ -405,17 +378,17 @@ def _walk(
     partial = _Partial(
         empty(chunks if walk.on_chip else 0, r, k, k, dtype=acc), walk.chunk,
         empty(chunks, 1 + r, k, dtype=acc), empty(chunks, r, k_tiles, SUMS.value, dtype=torch.float64), k_tiles,
-        walk.chunk,
+        tiles.bk, walk.chunk,
     )  # fmt: skip
     carry: tuple[Tensor | None, Tensor | None] = (None, None)
     if isinstance(edges, Csr):
         assert sparse is not None
-        carry = launch_long_rows(edges.rowptr, edges.col, edges.value, s, acc, sparse)
+        carry = launch_long_rows(edges.rowptr, edges.col, edges.value, s, acc, sparse, rows)
     m_strides = (0, 0) if m is None or rows.ptr is not None else (m.stride(0), m.stride(1))
     launch(
         _soft_pool_rows_fwd_kernel, (chunks, k_tiles, r),
         s, rows.graph_stride(s), k, *edges.arguments(4), *carry, m, *m_strides,
-        partial.adj, partial.vectors, partial.sums, *rows.arguments, r, k,
+        partial.adj, partial.vectors, partial.sums, *rows.arguments, rows.clusters, r, k,
         CHUNK=walk.chunk, BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, LONGEST=sparse.longest if sparse else 0,
         AHEAD=sparse.ahead if sparse else 1, ON_CHIP=walk.on_chip, ENTROPY=entropy, ACC=language_type(acc),
         PRECISION=precision, PRODUCT=plan.product_precision(s.dtype, acc, target), **tiles.options(precision, target),
@@ -424,17 +397,18 @@ def _walk(
 
 
 def _products(
-    s: Tensor, y: Tensor, part: Tensor, rows: Rows, chunk: int, acc: torch.dtype, target: Target
+    s: Tensor, y: Tensor, part: Tensor, rows: Rows, chunk: int, square: bool, acc: torch.dtype, target: Target
 ) -> None:
-    """S^T Y of each chunk into ``part [chunks, .., K, C]``."""
+    """S^T Y of each chunk into ``part [chunks, .., K, C]``; ``square``: columns of Y are clusters."""
     k, c = s.size(-1), y.size(-1)
     precision = plan.product_precision(s.dtype, y.dtype, target)
     tiles = plan.products(k, c, precision, target)
     launch(
         _soft_pool_products_fwd_kernel, (rows.chunks(chunk), cdiv(k, tiles.bk), cdiv(c, tiles.bj)),
-        s, rows.graph_stride(s), k, y, rows.graph_stride(y), y.stride(-2), part, part.stride(0), *rows.arguments, k, c,
-        CHUNK=chunk, BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ACC=language_type(acc), PRECISION=precision,
-        **tiles.options(precision, target),
+        s, rows.graph_stride(s), k, y, rows.graph_stride(y), y.stride(-2), part, part.stride(0),
+        *rows.arguments, rows.clusters, k, c,
+        CHUNK=chunk, BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, SQUARE=square and rows.clusters is not None,
+        ACC=language_type(acc), PRECISION=precision, **tiles.options(precision, target),
     )  # fmt: skip
 
 
@@ -451,7 +425,7 @@ def launch_soft_pool_fwd(
     k, f, r, b, n = logits.size(-1), x.size(-1), edges.types, rows.b, rows.n
     _check_sizes(k, f, r)
     acc = accumulation_dtype(logits, x, edges.values)
-    s = _softmax(logits, rows, temperature, given, acc, target)
+    s = launch_softmax_fwd(logits, rows, temperature, given, acc, target)
     sparse, precision = None, "ieee"
     if isinstance(edges, Dense):
         precision = plan.product_precision(factor_dtype(edges.a, s), s.dtype, target)
@@ -470,14 +444,14 @@ def launch_soft_pool_fwd(
     part_x = empty(chunks, k, f, dtype=acc)
     part_gram = empty(chunks, gram_size, gram_size, dtype=acc)
     if f:
-        _products(s, x, part_x, rows, chunk, acc, target)
+        _products(s, x, part_x, rows, chunk, False, acc, target)
     if options.gram:
-        _products(s, s, part_gram, rows, chunk, acc, target)
+        _products(s, s, part_gram, rows, chunk, True, acc, target)
     if not walk.on_chip:
         assert m is not None
         partial = partial._replace(adj=empty(chunks, r, k, k, dtype=acc), adj_chunk=chunk)
         for i_r in range(r):
-            _products(s, m if ragged else m[:, i_r], partial.adj[:, i_r], rows, chunk, acc, target)
+            _products(s, m if ragged else m[:, i_r], partial.adj[:, i_r], rows, chunk, True, acc, target)
     if m is None or not options.save:
         m = empty((*m_shape[:-2], 0, k), dtype=acc)
     out = Outputs(
@@ -513,9 +487,10 @@ def _reduce(
         _soft_pool_reduce_fwd_kernel, (b * (sum(tiles) + 1),),
         partial.adj, part_gram, part_x, partial.vectors, partial.sums,
         out.adj, out.gram, out.x, out.vectors, sums, squares,
-        rows.ptr, rows.sizes, rows.n, b, r, k, f, partial.tiles, *tiles,
-        CHUNK_ROWS=partial.chunk, CHUNK_PRODUCTS=chunk, CHUNK_ADJ=partial.adj_chunk, BS=cut.bs, BQ=cut.bq,
-        SYMMETRIC=symmetric, ACC=acc_type, num_warps=4, **plan.registers(4, target),
+        rows.ptr, rows.sizes, rows.n, b, rows.clusters, r, k, f, partial.tiles, *tiles,
+        CHUNK_ROWS=partial.chunk, CHUNK_PRODUCTS=chunk, CHUNK_ADJ=partial.adj_chunk,
+        BK=0 if rows.clusters is None else partial.columns, BS=cut.bs, BQ=cut.bq, SYMMETRIC=symmetric, ACC=acc_type,
+        num_warps=4, **plan.registers(4, target),
     )  # fmt: skip
     launch(
         _soft_pool_scalars_fwd_kernel, (r,),

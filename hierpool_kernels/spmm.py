@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import triton
 import triton.language as tl
@@ -9,7 +11,8 @@ from torch import Tensor
 
 from hierpool_kernels.core import plan
 from hierpool_kernels.core.adjacency import factor_dtype
-from hierpool_kernels.core.chunks import graph_rows, swizzled_program_ids, valid_rows
+from hierpool_kernels.core.chunks import graph_rows, last_at_most, swizzled_program_ids, valid_rows
+from hierpool_kernels.core.clusters import column_mask, graph_clusters
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
@@ -19,15 +22,16 @@ from hierpool_kernels.core.tensors import contiguous_rows, language_type
 from hierpool_kernels.core.tiles import slice_ptr, store_tile
 
 
-@triton.jit(do_not_specialize=["N"])
+@triton.jit(do_not_specialize=["N", "B"])
 def _spmm_kernel(
-    rowptr, col_ptr, value_ptr, x_ptr, x_row, carry_ptr, carry_sums_ptr, out_ptr, degree_ptr, N, K,
+    rowptr, col_ptr, value_ptr, x_ptr, x_row, carry_ptr, carry_sums_ptr, out_ptr, degree_ptr, N,
+    ptr, clusters_ptr, B, K,
     BN: tl.constexpr, BK: tl.constexpr, LONGEST: tl.constexpr, AHEAD: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A X of a sparse A, or without X the row sums of A.
 
     A [N, N] in compressed rows, X and out [N, K], degree [N].
-    A program for BN rows and BK columns.
+    A program for BN rows and BK columns. Programs of columns that are no clusters of any of their rows write nothing.
     Sums in ACC, rounded to the type of out.
     """
     i_n = tl.program_id(0) * BN
@@ -35,7 +39,12 @@ def _spmm_kernel(
     o_n = i_n + tl.arange(0, BN)
     o_k = i_k + tl.arange(0, BK)
     m_n = o_n < N
-    m_k = o_k < K
+    clusters = None
+    if clusters_ptr is not None:
+        clusters = tl.max(graph_clusters(last_at_most(ptr, B, o_n), clusters_ptr, K), 0)
+        if i_k >= clusters:
+            return
+    m_k = column_mask(o_k, clusters, K)
     total, degree, _ = sparse_rows(
         rowptr, col_ptr, value_ptr, x_ptr, x_row, carry_ptr, carry_sums_ptr, o_n, m_n, o_k, m_k, K,
         BN, BK, LONGEST, AHEAD, ACC,
@@ -49,13 +58,13 @@ def _spmm_kernel(
 @triton.jit(do_not_specialize=["N"])
 def _dense_product_kernel(
     a_ptr, a_graph, a_type, a_row, a_col, s_ptr, s_graph, s_row, out_ptr, out_graph, out_type, degree_ptr,
-    sizes, mask_ptr, N, K,
+    sizes, mask_ptr, N, clusters_ptr, K,
     BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     """A S on valid rows and columns (A^T S with the strides of A exchanged), or without S the row sums of A.
 
     A [B, R, N, N], S [B, N, K], out [B, R, N, K], degree [B, R, N]: 0 on rows that are not valid.
-    A program for BN rows of a graph, BK columns and an edge type.
+    A program for BN rows of a graph, BK columns and an edge type; those of columns that are no clusters write nothing.
     Sums in ACC.
     """
     i_chunk, i_k, i_r = swizzled_program_ids()
@@ -65,6 +74,8 @@ def _dense_product_kernel(
     o_n = i_n + tl.arange(0, BN)
     m_k = i_k + tl.arange(0, BK) < K
     _, end = graph_rows(i_b, None, sizes, N)
+    if clusters_ptr is not None:  # no rows of other columns
+        end = tl.where(i_k < graph_clusters(i_b, clusters_ptr, K), end, 0)
     p_mask = slice_ptr(mask_ptr, i_b, N)
     m_n = valid_rows(o_n, end, p_mask)
     p_a = slice_ptr(slice_ptr(a_ptr, i_b, a_graph), i_r, a_type)
@@ -98,11 +109,16 @@ def _sampled_product_kernel(
     tl.store(out_ptr + o_e, total.to(out_ptr.dtype.element_ty), mask=m_e)
 
 
+def _columns_of(rows: Rows | None) -> tuple[Any, ...]:
+    return (None, None, 0) if rows is None else rows.arguments_of_columns
+
+
 def launch_long_rows(
     rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, walk: plan.SparseTiles,
-    signs: bool = False,
+    rows: Rows | None = None, signs: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
-    """The sums that `sparse_rows` adds to rows longer than ``walk.longest``; None if A has too few entries for one."""
+    """The sums that `sparse_rows` adds to rows longer than ``walk.longest``; None if A has too few entries for one.
+    With ``rows``, X is S."""
     entries = col.numel()
     if entries <= walk.longest:
         return None, None
@@ -111,7 +127,8 @@ def launch_long_rows(
     sums = col.new_empty(parts, 2, dtype=acc)
     launch(
         _long_rows_kernel, (parts, max(cdiv(k, walk.bk), 1)),
-        rowptr, col, value, x, 0 if x is None else x.stride(0), carry, sums, rowptr.numel() - 1, entries, k,
+        rowptr, col, value, x, 0 if x is None else x.stride(0), carry, sums, rowptr.numel() - 1, entries,
+        *_columns_of(rows), k,
         LONGEST=walk.longest, BE=32, BK=walk.bk, ACC=language_type(acc), SIGNS=signs, num_warps=4,
     )  # fmt: skip
     return carry, sums
@@ -119,19 +136,23 @@ def launch_long_rows(
 
 def launch_spmm(
     rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, dtype: torch.dtype,
-    target: Target,
+    target: Target, rows: Rows | None = None,
 ) -> Tensor:  # fmt: skip
-    """A X ``[N, K]`` in ``dtype``, or without X the row sums of A ``[N]``; sums are in ``acc``."""
+    """A X ``[N, K]`` in ``dtype``, or without X the row sums of A ``[N]``; sums are in ``acc``.
+
+    With ``rows``, X is S, and columns that are no clusters of these graphs are not written.
+    """
     x = None if x is None else contiguous_rows(x)
     n, k = rowptr.numel() - 1, 0 if x is None else x.size(-1)
     walk = plan.sparse(col.numel(), k, target)
-    carry = launch_long_rows(rowptr, col, value, x, acc, walk)
+    carry = launch_long_rows(rowptr, col, value, x, acc, walk, rows)
     out = rowptr.new_empty((n,) if x is None else (n, k), dtype=dtype)
     product, degree = (None, out) if x is None else (out, None)
     columns = 1 if x is None else cdiv(k, walk.bk)
     launch(
         _spmm_kernel, (cdiv(n, walk.bn), columns),
-        rowptr, col, value, x, 0 if x is None else x.stride(0), *carry, product, degree, n, k,
+        rowptr, col, value, x, 0 if x is None else x.stride(0), *carry, product, degree, n,
+        *_columns_of(rows), k,
         BN=walk.bn, BK=walk.bk, LONGEST=walk.longest, AHEAD=walk.ahead, ACC=language_type(acc), num_warps=walk.warps,
     )  # fmt: skip
     return out
@@ -149,14 +170,15 @@ def _launch_dense(
     launch(
         _dense_product_kernel, (b * cdiv(n, tiles.bn), max(cdiv(k, tiles.bk), 1), r),
         a, *a.stride(), s, rows.graph_stride(s), k, product, out.stride(0), out.stride(1), degree,
-        rows.sizes, rows.mask, n, k,
+        rows.sizes, rows.mask, n, None if s is None else rows.clusters, k,
         BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=precision,
         **tiles.options(precision, target),
     )  # fmt: skip
 
 
 def launch_dense_product(a: Tensor, s: Tensor, rows: Rows, acc: torch.dtype, target: Target) -> Tensor:
-    """A S ``[B, R, N, K]`` in ``acc`` of a padded batch; rows that are not valid are not written."""
+    """A S ``[B, R, N, K]`` in ``acc`` of a padded batch; rows that are not valid and columns that are no clusters
+    are not written."""
     out = s.new_empty(*a.shape[:3], s.size(-1), dtype=acc)
     _launch_dense(a, s, out, rows, acc, target)
     return out

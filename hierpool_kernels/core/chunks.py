@@ -39,6 +39,13 @@ def graph_rows(i_b, ptr, sizes, N):
 
 
 @triton.jit
+def graph_slice(nodes_ptr, i_b, stride, ptr):
+    """Pointer to the rows of graph ``i_b`` of a node tensor; None if ``nodes_ptr`` is None."""
+    if nodes_ptr is not None:
+        return slice_ptr(nodes_ptr, i_b, stride) if ptr is None else nodes_ptr
+
+
+@triton.jit
 def first_chunk(i_b, ptr, N, CHUNK: tl.constexpr):
     """The first chunk of graph ``i_b``."""
     if ptr is not None:

@@ -20,6 +20,7 @@ class Rows(NamedTuple):
         mask: uint8 ``[B, N]`` of a padded batch whose nodes need not come first, else ``None``.
         b: number of graphs.
         n: rows of a padded graph, or of a whole ragged batch.
+        clusters: int64 ``[B]``, contiguous: graph ``b`` has the first ``clusters[b]`` columns of S. ``None``: all.
     """
 
     ptr: Tensor | None
@@ -27,25 +28,33 @@ class Rows(NamedTuple):
     mask: Tensor | None
     b: int
     n: int
+    clusters: Tensor | None = None
 
     @classmethod
-    def padded(cls, b: int, n: int, mask: Tensor | None, num_nodes: Tensor | None) -> Rows:
+    def padded(
+        cls, b: int, n: int, mask: Tensor | None, num_nodes: Tensor | None, clusters: Tensor | None = None
+    ) -> Rows:
         """Rows of a padded batch; with a mask, ``sizes`` ends at the last node of each graph."""
         if mask is None:
-            return cls(None, num_nodes, None, b, n)
+            return cls(None, num_nodes, None, b, n, clusters)
         positions = torch.arange(1, n + 1, device=mask.device)
         last = (mask * positions).amax(1) if n else positions.new_zeros(b)
-        return cls(None, last, bool_as_uint8(mask.contiguous()), b, n)
+        return cls(None, last, bool_as_uint8(mask.contiguous()), b, n, clusters)
 
     @classmethod
-    def ragged(cls, ptr: Tensor, n: int) -> Rows:
+    def ragged(cls, ptr: Tensor, n: int, clusters: Tensor | None = None) -> Rows:
         """Rows of a ragged batch."""
-        return cls(ptr, None, None, ptr.numel() - 1, n)
+        return cls(ptr, None, None, ptr.numel() - 1, n, clusters)
 
     @property
     def arguments(self) -> tuple[Any, ...]:
         """The kernel arguments ``ptr, sizes, mask_ptr, N, B``."""
         return self.ptr, self.sizes, self.mask, self.n, self.b
+
+    @property
+    def arguments_of_columns(self) -> tuple[Any, ...]:
+        """The kernel arguments ``ptr, clusters_ptr, B`` of kernels whose rows belong to several graphs."""
+        return (None, None, 0) if self.clusters is None else (self.ptr, self.clusters, self.b)
 
     def chunks(self, size: int) -> int:
         """The number of chunks of ``size`` rows, some of which may be empty."""

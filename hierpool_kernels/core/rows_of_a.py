@@ -6,6 +6,7 @@ import triton
 import triton.language as tl
 
 from hierpool_kernels.core.chunks import last_at_most, valid_rows
+from hierpool_kernels.core.clusters import column_mask, graph_clusters
 from hierpool_kernels.core.tiles import dot, gather_tile, load_tile, slice_ptr
 
 
@@ -176,9 +177,9 @@ def sparse_rows(
     return m, degree, square
 
 
-@triton.jit(do_not_specialize=["N", "E"])
+@triton.jit(do_not_specialize=["N", "E", "B"])
 def _long_rows_kernel(
-    rowptr, col_ptr, value_ptr, s_ptr, s_row, carry_ptr, carry_sums_ptr, N, E, K,
+    rowptr, col_ptr, value_ptr, s_ptr, s_row, carry_ptr, carry_sums_ptr, N, E, ptr, clusters_ptr, B, K,
     LONGEST: tl.constexpr, BE: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, SIGNS: tl.constexpr,
 ):  # fmt: skip
     """carry_c = sum of A_ij S_j over the entries of part c of A that lie more than LONGEST entries into their row; with
@@ -186,18 +187,24 @@ def _long_rows_kernel(
 
     A [N, N] in compressed rows, S [N, K], carry [E / LONGEST, K], carry_sums [E / LONGEST, 2]: sum and sum of squares.
     A program for each LONGEST entries and BK columns. A part is as long as what `sparse_rows` takes of a row, so that
-    only the row of its first entry can have such entries in it. Most programs find none and stop.
+    only the row of its first entry can have such entries in it. Most programs find none and stop; so do programs of
+    columns that are no clusters of the row's graph.
     Sums in ACC, in the order of the entries.
     """
     i_c = tl.program_id(0)
     o_k = tl.program_id(1) * BK + tl.arange(0, BK)
-    m_k = o_k < K
+    clusters = None
     begin = i_c.to(tl.int64) * LONGEST
     row = last_at_most(rowptr, N, begin)
     start = tl.load(rowptr + row).to(tl.int64)
     stop = tl.load(rowptr + row + 1).to(tl.int64)
     if stop - start <= LONGEST:
         return
+    if clusters_ptr is not None:
+        clusters = graph_clusters(last_at_most(ptr, B, row), clusters_ptr, K)
+        if tl.program_id(1) * BK >= clusters:
+            return
+    m_k = column_mask(o_k, clusters, K)
     begin = tl.maximum(begin, start + LONGEST)
     stop = tl.minimum(stop, (i_c.to(tl.int64) + 1) * LONGEST)
     total = tl.zeros([BK], ACC)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from hierpool_kernels.core.clusters import column_count, column_mask
+
 
 @triton.jit
 def slice_ptr(ptr, i, stride):
@@ -56,15 +58,18 @@ def dot(left, right, total, PRECISION: tl.constexpr):
 def add_product(
     total, rows_ptr, i_row, row_stride, WIDTH, block_ptr, block_stride, i_col, m_n, m_k,
     BN: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr,
+    clusters=None,
 ):  # fmt: skip
     """``total [BN, BK] + rows block``: rows ``[.., WIDTH]`` of a tensor times columns of a matrix ``[WIDTH, K]``, or
-    with TRANSPOSED of the transpose of a matrix ``[K, WIDTH]``."""
-    for i_c in range(0, WIDTH, BC):
-        m_c = i_c + tl.arange(0, BC) < WIDTH
+    with TRANSPOSED of the transpose of a matrix ``[K, WIDTH]``. With ``clusters``, the sums are over these."""
+    for i_c in range(0, column_count(clusters, WIDTH), BC):
+        o_c = i_c + tl.arange(0, BC)
+        m_c = column_mask(o_c, clusters, WIDTH)
         rows = load_tile(rows_ptr, i_row, row_stride, i_c, m_n, m_c, BN, BC)
         if TRANSPOSED:
             matrix = tl.trans(load_tile(block_ptr, i_col, block_stride, i_c, m_k, m_c, BK, BC))
         else:
+            m_c = o_c < column_count(clusters, WIDTH)
             matrix = load_tile(block_ptr, i_c, block_stride, i_col, m_c, m_k, BC, BK)
         total = dot(rows, matrix, total, PRECISION)
     return total

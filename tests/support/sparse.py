@@ -100,10 +100,21 @@ class Ragged(NamedTuple):
 
     def entries(self, padded: Tensor) -> Tensor:
         """Stored entries ``[E]`` of a padded ``[B, N, N]``."""
-        n = padded.size(1)
+        return padded.flatten()[self._entry_places()]
+
+    def dense(self, entries: Tensor) -> Tensor:
+        """A padded ``[B, N, N]`` of stored entries ``[E]``, zeros elsewhere."""
+        return (
+            entries.new_zeros(self.padded.adj.numel())
+            .index_copy(0, self._entry_places(), entries)
+            .view(self.padded.adj.shape)
+        )
+
+    def _entry_places(self) -> Tensor:
+        n = self.padded.s.size(1)
         ends, _ = self.graph.to_edge_index()
         row, col = self.place[ends]
-        return padded.flatten()[row * n + col % max(n, 1)]
+        return row * n + col % max(n, 1)
 
 
 @dataclass(frozen=True)

@@ -253,8 +253,8 @@ def soft_pool(
             Exclusive with ``mask``. Only for padded batches.
         num_clusters: number of clusters of each graph, int64 ``[B]`` or an int, from 1 to :math:`K`: graph ``b`` has
             the clusters of the first ``num_clusters[b]`` columns of ``s``. All results are those of pooling it alone
-            with these columns, and 0 in the others. The time of the C++ kernels is proportional to the number of
-            clusters of each graph, that of the Triton kernels to :math:`K`. ``None``: :math:`K`.
+            with these columns, and 0 in the others. The work of the kernels is proportional to the number of clusters
+            of each graph. ``None``: :math:`K`.
         assignment: ``"softmax"``: :math:`S` is the softmax of ``s`` over clusters. ``"given"``: :math:`S` is ``s``.
         temperature: :math:`T > 0`, a float or a 0-d tensor. A tensor may need a gradient, and a new value of a tensor
             does not recompile.

@@ -16,8 +16,9 @@ def adjacency(adj: contract.Dense | contract.Csr) -> Dense | Csr:
     return Csr(adj.rowptr, adj.col, adj.value, adj.rowptr_t, adj.col_t, adj.value_t)
 
 
-def rows_of(s: Tensor, rows: contract.Padded | contract.Ragged) -> Rows:
-    """Which rows of ``s`` belong to which graph."""
+def rows_of(s: Tensor, rows: contract.Padded | contract.Ragged, num_clusters: Tensor | None = None) -> Rows:
+    """Which rows of ``s`` belong to which graph, and how many of its columns."""
+    clusters = None if num_clusters is None else num_clusters.contiguous()
     if isinstance(rows, contract.Ragged):
-        return Rows.ragged(rows.ptr, s.size(0))
-    return Rows.padded(s.size(0), s.size(1), *rows)
+        return Rows.ragged(rows.ptr, s.size(0), clusters)
+    return Rows.padded(s.size(0), s.size(1), *rows, clusters)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hierpool.backends.triton._layout import adjacency, rows_of
-from hierpool.contract import Dense, existing_columns, reshaped
+from hierpool.contract import Dense, reshaped
 from hierpool_kernels.core.target import target_of
 from hierpool_kernels.soft_pool import Options, Saved, Upstream
 from hierpool_kernels.soft_pool_bwd import launch_soft_pool_bwd
@@ -32,15 +32,12 @@ def forward(call: Call) -> tuple[Tensor, ...]:
     """See :class:`hierpool.ops.soft_pool.Out`. A is treated as symmetric only with ``symmetric=True``."""
     logits, x, adj, rows, temperature, num_clusters, options = _with_types(call)
     known = options.symmetric is True
-    if num_clusters is not None:
-        exists = existing_columns(num_clusters, logits, rows)
-        logits = torch.where(exists, logits, 0.0 if options.given else -torch.inf)
     wanted = Options(options.gram, options.link, options.entropy, options.mean, options.save)
     out = launch_soft_pool_fwd(
         logits,
         x,
         adjacency(adj),
-        rows_of(logits, rows),
+        rows_of(logits, rows, num_clusters),
         temperature,
         options.given,
         known,
@@ -60,13 +57,13 @@ def backward(
     call: Call, saved: PoolingSaved, upstream: PoolingUpstream, needs: Leaves
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of logits, features and entries of A."""
-    _, x, adj, rows, temperature, _, options = _with_types(call)
+    _, x, adj, rows, temperature, num_clusters, options = _with_types(call)
     dlogits, dx, dvalue = launch_soft_pool_bwd(
         Upstream(*upstream),
         Saved(*saved[:5]),
         x,
         adjacency(adj),
-        rows_of(saved.s, rows),
+        rows_of(saved.s, rows, num_clusters),
         temperature,
         options.given,
         options.symmetric is True,
