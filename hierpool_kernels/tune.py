@@ -54,6 +54,7 @@ class Workload(NamedTuple):
     k: int
     dtype: torch.dtype
     fp32: str
+    clusters: bool = False  # each graph has a number of clusters of its own
 
     @property
     def tolerance(self) -> float:
@@ -67,7 +68,8 @@ class Workload(NamedTuple):
         torch.manual_seed(seed)
         logits, x = (torch.randn(B, N, width, device=device).to(self.dtype) for width in (self.k, F))
         edges = Dense.of(torch.rand(B, 1, N, N, device=device).to(self.dtype))
-        of_all = (x, edges, Rows.padded(B, N, None, None), None, False, False)
+        clusters = torch.randint(1, self.k + 1, (B,), device=device) if self.clusters else None
+        of_all = (x, edges, Rows.padded(B, N, None, None, clusters), None, False, False)
         options = Options(gram=True, link=True, entropy=True, mean=True, save=True)
         out = launch_soft_pool_fwd(logits, *of_all, options, target)
         ramps = (torch.linspace(-1, 1, t.numel(), device=device).to(t.dtype).view_as(t) for t in out[:-1])
@@ -81,6 +83,12 @@ WORKLOADS = [
     Workload(k, dtype, fp32)
     for k in (16, 64, 128, 256)
     for dtype, fp32 in (*((torch.float32, how) for how in PRECISIONS), (torch.bfloat16, "ieee"))
+]
+# The same tiles are for graphs with numbers of clusters of their own, and must not spill there.
+WORKLOADS += [
+    Workload(k, dtype, fp32, True)
+    for k in (64, 256)
+    for dtype, fp32 in ((torch.float32, "tf32"), (torch.bfloat16, "ieee"))
 ]
 
 

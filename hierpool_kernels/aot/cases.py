@@ -4,7 +4,8 @@ Soft pooling with a dense A: K of each tile width and beyond the widest, times e
 IEEE, TF32 and three TF32 products, bfloat16), with the options that need most registers: a mask, A not symmetric,
 gradients of all outputs. Then each option once: float16; mixed dtypes of logits, features and A; sizes, or no padding;
 several edge types; K, F and N that are not multiples of 16; A symmetric, or a transposed view; S given; a temperature;
-the outputs of DiffPool only; strides of more than 31 bits.
+the outputs of DiffPool only; strides of more than 31 bits. Graphs with numbers of clusters of their own: K of some tile
+widths, and some options, with a dense A and with a sparse one.
 With a sparse A: some of these, with and without values, 32- and 64-bit indices, with and without long rows. Products
 with a sparse A; the cross-entropy link loss and the total variation of both layouts; the balance term for graphs of
 each tile size, for larger ones, and for both layouts.
@@ -65,6 +66,7 @@ class Case:
         k, f, types: K, F, R.
         n, b: rows of a padded graph, or of a whole ragged batch; number of graphs.
         rows: ``"all"``, ``"sizes"`` or ``"mask"`` of a padded batch.
+        clusters: each graph has a number of clusters of its own.
         entries: number of entries of a sparse A.
         index: bits of the indices of a sparse A.
         symmetric, given, temperature: as in the operators.
@@ -85,6 +87,7 @@ class Case:
     n: int = 128
     b: int = 4
     rows: str = "all"
+    clusters: bool = False
     entries: int = 4096
     index: int = 64
     symmetric: bool = False
@@ -114,11 +117,12 @@ class Case:
         return rowptr, col, None if self.a == "none" else self.tensor(self.a, self.entries)
 
     def graph_rows(self) -> Rows:
+        clusters = self.tensor("int64", self.b) if self.clusters else None
         if self.layout == "csr":
-            return Rows.ragged(self.tensor("int64", self.b + 1), self.n)
+            return Rows.ragged(self.tensor("int64", self.b + 1), self.n, clusters)
         mask = self.tensor("bool", self.b, self.n) if self.rows == "mask" else None
         sizes = self.tensor("int64", self.b) if self.rows == "sizes" else None
-        return Rows.padded(self.b, self.n, mask, sizes)
+        return Rows.padded(self.b, self.n, mask, sizes, clusters)
 
     def nodes(self, dtype: str, width: int) -> Tensor:
         lead = (self.n,) if self.layout == "csr" else (self.b, self.n)
@@ -212,6 +216,8 @@ _FP32 = ("fp32/ieee", "fp32/tf32", "fp32/tf32x3")
 _BF16, _FP16 = "bf16/ieee", "fp16/ieee"
 _DENSE = Case("pool", "dense", rows="mask", edges=True)
 _CSR = Case("pool", "csr", edges=True)
+_OWN = replace(_DENSE, clusters=True)
+_OWN_CSR = replace(_CSR, clusters=True)
 _SPMM = Case("spmm", "csr", edges=True)
 _LINK = Case("link", "dense", rows="mask", edges=True)
 _LINK_CSR = Case("link", "csr", edges=True)
@@ -250,6 +256,14 @@ CASES = (
     replace(_CSR, s="bf16", index=32),
     replace(_CSR, k=20, f=7, given=True, entries=200),
     replace(_CSR, fp32="tf32", a="none", entries=1 << 32, diffpool=True),
+    *_grid(_OWN, (64,), *_FP32, _BF16),
+    *_grid(replace(_OWN, edges=False), (128, 256, 1500), "fp32/tf32", _BF16),
+    replace(_OWN, k=20, f=7, n=100, types=3, rows="sizes"),
+    replace(_OWN, k=256, given=True, symmetric=True, diffpool=True, edges=False),
+    *_grid(_OWN_CSR, (64,), "fp32/ieee", _BF16),
+    replace(_OWN_CSR, fp32="tf32", k=12),
+    replace(_OWN_CSR, fp32="tf32", k=1500),
+    replace(_OWN_CSR, a="none", k=33, index=32, entries=200, symmetric=True, diffpool=True, edges=False),
     replace(_SPMM, k=8),
     replace(_SPMM, k=32),
     replace(_SPMM, k=33),
