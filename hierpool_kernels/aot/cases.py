@@ -5,7 +5,7 @@ IEEE, TF32 and three TF32 products, bfloat16), with the options that need most r
 gradients of all outputs. Then each option once: float16; mixed dtypes of logits, features and A; sizes, or no padding;
 several edge types; K, F and N that are not multiples of 16; A symmetric, or a transposed view; S given; a temperature;
 the outputs of DiffPool only; strides of more than 31 bits. Graphs with numbers of clusters of their own: K of some tile
-widths, and some options, with a dense A and with a sparse one.
+widths, and some options, with a dense A and with a sparse one, and the balance term.
 With a sparse A: some of these, with and without values, 32- and 64-bit indices, with and without long rows. Products
 with a sparse A; the cross-entropy link loss and the total variation of both layouts; the balance term for graphs of
 each tile size, for larger ones, and for both layouts.
@@ -291,6 +291,11 @@ CASES = (
     *(replace(_NORM_CSR, n=n, b=100, s=s) for n, s in product((2000, 20_000, 200_000), ("fp32", "bf16"))),
     *(replace(_NORM_CSR, n=n, b=100, k=k) for n, k in product((20_000, 50_000, 200_000), (1, 5, 20))),
     replace(_NORM_CSR, n=1 << 20, b=1),
+    *(replace(_NORM, n=n, k=k, clusters=True) for n, k in ((256, 16), (1024, 20), (4096, 16), (4096, 1500))),
+    *(
+        replace(_NORM_CSR, n=n, b=100, k=k, clusters=True)
+        for n, k in ((2000, 16), (20_000, 20), (200_000, 5))
+    ),
 )
 
 

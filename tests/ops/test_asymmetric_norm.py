@@ -14,7 +14,7 @@ import hierpool
 from hierpool import RaggedGraph, reference
 from hierpool.contract import Padded
 from hierpool.ops.asymmetric_norm import OPERATOR, Call, Options, Out
-from tests.support.asymmetric_norm import NORM_GRID, ONE_TYPE, NormInputs, check, make, values
+from tests.support.asymmetric_norm import NORM_GRID, ONE_TYPE, NormInputs, check, make, upstream_of, values
 from tests.support.cases import WIDTHS, Case, find, over
 from tests.support.running import best, both, cover
 
@@ -167,6 +167,26 @@ def test_outputs_are_those_of_the_reference(case: Case, backend: str) -> None:
             torch.testing.assert_close(one, other)
         else:
             assert torch.equal(one, other), name
+
+
+@both
+@over(SEED, "holes", "num_nodes", "n33-k31-f32", *NORM_GRID[-7:-5])
+def test_a_graph_has_the_norm_of_its_own_clusters_alone(case: Case, backend: str) -> None:
+    """With NaN in the columns that are no clusters."""
+    padded = make(case, SEED, f32, 6)
+    k = padded.s.size(-1)
+    counts = torch.arange(len(padded.nodes)).mul(7).remainder(k) + 1
+    for inputs in (padded, padded.ragged(SEED)):
+        s, exists = inputs.s.clone(), torch.zeros(inputs.s.shape, dtype=torch.bool)
+        for nodes, count in zip(inputs.nodes, counts.tolist(), strict=True):
+            exists.view(-1, k)[nodes, :count] = True
+        got = values(inputs._replace(s=torch.where(exists, s, torch.nan), num_clusters=counts), backend)
+        assert not got.s[~exists].any()
+        for b, (nodes, count) in enumerate(zip(inputs.nodes, counts.tolist(), strict=True)):
+            one = NormInputs(s.view(-1, k)[nodes, :count][None])
+            expected = values(one, backend, upstream_of(inputs)[b : b + 1])
+            torch.testing.assert_close(got.norm[b : b + 1], expected.norm)
+            torch.testing.assert_close(got.s.reshape(-1, k)[nodes, :count], expected.s[0])
 
 
 @both

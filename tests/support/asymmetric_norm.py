@@ -22,6 +22,7 @@ class NormInputs(NamedTuple):
     mask: Tensor | None = None
     num_nodes: Tensor | None = None
     graph: RaggedGraph | None = None
+    num_clusters: Tensor | None = None
 
     @property
     def valid(self) -> Tensor:
@@ -40,7 +41,12 @@ class NormInputs(NamedTuple):
     def norm(self, backend: str = "auto") -> Tensor:
         """Call the operator."""
         return hierpool.asymmetric_norm(
-            self.s, self.graph, mask=self.mask, num_nodes=self.num_nodes, backend=backend
+            self.s,
+            self.graph,
+            mask=self.mask,
+            num_nodes=self.num_nodes,
+            num_clusters=self.num_clusters,
+            backend=backend,
         )
 
     def ragged(self, seed: int | None = None) -> NormInputs:

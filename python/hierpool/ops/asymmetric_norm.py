@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -61,12 +60,6 @@ class Leaves(NamedTuple):
 
 class AsymmetricNorm(Operator):
     """The operator of the asymmetric norm."""
-
-    def select(self, call: Call) -> ModuleType | None:
-        """The Triton kernels take one number of clusters for all graphs; the composite takes one for each."""
-        backend = super().select(call)
-        on_triton = call.options.backend == "triton" or call.s.device.type != "cpu"
-        return None if on_triton and call.num_clusters is not None else backend
 
     def check_values(self, call: Call) -> None:
         _checks.check_rows(call.s, call.rows)

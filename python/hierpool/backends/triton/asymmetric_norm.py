@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 def forward(call: Call) -> tuple[Tensor, ...]:
     """See :class:`hierpool.ops.asymmetric_norm.Out`."""
-    s, rows, *_ = call
-    return launch_asymmetric_norm_fwd(s, rows_of(s, rows), target_of(s.device))
+    s, rows, num_clusters, _ = call
+    return launch_asymmetric_norm_fwd(s, rows_of(s, rows, num_clusters), target_of(s.device))
 
 
 def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tuple[Tensor]:
     """The gradient of the assignment."""
-    s, rows, *_ = call
-    return (launch_asymmetric_norm_bwd(upstream.norm, s, *saved, rows_of(s, rows), target_of(s.device)),)
+    s, rows, num_clusters, _ = call
+    where = rows_of(s, rows, num_clusters)
+    return (launch_asymmetric_norm_bwd(upstream.norm, s, *saved, where, target_of(s.device)),)
