@@ -270,7 +270,7 @@ def dense_edges(precision: str, target: Target) -> Tiles:
 
 def entries(k: int, target: Target) -> tuple[int, int]:
     """Entries of a program of a sampled product, and columns at a time."""
-    return (1 << 14, 32) if _interpreted(target) else (32, side(k, 64))
+    return (1 << 14, 32) if _interpreted(target) else (32, _columns(k, 64))
 
 
 class LinkTiles(NamedTuple):
