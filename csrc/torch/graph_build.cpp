@@ -125,13 +125,13 @@ Built csr_build(Tensor row, Tensor col, OptionalTensor weight, OptionalTensor ba
           built.error.second};
 }
 
-std::tuple<Tensor, Tensor, Tensor> csr_transpose(Tensor rowptr, Tensor col) {
+std::tuple<Tensor, Tensor, Tensor> csr_transpose(Tensor rowptr, Tensor col, int64_t columns) {
   const Csr a = structure(rowptr, col);
-  std::tuple<Tensor, Tensor, Tensor> out{empty({rowptr.numel()}, rowptr.scalar_type()),
+  std::tuple<Tensor, Tensor, Tensor> out{empty({columns + 1}, rowptr.scalar_type()),
                                          empty({col.numel()}, col.scalar_type()),
                                          empty({col.numel()}, col.scalar_type())};
   const auto& [rowptr_t, col_t, source] = out;
-  cpu::csr_transpose(a, a.rows, rowptr_t.data_ptr(), col_t.data_ptr(), source.data_ptr(), runtime());
+  cpu::csr_transpose(a, columns, rowptr_t.data_ptr(), col_t.data_ptr(), source.data_ptr(), runtime());
   return out;
 }
 
@@ -156,7 +156,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       "csr_build(Tensor row, Tensor col, Tensor? weight, Tensor? batch, Tensor? ptr, int num_nodes,"
       " int num_graphs, bool merge, bool want_slot, bool want_symmetric, bool int64_index) -> (Tensor,"
       " Tensor, Tensor, Tensor, Tensor, Tensor, int, int, int)");
-  m.def("csr_transpose(Tensor rowptr, Tensor col) -> (Tensor, Tensor, Tensor)");
+  m.def("csr_transpose(Tensor rowptr, Tensor col, int columns) -> (Tensor, Tensor, Tensor)");
   m.def("csr_is_symmetric(Tensor rowptr, Tensor col, Tensor? value) -> bool");
   m.def("csr_inspect(Tensor rowptr, Tensor col, Tensor ptr) -> (int, int, int)");
 }

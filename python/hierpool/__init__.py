@@ -3,7 +3,7 @@
 from hierpool._version import __version__
 from hierpool.backends import explain
 from hierpool.functional import dense_diff_pool, dense_mincut_pool, diff_pool, mincut_pool
-from hierpool.graph import RaggedGraph
+from hierpool.graph import Assignment, RaggedGraph
 from hierpool.nn.dmon_pooling import DMoNPooling
 from hierpool.ops.asymmetric_norm import asymmetric_norm
 from hierpool.ops.edge_distances import edge_distances
@@ -16,6 +16,7 @@ from hierpool.record import SoftPoolRecord
 from hierpool.selection import heavy_edge_clusters
 
 __all__ = [
+    "Assignment",
     "DMoNPooling",
     "RaggedGraph",
     "SoftPoolRecord",

@@ -145,6 +145,24 @@ class Problem(NamedTuple):
     j: int = 0
 
 
+class Clusters(NamedTuple):
+    """The cluster of each node of a batch of graphs, and the nodes of each cluster."""
+
+    cluster: Tensor  # [N]; -1: the node is dropped
+    first: Tensor  # [K + 1], in node: the first node of each cluster
+    node: Tensor  # the nodes that are not dropped, by cluster, ascending in each
+
+
+class Assigned(NamedTuple):
+    """The assignment of each row of a batch, its nodes in the order of graphs, to at most one cluster."""
+
+    cluster_ptr: Tensor  # int64 [B + 1]: first cluster of each graph
+    rowptr: Tensor  # [N + 1], number of rows with a cluster before each row; int32 if it holds all indices, else int64
+    cluster: Tensor  # cluster of each row that has one
+    clusters: Clusters
+    entry: Tensor  # of each of the nodes of clusters: its place among the rows with a cluster
+
+
 def index_dtype(num_nodes: int, num_edges: int) -> torch.dtype:
     """int32 if it holds all node and entry indices, else int64."""
     # Separate comparisons: under a compiler, comparing the two sizes would add a guard.

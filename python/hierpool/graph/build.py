@@ -23,7 +23,10 @@ _LIB.define(
     "csr_build(Tensor row, Tensor col, Tensor? batch, Tensor? ptr, SymInt num_nodes, SymInt num_graphs)"
     " -> (Tensor rowptr, Tensor col, Tensor ptr, Tensor entry_of_edge)"
 )
-_LIB.define("csr_transpose(Tensor rowptr, Tensor col) -> (Tensor rowptr, Tensor col, Tensor source)")
+_LIB.define(
+    "csr_transpose(Tensor rowptr, Tensor col, SymInt? columns=None)"
+    " -> (Tensor rowptr, Tensor col, Tensor source)"
+)
 
 
 def _backend(device: torch.device) -> ModuleType:
@@ -58,9 +61,20 @@ def build_traced(
     return rowptr, col, weight, ptr
 
 
-def transpose(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Row pointers and columns of the transpose, and for each of its entries the entry it comes from."""
-    return normally(_backend(rowptr.device).transpose, rowptr, col)
+def traced_rows(ends: Tensor, ptr: Tensor, num_nodes: int, num_graphs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Row pointers, columns and the entry of each edge ``ends [2, E]``, with one entry for every edge."""
+    csr_build = _exported_build if torch.compiler.is_exporting() else torch.ops.hierpool.csr_build
+    rowptr, col, _, entry = csr_build(ends[0], ends[1], None, ptr, num_nodes, num_graphs)
+    return rowptr, col, entry
+
+
+def transpose(rowptr: Tensor, col: Tensor, columns: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Row pointers and columns of the transpose, and for each of its entries the entry it comes from.
+
+    ``columns``: of the matrix; ``None``: as many as there are rows.
+    """
+    columns = rowptr.numel() - 1 if columns is None else columns
+    return normally(_backend(rowptr.device).transpose, rowptr, col, columns)
 
 
 def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:
@@ -100,14 +114,17 @@ def _build_op(
     return built.rowptr, built.col, built.ptr.clone() if built.ptr is ptr else built.ptr, entry
 
 
-def transpose_traced(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def transpose_traced(
+    rowptr: Tensor, col: Tensor, columns: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """:func:`transpose` under a compiler."""
     if not torch.compiler.is_exporting():
-        return torch.ops.hierpool.csr_transpose(rowptr, col)
+        return torch.ops.hierpool.csr_transpose(rowptr, col, columns)
     row = ranges_of(rowptr, col.numel())
     n = rowptr.numel() - 1
     _, source = torch.sort(_keys(col, row, n))
-    return _offsets(col, n).to(rowptr.dtype), row[source], source.to(col.dtype)
+    columns = n if columns is None else columns
+    return _offsets(col, columns).to(rowptr.dtype), row[source], source.to(col.dtype)
 
 
 # Programs that torch.export makes run without this package.
@@ -151,8 +168,9 @@ def _build_fake(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return rowptr, col, row.new_empty(num_graphs + 1, dtype=torch.int64), entry
 
 
-def _transpose_fake(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(rowptr), torch.empty_like(col), torch.empty_like(col)
+def _transpose_fake(rowptr: Tensor, col: Tensor, columns: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    rows = rowptr.numel() if columns is None else columns + 1
+    return rowptr.new_empty(rows), torch.empty_like(col), torch.empty_like(col)
 
 
 for _key in ("CPU", "CUDA"):

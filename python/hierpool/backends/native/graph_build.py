@@ -63,9 +63,9 @@ def build(edges: Edges, options: BuildOptions) -> Built | Problem:
     )
 
 
-def transpose(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def transpose(rowptr: Tensor, col: Tensor, columns: int) -> tuple[Tensor, Tensor, Tensor]:
     """Row pointers and columns of the transpose, and the original entry of each of its entries."""
-    return torch.ops.hierpool_native.csr_transpose.default(rowptr.contiguous(), col.contiguous())
+    return torch.ops.hierpool_native.csr_transpose.default(rowptr.contiguous(), col.contiguous(), columns)
 
 
 def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:

@@ -119,17 +119,17 @@ def _values(weight: Tensor | None, entry_of_edge: Tensor, num_entries: int) -> T
     return sum_by_index(weight, entry_of_edge, num_entries)
 
 
-def transpose(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def transpose(rowptr: Tensor, col: Tensor, columns: int) -> tuple[Tensor, Tensor, Tensor]:
     """Row pointers and columns of the transpose, and the original entry of each of its entries."""
     source = torch.argsort(col, stable=True)
-    nodes = torch.arange(rowptr.numel(), dtype=col.dtype, device=col.device)
+    nodes = torch.arange(columns + 1, dtype=col.dtype, device=col.device)
     rowptr_t = torch.searchsorted(col[source], nodes).to(rowptr.dtype)
     return rowptr_t, ranges_of(rowptr, col.numel())[source], source.to(col.dtype)
 
 
 def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:
     """Whether the matrix is bitwise equal to its transpose."""
-    rowptr_t, col_t, source = transpose(rowptr, col)
+    rowptr_t, col_t, source = transpose(rowptr, col, rowptr.numel() - 1)
     if not (torch.equal(rowptr, rowptr_t) and torch.equal(col, col_t)):
         return False
     if value is None:

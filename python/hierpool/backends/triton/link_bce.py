@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def _with_transpose(edges: Csr) -> Csr:
-    rowptr_t, col_t, source = transpose(edges.rowptr, edges.col)
+    rowptr_t, col_t, source = transpose(edges.rowptr, edges.col, edges.rowptr.numel() - 1)
     value_t = None if edges.value is None else edges.value[source]
     return edges._replace(rowptr_t=rowptr_t, col_t=col_t, value_t=value_t)
 

@@ -1,0 +1,203 @@
+"""Checks and numbers of the pairs of nodes and clusters that an assignment is made of."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hierpool.contract import ranges_of
+from hierpool.graph import checks
+from hierpool.graph.ragged import RaggedGraph
+
+UNSTATED = 2**24  # clusters without nodes that are taken without their number being stated
+
+
+class Rows:
+    """The nodes of a batch of graphs, which are the rows of an assignment."""
+
+    def __init__(self, ptr: Tensor, order: Tensor | None, num_nodes: int) -> None:
+        self.ptr, self.order, self.num_nodes = ptr, order, num_nodes
+        self.num_graphs: int = ptr.numel() - 1
+
+    @cached_property
+    def graph_of_node(self) -> Tensor:
+        """Graph of each row, int64 ``[N]``."""
+        return ranges_of(self.ptr, self.num_nodes)
+
+    def rank(self, node: Tensor) -> Tensor:
+        """The rows of the caller's nodes."""
+        if self.order is None:
+            return node
+        numbers = torch.arange(self.num_nodes, device=node.device)
+        return torch.empty_like(self.order).index_copy_(0, self.order, numbers)[node]
+
+
+def rows_of(graph: Any) -> Rows:
+    """The nodes of a graph, or of graphs whose first nodes are given."""
+    if isinstance(graph, RaggedGraph):
+        return Rows(graph.ptr, graph.order, graph.num_nodes)
+    if not isinstance(graph, Tensor):
+        raise TypeError(f"graph must be a RaggedGraph or a tensor of pointers, got {type(graph).__name__}")
+    ptr = checks.check_ptr(graph, "graph", graph)
+    if int(ptr[0]) != 0 or bool((ptr.diff() < 0).any()):
+        raise ValueError(f"graph must be pointers that ascend from 0, got {ptr[:8].tolist()}")
+    return Rows(ptr, None, int(ptr[-1]))
+
+
+def check_numbers(name: str, value: Any, shape: str, count: int | None, rows: Rows) -> Tensor:
+    """Nodes or clusters as int64."""
+    value = checks.check_index(name, value, shape)
+    if count is not None and value.numel() != count:
+        raise ValueError(f"{name} must have shape {shape} = [{count}], got {tuple(value.shape)}")
+    checks.check_device(name, value, "the graph", rows.ptr)
+    return value.to(torch.int64)
+
+
+def check_weights(name: str, value: Any, count: int, beside: str, other: Tensor) -> Tensor | None:
+    """Weights in a floating dtype, one for each of ``count`` elements of ``beside``."""
+    if value is None:
+        return None
+    value = checks.strided(name, value)
+    if value.shape != (count,):
+        raise ValueError(f"{name} must have shape [{count}] like {beside}, got {tuple(value.shape)}")
+    checks.check_device(name, value, beside, other)
+    return checks.as_floating(name, value)
+
+
+def check_range(name: str, value: Tensor, count: int, what: str) -> Tensor:
+    """``value`` if its elements are from 0 to ``count - 1``."""
+    wrong = (value < 0) | (value >= count)
+    if value.numel() and bool(wrong.any()):
+        at = int(wrong.int().argmax())
+        raise ValueError(f"{name}[{at}] is {int(value[at])}, but there are {count} {what}, numbered from 0")
+    return value
+
+
+def check_counts(num_clusters: Any, rows: Rows, most: int | None = None) -> Tensor:
+    """The number of clusters of each graph, int64 ``[B]``."""
+    b = rows.num_graphs
+    if isinstance(num_clusters, Tensor):
+        counts = checks.check_index("num_clusters", num_clusters, f"[B] = [{b}]").to(torch.int64)
+        if counts.numel() != b:
+            raise ValueError(f"num_clusters must have shape [B] = [{b}], got {tuple(counts.shape)}")
+        checks.check_device("num_clusters", counts, "the graph", rows.ptr)
+        if b and (int(counts.min()) < 0 or (most is not None and int(counts.max()) > most)):
+            limit = "not be negative" if most is None else f"lie between 0 and K = {most}"
+            raise ValueError(f"num_clusters must {limit}, got {counts[:8].tolist()}")
+        return counts
+    count = checks.check_size("num_clusters", num_clusters)
+    return torch.full((b,), count, dtype=torch.int64, device=rows.ptr.device)
+
+
+def cluster_pointers(own: Tensor, graph_of: Tensor, rows: Rows, num_clusters: Any) -> tuple[Tensor, int]:
+    """First cluster of each graph, ``[B + 1]``, and their number, for clusters ``own`` in graphs ``graph_of``."""
+    if num_clusters is not None:
+        counts = check_counts(num_clusters, rows)
+    else:
+        counts = _counted(own, graph_of, rows)
+    if own.numel() and bool(((own < 0) | (own >= counts[graph_of])).any()):
+        raise _error(own, graph_of, counts, 0)
+    ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+    total = int(ptr[-1])
+    if num_clusters is None and total > rows.num_nodes + UNSTATED:
+        raise _excess(total, rows)
+    return ptr, total
+
+
+def _counted(own: Tensor, graph_of: Tensor, rows: Rows) -> Tensor:
+    """One more than the largest cluster in each graph, ``[B]``."""
+    return own.new_zeros(rows.num_graphs).scatter_reduce_(0, graph_of, own + 1, "amax")
+
+
+def _error(own: Tensor, graph_of: Tensor, counts: Tensor, least: int) -> ValueError:
+    """The exception for a cluster below ``least`` or, of ``counts``, one too many."""
+    wrong = (own < least) | (own >= counts[graph_of])
+    at = int(wrong.int().argmax())
+    graph = int(graph_of[at])
+    return ValueError(
+        f"cluster has {int(own[at])} in graph {graph}, which has {int(counts[graph])} clusters, numbered from 0"
+        + ("; -1 drops a node" if least < 0 else "")
+    )
+
+
+def _excess(total: int, rows: Rows) -> ValueError:
+    return ValueError(
+        f"cluster numbers {total} clusters for {rows.num_nodes} nodes; number those of each graph from 0, or give"
+        " num_clusters"
+    )
+
+
+def clusters_error(cluster: Tensor, rows: Rows, counts: Tensor | None) -> ValueError:
+    """The exception for bad values of the cluster of each of the caller's nodes."""
+    own = cluster if rows.order is None else cluster[rows.order]
+    counts = _counted(own, rows.graph_of_node, rows) if counts is None else counts
+    if bool(((own < -1) | (own >= counts[rows.graph_of_node])).any()):
+        return _error(own, rows.graph_of_node, counts, -1)
+    return _excess(int(counts.sum()), rows)
+
+
+def kept_error(index: Tensor, num_nodes: int) -> ValueError:
+    """The exception for bad numbers of kept nodes."""
+    try:
+        check_range("index", index, num_nodes, "nodes")
+    except ValueError as error:
+        return error
+    return ValueError(
+        f"index must have different nodes, got {index.numel()}, of which {index.unique().numel()} differ"
+    )
+
+
+def check_dense(s: Any, rows: Rows) -> Tensor:
+    """A dense assignment ``[N, K]``."""
+    s = checks.strided("s", s)
+    if s.dtype not in checks.FLOATS:
+        raise TypeError(f"s must have a floating dtype, got {s.dtype}")
+    if s.dim() != 2 or s.size(0) != rows.num_nodes:
+        raise ValueError(f"s must have shape [N, K] = [{rows.num_nodes}, K], got {tuple(s.shape)}")
+    checks.check_device("s", s, "the graph", rows.ptr)
+    return s
+
+
+def large_entries(s: Tensor, counts: Tensor, m: int | None, threshold: float | None) -> tuple[Tensor, Tensor]:
+    """Rows and columns of the entries to keep, of which row i has the first ``counts[i]``."""
+    k = s.size(1)
+    kept = (s != 0) if threshold is None else (s > threshold)
+    kept = kept & (torch.arange(k, device=s.device) < counts[:, None])
+    if m is not None and checks.check_size("m", m) < k:
+        best = s.masked_fill(~kept, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :m]
+        kept = kept & torch.zeros_like(kept).scatter_(1, best, True)
+    node, own = kept.nonzero(as_tuple=True)
+    return node, own
+
+
+def check_select(select: Any, rows: Rows) -> tuple[Tensor, Tensor, Tensor | None, int]:
+    """Nodes, clusters of the batch, weights and the number of clusters of PyG's ``SelectOutput``."""
+    for name in ("node_index", "cluster_index", "num_nodes", "num_clusters"):
+        if not hasattr(select, name):
+            raise TypeError(f"select must have {name}, as PyG's SelectOutput, got {type(select).__name__}")
+    if select.num_nodes != rows.num_nodes:
+        raise ValueError(
+            f"num_nodes of select must be {rows.num_nodes}, those of the graph, got {select.num_nodes}"
+        )
+    node = check_numbers("node_index", select.node_index, "[M]", None, rows)
+    m, total = node.numel(), checks.check_size("num_clusters", select.num_clusters)
+    cluster = check_numbers("cluster_index", select.cluster_index, "[M] like node_index", m, rows)
+    weight = check_weights("weight", getattr(select, "weight", None), m, "node_index", node)
+    check_range("node_index", node, rows.num_nodes, "nodes")
+    return node, check_range("cluster_index", cluster, total, "clusters"), weight, total
+
+
+def pointers_of_batch(node: Tensor, cluster: Tensor, rows: Rows, total: int) -> Tensor:
+    """First cluster of each graph, ``[B + 1]``, for clusters that are numbered over the batch."""
+    graph_of = rows.graph_of_node[node]
+    last = graph_of.new_full((total,), -1).scatter_reduce_(0, cluster, graph_of, "amax")
+    first = graph_of.new_full((total,), rows.num_graphs).scatter_reduce_(0, cluster, graph_of, "amin")
+    if bool(((first < last) & (last >= 0)).any()):
+        raise ValueError("cluster_index has a cluster with nodes of several graphs")
+    graph = last.cummax(0)[0].clamp(min=0) if total else last
+    if bool((last[last >= 0].diff() < 0).any()):
+        raise ValueError("cluster_index must have the clusters in the order of their graphs")
+    return torch.searchsorted(graph, torch.arange(rows.num_graphs + 1, device=graph.device))
