@@ -163,6 +163,52 @@ class Assigned(NamedTuple):
     entry: Tensor  # of each of the nodes of clusters: its place among the rows with a cluster
 
 
+class Loops(IntEnum):
+    """What becomes of entries that join two nodes of one cluster. ``hierpool::Loops`` of ``graph_contract.h``."""
+
+    KEEP = 0
+    DROP = 1
+    SEPARATE = 2  # their sums, one for each cluster, follow those of the entries
+
+
+class Reduce(IntEnum):
+    """What is taken of several values. ``hierpool::Reduce`` of ``coalesce.h``."""
+
+    SUM = 0
+    MEAN = 1
+    MAX = 2
+    MIN = 3
+    MUL = 4
+
+
+class ContractOptions(NamedTuple):
+    """How a backend merges the nodes of a matrix into clusters.
+
+    Attributes:
+        loops: what becomes of self-loops of clusters.
+        injective: no cluster has more than one node.
+        symmetric: the matrix equals its transpose; the sums will, too.
+        want_sum: return :attr:`Contracted.value`.
+        want_slot: return :attr:`Contracted.slot`.
+    """
+
+    loops: Loops
+    injective: bool
+    symmetric: bool
+    want_sum: bool
+    want_slot: bool
+
+
+class Contracted(NamedTuple):
+    """The matrix of the clusters in compressed rows."""
+
+    rowptr: Tensor  # [K + 1]
+    col: Tensor  # [E'], ascending within a row
+    value: Tensor | None  # [E'], or [E' + K] with separate loops: sums of the entries, or of ones
+    slot: Tensor | None  # [E]: the element of value that each entry is part of; -1: none
+    merged: bool  # an element of value, not of a loop that is separate, is the sum of several entries
+
+
 def index_dtype(num_nodes: int, num_edges: int) -> torch.dtype:
     """int32 if it holds all node and entry indices, else int64."""
     # Separate comparisons: under a compiler, comparing the two sizes would add a guard.

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
+from itertools import accumulate
 from pkgutil import iter_modules
 from typing import Any, NamedTuple, get_type_hints
 
@@ -18,7 +19,7 @@ import torch
 from torch import Tensor
 
 from hierpool import ops, reference
-from hierpool.contract import Csr, Dense, Padded, Ragged, existing_columns
+from hierpool.contract import Csr, Dense, Padded, Ragged, Reduce, existing_columns, ranges_of
 from hierpool.ops._operator import OPERATORS, Operator
 from hierpool.ops.cut_terms import Kind
 from tests.support.cases import Case
@@ -197,6 +198,31 @@ def spmm(batch: Batch) -> Fields | None:
     if not isinstance(batch.adj, Csr):
         return None
     return {"x": batch["x"], "adj": batch.edges}, {"transpose": batch.adj.rowptr.dtype is torch.int64}
+
+
+def coalesce(batch: Batch) -> Fields | None:
+    """Five clusters, every pair of which has an entry, and nodes without a cluster."""
+    if not isinstance(batch.adj, Csr) or batch.symmetric or batch.get("value") is None:
+        return None
+    rowptr, col = batch.adj.rowptr, batch.adj.col
+    n, wide = rowptr.numel() - 1, col.dtype is torch.int64
+
+    def numbers(*of: int) -> Tensor:
+        return torch.arange(*of, dtype=col.dtype, device=col.device)
+
+    cluster = numbers(n) % 6 - 1
+    members = [numbers(k + 1, max(n, k + 1), 6) for k in range(5)]
+    first, second = cluster[ranges_of(rowptr, col.numel())], cluster[col]
+    slot = torch.where((first < 0) | (second < 0), -1, 5 * first + second).to(col.dtype)
+    if wide:  # self-loops apart
+        slot = torch.where((slot >= 0) & (first == second), 25 + first, slot)
+    sizes = accumulate((one.numel() for one in members), initial=0)
+    structure = {
+        "first": torch.tensor(list(sizes), dtype=col.dtype, device=col.device), "node": torch.cat(members),
+        "merged_rowptr": 5 * numbers(6), "merged_col": numbers(25) % 5,
+    }  # fmt: skip
+    options = {"reduce": int(Reduce.MAX if wide else Reduce.MEAN), "loops": wide, "symmetric": False}
+    return {"value": batch["value"], "slot": slot, "rowptr": rowptr} | structure, options
 
 
 def link_bce(batch: Batch) -> Fields | None:

@@ -1,6 +1,7 @@
 """The operators in plain PyTorch, differentiable any number of times. Tests compare the kernels with them."""
 
 from hierpool.reference.asymmetric_norm import asymmetric_norm
+from hierpool.reference.coalesce import coalesce
 from hierpool.reference.link_bce import link_bce, link_bce_csr
 from hierpool.reference.soft_pool_csr import soft_pool_csr
 from hierpool.reference.soft_pool_dense import SumOptions, soft_pool_dense, valid_rows
@@ -10,6 +11,7 @@ from hierpool.reference.total_variation import edge_distances, total_variation, 
 __all__ = [
     "SumOptions",
     "asymmetric_norm",
+    "coalesce",
     "edge_distances",
     "link_bce",
     "link_bce_csr",

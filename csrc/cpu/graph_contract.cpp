@@ -1,0 +1,314 @@
+#include "hierpool/graph_contract.h"
+
+#include <algorithm>
+#include <atomic>
+#include <numeric>
+#include <vector>
+
+#include "cpu/accumulation.h"
+#include "cpu/buffer.h"
+#include "cpu/exact_sum.h"
+#include "cpu/mirror.h"
+#include "cpu/tasks.h"
+
+namespace hierpool::cpu {
+namespace {
+
+constexpr int64_t kTaskWork = int64_t{1} << 15;  // entries and rows of one task
+constexpr int64_t kSorted = 64;  // entries of a row that are sorted without looking for equals
+constexpr int64_t kInsertion = 40;
+
+void sort_keys(uint64_t* keys, int64_t n) {
+  if (n > kInsertion) return std::sort(keys, keys + n);
+  for (int64_t i = 1; i < n; ++i) {
+    const uint64_t key = keys[i];
+    int64_t j = i;
+    for (; j > 0 && key < keys[j - 1]; --j) keys[j] = keys[j - 1];
+    keys[j] = key;
+  }
+}
+
+// One row of the result, from the entries of the nodes of a cluster, with memory that serves all rows of a thread.
+template <typename I, typename T>
+class Row {
+ public:
+  // Makes room for pushing `n` entries.
+  void reserve(int64_t n) {
+    if (n < capacity_) return;
+    capacity_ = std::max(n + 1, 2 * capacity_);
+    keys_ = Buffer<uint64_t>(capacity_);
+    entries_ = Buffer<I>(capacity_);
+    sums_ = Buffer<double>(capacity_);
+  }
+  void clear() { count_ = 0; }
+  // Adds an entry if it is kept. No branch: columns are read from places all over memory, and would be waited for.
+  void push(bool kept, int64_t column, int64_t entry) {
+    keys_.data()[count_] = static_cast<uint64_t>(column) << 32 | static_cast<uint64_t>(count_);
+    entries_.data()[count_] = static_cast<I>(entry);
+    count_ += kept;
+  }
+  int64_t pushed() const { return count_; }
+
+  // Writes the columns and, unless null, their sums of `value` or of ones, and the place of each entry in the row.
+  // Returns the number of columns.
+  int64_t merge(int64_t columns, bool distinct, const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
+    if (distinct || count_ <= kSorted) return merge_sorted(value, col, sum, slot, exact);
+    return merge_marked(columns, value, col, sum, slot, exact);
+  }
+
+ private:
+  static int64_t column(uint64_t key) { return static_cast<int64_t>(key >> 32); }
+  static int64_t number(uint64_t key) { return static_cast<int64_t>(key & 0xffffffffu); }
+
+  // Equal columns keep the order of their entries.
+  int64_t merge_sorted(const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
+    const uint64_t* keys = keys_.data();
+    sort_keys(keys_.data(), count_);
+    int64_t n = 0;
+    for (int64_t i = 0; i < count_;) {
+      const int64_t column = this->column(keys[i]);
+      double total = 0;
+      for (; i < count_ && this->column(keys[i]) == column; ++i) {
+        const int64_t entry = entries_.data()[number(keys[i])];
+        if (sum) total = exact.add(total, value ? static_cast<double>(value[entry]) : 1.0);
+        if (slot) slot[entry] = static_cast<I>(n);
+      }
+      col[n] = static_cast<I>(column);
+      if (sum) sum[n] = static_cast<T>(total);
+      ++n;
+    }
+    return n;
+  }
+
+  // A long row may have few columns, which are found by a mark and sorted alone.
+  int64_t merge_marked(int64_t columns, const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
+    if (mark_.empty()) mark_.assign(static_cast<size_t>(columns), 0);
+    uint64_t* keys = keys_.data();
+    double* sums = sums_.data();
+    int64_t n = 0;
+    for (int64_t i = 0; i < count_; ++i) {
+      const int64_t column = this->column(keys[i]), entry = entries_.data()[i];
+      I& mark = mark_[static_cast<size_t>(column)];  // is what it says if the column there is this one
+      if (mark >= n || this->column(keys[mark]) != column) {
+        mark = static_cast<I>(n);
+        keys[n] = static_cast<uint64_t>(column) << 32 | static_cast<uint64_t>(n);
+        sums[n++] = 0;
+      }
+      if (sum) sums[mark] = exact.add(sums[mark], value ? static_cast<double>(value[entry]) : 1.0);
+      if (slot) slot[entry] = mark;
+    }
+    sort_keys(keys, n);
+    for (int64_t i = 0; i < n; ++i) {
+      col[i] = static_cast<I>(column(keys[i]));
+      if (sum) sum[i] = static_cast<T>(sums[number(keys[i])]);
+    }
+    if (slot) replace_marks(n, slot);
+    return n;
+  }
+
+  // Slots of the entries are numbers of columns as they were found, and become places of columns.
+  void replace_marks(int64_t n, I* slot) {
+    const Buffer<I> place(n);
+    for (int64_t i = 0; i < n; ++i) place.data()[number(keys_.data()[i])] = static_cast<I>(i);
+    for (int64_t i = 0; i < count_; ++i) {
+      I& own = slot[entries_.data()[i]];
+      own = place.data()[own];
+    }
+  }
+
+  int64_t capacity_ = 0, count_ = 0;
+  Buffer<uint64_t> keys_;  // [column | number of the entry in the row]
+  Buffer<I> entries_;
+  Buffer<double> sums_;
+  std::vector<I> mark_;  // of each column
+};
+
+template <typename I, typename T>
+class Contraction {
+ public:
+  Contraction(const GraphContract& c, const Runtime& runtime)
+      : c_(c),
+        runtime_(runtime),
+        rowptr_(static_cast<const I*>(c.graph.rowptr)),
+        col_(static_cast<const I*>(c.graph.col)),
+        value_(static_cast<const T*>(c.graph.value)),
+        cluster_(static_cast<const I*>(c.cluster)),
+        first_(static_cast<const I*>(c.members.first)),
+        node_(static_cast<const I*>(c.members.node)),
+        rows_(c.members.clusters),
+        bound_(rows_ + 1) {}
+
+  ContractedGraph run() {
+    out_rowptr_ = allocate<I>(GraphContract::rowptr, rows_ + 1);
+    out_slot_ = c_.want_slot ? allocate<I>(GraphContract::slot, rowptr_[c_.graph.rows]) : nullptr;
+    if (out_slot_ && first_[rows_] < c_.graph.rows) drop_rows();
+    bound_rows();
+    scratch_col_ = Buffer<I>(bound_.data()[rows_]);
+    if (c_.want_sum) scratch_sum_ = Buffer<T>(bound_.data()[rows_]);
+    if (c_.want_sum && c_.loops == Loops::apart) scratch_loops_ = Buffer<T>(rows_);
+    std::vector<Row<I, T>> scratch(static_cast<size_t>(std::max<int64_t>(runtime_.threads, 1)));
+    each_task([&](int64_t begin, int64_t end, int64_t thread) {
+      merge_rows(begin, end, scratch[static_cast<size_t>(thread)]);
+    });
+    out_rowptr_[0] = 0;
+    std::partial_sum(out_rowptr_, out_rowptr_ + rows_ + 1, out_rowptr_);
+    const int64_t entries = out_rowptr_[rows_];
+    out_col_ = allocate<I>(GraphContract::col, entries);
+    const int64_t sums = entries + (c_.loops == Loops::apart ? rows_ : 0);
+    out_sum_ = c_.want_sum ? allocate<T>(GraphContract::value, sums) : nullptr;
+    each_task([&](int64_t begin, int64_t end, int64_t) { compact(begin, end); });
+    if (out_sum_ && c_.symmetric && rounded_) mirror_values(rows_, out_rowptr_, out_col_, out_sum_);
+    return {entries, kept_ > entries};
+  }
+
+ private:
+  template <typename O>
+  O* allocate(GraphContract::Output output, int64_t count) {
+    return static_cast<O*>(c_.allocate(c_.context, output, count));
+  }
+
+  // task(begin, end, thread) for ranges of rows of about the same work.
+  template <typename Task>
+  void each_task(const Task& task) const {
+    const int64_t work = bound_.data()[rows_] + rows_, tasks = (work + kTaskWork - 1) / kTaskWork;
+    const auto first = [&](int64_t t) {  // the first row before which there is the work of t tasks
+      int64_t low = 0, high = rows_;
+      while (low < high) {
+        const int64_t middle = low + (high - low) / 2;
+        bound_.data()[middle] + middle < t* kTaskWork ? low = middle + 1 : high = middle;
+      }
+      return low;
+    };
+    run_tasks(runtime_, tasks, [&](int64_t t, int64_t thread) {
+      const int64_t begin = first(t), end = t + 1 == tasks ? rows_ : first(t + 1);
+      if (begin < end) task(begin, end, thread);
+    });
+  }
+
+  void drop_rows() {
+    for (int64_t i = 0; i < c_.graph.rows; ++i) {
+      if (cluster_[i] < 0) std::fill(out_slot_ + rowptr_[i], out_slot_ + rowptr_[i + 1], I(-1));
+    }
+  }
+
+  // bound_[k]: as many entries as there may be at most before row k.
+  void bound_rows() {
+    constexpr int64_t kRows = 4096;
+    int64_t* bound = bound_.data();
+    run_tasks(runtime_, (rows_ + kRows - 1) / kRows, [&](int64_t t, int64_t) {
+      for (int64_t k = t * kRows; k < std::min(rows_, (t + 1) * kRows); ++k) {
+        bound[k] = degree(k);
+      }
+    });
+    bound[rows_] = 0;
+    std::exclusive_scan(bound, bound + rows_ + 1, bound, int64_t{0});
+  }
+
+  int64_t degree(int64_t k) const {
+    int64_t sum = 0;
+    for (I m = first_[k]; m < first_[k + 1]; ++m) {
+      if (m + kAhead < first_[rows_]) __builtin_prefetch(rowptr_ + node_[m + kAhead]);
+      sum += rowptr_[node_[m] + 1] - rowptr_[node_[m]];
+    }
+    return sum;
+  }
+
+  // Nodes of a cluster may be far apart in memory.
+  void prefetch(I m) const {
+    if (m + 2 * kAhead >= first_[rows_]) return;
+    __builtin_prefetch(rowptr_ + node_[m + 2 * kAhead]);
+    const I next = rowptr_[node_[m + kAhead]];
+    __builtin_prefetch(col_ + next);
+    __builtin_prefetch(col_ + next + 16);
+    if (value_ && c_.want_sum) __builtin_prefetch(value_ + next), __builtin_prefetch(value_ + next + 16);
+  }
+
+  void merge_rows(int64_t begin, int64_t end, Row<I, T>& row) {
+    ExactSum exact;
+    int64_t kept = 0;
+    for (int64_t k = begin; k < end; ++k) {
+      const int64_t first = bound_.data()[k];
+      row.reserve(bound_.data()[k + 1] - first);
+      gather(k, row);
+      T* sum = c_.want_sum ? scratch_sum_.data() + first : nullptr;
+      const int64_t n =
+          row.merge(rows_, c_.injective, value_, scratch_col_.data() + first, sum, out_slot_, exact);
+      out_rowptr_[k + 1] = static_cast<I>(n);
+      kept += row.pushed();
+    }
+    kept_ += kept;
+    if (exact.rounded()) rounded_ = true;
+  }
+
+  // The entries of row k that are kept; slots of the others are -1, those of loops apart -2.
+  void gather(int64_t k, Row<I, T>& row) {
+    const bool keep = c_.loops == Loops::keep, loops_apart = scratch_loops_.data() != nullptr;
+    const I loop_slot = c_.loops == Loops::apart ? -2 : -1;
+    double loops = 0;
+    row.clear();
+    for (I m = first_[k]; m < first_[k + 1]; ++m) {
+      prefetch(m);
+      const int64_t i = node_[m], last = rowptr_[i + 1];
+      for (int64_t e = rowptr_[i]; e < last; ++e) {
+        const int64_t l = cluster_[col_[e]];
+        const bool loop = (l == k) & !keep;
+        row.push((l >= 0) & !loop, l, e);
+        if (loops_apart && loop) loops += value_ ? static_cast<double>(value_[e]) : 1.0;
+        if (out_slot_) out_slot_[e] = loop ? loop_slot : I(-1);
+      }
+    }
+    if (loops_apart) scratch_loops_.data()[k] = static_cast<T>(loops);
+  }
+
+  void compact(int64_t begin, int64_t end) {
+    const int64_t entries = out_rowptr_[rows_];
+    for (int64_t k = begin; k < end; ++k) {
+      const int64_t first = bound_.data()[k], place = out_rowptr_[k], n = out_rowptr_[k + 1] - place;
+      std::copy_n(scratch_col_.data() + first, n, out_col_ + place);
+      if (out_sum_) std::copy_n(scratch_sum_.data() + first, n, out_sum_ + place);
+      if (out_sum_ && c_.loops == Loops::apart) out_sum_[entries + k] = scratch_loops_.data()[k];
+      if (!out_slot_) continue;
+      for (I m = first_[k]; m < first_[k + 1]; ++m) {
+        for (int64_t e = rowptr_[node_[m]]; e < rowptr_[node_[m] + 1]; ++e) {
+          I& slot = out_slot_[e];
+          if (slot != -1) slot = static_cast<I>(slot == -2 ? entries + k : slot + place);
+        }
+      }
+    }
+  }
+
+  static constexpr I kAhead = 8;
+
+  const GraphContract& c_;
+  const Runtime& runtime_;
+  const I* rowptr_;
+  const I* col_;
+  const T* value_;
+  const I* cluster_;
+  const I* first_;
+  const I* node_;
+  int64_t rows_;
+  Buffer<int64_t> bound_;
+  Buffer<I> scratch_col_;  // row k from bound_[k] on
+  Buffer<T> scratch_sum_;
+  Buffer<T> scratch_loops_;
+  std::atomic<int64_t> kept_{0};
+  std::atomic<bool> rounded_{false};
+  I* out_rowptr_ = nullptr;
+  I* out_col_ = nullptr;
+  T* out_sum_ = nullptr;
+  I* out_slot_ = nullptr;
+};
+
+}  // namespace
+
+ContractedGraph graph_contract(const GraphContract& c, const Runtime& runtime) {
+  ContractedGraph out{};
+  with_accumulation_type(c.double_value, [&]<typename T>(T) {
+    out = c.graph.int64_index ? Contraction<int64_t, T>(c, runtime).run()
+                              : Contraction<int32_t, T>(c, runtime).run();
+  });
+  return out;
+}
+
+}  // namespace hierpool::cpu

@@ -1,0 +1,73 @@
+"""The values of entries that several entries of another matrix are merged into, in plain PyTorch."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hierpool.contract import Reduce, accumulation_dtype, ranges_of
+
+
+def coalesce(
+    value: Tensor,
+    slot: Tensor,
+    rowptr: Tensor,
+    col: Tensor,
+    reduce: Reduce,
+    loops: bool = False,
+    symmetric: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """The values of the merged entries, differentiable any number of times by autograd.
+
+    Args:
+        value: of the entries, ``[E]``.
+        slot: the merged entry of each entry, ``[E]``; -1: none.
+        rowptr: first of the merged entries of each row, ``[K + 1]``.
+        col: column of each merged entry, ``[E']``.
+        reduce: what is taken of several values; of equal extremes the first counts.
+        loops: whether K more elements, of the self-loops of the rows, follow the merged entries.
+        symmetric: whether the matrix of ``value`` equals its transpose: the merged matrix does so bit for bit.
+
+    Returns:
+        ``[E']`` or ``[E' + K]``, and int64 of the same shape: the number of the entries of each, or, for extremes, the
+        entry that counts; ``E`` where there is none, whose value is 0.
+    """
+    entries = col.numel() + (rowptr.numel() - 1 if loops else 0)
+    index = torch.where(slot < 0, entries, slot).to(torch.int64)  # others are collected behind the last
+    terms = value.to(accumulation_dtype(value))
+    if reduce in (Reduce.MAX, Reduce.MIN):
+        out, source = _extremes(terms, index, entries + 1, reduce)
+        return out[:entries].to(value.dtype), source[:entries]
+    count = torch.zeros(entries + 1, dtype=torch.int64, device=col.device)
+    count = count.index_add(0, index, torch.ones_like(index))
+    if reduce == Reduce.MUL:
+        out = terms.new_ones(entries + 1).scatter_reduce(0, index, terms, "prod")
+        out = torch.where(count > 0, out, 0)
+    else:
+        out = terms.new_zeros(entries + 1).index_add(0, index, terms)
+        out = out / count.clamp(min=1) if reduce == Reduce.MEAN else out
+    out, count = out[:entries], count[:entries]
+    if symmetric:  # sums in another order may be rounded to another number
+        mirrored = out.detach()[_mirror(rowptr, col, entries)]
+        out = mirrored + (out - out.detach()).nan_to_num(0, 0, 0)
+    return out.to(value.dtype), count
+
+
+def _extremes(terms: Tensor, index: Tensor, entries: int, reduce: Reduce) -> tuple[Tensor, Tensor]:
+    """The largest or smallest of the terms with each index, and its number; one more than the last if there is none."""
+    known = terms.detach()
+    which = "amax" if reduce == Reduce.MAX else "amin"
+    best = known.new_zeros(entries).scatter_reduce(0, index, known, which, include_self=False)
+    number = torch.arange(index.numel(), device=index.device)
+    number = torch.where((known == best[index]) | known.isnan(), number, index.numel())
+    empty = number.new_full((entries,), index.numel())
+    first = empty.scatter_reduce(0, index, number, "amin")
+    return torch.cat([terms, terms.new_zeros(1)])[first], first
+
+
+def _mirror(rowptr: Tensor, col: Tensor, entries: int) -> Tensor:
+    """The entry that each entry takes its value from: left of the diagonal its mirror image, otherwise itself."""
+    row, k = ranges_of(rowptr, col.numel()).to(torch.int64), rowptr.numel() - 1
+    source = torch.argsort(col.to(torch.int64) * k + row)
+    own = torch.arange(entries, device=col.device)
+    return torch.cat([torch.minimum(source, own[: col.numel()]), own[col.numel() :]])
