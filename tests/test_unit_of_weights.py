@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import hierpool
-from hierpool import RaggedGraph, SoftPoolRecord, connect, losses, metrics
+from hierpool import Assignment, RaggedGraph, SoftPoolRecord, connect, losses, metrics
 from hierpool.clustering.objective import OBJECTIVES
 from hierpool.nn import PoolingOutput, SoftPooling
 from tests.support.poolers import SIZES, F, K, make_batch
@@ -78,6 +78,8 @@ class Leaves:
         self.named = dict.fromkeys(GRAPHS, graph) | {"x": self.x, "s": self.s, "k": K, "drop": None}
         if dense:
             self.named["mask"] = batch.mask
+        else:
+            self.named["assignment"] = Assignment.from_clusters(torch.arange(len(batch.x)) % K, graph)
 
     def __iter__(self) -> Iterator[Tensor]:
         return iter((self.x, self.s, self.weights))

@@ -129,6 +129,18 @@ struct RowKernels {
                     const SparseRows<T, int32_t>& a);
   void (*sampled64)(T* out, int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld,
                     const SparseRows<T, int64_t>& a);
+  // out[i] = the largest or smallest value[e] rows[col[e]] over the entries of row i, all of n elements, and column[i]
+  // the columns they came from, of equal ones the first; 0 and `none` without entries.
+  void (*extreme32)(T* out, int32_t* column, int64_t n, const T* rows, int64_t ld, bool smallest,
+                    int32_t none, const SparseRows<T, int32_t>& a);
+  void (*extreme64)(T* out, int64_t* column, int64_t n, const T* rows, int64_t ld, bool smallest,
+                    int64_t none, const SparseRows<T, int64_t>& a);
+  // Its gradients, for the rows x[i] from `first` on, where row i of a has an entry for each extreme that x[i] may be:
+  // dx[i] = sum_e value[e] dy[col[e]], and dvalue[e] = <x[i], dy[col[e]]> unless null, where column[col[e]] is i.
+  void (*extreme_gradient32)(T* dx, T* dvalue, int64_t n, const T* x, int64_t ld, int64_t first, const T* dy,
+                             const int32_t* column, const SparseRows<T, int32_t>& a);
+  void (*extreme_gradient64)(T* dx, T* dvalue, int64_t n, const T* x, int64_t ld, int64_t first, const T* dy,
+                             const int64_t* column, const SparseRows<T, int64_t>& a);
   // out[e] = scale |left[i] - rows[col[e]]|_1 over the entries e of row i; out is indexed as col is.
   void (*distances32)(T* out, int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld, T scale,
                       const SparseRows<T, int32_t>& a);

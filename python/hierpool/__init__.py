@@ -9,6 +9,7 @@ from hierpool.ops.asymmetric_norm import asymmetric_norm
 from hierpool.ops.edge_distances import edge_distances
 from hierpool.ops.link_bce import link_bce
 from hierpool.ops.soft_pool import soft_pool
+from hierpool.ops.sparse_pool import PooledGraph, sparse_lift, sparse_pool
 from hierpool.ops.spmm import spmm
 from hierpool.ops.total_variation import total_variation
 from hierpool.ops.walk_cut import walk_cut
@@ -18,6 +19,7 @@ from hierpool.selection import heavy_edge_clusters
 __all__ = [
     "Assignment",
     "DMoNPooling",
+    "PooledGraph",
     "RaggedGraph",
     "SoftPoolRecord",
     "__version__",
@@ -31,6 +33,8 @@ __all__ = [
     "link_bce",
     "mincut_pool",
     "soft_pool",
+    "sparse_lift",
+    "sparse_pool",
     "spmm",
     "total_variation",
     "walk_cut",

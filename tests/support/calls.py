@@ -200,6 +200,12 @@ def spmm(batch: Batch) -> Fields | None:
     return {"x": batch["x"], "adj": batch.edges}, {"transpose": batch.adj.rowptr.dtype is torch.int64}
 
 
+def spmm_max(batch: Batch) -> Fields | None:
+    if not isinstance(batch.adj, Csr):
+        return None
+    return {"x": batch["x"], "adj": batch.edges}, {"smallest": batch.adj.rowptr.dtype is torch.int64}
+
+
 def coalesce(batch: Batch) -> Fields | None:
     """Five clusters, every pair of which has an entry, and nodes without a cluster."""
     if not isinstance(batch.adj, Csr) or batch.symmetric or batch.get("value") is None:

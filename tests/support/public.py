@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 import hierpool
 import hierpool.models
-from hierpool import RaggedGraph
+from hierpool import Assignment, RaggedGraph
 from hierpool.nn import SelectOutput, SoftPooling
 
 PACKAGES = (hierpool, hierpool.nn, hierpool.models)
@@ -75,7 +75,8 @@ def arguments(sizes: Sizes, is_sparse: bool, dtype: torch.dtype, seed: int = 1) 
     ragged = RaggedGraph.from_edge_index(edges, b * n, edge_weight=weight, batch=batch, num_graphs=b)
     of_edges = {"edge_index": edges, "edge_weight": weight, "batch": batch, "batch_size": b}
     so = SelectOutput(found["s"].softmax(-1), ragged)
-    return found | of_edges | {"adj": ragged, "graph": ragged, "so": so}
+    assignment = Assignment.from_clusters(torch.arange(b * n) % max(n, 1) % K, ragged)
+    return found | of_edges | {"adj": ragged, "graph": ragged, "so": so, "assignment": assignment}
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,11 @@ class Example:
         found = dict(inspect.signature(call).parameters)
         found.pop("self", None)
         return found
+
+    @property
+    def required(self) -> set[str]:
+        """The names of the parameters without a default."""
+        return {key for key, p in self.parameters.items() if p.default is inspect.Parameter.empty}
 
     def make(self, sizes: Sizes = Sizes(), dtype: torch.dtype = torch.float64) -> Callable[..., Any]:
         """The function, or a layer with random weights."""
@@ -138,6 +144,10 @@ class Example:
             known.pop("so")
             if sizes.f == 0:  # of which no perceptron makes logits
                 known["logits"] = known["s"]
+        if "assignment" not in self.required:  # of another kind
+            known.pop("assignment", None)
+        if self.name == "sparse_lift":
+            known["x"] = torch.randn(known["assignment"].num_clusters, sizes.f, dtype=dtype)
         if self.name == "lift":
             known["x"] = torch.randn(sizes.b, K, sizes.f, dtype=dtype)
         if self.name in ("link_bce", "total_variation", "asymmetric_norm", "walk_cut"):
@@ -146,7 +156,7 @@ class Example:
 
 
 def _takes_graph(parameters: dict[str, inspect.Parameter]) -> bool:
-    if "graph" in parameters or "edge_index" in parameters or "so" in parameters:
+    if {"graph", "edge_index", "so", "assignment"} & {*parameters}:
         return True
     return "adj" in parameters and "RaggedGraph" in str(parameters["adj"].annotation)
 
@@ -173,13 +183,13 @@ def examples(*, layers: bool = True, functions: bool = True) -> list[Example]:
             continue  # of no tensors of nodes
         if not (layers if plain.is_layer else functions):
             continue
-        required = {key for key, p in plain.parameters.items() if p.default is inspect.Parameter.empty}
+        required = plain.required
         variants = [{}]
         for kind, more in VARIANTS.items():
             if plain.is_layer and issubclass(target, kind):
                 variants += more
         for options in variants:
-            if not required & {"graph", "edge_index"}:
+            if not required & {"graph", "edge_index", "assignment"}:
                 found.append(Example(name, target, False, options))
             if _takes_graph(plain.parameters) and options.get("norm") != "slot":
                 found.append(Example(name, target, True, options))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import hierpool
-from hierpool import RaggedGraph, metrics, models
+from hierpool import Assignment, RaggedGraph, metrics, models
 from hierpool import nn as layers
 
 F, K = 4, 3
@@ -81,12 +81,16 @@ class Taker:
         self.arguments = {n: tensors[n] for n in parameters if n in tensors}
         self.arguments |= {"k": K} if "k" in parameters else {}
         self.arguments |= {"mask": None} if "mask" in parameters else {}
+        self.clusters = torch.arange(nodes) % K if "assignment" in _required(call) else None
         self.graph_name = next(n for n in GRAPHS if n in parameters)
         self.leaves += [t for t in self.arguments.values() if isinstance(t, Tensor) and t.requires_grad]
 
     def outputs(self, graph: RaggedGraph) -> list[Tensor]:
         """All tensors that it returns."""
-        return list(_tensors(self.call(**self.arguments, **{self.graph_name: graph})))
+        given: dict[str, Any] = {self.graph_name: graph}
+        if self.clusters is not None:
+            given["assignment"] = Assignment.from_clusters(self.clusters, graph)
+        return list(_tensors(self.call(**self.arguments, **given)))
 
     def results(self, graph: RaggedGraph, *weights: Tensor) -> list[Tensor | None]:
         """All tensors that it returns, and the gradients of its inputs, parameters and ``weights``."""

@@ -7,6 +7,7 @@
 #include "cpu/rows/basic.h"
 #include "cpu/rows/bce.h"
 #include "cpu/rows/difference.h"
+#include "cpu/rows/extreme.h"
 #include "cpu/rows/gather.h"
 #include "cpu/rows/gemm.h"
 #include "cpu/rows/selu.h"
@@ -45,6 +46,10 @@ constexpr RowKernels<T> make_row_kernels() {
       .spmm64 = GatherRows<T>::template spmm<int64_t>,
       .sampled32 = GatherRows<T>::template sampled<int32_t>,
       .sampled64 = GatherRows<T>::template sampled<int64_t>,
+      .extreme32 = ExtremeRows<T>::template extreme<int32_t>,
+      .extreme64 = ExtremeRows<T>::template extreme<int64_t>,
+      .extreme_gradient32 = ExtremeRows<T>::template extreme_gradient<int32_t>,
+      .extreme_gradient64 = ExtremeRows<T>::template extreme_gradient<int64_t>,
       .distances32 = DifferenceRows<T>::template distances<int32_t>,
       .distances64 = DifferenceRows<T>::template distances<int64_t>,
       .distances_to_columns = DifferenceRows<T>::distances_to_columns,

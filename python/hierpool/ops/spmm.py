@@ -23,7 +23,7 @@ class Options(NamedTuple):
 
 
 class Call(NamedTuple):
-    """The arguments."""
+    """The arguments. A matrix that is not square has its transpose."""
 
     x: Tensor  # [N, F]
     adj: Csr
@@ -33,7 +33,7 @@ class Call(NamedTuple):
 class Out(NamedTuple):
     """The result."""
 
-    y: Tensor  # [N, F]
+    y: Tensor  # [rows, F]
 
 
 class Upstream(NamedTuple):
@@ -53,11 +53,11 @@ class Spmm(Operator):
     """The operator of sparse products."""
 
     def shapes(self, call: Call) -> Out:
-        return Out(call.x.new_empty(call.x.shape))
+        return Out(call.x.new_empty(_rows(call), call.x.size(1)))
 
     def composite(self, call: Call) -> Out:
         x, adj, options = call
-        return Out(reference.spmm(adj.rowptr, adj.col, adj.value, x, options.transpose))
+        return Out(reference.spmm(adj.rowptr, adj.col, adj.value, x, options.transpose, _rows(call)))
 
     def backward(
         self, backend: ModuleType, call: Call, saved: NothingSaved, upstream: Upstream, needs: Leaves
@@ -74,6 +74,11 @@ class Spmm(Operator):
 
 
 OPERATOR = Spmm()
+
+
+def _rows(call: Call) -> int:
+    """The number of rows of the product."""
+    return call.adj.factor(call.options.transpose)[0].numel() - 1
 
 
 def spmm(graph: RaggedGraph, x: Tensor, *, transpose: bool = False, backend: str = "auto") -> Tensor:

@@ -6,6 +6,7 @@ from hierpool.reference.link_bce import link_bce, link_bce_csr
 from hierpool.reference.soft_pool_csr import soft_pool_csr
 from hierpool.reference.soft_pool_dense import SumOptions, soft_pool_dense, valid_rows
 from hierpool.reference.spmm import spmm
+from hierpool.reference.spmm_max import spmm_max
 from hierpool.reference.total_variation import edge_distances, total_variation, total_variation_csr
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "soft_pool_csr",
     "soft_pool_dense",
     "spmm",
+    "spmm_max",
     "total_variation",
     "total_variation_csr",
     "valid_rows",

@@ -1,0 +1,211 @@
+"""Pooling of a batch of graphs by a sparse assignment."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool import backends
+from hierpool._tracing import is_traced
+from hierpool.contract import Csr, Loops, sum_by_index
+from hierpool.graph import Assignment, RaggedGraph
+from hierpool.ops import _checks, spmm, spmm_max
+from hierpool.ops._contraction import How, contracted, not_triton
+
+REDUCTIONS = ("sum", "mean", "max", "min")
+EDGE_REDUCTIONS = (*REDUCTIONS, "mul", "count")
+LOOPS = ("keep", "drop", "separate")
+MODES = ("transpose", "inverse", "gather")
+
+
+class PooledGraph(NamedTuple):
+    """The coarsened batch, whose nodes are the clusters."""
+
+    x: Tensor | None  # [K, F]; None without features
+    graph: RaggedGraph
+    loops: Tensor | None  # [K], weights of the self-loops, with loops="separate"
+
+
+def sparse_pool(
+    x: Tensor | None,
+    graph: RaggedGraph,
+    assignment: Assignment,
+    *,
+    reduce: Literal["sum", "mean", "max", "min"] = "sum",
+    edge_reduce: Literal["sum", "mean", "max", "min", "mul", "count"] = "sum",
+    loops: Literal["keep", "drop", "separate"] = "keep",
+    weights: Literal["sum", "keep"] = "sum",
+    weighted_edges: bool = False,
+    backend: str = "auto",
+) -> PooledGraph:
+    r"""Pool a batch of graphs by a sparse assignment :math:`S` of each node to at most one cluster.
+
+    .. math::
+        x'_k = \mathrm{reduce}_{i:\, c_i = k}\, s_i x_i, \qquad
+        a'_{kl} = \mathrm{edge\_reduce}_{i, j:\, c_i = k,\, c_j = l}\, a_{ij}
+
+    With sums, and ``weighted_edges`` where S has weights, these are :math:`S^T X` and :math:`S^T A S`. Nodes without a
+    cluster are dropped with their edges. If each cluster is one node, the result is the subgraph of these nodes. An
+    entry of the result is stored for every pair of clusters that an entry of :math:`A` joins, and its row and columns
+    ascend. If :math:`A` is symmetric, so is :math:`A'`, bit for bit. Results do not depend on the number of threads. No
+    array is larger than the features or the entries, and the number of entries is the only value that a GPU is waited
+    for. Under ``torch.compile`` every entry of :math:`A` keeps an entry, as in
+    :meth:`hierpool.RaggedGraph.from_edge_index`: the first of several has their value, the others and those that are
+    dropped have 0.
+
+    Args:
+        x: :math:`X`, ``[N, F]``, in the caller's order of nodes; float64, float32, bfloat16 or float16. ``None``:
+            only pool the graph.
+        graph: :math:`A`.
+        assignment: :math:`S`, made of this graph or of its ``ptr``.
+        reduce: what is taken of the rows of a cluster. The mean divides by the number of nodes. A cluster without nodes
+            has 0. Of equal extremes, that of the first node gets the gradient.
+        edge_reduce: what is taken of entries that become one; ``"count"``: their number.
+        loops: entries within a cluster become a self-loop, are dropped, or are returned as a vector, 0 where there are
+            none.
+        weights: what an :math:`A` without weights becomes: ``"sum"``: as if they were 1; ``"keep"``: a graph without
+            weights, of which ``loops="separate"`` counts the entries.
+        weighted_edges: multiply :math:`a_{ij}` by :math:`s_i s_j`.
+        backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``, for the steps that have it; see
+            :func:`hierpool.explain`.
+
+    Returns:
+        Features ``[K, F]`` in the dtype of ``x``; the coarsened graph, whose weights have the dtype of those of
+        ``graph``, or of ``assignment`` with ``weighted_edges``, or float32; self-loops ``[K]`` or ``None``. Gradients
+        flow to ``x``, ``graph.value`` and ``assignment.weight``.
+
+    Raises:
+        TypeError: an argument has the wrong type or dtype.
+        ValueError: a shape, device or option is invalid, or ``assignment`` has several clusters for a node; the message
+            names the argument.
+        RuntimeError: the named backend cannot run; the message gives the reason.
+
+    Source: the contraction of Dhillon, Guan, Kulis, "Weighted Graph Cuts without Eigenvectors", PAMI 29, 2007, and the
+    induced subgraphs of Gao, Ji, "Graph U-Nets", ICML 2019 (arXiv:1905.05178).
+    """
+    _checks.check_choice("reduce", reduce, REDUCTIONS)
+    _checks.check_choice("edge_reduce", edge_reduce, EDGE_REDUCTIONS)
+    where = Loops(_checks.check_choice("loops", loops, LOOPS))
+    _checks.check_choice("weights", weights, ("sum", "keep"))
+    backends.check_name(backend)
+    _check_assignment(graph, assignment)
+    if x is not None:
+        _checks.check_features(graph, x)
+        x = _pooled_rows(graph.in_graph_order(x), assignment, reduce, backend)
+    value = _weighted(graph, assignment.weight_of_node() if weighted_edges else None)
+    how = How(edge_reduce, where, weights == "keep", backend)
+    return PooledGraph(x, *contracted(graph, value, assignment, how))
+
+
+def sparse_lift(
+    x: Tensor,
+    assignment: Assignment,
+    *,
+    mode: Literal["transpose", "inverse", "gather"] = "transpose",
+    backend: str = "auto",
+) -> Tensor:
+    r"""Features of nodes from those of their clusters.
+
+    Args:
+        x: :math:`X'`, ``[K, F]``; float64, float32, bfloat16 or float16.
+        assignment: :math:`S`.
+        mode: ``"transpose"``: :math:`S X'`. ``"inverse"``: :math:`(S^+)^T X'`, of which the pooled features are again
+            :math:`X'` if they are sums and no cluster is empty; each node has at most one cluster, so that this is
+            :math:`s_i x'_k / \sum_j s_{jk}^2`. ``"gather"``: :math:`S X'` with weights 1. Dropped nodes are 0.
+        backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``; see :func:`hierpool.explain`.
+
+    Returns:
+        ``[N, F]`` in the dtype of ``x`` and the caller's order of nodes. Gradients flow to ``x`` and
+        ``assignment.weight``.
+
+    Raises:
+        TypeError: an argument has the wrong type or dtype.
+        ValueError: a shape, device or option is invalid, or ``mode="inverse"`` and a node has several clusters.
+        RuntimeError: the named backend cannot run; the message gives the reason.
+    """
+    _checks.check_choice("mode", mode, MODES)
+    backends.check_name(backend)
+    if not isinstance(assignment, Assignment):
+        raise TypeError(f"assignment must be an Assignment, got {type(assignment).__name__}")
+    _checks.check_tensor("x", x, _checks.FLOATS)
+    k = assignment.num_clusters
+    if x.dim() != 2 or x.size(0) != k:
+        raise ValueError(f"x must have shape [K, F] = [{k}, F], got {tuple(x.shape)}")
+    if x.device != assignment.device:
+        raise ValueError(f"x must be on the device of assignment, {assignment.device}, got {x.device}")
+    if mode == "inverse" and not assignment.is_hard:
+        raise ValueError("mode must be 'transpose' or 'gather' if a node has several clusters, got 'inverse'")
+    weight = {"transpose": lambda: assignment.weight, "gather": lambda: None}.get(
+        mode, lambda: _inverse(assignment)
+    )()
+    options = spmm.Options(False, backend)
+    (nodes,) = spmm.OPERATOR(spmm.Call(x, _matrix(assignment, weight), options))
+    if assignment.order is None:
+        return nodes
+    return torch.empty_like(nodes).index_copy(0, assignment.order, nodes)
+
+
+def _check_assignment(graph: Any, assignment: Any) -> None:
+    if not isinstance(graph, RaggedGraph):
+        raise TypeError(f"graph must be a RaggedGraph, got {type(graph).__name__}")
+    if not isinstance(assignment, Assignment):
+        raise TypeError(f"assignment must be an Assignment, got {type(assignment).__name__}")
+    if assignment.device != graph.device:
+        raise ValueError(
+            f"assignment must be on the device of the graph, {graph.device}, got {assignment.device}"
+        )
+    if assignment.num_nodes != graph.num_nodes or assignment.num_graphs != graph.num_graphs:
+        raise ValueError(
+            f"assignment must have the {graph.num_nodes} nodes and {graph.num_graphs} graphs of the graph,"
+            f" got {assignment.num_nodes} and {assignment.num_graphs}"
+        )
+    compared = (
+        () if is_traced() else (("ptr", assignment.ptr, graph.ptr), ("order", assignment.order, graph.order))
+    )
+    for name, own, other in compared:
+        if own is not other and (own is None or other is None or not torch.equal(own, other)):
+            raise ValueError(f"assignment must be made of the graph, whose {name} differs")
+    if not assignment.is_hard:
+        raise ValueError("assignment must have at most one cluster for each node")
+
+
+def _matrix(assignment: Assignment, weight: Tensor | None) -> Csr:
+    """S with other weights, and its transpose."""
+    rowptr, node, entry = assignment.transposed()
+    turned = None if weight is None else weight.detach().index_select(0, entry)
+    return Csr(weight, assignment.rowptr, assignment.cluster, rowptr, node, turned)
+
+
+def _inverse(assignment: Assignment) -> Tensor:
+    """The entries of the transpose of the pseudoinverse of S."""
+    weight = assignment.weight
+    if weight is None:
+        weight = torch.ones(assignment.num_entries, device=assignment.device)
+    norm = sum_by_index(weight.square(), assignment.cluster, assignment.num_clusters)
+    return weight / torch.where(norm == 0, 1, norm).index_select(0, assignment.cluster)
+
+
+def _pooled_rows(x: Tensor, assignment: Assignment, reduce: str, backend: str) -> Tensor:
+    """Features of the clusters; those of nodes are in the order of the matrix."""
+    matrix = _matrix(assignment, assignment.weight)
+    if reduce in ("max", "min"):
+        (y,) = spmm_max.OPERATOR(
+            spmm_max.Call(x, matrix, spmm_max.Options(reduce == "min", not_triton(backend)))
+        )
+        return y
+    (y,) = spmm.OPERATOR(spmm.Call(x, matrix, spmm.Options(True, backend)))
+    if reduce == "sum":
+        return y
+    assert matrix.rowptr_t is not None
+    return y / matrix.rowptr_t.diff().clamp(min=1).to(y.dtype)[:, None]
+
+
+def _weighted(graph: RaggedGraph, s: Tensor | None) -> Tensor | None:
+    """The weights of the entries, times those of their ends."""
+    value = graph.value
+    if s is None:
+        return value
+    ends = s.index_select(0, graph.row) * s.index_select(0, graph.col)  # the same in both directions
+    return ends if value is None else value * ends
