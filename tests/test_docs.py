@@ -59,6 +59,7 @@ def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
         "torch.Size([32, 31, 64]) torch.Size([32]) torch.Size([32, 31])\n"
         "torch.Size([32, 10, 64]) torch.Size([32, 10, 10]) torch.Size([])\n"
         "torch.Size([1000, 64]) torch.Size([32, 10, 10])\n"
+        "HardPoolingOutput True\n"
     )
 
 

@@ -36,7 +36,8 @@ def replaceable() -> list[Any]:
         for example in examples()
         if not example.options
         for name, value in (
-            example.arguments() | dict.fromkeys(OF_POOLERS if example.is_pooler else ())
+            example.arguments()
+            | dict.fromkeys(OF_POOLERS if example.is_pooler and not example.is_hard else ())
         ).items()
         if name in OF_POOLERS
         or (name in NAMES and isinstance(value, Tensor) and value.dtype is not torch.int64)

@@ -13,7 +13,7 @@ import torch
 
 from bench.ops import COSTS
 from hierpool import RaggedGraph, backends, explain
-from hierpool.nn import POOLERS, SoftPooling
+from hierpool.nn import HARD_POOLERS, POOLERS, HardPooling, SoftPooling
 
 PAGE = Path(__file__).parents[2] / "docs" / "poolers.md"
 TEMPLATE = Path(__file__).parent / "templates" / "poolers.md"
@@ -52,7 +52,7 @@ def use(kind: type[SoftPooling]) -> tuple[list[str], list[str]]:
     return list(outputs[0].loss), sorted(found - _BESIDE, key=list(COSTS).index)
 
 
-def source_of(kind: type[SoftPooling]) -> str:
+def source_of(kind: type[SoftPooling | HardPooling]) -> str:
     """The citation in a docstring."""
     return re.sub(r"\s+", " ", inspect.getdoc(kind).split("Source: ")[1]).strip().rstrip(".")  # type: ignore[union-attr]
 
@@ -74,7 +74,16 @@ def page() -> str:
         kernels = f"{has_kernels('native', op)} | {has_kernels('triton', op)}"
         rows.append(f"| `{op}` | {makes} | {time} | {memory} | {kernels} |")
     text = TEMPLATE.read_text(encoding="utf-8")
-    return text.format(poolers="\n".join(poolers), operators="\n".join(rows))
+    return text.format(poolers="\n".join(poolers), operators="\n".join(rows), hard="\n".join(hard_poolers()))
+
+
+def hard_poolers() -> Iterator[str]:
+    """The rows of the table of poolers that keep or merge nodes."""
+    yield from ("| name | class | supernodes | source |", "|---|---|---|---|")
+    for name, kind in sorted(HARD_POOLERS.items(), key=lambda item: item[1].__name__):
+        if kind.__module__.startswith("hierpool."):
+            summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
+            yield f"| `{name}` | `{kind.__name__}` | {summary.rstrip('.')} | {source_of(kind)} |"
 
 
 def code(names: list[str]) -> str:

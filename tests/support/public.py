@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import hierpool
 import hierpool.models
 from hierpool import Assignment, RaggedGraph
-from hierpool.nn import SelectOutput, SoftPooling
+from hierpool.nn import HardPooling, SelectOutput, SoftPooling
 
 PACKAGES = (hierpool, hierpool.nn, hierpool.models)
 K = 3
@@ -98,7 +98,12 @@ class Example:
 
     @property
     def is_pooler(self) -> bool:
-        return self.is_layer and issubclass(self.target, SoftPooling)
+        return self.is_layer and issubclass(self.target, SoftPooling | HardPooling)
+
+    @property
+    def is_hard(self) -> bool:
+        """A pooler that keeps or merges nodes, or a network of it: sizes of its results depend on values."""
+        return self.is_layer and (issubclass(self.target, HardPooling) or "pooler" in self.options)
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:
@@ -121,7 +126,7 @@ class Example:
         known = settings(sizes)
         if self.target is hierpool.nn.MLP:
             known["channels"] = [sizes.f, K]
-        if self.is_pooler:
+        if self.is_pooler and not self.is_hard:
             known["in_channels"] = max(sizes.f, 1)
         wanted = inspect.signature(self.target).parameters
         given = {name: value for name, value in known.items() if name in wanted}
@@ -142,7 +147,7 @@ class Example:
             known["mask"] = None
         if self.is_pooler:
             known.pop("so")
-            if sizes.f == 0:  # of which no perceptron makes logits
+            if sizes.f == 0 and not self.is_hard:  # of which no perceptron makes logits
                 known["logits"] = known["s"]
         if "assignment" not in self.required:  # of another kind
             known.pop("assignment", None)
@@ -182,6 +187,13 @@ def examples(*, layers: bool = True, functions: bool = True) -> list[Example]:
         if not {"x", "s"} & {*plain.parameters}:
             continue  # of no tensors of nodes
         if not (layers if plain.is_layer else functions):
+            continue
+        if plain.is_layer and issubclass(target, HardPooling):
+            if not target.__subclasses__():  # not a base class
+                found.append(Example(name, target, True))
+            continue
+        if target is hierpool.models.PoolNet:
+            found += [Example(name, target, True, {"pooler": pooler}) for pooler in ("topk", "graclus")]
             continue
         required = plain.required
         variants = [{}]

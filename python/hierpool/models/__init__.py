@@ -1,5 +1,6 @@
 """Hierarchical networks of layers of :mod:`hierpool.nn`."""
 
 from hierpool.models.diff_pool_net import DiffPoolNet, DiffPoolNetOutput
+from hierpool.models.pool_net import PoolNet, PoolNetOutput
 
-__all__ = ["DiffPoolNet", "DiffPoolNetOutput"]
+__all__ = ["DiffPoolNet", "DiffPoolNetOutput", "PoolNet", "PoolNetOutput"]

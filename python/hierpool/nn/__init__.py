@@ -4,10 +4,13 @@ from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
 from hierpool.nn.diff_pool import DiffPool
 from hierpool.nn.dmon import DMoNPool
 from hierpool.nn.dmon_pooling import DMoNPooling
+from hierpool.nn.edge_pooling import EdgePool
 from hierpool.nn.gtv_conv import GTVConv
+from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling, HardPoolingOutput
 from hierpool.nn.hosc import HOSCPool
 from hierpool.nn.just_balance import JustBalancePool
 from hierpool.nn.masking import select_valid
+from hierpool.nn.merging import GraclusPool, KMISPool
 from hierpool.nn.mincut import MinCutPool
 from hierpool.nn.mlp import MLP
 from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
@@ -15,26 +18,36 @@ from hierpool.nn.outputs import PoolingOutput, SelectOutput, lift
 from hierpool.nn.readout import readout
 from hierpool.nn.registry import get_pooler
 from hierpool.nn.sage import SAGEConv, SAGEStack
+from hierpool.nn.score_pooling import SAGPool, ScorePooling, TopKPool
 from hierpool.nn.soft_pooling import POOLERS, SoftPooling
 
 __all__ = [
+    "HARD_POOLERS",
     "MLP",
     "POOLERS",
     "AsymCheegerCutPool",
     "DMoNPool",
     "DMoNPooling",
     "DiffPool",
+    "EdgePool",
     "GTVConv",
+    "GraclusPool",
     "HOSCPool",
+    "HardPooling",
+    "HardPoolingOutput",
     "JustBalancePool",
+    "KMISPool",
     "MaskedBatchNorm",
     "MinCutPool",
     "PoolingOutput",
     "SAGEConv",
     "SAGEStack",
+    "SAGPool",
+    "ScorePooling",
     "SelectOutput",
     "SlotBatchNorm",
     "SoftPooling",
+    "TopKPool",
     "get_pooler",
     "lift",
     "readout",

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
+from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling
 from hierpool.nn.soft_pooling import POOLERS, SoftPooling
 
 
 def get_pooler(
     name: str,
     *,
-    in_channels: int | Sequence[int],
+    in_channels: int | Sequence[int] | None = None,
     k: int | None = None,
     batched: bool = True,
     adj_transpose: bool = True,
@@ -19,13 +21,14 @@ def get_pooler(
     s_inv_op: str = "transpose",
     cache_preprocessing: bool = False,
     **options: Any,
-) -> SoftPooling:
+) -> SoftPooling | HardPooling:
     """Make a pooler by its short name in torch-geometric-pool ("tgp"), with tgp's keywords and defaults.
 
     Args:
-        name: ``"acc"``, ``"diff"``, ``"dmon"``, ``"hosc"``, ``"jb"`` or ``"mincut"``, in upper or lower case. The
-            suffix ``"_u"`` means ``batched=False``.
-        in_channels, k: see :class:`hierpool.nn.SoftPooling`.
+        name: ``"acc"``, ``"diff"``, ``"dmon"``, ``"hosc"``, ``"jb"`` or ``"mincut"``, or of poolers that keep or merge
+            nodes ``"ec"``, ``"graclus"``, ``"kmis"``, ``"sag"`` or ``"topk"``, in upper or lower case. The suffix
+            ``"_u"`` of the first means ``batched=False``.
+        in_channels, k: see the class. Poolers without parameters ignore ``in_channels``.
         batched: the mode of tgp whose conventions are used. The modes differ in the normalisation of DiffPool's losses,
             and in ``adj_transpose``, which has no effect with ``batched=False``. Both take padded and sparse batches.
         adj_transpose: see :class:`hierpool.nn.SoftPooling`.
@@ -42,9 +45,19 @@ def get_pooler(
     short = name.lower()
     if short.endswith("_u"):
         short, batched = short.removesuffix("_u"), False
+    if short in HARD_POOLERS:
+        hard = HARD_POOLERS[short]
+        known = {"in_channels": in_channels, "k": k, "lift": s_inv_op if lift == "precomputed" else lift}
+        takes_channels = "in_channels" in inspect.signature(hard).parameters
+        dropped = {"k"} if k is None else set()
+        dropped |= set() if takes_channels else {"in_channels"}
+        own = {key: value for key, value in known.items() if key not in dropped}
+        return hard(**{"remove_self_loops": True, **own, **options})
     if short not in POOLERS:
-        names = ", ".join(map(repr, sorted(POOLERS)))
+        names = ", ".join(map(repr, sorted({*POOLERS, *HARD_POOLERS})))
         raise ValueError(f"name must be one of {names}, or with '_u', got {name!r}")
+    if in_channels is None:
+        raise TypeError(f"in_channels must be given with name={name!r}, got None")
     if lift == "precomputed":
         lift = s_inv_op
     pooler = POOLERS[short]

@@ -1,0 +1,153 @@
+"""One hierarchical graph classifier for every pooler."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from hierpool.graph import RaggedGraph
+from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling, HardPoolingOutput
+from hierpool.nn.masking import select_valid
+from hierpool.nn.outputs import PoolingOutput
+from hierpool.nn.readout import READOUTS, readout
+from hierpool.nn.sage import SAGEStack
+from hierpool.nn.soft_pooling import POOLERS
+
+
+class PoolNetOutput(NamedTuple):
+    """Output of :class:`PoolNet`."""
+
+    logits: Tensor  # [B, classes]
+    loss: Tensor | None  # 0-d, sum of the auxiliary losses of all levels; None if the pooler has none
+    levels: tuple[PoolingOutput | HardPoolingOutput, ...]  # output of every pooling layer
+
+
+class PoolNet(nn.Module):
+    r"""Graph classifier that alternates message passing and pooling, with any pooler of :mod:`hierpool.nn`.
+
+    Every level is a GraphSAGE stack, whose output is read out and pooled; a last stack follows the last pooling. The
+    readouts of all levels are concatenated and classified by a perceptron with one hidden layer.
+
+    Args:
+        in_channels: number of node features.
+        num_classes: number of classes.
+        pooler: short name of a pooler, see :func:`hierpool.nn.get_pooler`.
+        levels: number of poolings.
+        ratio: part of the nodes of a graph that a level keeps, where the pooler has a choice; others, such as
+            ``"graclus"``, keep what they keep.
+        max_nodes: number of nodes of the largest graph; required by poolers that learn clusters.
+        hidden_channels: width of all stacks.
+        layers: number of layers of every stack.
+        head_channels: width of the hidden layer of the classifier.
+        readout: ``"max"``, ``"mean"`` or ``"sum"`` over nodes.
+        dropout: dropout probability before the last layer of the classifier.
+        aggregation: aggregation of the GraphSAGE layers, ``"mean"`` or ``"sum"``.
+        pool_options: further options of the pooler.
+
+    Raises:
+        ValueError: an argument is out of range, or ``max_nodes`` is missing.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        pooler: str,
+        *,
+        levels: int = 1,
+        ratio: float = 0.5,
+        max_nodes: int | None = None,
+        hidden_channels: int = 64,
+        layers: int = 2,
+        head_channels: int = 50,
+        readout: str = "sum",
+        dropout: float = 0.0,
+        aggregation: str = "mean",
+        pool_options: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        if pooler not in POOLERS and pooler not in HARD_POOLERS:
+            names = ", ".join(map(repr, sorted({*POOLERS, *HARD_POOLERS})))
+            raise ValueError(f"pooler must be one of {names}, got {pooler!r}")
+        if levels < 1:
+            raise ValueError(f"levels must be at least 1, got {levels}")
+        if readout not in READOUTS:
+            raise ValueError(f"readout must be one of {READOUTS}, got {readout!r}")
+        self.readout = readout
+        stacks: list[SAGEStack] = []
+        pools: list[nn.Module] = []
+        for _ in range(levels + 1):
+            channels = stacks[-1].out_channels if stacks else in_channels
+            stacks.append(
+                SAGEStack(channels, hidden_channels, hidden_channels, layers=layers, aggregation=aggregation)
+            )
+        width = stacks[0].out_channels
+        for _ in range(levels):
+            pool = _pool(pooler, width, ratio, max_nodes, pool_options or {})
+            max_nodes = None if isinstance(pool, HardPooling) else pool.k
+            pools.append(pool)
+        self.stacks, self.pools = nn.ModuleList(stacks), nn.ModuleList(pools)
+        self.head = nn.Sequential(
+            nn.Linear(width * (levels + 1), head_channels),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(head_channels, num_classes),
+        )
+
+    def forward(
+        self, x: Any, adj: Tensor | RaggedGraph | None = None, mask: Tensor | None = None
+    ) -> PoolNetOutput:
+        """Classify a batch of graphs.
+
+        Args:
+            x, adj, mask: see :meth:`hierpool.models.DiffPoolNet.forward`. Poolers that keep or merge nodes convert a
+                padded batch to a ragged one.
+
+        Raises:
+            TypeError: ``adj`` is not given and ``x`` is not a batch of PyTorch Geometric.
+            ValueError: shapes do not match.
+        """
+        if adj is None:
+            adj, x = RaggedGraph.from_pyg(x), x.x
+        x, adj, valid = select_valid(x, adj, mask)
+        if isinstance(adj, Tensor) and isinstance(self.pools[0], HardPooling):
+            valid = x.new_ones(x.shape[:2], dtype=torch.bool) if valid is None else valid
+            x, adj, valid = x[valid], RaggedGraph.from_dense(adj, valid), None
+        summaries: list[Tensor] = []
+        outputs: list[PoolingOutput | HardPoolingOutput] = []
+        for stack, pool in zip(self.stacks, self.pools, strict=False):
+            z = stack(x, adj, valid)
+            summaries.append(self._summary(z, adj, valid))
+            out = pool(z, adj) if isinstance(pool, HardPooling) else pool(z, adj, mask=valid)
+            outputs.append(out)
+            x = out.x
+            adj, valid = (
+                (out.graph, None) if isinstance(out, HardPoolingOutput) else (out.adj, out.so.existing)
+            )
+        summaries.append(self._summary(self.stacks[-1](x, adj, valid), adj, valid))
+        losses = [term for out in outputs for term in out.loss.values()]
+        return PoolNetOutput(
+            self.head(torch.cat(summaries, -1)), torch.stack(losses).sum() if losses else None, tuple(outputs)
+        )
+
+    def _summary(self, z: Tensor, adj: Tensor | RaggedGraph, valid: Tensor | None) -> Tensor:
+        if isinstance(adj, RaggedGraph):
+            return readout(z, None, self.readout, graph=adj)
+        return readout(z, valid, self.readout)
+
+
+def _pool(name: str, channels: int, ratio: float, max_nodes: int | None, options: dict[str, Any]) -> Any:
+    """A pooling layer, with the ratio if the pooler has one."""
+    pooler: Any = (HARD_POOLERS | POOLERS)[name]
+    known: dict[str, Any] = {"in_channels": channels}
+    if name in POOLERS:
+        if max_nodes is None:
+            raise ValueError(f"max_nodes must be given with pooler={name!r}, got None")
+        known |= {"ratio": ratio, "max_nodes": max_nodes}
+    else:
+        known["ratio"] = ratio
+        known = {key: value for key, value in known.items() if key in inspect.signature(pooler).parameters}
+    return pooler(**(known | options))

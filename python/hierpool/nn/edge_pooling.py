@@ -1,0 +1,101 @@
+"""The pooler that contracts the best edges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hierpool.graph import Assignment, RaggedGraph
+from hierpool.nn.hard_pooling import HardPooling, Selected
+from hierpool.nn.merging import pairs_as_clusters
+from hierpool.selection import match
+
+_SCORES = ("softmax", "tanh", "sigmoid")
+
+
+class EdgePool(HardPooling, name="ec"):
+    r"""Contract the edges with the best scores, of which no two share a node.
+
+    .. math::
+        e_{ij} = \sigma(w^T [x_i, x_j] + b) + c, \qquad x'_k = \max(e_{ij}, e_{ji}) (x_i + x_j)
+
+    for the matched nodes i and j of supernode k; other nodes stay as they are. Supernodes are in the order of their
+    first nodes. Nodes are matched by :func:`hierpool.selection.match` with the scores of all entries, so that the
+    result does not depend on the order of edges.
+
+    Args:
+        in_channels: number of features.
+        edge_score: :math:`\sigma`: ``"softmax"`` over the entries with the same target, ``"tanh"`` or ``"sigmoid"``.
+        dropout: dropout probability of the scores before :math:`\sigma`.
+        add_to_edge_score: :math:`c`.
+        seed: selects the order among equal scores.
+        options: see :class:`hierpool.nn.HardPooling`; ``remove_self_loops`` is ``False`` by default, as in PyTorch
+            Geometric.
+
+    Source: Diehl, arXiv:1905.10990; Diehl et al., "Towards Graph Pooling by Edge Contraction", 2019.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        *,
+        edge_score: str = "softmax",
+        dropout: float = 0.0,
+        add_to_edge_score: float = 0.5,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**{"remove_self_loops": False, **options})
+        if edge_score not in _SCORES:
+            raise ValueError(f"edge_score must be one of {', '.join(map(repr, _SCORES))}, got {edge_score!r}")
+        self.in_channels = in_channels
+        self.lin = nn.Linear(2 * in_channels, 1)
+        self.edge_score, self.dropout, self.add_to_edge_score, self.seed = (
+            edge_score,
+            dropout,
+            add_to_edge_score,
+            seed,
+        )
+
+    def reset_parameters(self) -> None:
+        """Draw new weights for the scores."""
+        self.lin.reset_parameters()
+
+    def scores(self, x: Tensor, graph: RaggedGraph) -> Tensor:
+        """:math:`e` of each entry, ``[E]``."""
+        source, target = self.lin.weight[0].chunk(2)
+        # Two numbers for each node instead of 2 F for each entry.
+        ends = graph.in_graph_order(torch.stack([x @ source, x @ target], 1))
+        row, col = graph.row.long(), graph.col.long()
+        raw = ends[:, 0].index_select(0, row) + ends[:, 1].index_select(0, col) + self.lin.bias
+        raw = F.dropout(raw, self.dropout, self.training)
+        if self.edge_score == "softmax":
+            largest = raw.new_full((graph.num_nodes,), -torch.inf).scatter_reduce(
+                0, col, raw.detach(), "amax"
+            )
+            exponential = (raw - largest[col]).exp()
+            score = exponential / exponential.new_zeros(graph.num_nodes).index_add(0, col, exponential)[col]
+        else:
+            score = raw.tanh() if self.edge_score == "tanh" else raw.sigmoid()
+        return score + self.add_to_edge_score
+
+    def select(self, x: Tensor, graph: RaggedGraph) -> Selected:
+        """Matched pairs, with the scores of their edges as weights."""
+        score = self.scores(x, graph)
+        mate = match(graph, score, loops=True, seed=self.seed)
+        clusters = pairs_as_clusters(mate, graph)
+        weight = graph.in_callers_order(_scores_of_pairs(score, graph.in_graph_order(mate), graph))
+        return Selected(Assignment.from_clusters(clusters, graph, weight), score)
+
+
+def _scores_of_pairs(score: Tensor, mate: Tensor, graph: RaggedGraph) -> Tensor:
+    """The larger score of the two entries of the pair of each node, 1 without a pair; in the order of the matrix."""
+    own = mate if graph.order is None else graph.order.argsort()[mate.clamp(min=0)].where(mate >= 0, -1)
+    chosen = (own[graph.row] == graph.col).nonzero()[:, 0]
+    values = score.index_select(0, chosen)
+    ends = torch.cat([graph.row[chosen], graph.col[chosen]]).long()
+    best = score.new_full((graph.num_nodes,), -torch.inf).scatter_reduce(0, ends, values.repeat(2), "amax")
+    return torch.where(own >= 0, best, 1)

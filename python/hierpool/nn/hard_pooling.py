@@ -1,0 +1,197 @@
+"""The base class of poolers that keep or merge nodes: inputs, selection, contraction, lifting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from torch import Tensor, nn
+
+from hierpool._extras import require
+from hierpool.graph import Assignment, RaggedGraph
+from hierpool.nn.inputs import Structure, batch_of
+from hierpool.ops.sparse_pool import REDUCTIONS, sparse_lift, sparse_pool
+
+HARD_POOLERS: dict[str, type[HardPooling]] = {}
+"""Poolers by name."""
+
+
+class Selected(NamedTuple):
+    """What :meth:`HardPooling.select` returns."""
+
+    assignment: Assignment
+    score: Tensor | None = None  # of each node, [N], or of each entry of the graph, [E]
+
+
+@dataclass
+class HardPoolingOutput:
+    """The coarsened graphs. Unpacks to ``x, edge_index, edge_weight, batch, mask, so, loss`` as :class:`PoolingOutput`.
+
+    Attributes:
+        x: features of the supernodes, ``[K, F]``.
+        graph: the coarsened batch, for the next layer.
+        so: the assignment of nodes to supernodes.
+        score: what was selected by: of each node ``[N]`` or of each entry ``[E]``; ``None`` if nothing was scored.
+        loss: auxiliary losses by name.
+    """
+
+    x: Tensor
+    graph: RaggedGraph
+    so: Assignment
+    score: Tensor | None = None
+    loss: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def edge_index(self) -> Tensor:
+        """Ends of the entries of the coarsened graphs, int64 ``[2, E']``."""
+        return self.graph.to_edge_index()[0]
+
+    @property
+    def edge_weight(self) -> Tensor | None:
+        """Weights of the entries of the coarsened graphs, ``[E']``; ``None`` if all are 1."""
+        return self.graph.value
+
+    @property
+    def batch(self) -> Tensor:
+        """Graph of each supernode, int64 ``[K]``."""
+        return self.graph.batch
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from (self.x, self.edge_index, self.edge_weight, self.batch, None, self.so, self.loss)
+
+    def as_data(self) -> Any:
+        """The coarsened graphs as a ``Data`` of PyTorch Geometric.
+
+        Raises:
+            ImportError: PyTorch Geometric is not installed.
+        """
+        data = require("torch_geometric.data", "pyg").Data
+        return data(x=self.x, edge_index=self.edge_index, edge_weight=self.edge_weight, batch=self.batch)
+
+    def __repr__(self) -> str:
+        said = f"x={list(self.x.shape)}, graph={self.graph}, so={self.so}, loss={list(self.loss)}"
+        return f"{type(self).__name__}({said})"
+
+
+class HardPooling(nn.Module):
+    r"""A pooling layer in which every node belongs to one supernode, or to none.
+
+    .. math::
+        x'_k = \mathrm{reduce}_{i:\, c_i = k}\, s_i x_i, \qquad a'_{kl} = \sum_{i, j:\, c_i = k,\, c_j = l} a_{ij}
+
+    A subclass defines :meth:`select`, which returns the supernode :math:`c_i` and the weight :math:`s_i` of each node;
+    :func:`hierpool.sparse_pool` does the rest. :func:`hierpool.nn.get_pooler` finds ``class MyPool(HardPooling,
+    name="my")`` by the name ``"my"``.
+
+    Args:
+        reduce: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``: how the features of a supernode are made.
+        remove_self_loops: drop the edges within a supernode; otherwise they become a self-loop.
+        lift: how :meth:`lift` unpools: ``"transpose"``, ``"inverse"`` or ``"gather"``; see
+            :func:`hierpool.sparse_lift`.
+        backend: see :func:`hierpool.sparse_pool`.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Source of the scheme: Grattarola et al., TNNLS 2022 (arXiv:2110.05292).
+    """
+
+    def __init_subclass__(cls, name: str | None = None) -> None:
+        super().__init_subclass__()
+        if name is not None:
+            HARD_POOLERS[name] = cls
+
+    def __init__(
+        self,
+        *,
+        reduce: str = "sum",
+        remove_self_loops: bool = True,
+        lift: str = "transpose",
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        if reduce not in REDUCTIONS:
+            raise ValueError(f"reduce must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduce!r}")
+        if lift not in ("transpose", "inverse", "gather"):
+            raise ValueError(f"lift must be 'transpose', 'inverse' or 'gather', got {lift!r}")
+        self.in_channels: int | None = None  # number of features that the parameters need
+        self.reduce: Any = reduce
+        self.remove_self_loops = remove_self_loops
+        self.lift_how: Any = lift
+        self.backend = backend
+
+    def select(self, x: Tensor, graph: RaggedGraph) -> Selected:
+        """The supernode of each node.
+
+        Args:
+            x: ``[N, F]``, in the caller's order of nodes.
+            graph: the batch of graphs.
+        """
+        raise NotImplementedError
+
+    def forward(
+        self,
+        x: Any,
+        adj: Any = None,
+        edge_weight: Tensor | None = None,
+        batch: Tensor | None = None,
+        *,
+        ptr: Tensor | None = None,
+        batch_size: int | None = None,
+        so: Assignment | None = None,
+        lifting: bool = False,
+    ) -> Any:
+        """Pool a batch of graphs, or with ``lifting`` map features of supernodes to nodes.
+
+        Args:
+            x: node features ``[N, F]``; without ``adj``, a ``Data`` or ``Batch`` of PyTorch Geometric.
+            adj: a :class:`hierpool.RaggedGraph`, ``edge_index [2, E]``, a sparse matrix, or a ``Data`` or ``Batch``.
+            edge_weight, batch, ptr, batch_size: with ``edge_index``, see :meth:`hierpool.RaggedGraph.from_edge_index`.
+            so: pool by this assignment; with ``lifting`` that of the layer that pooled.
+            lifting: return :meth:`lift` of ``x`` and ``so``.
+
+        Returns:
+            :class:`HardPoolingOutput`; with ``lifting`` a tensor.
+
+        Raises:
+            TypeError, ValueError: an argument is invalid; the message names it.
+        """
+        if lifting:
+            if so is None:
+                raise ValueError("so must be the assignment of the pooling layer with lifting=True, got None")
+            return self.lift(x, so)
+        structure = Structure(edge_weight, None, batch, ptr, batch_size)
+        x, graph, _ = batch_of(x, adj, structure, symmetric=None, transposed=False)
+        if not isinstance(graph, RaggedGraph):
+            raise ValueError(
+                f"adj must be a RaggedGraph, edge_index or a sparse matrix, got a dense {list(graph.shape)};"
+                " RaggedGraph.from_dense converts it"
+            )
+        selected = Selected(so) if so is not None else self._selected(x, graph)
+        pooled = sparse_pool(
+            x,
+            graph,
+            selected.assignment,
+            reduce=self.reduce,
+            loops="drop" if self.remove_self_loops else "keep",
+            weights="keep" if selected.assignment.is_injective else "sum",
+            backend=self.backend,
+        )
+        assert pooled.x is not None
+        # The backward reads the scores, and callers may change results in place.
+        score = None if selected.score is None else selected.score.clone()
+        return HardPoolingOutput(pooled.x, pooled.graph, selected.assignment, score)
+
+    def _selected(self, x: Tensor, graph: RaggedGraph) -> Selected:
+        if x.dim() != 2 or x.size(0) != graph.num_nodes or self.in_channels not in (None, x.size(-1)):
+            features = "F" if self.in_channels is None else self.in_channels
+            raise ValueError(f"x must have shape [{graph.num_nodes}, {features}], got {list(x.shape)}")
+        return self.select(x, graph)
+
+    def lift(self, x: Tensor, so: Assignment) -> Tensor:
+        """Map features of supernodes, ``[K, F]``, to the nodes, ``[N, F]``."""
+        return sparse_lift(x, so, mode=self.lift_how, backend=self.backend)
+
+    def extra_repr(self) -> str:
+        return f"reduce={self.reduce!r}, remove_self_loops={self.remove_self_loops}, backend={self.backend!r}"

@@ -1,0 +1,159 @@
+"""Poolers that merge nodes by the structure of the graph: Graclus and k-MIS."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hierpool.contract import sum_by_index
+from hierpool.graph import Assignment, RaggedGraph
+from hierpool.nn.hard_pooling import HardPooling, Selected
+from hierpool.selection import match, mis
+
+_SCORERS = ("linear", "degree", "random", "constant", "canonical")
+_HEURISTICS = ("greedy", "w-greedy", None)
+
+
+class GraclusPool(HardPooling, name="graclus"):
+    r"""Merge pairs of nodes that are joined by heavy edges.
+
+    Edges are visited in descending order of their scores, and the nodes of an edge are merged if neither is merged yet;
+    others stay as they are. The score is the weight :math:`a_{ij}`, or with ``normalized_cut``
+    :math:`a_{ij} (1/d_i + 1/d_j)`.
+
+    Args:
+        score: ``"weight"`` or ``"normalized_cut"``.
+        seed: selects the order among equal scores.
+        options: see :class:`hierpool.nn.HardPooling`.
+
+    Source: Dhillon, Guan, Kulis, PAMI 29, 2007; Defferrard, Bresson, Vandergheynst, NeurIPS 2016 (arXiv:1606.09375).
+    """
+
+    def __init__(self, *, score: str = "weight", seed: int = 0, **options: Any) -> None:
+        super().__init__(**options)
+        if score not in ("weight", "normalized_cut"):
+            raise ValueError(f"score must be 'weight' or 'normalized_cut', got {score!r}")
+        self.score, self.seed = score, seed
+
+    def select(self, x: Tensor, graph: RaggedGraph) -> Selected:
+        """Matched pairs."""
+        value = graph.value
+        if value is not None and not bool((value >= 0).all()):
+            raise ValueError("adj must have weights that are not negative")
+        score = None
+        if self.score == "normalized_cut":
+            share = 1 / graph.in_graph_order(graph.degree)
+            score = share[graph.row] + share[graph.col]
+            score = score if value is None else score * value.detach()
+        mate = match(graph, score, seed=self.seed)
+        return Selected(Assignment.from_clusters(pairs_as_clusters(mate, graph), graph), score)
+
+
+class KMISPool(HardPooling, name="kmis"):
+    r"""Keep a maximal set of nodes that are farther than ``hops`` edges apart, and merge all others into them.
+
+    Nodes with a large score are preferred. With ``heuristic="greedy"`` the score is divided by the number of walks of
+    at most ``hops`` edges that end at the node, with ``"w-greedy"`` by the sum of scores along them, which makes the
+    set large. Every node belongs to the first member of the set within ``hops`` edges; its weight is its score.
+
+    Args:
+        in_channels: number of features; needed with ``scorer="linear"`` only.
+        hops: :math:`k`.
+        scorer: ``"linear"``: the sigmoid of a linear map; ``"degree"``, ``"random"``, ``"constant"``; ``"canonical"``:
+            first nodes first, with weight 1; or a module called as ``scorer(x, graph)`` that returns ``[N, 1]``.
+        heuristic: ``"greedy"``, ``"w-greedy"`` or ``None``.
+        seed: selects the order among equal scores.
+        options: see :class:`hierpool.nn.HardPooling`.
+
+    Source: Bacciu, Conte, Landolfi, AAAI 2023 (arXiv:2208.03523).
+    """
+
+    def __init__(
+        self,
+        in_channels: int | None = None,
+        *,
+        hops: int = 1,
+        scorer: str | nn.Module = "linear",
+        heuristic: str | None = "greedy",
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if hops < 1:
+            raise ValueError(f"hops must be at least 1, got {hops}")
+        if heuristic not in _HEURISTICS:
+            raise ValueError(f"heuristic must be 'greedy', 'w-greedy' or None, got {heuristic!r}")
+        if isinstance(scorer, str) and scorer not in _SCORERS:
+            raise ValueError(
+                f"scorer must be one of {', '.join(map(repr, _SCORERS))} or a module, got {scorer!r}"
+            )
+        self.lin = None
+        if scorer == "linear":
+            if in_channels is None:
+                raise ValueError("in_channels must be given with scorer='linear', got None")
+            self.in_channels = in_channels
+            self.lin = nn.Linear(in_channels, 1)
+        self.hops, self.scorer, self.heuristic, self.seed = hops, scorer, heuristic, seed
+
+    def reset_parameters(self) -> None:
+        """Draw new weights for the scores."""
+        reset = getattr(self.lin or self.scorer, "reset_parameters", None)
+        if reset is not None:
+            reset()
+
+    def scores(self, x: Tensor, graph: RaggedGraph) -> Tensor | None:
+        """The score of each node, ``[N]``; ``None``: first nodes first."""
+        n = graph.num_nodes
+        if self.lin is not None:
+            return self.lin(x)[:, 0].sigmoid()
+        if isinstance(self.scorer, nn.Module):
+            score: Tensor = self.scorer(x, graph)
+            if score.shape != (n, 1):
+                raise ValueError(f"scorer must return {[n, 1]} (nodes, 1), but returned {list(score.shape)}")
+            return score[:, 0]
+        if self.scorer == "degree":
+            return graph.degree.to(x.dtype)
+        if self.scorer == "canonical":
+            return None
+        return torch.rand(n, dtype=x.dtype, device=x.device) if self.scorer == "random" else x.new_ones(n)
+
+    def select(self, x: Tensor, graph: RaggedGraph) -> Selected:
+        """The members of the set and the nodes that belong to them."""
+        score = self.scores(x, graph)
+        if score is None:
+            first = graph.in_callers_order(
+                graph.ptr[graph.graph_of_node()] - torch.arange(graph.num_nodes, device=x.device)
+            )
+            head = mis(graph, first, hops=self.hops, seed=self.seed)
+        else:
+            head = mis(graph, self._priority(score.detach(), graph), hops=self.hops, seed=self.seed)
+        return Selected(Assignment.from_clusters(numbered(head, graph), graph, score), score)
+
+    def _priority(self, score: Tensor, graph: RaggedGraph) -> Tensor:
+        if self.heuristic is None:
+            return score
+        score = graph.in_graph_order(score)
+        walks = torch.ones_like(score) if self.heuristic == "greedy" else score
+        for _ in range(self.hops):
+            walks = walks + sum_by_index(walks[graph.row], graph.col, graph.num_nodes)
+        return graph.in_callers_order(score / torch.where(walks == 0, 1, walks))
+
+    def extra_repr(self) -> str:
+        return f"hops={self.hops}, heuristic={self.heuristic!r}, {super().extra_repr()}"
+
+
+def pairs_as_clusters(mate: Tensor, graph: RaggedGraph) -> Tensor:
+    """The cluster of each node in its graph, int64 ``[N]``, of matched pairs and of nodes without a mate (-1)."""
+    nodes = torch.arange(mate.numel(), device=mate.device)
+    return numbered(torch.where(mate < 0, nodes, torch.minimum(mate, nodes)), graph)
+
+
+def numbered(head: Tensor, graph: RaggedGraph) -> Tensor:
+    """The cluster of each node in its graph, in the order of the heads, from the head of each node; caller's order."""
+    is_head = graph.in_graph_order(head == torch.arange(head.numel(), device=head.device))
+    number = is_head.cumsum(0) - 1
+    first = torch.cat([number.new_zeros(1), number + 1])[graph.ptr[:-1]]  # heads of earlier graphs
+    own = graph.in_callers_order(number - first[graph.graph_of_node()])
+    return own[head]

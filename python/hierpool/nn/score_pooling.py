@@ -1,0 +1,164 @@
+"""Poolers that keep the nodes with the best scores: Top-K and SAGPool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hierpool.contract import ranges_of
+from hierpool.graph import Assignment, RaggedGraph
+from hierpool.nn.hard_pooling import HardPooling, Selected
+from hierpool.nn.sage import SAGEConv
+from hierpool.selection import topk
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
+
+
+class ScorePooling(HardPooling):
+    r"""Keep the nodes of each graph with the best scores, and the edges among them.
+
+    .. math:: X' = \mathrm{multiplier} \cdot (y \odot X)_{\mathrm{kept}}, \qquad A' = A_{\mathrm{kept}, \mathrm{kept}}
+
+    :math:`y = \sigma(\mathrm{score})`; with ``min_score``, :math:`y` is the softmax over each graph. A subclass defines
+    :meth:`scores`.
+
+    Args:
+        ratio: part of the nodes of each graph to keep, rounded up. Not used if ``k`` or ``min_score`` is given.
+        k: number of nodes of each graph to keep.
+        min_score: keep the nodes with :math:`y` above this bound, and at least the best node of each graph.
+        multiplier: factor of the features.
+        nonlinearity: :math:`\sigma`: ``"tanh"``, ``"sigmoid"``, or a function.
+        options: ``lift`` and ``backend``, see :class:`hierpool.nn.HardPooling`, and ``remove_self_loops``, which is
+            ``False`` by default.
+    """
+
+    def __init__(
+        self,
+        ratio: float = 0.5,
+        *,
+        k: int | None = None,
+        min_score: float | None = None,
+        multiplier: float = 1.0,
+        nonlinearity: str | Callable[[Tensor], Tensor] = "tanh",
+        **options: Any,
+    ) -> None:
+        super().__init__(**{"remove_self_loops": False, **options})
+        if k is not None and min_score is not None:
+            raise ValueError(
+                f"at most one of k and min_score must be given, got k={k} and min_score={min_score}"
+            )
+        if k is None and min_score is None and not 0 < ratio <= 1:
+            raise ValueError(f"ratio must be in (0, 1], got {ratio}; give k for a number of nodes")
+        if isinstance(nonlinearity, str) and nonlinearity not in _ACTIVATIONS:
+            names = ", ".join(map(repr, _ACTIVATIONS))
+            raise ValueError(f"nonlinearity must be {names} or a function, got {nonlinearity!r}")
+        self.ratio, self.k, self.min_score = ratio, k, min_score
+        self.multiplier = multiplier
+        self.nonlinearity = nonlinearity
+
+    def scores(self, x: Tensor, graph: RaggedGraph) -> Tensor:
+        """The score of each node, ``[N]``, before the activation."""
+        raise NotImplementedError
+
+    def select(self, x: Tensor, graph: RaggedGraph) -> Selected:
+        """The best nodes, with their scores as weights."""
+        score = self.scores(x, graph)
+        if self.min_score is None:
+            act = self.nonlinearity
+            score = _ACTIVATIONS[act](score) if isinstance(act, str) else act(score)
+            how: dict[str, Any] = {"ratio": self.ratio} if self.k is None else {"k": self.k}
+        else:
+            score = _softmax_of_graphs(score, graph)
+            how = {"min_score": self.min_score}
+        kept = topk(score, graph, **how)
+        weight = score.index_select(0, kept.nodes)
+        weight = weight if self.multiplier == 1 else weight * self.multiplier
+        return Selected(Assignment.from_kept(kept.nodes, graph, weight), score)
+
+    def extra_repr(self) -> str:
+        how = {"k": self.k, "min_score": self.min_score}
+        given = [f"{name}={value}" for name, value in how.items() if value is not None] or [
+            f"ratio={self.ratio}"
+        ]
+        return f"{', '.join(given)}, {super().extra_repr()}"
+
+
+class TopKPool(ScorePooling, name="topk"):
+    r"""Keep the best nodes by a learned projection.
+
+    .. math:: \mathrm{score} = X w / \|w\|
+
+    With ``min_score``, it is :math:`X w`.
+
+    Args:
+        in_channels: number of features.
+        ratio, options: see :class:`hierpool.nn.ScorePooling`.
+
+    Source: Gao and Ji, "Graph U-Nets", ICML 2019 (arXiv:1905.05178); Cangea et al., arXiv:1811.01287.
+    """
+
+    def __init__(self, in_channels: int, ratio: float = 0.5, **options: Any) -> None:
+        super().__init__(ratio, **options)
+        self.in_channels = in_channels
+        self.weight = nn.Parameter(torch.empty(1, in_channels))
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw a new weight, uniform within :math:`1 / \\sqrt{\\mathrm{in\\_channels}}`."""
+        bound = max(self.weight.size(1), 1) ** -0.5
+        nn.init.uniform_(self.weight, -bound, bound)
+
+    def scores(self, x: Tensor, graph: RaggedGraph) -> Tensor:
+        """The projection of the features."""
+        weight = self.weight[0]
+        return (
+            x @ weight
+            if self.min_score is not None
+            else x @ weight / weight.norm().clamp(min=torch.finfo(weight.dtype).tiny)
+        )
+
+
+class SAGPool(ScorePooling, name="sag"):
+    r"""Keep the best nodes by a graph convolution, which sees their neighbours.
+
+    Args:
+        in_channels: number of features.
+        ratio, options: see :class:`hierpool.nn.ScorePooling`.
+        scorer: module called as ``scorer(x, graph)`` that returns ``[N, 1]``. ``None``:
+            ``SAGEConv(in_channels, 1, aggregation="sum")``, which is PyTorch Geometric's ``GraphConv``.
+
+    Source: Lee, Lee, Kang, "Self-Attention Graph Pooling", ICML 2019 (arXiv:1904.08082).
+    """
+
+    def __init__(
+        self, in_channels: int, ratio: float = 0.5, *, scorer: nn.Module | None = None, **options: Any
+    ) -> None:
+        super().__init__(ratio, **options)
+        self.in_channels = in_channels
+        self.scorer = SAGEConv(in_channels, 1, aggregation="sum") if scorer is None else scorer
+
+    def reset_parameters(self) -> None:
+        """Draw new weights for the scorer."""
+        reset = getattr(self.scorer, "reset_parameters", None)
+        if reset is not None:
+            reset()
+
+    def scores(self, x: Tensor, graph: RaggedGraph) -> Tensor:
+        """The output of the scorer."""
+        score: Tensor = self.scorer(x, graph)
+        if score.shape != (x.size(0), 1):
+            raise ValueError(
+                f"scorer must return {[x.size(0), 1]} (nodes, 1), but returned {list(score.shape)}"
+            )
+        return score[:, 0]
+
+
+def _softmax_of_graphs(score: Tensor, graph: RaggedGraph) -> Tensor:
+    """The softmax over the nodes of each graph, ``[N]``."""
+    of = graph.in_callers_order(ranges_of(graph.ptr, graph.num_nodes))
+    largest = score.new_full((graph.num_graphs,), -torch.inf).scatter_reduce(0, of, score.detach(), "amax")
+    exponential = (score - largest[of]).exp()
+    return exponential / exponential.new_zeros(graph.num_graphs).index_add(0, of, exponential)[of]
