@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierpool import DMoNPooling, RaggedGraph, dense_diff_pool, dense_mincut_pool
+from hierpool.integrations.pyg.edge_pooling import EdgePooling
 from tests.support.ragged import both_forms
 
 nn = pytest.importorskip("torch_geometric.nn", reason="PyTorch Geometric is not installed (hierpool[pyg])")
@@ -194,6 +195,21 @@ def test_adjacency_of_padding_is_ignored_by_diff_pool() -> None:
     got = dense_diff_pool(x, dirty, s, mask)
     assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
     assert nn.dense_diff_pool(x, dirty, s, mask)[2] > 2 * expected[2]
+
+
+@difference("EdgePooling: edges with equal scores")
+def test_contracted_edges_do_not_depend_on_the_batch() -> None:
+    """A path of six nodes with one score for all edges, alone and as the second of two graphs."""
+    path = torch.stack([torch.arange(5), torch.arange(1, 6)])
+    x = torch.zeros(6, 2)
+    clusters = {}
+    for kind in (nn.EdgePooling, EdgePooling):
+        layer = kind(2, edge_score_method=kind.compute_edge_score_tanh)
+        alone = layer(x, path, torch.zeros(6, dtype=torch.int64))[3].cluster
+        both = layer(torch.zeros(12, 2), torch.cat([path, path + 6], 1), torch.arange(12) // 6)[3].cluster
+        clusters[kind] = [part[:, None] == part for part in (alone, both[6:])]
+    assert torch.equal(*clusters[EdgePooling])
+    assert not torch.equal(clusters[nn.EdgePooling][0], clusters[EdgePooling][0])
 
 
 @difference("several graphs that share `x`, with a mask for each")

@@ -16,14 +16,15 @@ from tests.support.ragged import both_forms
 
 pyg = pytest.importorskip("torch_geometric.nn", reason="torch_geometric (extra: pyg) is not installed")
 NAMES = ("dense_diff_pool", "dense_mincut_pool", "DMoNPooling")
-ORIGINALS = {name: getattr(pyg, name) for name in NAMES}
+ALL = (*NAMES, "EdgePooling")
+ORIGINALS = {name: getattr(pyg, name) for name in ALL}
 
 
 @pytest.fixture(autouse=True)
 def _unpatched() -> Iterator[None]:
     yield
     unpatch()
-    assert all(getattr(pyg, name) is ORIGINALS[name] for name in NAMES)
+    assert all(getattr(pyg, name) is ORIGINALS[name] for name in ALL)
 
 
 def is_ours(thing: Any) -> bool:
@@ -47,6 +48,8 @@ def test_every_name_is_replaced_and_given_back(program: Any) -> None:
     for module in (pyg, dense):
         assert all(is_ours(getattr(module, name)) for name in NAMES)
     assert is_ours(dense.mincut_pool.dense_mincut_pool)
+    assert is_ours(pyg.EdgePooling)
+    assert is_ours(pyg.pool.EdgePooling)
     assert is_ours(program.dense_diff_pool)
     assert is_ours(program.pool)
     assert issubclass(pyg.DMoNPooling, hierpool.DMoNPooling)

@@ -1,4 +1,4 @@
-"""Replace the dense poolers of PyTorch Geometric."""
+"""Replace poolers of PyTorch Geometric."""
 
 from hierpool.integrations.pyg.patching import Patch, patch, unpatch
 

@@ -1,4 +1,4 @@
-"""Replace the dense poolers of PyTorch Geometric, and restore them."""
+"""Replace poolers of PyTorch Geometric, and restore them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ NAMES = {
     "dense_diff_pool": "torch_geometric.nn.dense.diff_pool",
     "dense_mincut_pool": "torch_geometric.nn.dense.mincut_pool",
     "DMoNPooling": "torch_geometric.nn.dense.dmon_pool",
+    "EdgePooling": "torch_geometric.nn.pool.edge_pool",
 }
 
 _originals: dict[str, Any] = {}  # the replaced objects of PyTorch Geometric by name
@@ -40,13 +41,13 @@ class Patch:
 
 
 def patch(*, pyg_compat: bool = False) -> Patch:
-    """Replace the dense poolers of PyTorch Geometric by those of hierpool, in the whole program.
+    """Replace poolers of PyTorch Geometric by those of hierpool, in the whole program.
 
-    ``dense_diff_pool``, ``dense_mincut_pool`` and ``DMoNPooling`` are replaced in ``torch_geometric.nn``, in
-    ``torch_geometric.nn.dense``, in their own modules, and in the global variables of all loaded modules. Names that
-    the program has imported before are therefore replaced as well. The search through ``sys.modules`` takes some
-    milliseconds and imports nothing. Other references are not replaced: attributes of objects, default arguments,
-    closures, and existing layers.
+    ``dense_diff_pool``, ``dense_mincut_pool``, ``DMoNPooling`` and ``EdgePooling`` are replaced in
+    ``torch_geometric.nn``, in its packages ``dense`` and ``pool``, in their own modules, and in the global variables of
+    all loaded modules. Names that the program has imported before are therefore replaced as well. The search through
+    ``sys.modules`` takes some milliseconds and imports nothing. Other references are not replaced: attributes of
+    objects, default arguments, closures, and existing layers.
 
     A second call has no effect. :func:`unpatch` undoes any number of calls. The context manager (``with patch(): ...``)
     restores PyTorch Geometric at the end, also after an exception, unless the patch was active before.
@@ -61,9 +62,9 @@ def patch(*, pyg_compat: bool = False) -> Patch:
     ``docs/switching.md`` lists the differences of results. While the patch is active:
 
     * ``isinstance(layer, torch_geometric.nn.DMoNPooling)`` tests for hierpool's class and is ``False`` for layers made
-      before.
-    * ``torch.jit.script`` does not support the functions and the layer, because they call operators defined in Python.
-      ``torch.compile`` and ``torch.export`` do.
+      before. So does that of ``EdgePooling``.
+    * ``torch.jit.script`` does not support the functions and the layers, because they call operators defined in Python.
+      ``torch.compile`` and ``torch.export`` do, but for ``EdgePooling``, whose sizes depend on values.
     * A pickled layer, unlike a state dict, contains the name of hierpool's class and needs hierpool when it is loaded.
       A layer pickled before the patch is loaded as hierpool's layer. A layer made before cannot be pickled, because its
       class is not found under its name.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from hierpool import functional
+from hierpool.integrations.pyg import edge_pooling
 from hierpool.nn import dmon_pooling
 
 DensePooled = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -39,3 +40,7 @@ class DMoNPooling(dmon_pooling.DMoNPooling):
 
     def __init__(self, channels: int | list[int], k: int, dropout: float = 0.0) -> None:
         super().__init__(channels, k, dropout, pyg_compat=Settings.pyg_compat)
+
+
+class EdgePooling(edge_pooling.EdgePooling):
+    """:class:`.edge_pooling.EdgePooling`."""
