@@ -138,3 +138,21 @@ def test_the_dtype_is_a_part_of_the_checkpoint(tmp_path: Path, capsys: pytest.Ca
     run(tmp_path, "--resume", expect=2)
     assert "dtype is 'bfloat16' in the checkpoint and 'float32' in this run" in capsys.readouterr().err
     run(tmp_path, "--resume", "--dtype=bfloat16", "--epochs=2")
+
+
+@pytest.mark.parametrize(
+    ("pooler", "text"),
+    [
+        ("topk", "pooling with TopKPool (auto backend, sparse at all levels)"),
+        ("mincut", "pooling with MinCutPool ("),
+    ],
+)
+def test_the_pooler_is_chosen(
+    tmp_path: Path, pooler: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib (extra: train) is not installed")
+    run(tmp_path, f"--pooler={pooler}", "--embedding-channels=64", pictures=True)
+    printed = capsys.readouterr().out
+    assert text in printed
+    assert {path.name for path in tmp_path.glob("*.png")} == {"clusters.png", "curves.png"}
+    assert "pool_loss" in (tmp_path / "log.csv").read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import sys
 import types
 from pathlib import Path
@@ -13,7 +14,8 @@ import torch
 
 from hierpool import training
 from hierpool.data import cross_validation, holdout
-from hierpool.training import FoldResult, loop, train_fold
+from hierpool.training import FoldResult, TrainConfig, loop, train_fold
+from hierpool.training.config import POOLER_NAMES
 from hierpool.training.tensorboard import TensorBoardLog
 from tests.support.training import make_config, make_dataset, same_weights, without_times
 
@@ -239,3 +241,32 @@ def test_the_optimizer_of_mixed_precision_is_in_float32() -> None:
     assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
     kept = [value for state in optimizer.state.values() for value in state.values()]
     assert {value.dtype for value in kept} == {torch.float32}
+
+
+def _of_pooler(pooler: str, **options: Any) -> TrainConfig:
+    options |= {"embedding_channels": 4 if pooler == "diff" else TrainConfig.embedding_channels}
+    return make_config(pooler=pooler, levels=2, ratio=0.5, **options)
+
+
+@pytest.mark.parametrize("pooler", POOLER_NAMES)
+def test_every_pooler_is_trained_and_resumed(tmp_path: Path, pooler: str) -> None:
+    dataset = make_dataset(40)
+    split = holdout(dataset.labels, 0)
+    config = _of_pooler(pooler, epochs=6)
+    whole = train_fold(config, dataset, split)
+    assert whole.history[-1]["task_loss"] < whole.history[0]["task_loss"]
+    train_fold(_of_pooler(pooler, epochs=3), dataset, split, folder=tmp_path)
+    resumed = train_fold(config, dataset, split, folder=tmp_path, resume=True)
+    assert same_weights(whole.model, resumed.model)
+    assert without_times(whole.history) == without_times(resumed.history)
+    mixed = train_fold(_of_pooler(pooler, epochs=1, dtype="bfloat16"), dataset, split)
+    assert math.isfinite(mixed.history[0]["loss"])
+
+
+def test_options_of_diff_pool_are_refused_with_other_poolers() -> None:
+    with pytest.raises(ValueError, match="link_loss is an option of pooler 'diff', not of 'topk'"):
+        _of_pooler("topk", link_loss="bce")
+    with pytest.raises(ValueError, match="pool is an option of pooler 'diff', not of 'mincut'"):
+        _of_pooler("mincut", pool="pyg")
+    with pytest.raises(ValueError, match=r"pooler must be one of acc, .*, got 'best'"):
+        _of_pooler("best")

@@ -24,17 +24,17 @@ from hierpool.training.memory import (
 from tests.support.paths import make_graphs
 from tests.support.training import make_config, make_dataset
 
-SPARSE = Network(8, 64, 64, 3, dense=False, foreign=False, mixed=False, relative=False)
+SPARSE = Network(8, 64, 64, 3, dense=False, foreign=False, mixed=False, relative=False, soft=True, stacks=2)
 # Trains on one batch, and prints by how much the resident set grew beyond that of a small batch, and the estimate.
 MEASURE = """
 import sys
 from hierpool.training.loop import TrainConfig, build_model, make_loader, make_optimizer, train_epoch
-from hierpool.training.memory import Network, peak_memory_bytes, step_bytes
+from hierpool.training.memory import Network, count_of, peak_memory_bytes, step_bytes
 from tests.training.test_memory import path_dataset
 import torch
 torch.set_num_threads(1)
 sizes, dense = [int(n) for n in sys.argv[1].split(",")], sys.argv[2] == "dense"
-config = TrainConfig(dense=dense, ratio=0.25)
+config = TrainConfig(dense=dense, ratio=0.25, pooler=sys.argv[3])
 dataset = path_dataset([4, *sizes])
 model = build_model(config, dataset)
 optimizer = make_optimizer(config, model)
@@ -42,7 +42,7 @@ for indices in (torch.tensor([0]), torch.arange(1, len(sizes) + 1)):
     before = peak_memory_bytes()
     train_epoch(model, optimizer, make_loader(config, dataset, indices), 1, config)
 print(peak_memory_bytes() - before)
-print(step_bytes(sizes, Network.of(config, dataset), [pool.clusters.for_nodes for pool in model.pools]))
+print(step_bytes(sizes, Network.of(config, dataset), [count_of(pool, config) for pool in model.pools]))
 """
 
 
@@ -55,9 +55,18 @@ def fixed(clusters: int, nodes: int) -> int:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak is measured on Linux only")
-@pytest.mark.parametrize(("sizes", "form"), [([1200] + [200] * 19, "sparse"), ([800] * 6, "dense")])
-def test_a_step_takes_the_estimated_memory(sizes: list[int], form: str) -> None:
-    command = [sys.executable, "-c", MEASURE, ",".join(map(str, sizes)), form]
+@pytest.mark.parametrize(
+    ("sizes", "form", "pooler"),
+    [
+        ([1200] + [200] * 19, "sparse", "diff"),
+        ([800] * 6, "dense", "diff"),
+        ([1200] + [200] * 19, "sparse", "mincut"),
+        ([6000] + [1000] * 19, "sparse", "topk"),
+        ([6000] + [1000] * 19, "sparse", "graclus"),
+    ],
+)
+def test_a_step_takes_the_estimated_memory(sizes: list[int], form: str, pooler: str) -> None:
+    command = [sys.executable, "-c", MEASURE, ",".join(map(str, sizes)), form, pooler]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True, timeout=120
     )

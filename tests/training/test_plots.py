@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hierpool.data import Graph
-from hierpool.models import DiffPoolNet
+from hierpool.models import DiffPoolNet, PoolNet
 from hierpool.training.plots import draw_clusters, draw_curves, stress_layout
 
 
@@ -57,3 +57,11 @@ def test_curves_are_drawn(tmp_path: Path) -> None:
     folds = [[dict.fromkeys(keys, 1.0 / epoch + fold) for epoch in (1, 2, 3)] for fold in (0, 1)]
     draw_curves(tmp_path / "curves.png", {"one": folds, "other": folds[:1]})
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("pooler", ["topk", "kmis", "mincut"])
+def test_supernodes_are_drawn(tmp_path: Path, pooler: str) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib (extra: train) is not installed")
+    net = PoolNet(7, 2, pooler, max_nodes=9, hidden_channels=4)
+    draw_clusters(tmp_path / "clusters.png", net, [make_path(5), make_path(1), make_path(9)])
+    assert (tmp_path / "clusters.png").read_bytes().startswith(b"\x89PNG")

@@ -100,7 +100,8 @@ def run(args: argparse.Namespace) -> None:
     )
     runs = {config.pool: _cross_validate(config, dataset, splits) for config in (ours, theirs)}
     epochs = time_epochs(ours, theirs, dataset, splits[0])
-    times = time_pooling(*pooling_inputs(runs["hierpool"][0].model, dataset, splits[0], ours.batch_size))
+    model = cast(DiffPoolNet, runs["hierpool"][0].model)
+    times = time_pooling(*pooling_inputs(model, dataset, splits[0], ours.batch_size))
     print("\n" + report(dataset, runs, epochs, times))
     write_json(
         out / "metrics.json",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import platform
+import textwrap
 from collections import Counter
 from collections.abc import Iterable
 from importlib import metadata
@@ -85,14 +86,19 @@ def _cuda_devices() -> list[str]:
 
 
 def render_table(report: dict[str, Any]) -> str:
-    """The versions and a table of operators and devices, for a screen of 80 columns and 24 lines."""
+    """The versions, and the operators by the backends that run them, for a screen of 80 columns and 24 lines."""
     rows = report["backends"]
     running = {(row["op"], row["device"]): row["backend"] for row in rows if row["runs"]}
     devices = list(dict.fromkeys(device for _, device in running))
     lines = [*_version_lines(report), ""]
-    lines.append(f"{'operator':<20}" + "".join(f"{device:<12}" for device in devices).rstrip())
+    lines.append("".join(f"{device:<12}" for device in devices) + "operators")
+    groups: dict[str, list[str]] = {}
     for op in dict.fromkeys(op for op, _ in running):
-        lines.append(f"{op:<20}" + "".join(f"{running[op, device]:<12}" for device in devices).rstrip())
+        groups.setdefault("".join(f"{running[op, device]:<12}" for device in devices), []).append(op)
+    for named, operators in groups.items():
+        lines += textwrap.wrap(
+            ", ".join(operators), 80, initial_indent=named, subsequent_indent=" " * len(named)
+        )
     if report["native_missing"]:
         lines.append("The native backend is not available; --why says why, and how to get it.")
     return "\n".join([*lines, HINT])

@@ -1,4 +1,4 @@
-"""``python -m hierpool train``: train a DiffPool network on a TU dataset."""
+"""``python -m hierpool train``: train a network with hierarchical pooling on a TU dataset."""
 
 from __future__ import annotations
 

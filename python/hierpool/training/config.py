@@ -8,10 +8,12 @@ from typing import Any
 import torch
 
 from hierpool import backends, losses
+from hierpool.nn import HARD_POOLERS, POOLERS
 from hierpool.nn.clusters import RATIO_OF
 from hierpool.nn.readout import READOUTS
 from hierpool.nn.sage import AGGREGATIONS
 
+POOLER_NAMES = tuple(sorted({*POOLERS, *HARD_POOLERS}))
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -33,6 +35,12 @@ def check_positive(config: Any, *names: str, zero: bool = False) -> None:
         value = getattr(config, name)
         if not (0 < value < float("inf") or (zero and value == 0)):
             raise ValueError(f"{name} must {'not be negative' if zero else 'be positive'}, got {value}")
+
+
+# Options without a meaning for other poolers.
+_OF_DIFF_POOL = (
+    "embedding_channels", "temperature", "link_loss", "link_weight", "entropy_weight", "convention", "pool",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +68,16 @@ class TrainConfig:
     weight_decay: float = option(0.0, "L2 penalty of Adam")
     clip: float = option(2.0, "maximum norm of the gradient")
     average: int = option(5, "epochs in the average of the weights that are evaluated; 1: no average")
-    ratio: float = option(0.25, "clusters of a level, as a fraction of the nodes of the level before it")
+    pooler: str = option(
+        "diff",
+        "pooler: diff is the network of the DiffPool paper, others are in a network of one stack for each level",
+        POOLER_NAMES,
+    )
+    ratio: float = option(
+        0.25,
+        "clusters of a level, or nodes that it keeps, as a fraction of the nodes of the level before it; graclus, ec"
+        " and kmis keep what they keep",
+    )
     ratio_of: str = option(
         "graph",
         "nodes that the ratio refers to: those of each graph, or for all graphs those of the largest one, as in the"
@@ -98,6 +115,12 @@ class TrainConfig:
         check_at_least(self, max_nodes_per_batch=0, max_pairs_per_batch=0)
         check_positive(self, "lr", "clip")
         check_positive(self, "weight_decay", "link_weight", "entropy_weight", zero=True)
+        if self.pooler not in POOLER_NAMES:
+            raise ValueError(f"pooler must be one of {', '.join(POOLER_NAMES)}, got {self.pooler!r}")
+        if self.pooler != "diff":
+            for name in _OF_DIFF_POOL:
+                if getattr(self, name) != getattr(type(self), name):
+                    raise ValueError(f"{name} is an option of pooler 'diff', not of {self.pooler!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.dtype != "float32" and self.pool != "hierpool":

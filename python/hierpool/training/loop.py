@@ -13,17 +13,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.data import Batch, BatchLoader, GraphDataset, Split, cross_validation, holdout
-from hierpool.models import DiffPoolNet
+from hierpool.models import DiffPoolNet, DiffPoolNetOutput, PoolNet, PoolNetOutput
+from hierpool.nn import POOLERS
 from hierpool.training.checkpoint import RunFolder
 from hierpool.training.config import DTYPES, TrainConfig
 
 Row = dict[str, float]
 OnStep = Callable[[int, int, int], None]
 # Arguments of the network that have the names of options.
-_NETWORK_OPTIONS = (
-    "ratio", "levels", "hidden_channels", "embedding_channels", "layers", "head_channels", "aggregation", "readout",
-    "dropout", "pool",
+_OPTIONS = (
+    "ratio", "levels", "hidden_channels", "layers", "head_channels", "aggregation", "readout", "dropout",
 )  # fmt: skip
+Net = DiffPoolNet | PoolNet
 
 
 class FoldResult(NamedTuple):
@@ -34,7 +35,7 @@ class FoldResult(NamedTuple):
     validation_accuracy: float  # at the best epoch
     test_accuracy: float  # at the best epoch
     test_loss: float
-    model: DiffPoolNet  # with the weights of the best epoch
+    model: Net  # with the weights of the best epoch
 
 
 class TrainState:
@@ -43,7 +44,7 @@ class TrainState:
     _MODULES = ("model", "averaged", "optimizer")
     _VALUES = ("history", "best_epoch", "best_weights")
 
-    def __init__(self, model: DiffPoolNet, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(self, model: Net, optimizer: torch.optim.Optimizer) -> None:
         self.model = model
         self.averaged = copy.deepcopy(model)  # evaluated and returned
         self.optimizer = optimizer
@@ -95,14 +96,19 @@ def fold_seed(config: TrainConfig, fold: int) -> int:
     return config.seed * 1009 + fold
 
 
-def build_model(config: TrainConfig, dataset: GraphDataset) -> DiffPoolNet:
+def build_model(config: TrainConfig, dataset: GraphDataset) -> Net:
     """The network of a run, with initial weights from torch's global generator."""
+    options = {name: getattr(config, name) for name in _OPTIONS} | {"max_nodes": dataset.max_nodes}
+    sizes = dataset.num_features, dataset.num_classes
+    if config.pooler != "diff":
+        of_pooler = {"ratio_of": config.ratio_of} if config.pooler in POOLERS else {}
+        return PoolNet(*sizes, config.pooler, **options, pool_options={"backend": config.backend} | of_pooler)
     return DiffPoolNet(
-        dataset.num_features,
-        dataset.num_classes,
-        max_nodes=dataset.max_nodes,
+        *sizes,
         ratio_of=config.clusters_of,
-        **{name: getattr(config, name) for name in _NETWORK_OPTIONS},
+        embedding_channels=config.embedding_channels,
+        pool=config.pool,
+        **options,
         pool_options={
             "temperature": config.temperature,
             "link_loss": config.link_loss if config.link_weight else None,
@@ -111,6 +117,18 @@ def build_model(config: TrainConfig, dataset: GraphDataset) -> DiffPoolNet:
             "backend": config.backend,
         },
     )
+
+
+def weighted_losses(
+    out: DiffPoolNetOutput | PoolNetOutput, config: TrainConfig
+) -> dict[str, tuple[Tensor, float]]:
+    """The auxiliary losses of a network, each 0-d, and their weights."""
+    zero = torch.zeros(())
+    if isinstance(out, PoolNetOutput):
+        return {"pool_loss": (zero if out.loss is None else out.loss, 1.0)}
+    link = zero if out.link_loss is None else out.link_loss
+    entropy = zero if out.entropy_loss is None else out.entropy_loss
+    return {"link_loss": (link, config.link_weight), "entropy_loss": (entropy, config.entropy_weight)}
 
 
 def make_optimizer(config: TrainConfig, model: nn.Module) -> torch.optim.Optimizer:
@@ -134,32 +152,33 @@ def make_loader(
 
 
 def train_step(
-    model: DiffPoolNet, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig
-) -> Tensor:
+    model: Net, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig
+) -> dict[str, Tensor]:
     """Train on one batch, with activations in the dtype of the configuration.
 
     The pooling operator takes its sums in float32 for either dtype, so the losses are in float32.
 
     Returns:
-        The total loss and the unweighted task, link and entropy losses, ``[4]``.
+        The total ``loss`` and its unweighted terms, ``task_loss`` and those of the pooler, each 0-d.
     """
     dtype = DTYPES[config.dtype]
     with torch.autocast(batch.y.device.type, dtype, enabled=dtype is not torch.float32):
         out = model(*batch.inputs)
     task = F.cross_entropy(out.logits.float(), batch.y)
-    zero = torch.zeros(())
-    link = zero if out.link_loss is None else out.link_loss
-    entropy = zero if out.entropy_loss is None else out.entropy_loss
-    loss = task + config.link_weight * link + config.entropy_weight * entropy
+    terms = weighted_losses(out, config)
+    loss = task
+    for term, weight in terms.values():
+        loss = loss + weight * term
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()
-    return torch.stack([loss, task, link, entropy]).detach()
+    found = {"loss": loss, "task_loss": task} | {name: term for name, (term, _) in terms.items()}
+    return {name: term.detach() for name, term in found.items()}
 
 
 def train_epoch(
-    model: DiffPoolNet,
+    model: Net,
     optimizer: torch.optim.Optimizer,
     loader: BatchLoader,
     epoch: int,
@@ -169,25 +188,24 @@ def train_epoch(
     """Train for one pass over the training graphs, and call ``on_step`` after each step.
 
     Returns:
-        The ``epoch``, its time in ``seconds``, and means over graphs: the total ``loss`` and its unweighted terms
-        ``task_loss``, ``link_loss`` and ``entropy_loss``.
+        The ``epoch``, its time in ``seconds``, and means over graphs of what :func:`train_step` returns.
     """
     model.train()
     start = time.perf_counter()
-    sums = torch.zeros(4, dtype=torch.float64)
+    sums: dict[str, Tensor] = {}
     steps = len(loader.batches(epoch))
     for done, batch in enumerate(loader.epoch(epoch), 1):
-        sums += train_step(model, optimizer, batch, config).double() * len(batch.y)
+        for name, term in train_step(model, optimizer, batch, config).items():
+            sums[name] = sums.get(name, 0) + term.double() * len(batch.y)
         if on_step is not None:
             on_step(epoch, done, steps)
     seconds = time.perf_counter() - start
-    means = (sums / len(loader.graphs)).tolist()
-    names = ("loss", "task_loss", "link_loss", "entropy_loss")
-    return {"epoch": epoch, "seconds": seconds} | dict(zip(names, means, strict=True))
+    means = {name: float(total) / len(loader.graphs) for name, total in sums.items()}
+    return {"epoch": epoch, "seconds": seconds} | means
 
 
 @torch.no_grad()
-def evaluate(model: DiffPoolNet, loader: BatchLoader) -> tuple[float, float]:
+def evaluate(model: Net, loader: BatchLoader) -> tuple[float, float]:
     """Accuracy and mean cross-entropy on the graphs of the loader, in evaluation mode."""
     model.eval()
     correct, loss = 0, 0.0

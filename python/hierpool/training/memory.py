@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from hierpool.data import BatchLoader, GraphDataset, Split
-from hierpool.nn import DiffPool
+from hierpool.nn import POOLERS, ScorePooling, SoftPooling
 from hierpool.training.config import TrainConfig
 from hierpool.training.loop import build_model, fold_seed, make_loader
 
@@ -66,7 +68,7 @@ def memory_metrics(estimated: int) -> dict[str, float]:
 
 
 class Network(NamedTuple):
-    """What of a DiffPool network determines its memory."""
+    """What of a network determines its memory."""
 
     in_channels: int
     hidden_channels: int
@@ -76,14 +78,19 @@ class Network(NamedTuple):
     foreign: bool  # the pooling operator of another library, which keeps more for its backward
     mixed: bool  # activations in bfloat16
     relative: bool  # graphs have numbers of clusters of their own
+    soft: bool  # levels are padded and have an assignment; otherwise all are sparse
+    stacks: int  # of a level that is pooled
 
     @classmethod
     def of(cls, config: TrainConfig, dataset: GraphDataset) -> Network:
         """The network of a run."""
         widths = config.hidden_channels, config.embedding_channels, config.layers
         foreign, mixed = config.pool != "hierpool", config.dtype != "float32"
-        relative = config.clusters_of == "graph"
-        return cls(dataset.num_features, *widths, config.dense_batches, foreign, mixed, relative)
+        soft, stacks = config.pooler in POOLERS, 2 if config.pooler == "diff" else 1
+        if config.pooler != "diff":
+            widths = config.hidden_channels, config.hidden_channels, config.layers
+        dense, relative = config.dense_batches and soft, soft and config.clusters_of == "graph"
+        return cls(dataset.num_features, *widths, dense, foreign, mixed, relative, soft, stacks)
 
 
 class MemoryEstimate(NamedTuple):
@@ -128,7 +135,7 @@ def estimate(
     """
     with torch.device("meta"):
         model = build_model(config, dataset)
-    clusters = [cast(DiffPool, pool).clusters.for_nodes for pool in model.pools]
+    clusters = [count_of(pool, config) for pool in model.pools]
     network = Network.of(config, dataset)
     trained = (
         (make_loader(config, dataset, split.train, fold_seed(config, fold)), range(1, config.epochs + 1))
@@ -152,6 +159,15 @@ def estimate(
         max(step, parameters * _CHECKPOINT_COPIES),  # checkpoints are made between steps
         batch,
     )
+
+
+def count_of(pool: nn.Module, config: TrainConfig) -> Clusters:
+    """The number of supernodes that a layer gives a graph, by its number of nodes."""
+    if isinstance(pool, SoftPooling):
+        return pool.clusters.for_nodes
+    if isinstance(pool, ScorePooling):
+        return lambda nodes: math.ceil(config.ratio * nodes)
+    return lambda nodes: math.ceil(0.6 * nodes)  # of matchings and independent sets, about
 
 
 def _sizes(passes: Iterable[tuple[BatchLoader, range]]) -> Iterator[list[int]]:
@@ -196,7 +212,7 @@ def step_bytes(
     kept = peak = 0.0
     counts = list(sizes)
     for number in range(len(clusters) + 1):
-        padded = number > 0 or network.dense
+        padded = network.dense or (number > 0 and network.soft)
         rows = len(counts) * max(counts) if padded else sum(counts)
         pairs = len(counts) * max(counts) ** 2 if padded else 0
         next_counts = [clusters[number](n) for n in counts] if number < len(clusters) else []
@@ -211,7 +227,7 @@ def _level(network: Network, rows: int, pairs: int, first: bool, k: int) -> _Lev
     """The bytes of a level that is pooled to ``k`` clusters; 0: it is the last."""
     hidden, inner = network.hidden_channels, network.layers - 1
     widths = [network.embedding_channels]
-    if k:
+    if k and network.stacks > 1:
         widths.append(network.embedding_channels if network.relative else k)
     outputs = [inner * hidden + width for width in widths]
     masked = network.dense if first else network.relative
@@ -227,12 +243,17 @@ def _level(network: Network, rows: int, pairs: int, first: bool, k: int) -> _Lev
         # sum over neighbours, unless it is narrower.
         row += inner * hidden * (4 if masked else 3) + max(0, inner - 1) * hidden
         row += (hidden if inner and hidden <= width else 0) + width + output
+    k = k if network.soft else 0
     row += 3 * k  # logits, S, and A S
     gradient = sum(outputs) + (max(k, 4 * hidden) if k else 2 * hidden)
+    if network.stacks == 1:
+        gradient += 2 * sum(outputs)  # of the readout and of the pooler, without a second stack beside them
     forward = fan_in + shared + 2 * sum(outputs) + 3 * k
     # The adjacency, the one that is divided by degrees, and that of valid nodes with its mask, or S^T S.
     masks_pairs = first and network.dense
     matrices, gradients = (3.25, 0.0) if masks_pairs else (3.0, 3.0)
+    if network.stacks == 1 and network.soft:
+        matrices += 3  # the steps of the losses and of the post-processing
     if network.foreign and k:
         row, matrices, gradients = row + 3 * k, matrices + 1, gradients + 2
     row_bytes = pair_bytes = _MIXED if network.mixed else _FLOAT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,16 @@ from torch import Tensor
 
 from hierpool._extras import require
 from hierpool.data import Graph, GraphDataset, Split, collate
-from hierpool.models import DiffPoolNet
+from hierpool.nn import HardPoolingOutput, PoolingOutput
 from hierpool.training.files import write_atomic
-from hierpool.training.loop import FoldResult
+from hierpool.training.loop import FoldResult, Net
 
 CURVES = {
     "task_loss": "cross-entropy on training graphs",
     "validation_accuracy": "accuracy on validation graphs",
     "link_loss": "link loss",
     "entropy_loss": "entropy of the assignment (nats)",
+    "pool_loss": "losses of the pooler",
 }
 # Atoms of MUTAG by node label.
 _NODE_NAMES = {"MUTAG": ("C", "N", "O", "F", "I", "Cl", "Br")}
@@ -80,12 +82,13 @@ def _path_lengths(edge_index: Tensor, num_nodes: int) -> Tensor:
 
 
 def draw_clusters(
-    path: str | Path, model: DiffPoolNet, graphs: Sequence[Graph], *, dataset: str = "", title: str = ""
+    path: str | Path, model: Net, graphs: Sequence[Graph], *, dataset: str = "", title: str = ""
 ) -> None:
     """Draw graphs with their nodes coloured by cluster of the first pooling, and the pooled graph beside each.
 
-    A node has the colour of its most probable cluster; a lower probability gives a paler colour. In the pooled graph,
-    the area of a cluster is proportional to its size, the column sum of S, and the width of an edge to its weight.
+    A node has the colour of its most probable cluster; a lower probability gives a paler colour, and a node that is
+    dropped is white. In the pooled graph, the area of a cluster is proportional to its size, the column sum of S, and
+    the width of an edge to its weight.
 
     Args:
         path: path of the PNG file.
@@ -104,11 +107,7 @@ def draw_clusters(
     model.eval()
     with torch.no_grad():
         out = model(batch.x, batch.adj, batch.mask)
-    record = out.levels[0].record
-    if record is None:
-        raise ValueError(
-            "model must have pool='hierpool', since other operators do not return their clusters"
-        )
+    pooled = _first_pooling(out.levels[0], [graph.x.size(0) for graph in graphs])
     per_row = min(len(graphs), 3)
     rows = -(-len(graphs) // per_row)
     figure = figure_module.Figure(figsize=(6.4 * per_row, 3.4 * rows), layout="constrained")
@@ -119,21 +118,42 @@ def draw_clusters(
         axis.margins(0.15)
     predicted = out.logits.argmax(-1).tolist()
     for i, graph in enumerate(graphs):
-        s = record.s[i, : graph.x.size(0)].double()
+        s, adj = pooled[i]
         position = stress_layout(graph.edge_index, graph.x.size(0))
         _draw_graph(axes[2 * i], graph, s, position, _NODE_NAMES.get(dataset))
         axes[2 * i].set_title(f"class {graph.y}, predicted {predicted[i]}", fontsize=9)
-        _draw_pooled(axes[2 * i + 1], s.sum(0), record.adj[i].double())
+        _draw_pooled(axes[2 * i + 1], s.sum(0), adj)
         axes[2 * i + 1].set_title(f"{graph.x.size(0)} nodes pooled to {s.size(1)} clusters", fontsize=9)
     if title:
         figure.suptitle(title)
     save_figure(figure, path)
 
 
+def _first_pooling(
+    level: PoolingOutput | HardPoolingOutput, sizes: Sequence[int]
+) -> list[tuple[Tensor, Tensor]]:
+    """The assignment ``[n, K]`` and the pooled adjacency ``[K, K]`` of each graph, float64."""
+    if isinstance(level, HardPoolingOutput):
+        s, adj = (level.so.to_dense() != 0).double(), level.graph.to_dense().double()
+        first = [0, *itertools.accumulate(sizes)]
+        counts = level.so.cluster_ptr.tolist()
+        return [
+            (s[first[b] : first[b + 1], low:high], adj[b, : high - low, : high - low])
+            for b, (low, high) in enumerate(itertools.pairwise(counts))
+        ]
+    record = level.record
+    if record is None:
+        raise ValueError(
+            "model must have pool='hierpool', since other operators do not return their clusters"
+        )
+    s, adj = record.s.detach().double(), record.adj.detach().double()  # computed when they are read
+    return [(s[b, :n], adj[b]) for b, n in enumerate(sizes)]
+
+
 def _colour(cluster: int, probability: float) -> tuple[float, float, float]:
     """The colour of a cluster, mixed with white where the probability is low."""
     colours = require("matplotlib", "train").colormaps["tab20" if cluster >= 10 else "tab10"].colors
-    opacity = 0.25 + 0.75 * probability
+    opacity = 0.25 + 0.75 * probability if probability else 0.0
     red, green, blue = (1 - opacity * (1 - part) for part in colours[cluster % len(colours)])
     return red, green, blue
 
@@ -155,7 +175,7 @@ def _draw_pooled(axis: Any, size: Tensor, adj: Tensor) -> None:
     k = len(size)
     angle = torch.arange(k, dtype=torch.float64) * (2 * torch.pi / k)
     ring = torch.stack([angle.cos(), angle.sin()], 1)
-    heaviest = max(float(adj.tril(-1).max()), 1e-12)
+    heaviest = max(float(adj.tril(-1).max()), 1e-12) if k else 1.0
     for i in range(k):
         for j in range(i):
             width = 6 * float(adj[i, j]) / heaviest
@@ -174,7 +194,7 @@ def draw_curves(
     curves: dict[str, str] = CURVES,
     step: str = "epoch",
 ) -> None:
-    """Draw four recorded values over the steps of runs: means over folds, and the 10 to 90 % range.
+    """Draw the recorded values over the steps of runs: means over folds, and the 10 to 90 % range.
 
     Args:
         path: path of the PNG file.
@@ -186,9 +206,13 @@ def draw_curves(
         ImportError: matplotlib is not installed.
         OSError: the file could not be written.
     """
+    recorded = {key for folds in runs.values() for history in folds for row in history for key in row}
+    drawn = {key: title for key, title in curves.items() if key in recorded}
     figure = require("matplotlib.figure", "train").Figure(figsize=(11, 7), layout="constrained")
     axes = figure.subplots(2, 2).flatten()
-    for axis, (key, title) in zip(axes, curves.items(), strict=True):
+    for axis in axes[len(drawn) :]:
+        axis.set_axis_off()
+    for axis, (key, title) in zip(axes, drawn.items(), strict=False):
         for name, folds in runs.items():
             length = min(len(history) for history in folds)
             values = torch.tensor([[row[key] for row in history[:length]] for history in folds])

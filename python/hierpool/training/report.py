@@ -12,6 +12,7 @@ import torch
 
 import hierpool
 from hierpool.data import GraphDataset
+from hierpool.nn import HARD_POOLERS, POOLERS
 from hierpool.training.config import TrainConfig
 from hierpool.training.loop import FoldResult, Row
 
@@ -35,6 +36,8 @@ def pooling_text(config: TrainConfig) -> str:
         "graph": "of the nodes of each graph",
         "largest": "of the nodes of the largest graph, for all graphs",
     }
+    if config.pooler in HARD_POOLERS:
+        return f"{HARD_POOLERS[config.pooler].__name__} ({config.backend} backend, sparse at all levels)"
     clusters = f"clusters: {config.ratio:g} {nodes[config.clusters_of]}"
     if config.pool != "hierpool":
         return f"PyTorch Geometric's dense_diff_pool (dense first level; {clusters})"
@@ -46,15 +49,16 @@ def pooling_text(config: TrainConfig) -> str:
         backend = next(v.backend for v in verdicts if v.runs and v.op == "soft_pool")
     form = "dense" if config.dense_batches else "sparse"
     dtype = "" if config.dtype == "float32" else f", {config.dtype}"
-    return f"hierpool's operator ({backend} backend, {form} first level{dtype}; {clusters})"
+    operator = "hierpool's operator" if config.pooler == "diff" else POOLERS[config.pooler].__name__
+    return f"{operator} ({backend} backend, {form} first level{dtype}; {clusters})"
 
 
 def progress_text(row: Row) -> str:
     """Loss terms and validation accuracy of an epoch."""
-    return (
-        f"task {row['task_loss']:.3f}, link {row['link_loss']:.4f}, entropy {row['entropy_loss']:.3f}, "
-        f"validation accuracy {row['validation_accuracy']:.1%}"
-    )
+    digits = {"link_loss": 4}
+    terms = [name for name in row if name.endswith("_loss") and not name.startswith("validation")]
+    said = [f"{name.removesuffix('_loss')} {row[name]:.{digits.get(name, 3)}f}" for name in terms]
+    return f"{', '.join(said)}, validation accuracy {row['validation_accuracy']:.1%}"
 
 
 def accuracy_text(results: Sequence[FoldResult]) -> str:
