@@ -8,6 +8,7 @@ from torch import Tensor
 
 from hierpool import RaggedGraph, heavy_edge_clusters
 from hierpool.nn import DiffPool, SelectOutput
+from hierpool.selection import heavy_edges
 from tests.support.ragged import both_forms
 
 SIZES = (12, 1, 30, 5, 2)
@@ -99,3 +100,16 @@ def test_bad_arguments_are_named() -> None:
     negative = RaggedGraph.from_dense(-torch.ones(2, 2))
     with pytest.raises(ValueError, match="graph must have weights that are not negative"):
         heavy_edge_clusters(negative, 1)
+
+
+def test_leaves_join_their_hub_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A matching merges one of them in a level: a pass over the edges for each leaf."""
+    leaves = 20_000
+    ends = torch.stack([torch.zeros(leaves, dtype=torch.int64), torch.arange(1, leaves + 1)])
+    graph = RaggedGraph.from_edge_index(torch.cat([ends, ends.flip(0)], 1))
+    levels: list[int] = []
+    real = heavy_edges.match
+    monkeypatch.setattr(heavy_edges, "match", lambda level: levels.append(level.num_nodes) or real(level))
+    clusters = heavy_edge_clusters(graph, 10)
+    assert sorted(clusters.bincount().tolist()) == [1] * 9 + [leaves - 8]
+    assert len(levels) < 10

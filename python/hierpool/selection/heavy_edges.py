@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from hierpool.contract import ranges_of
-from hierpool.graph import RaggedGraph
+from hierpool import backends
+from hierpool.contract import Clusters, ContractOptions, Loops, index_dtype, ranges_of
+from hierpool.graph import Assignment, RaggedGraph
 from hierpool.selection import _shared
 from hierpool.selection.matching import match
 
@@ -55,31 +58,34 @@ def heavy_edge_clusters(graph: RaggedGraph, k: int) -> Tensor:
 
 
 def _undirected(graph: RaggedGraph) -> RaggedGraph:
-    """:math:`A + A^T` in float64 without self-loops and edges of weight 0."""
+    """:math:`A + A^T` in float64, or :math:`A` if it is symmetric, without self-loops."""
     weight = torch.ones(graph.num_edges, device=graph.device) if graph.value is None else graph.value.detach()
-    return _both_triangles(graph.row.long(), graph.col.long(), weight.double(), graph.ptr)
+    weight = weight.double()
+    if graph.is_symmetric:
+        nodes = torch.arange(graph.num_nodes, device=graph.device)
+        whole = RaggedGraph(graph.rowptr, graph.col, weight, graph.ptr, None, True)
+        return _contracted(whole, nodes, is_injective=True)
+    low, high = torch.minimum(graph.row, graph.col), torch.maximum(graph.row, graph.col)
+    joins = low != high
+    ends, n = torch.stack([low[joins], high[joins]]), graph.num_nodes
+    upper = RaggedGraph.from_edge_index(ends, n, edge_weight=weight[joins], ptr=graph.ptr, symmetric=False)
+    assert upper.value is not None
+    ends = torch.stack([torch.cat([upper.row, upper.col]), torch.cat([upper.col, upper.row])])
+    both = upper.value.repeat(2)  # exactly equal
+    return RaggedGraph.from_edge_index(ends, n, edge_weight=both, ptr=graph.ptr, symmetric=True)
 
 
-def _contracted(level: RaggedGraph, merged: Tensor) -> RaggedGraph:
+def _contracted(level: RaggedGraph, merged: Tensor, is_injective: bool = False) -> RaggedGraph:
     """The next level, in which cluster ``i`` of this one is part of cluster ``merged[i]``."""
-    assert level.value is not None
-    upper = level.row < level.col
     number = torch.cat([merged.new_zeros(1), merged.cummax(0).values + 1])  # of clusters of the first nodes
     ptr = number[level.ptr]
-    return _both_triangles(merged[level.row[upper]], merged[level.col[upper]], level.value[upper], ptr)
-
-
-def _both_triangles(row: Tensor, col: Tensor, weight: Tensor, ptr: Tensor) -> RaggedGraph:
-    """The sum of the edges without direction, whose two triangles are exactly equal."""
-    low, high, n = torch.minimum(row, col), torch.maximum(row, col), int(ptr[-1])
-    joins = low != high
-    ends = torch.stack([low[joins], high[joins]])
-    upper = RaggedGraph.from_edge_index(ends, n, edge_weight=weight[joins], ptr=ptr, symmetric=False)
-    assert upper.value is not None
-    positive = upper.value > 0
-    low, high, weight = upper.row[positive], upper.col[positive], upper.value[positive]
-    ends = torch.stack([torch.cat([low, high]), torch.cat([high, low])])
-    return RaggedGraph.from_edge_index(ends, n, edge_weight=weight.repeat(2), ptr=ptr, symmetric=True)
+    own = merged - ptr[:-1][level.graph_of_node()]
+    clusters = Clusters(*(t.to(level.col.dtype) for t in Assignment.from_clusters(own, level).clusters()))
+    options = ContractOptions(Loops.DROP, is_injective, True, True, False)
+    module: Any = backends.module("graph_contract", level.device.type)
+    found = module.contract(level.rowptr, level.col, level.value, clusters, options)
+    dtype = index_dtype(int(ptr[-1]), found.col.numel())
+    return RaggedGraph(found.rowptr.to(dtype), found.col.to(dtype), found.value, ptr, None, True)
 
 
 def _merged(level: RaggedGraph, k: int) -> Tensor | None:
@@ -88,7 +94,8 @@ def _merged(level: RaggedGraph, k: int) -> Tensor | None:
     row, col, graph = level.row.long(), level.col.long(), level.graph_of_node()
     share = 1 / level.degree
     assert level.value is not None
-    score = torch.where(excess[graph[row]] > 0, level.value * (share[row] + share[col]), -torch.inf)
+    usable = (excess[graph[row]] > 0) & (level.value > 0)
+    score = torch.where(usable, level.value * (share[row] + share[col]), -torch.inf)
     mate = match(level.with_value(score, symmetric=True))
     chosen = (mate[row] == col) & (row < col)
     low, high = row[chosen], col[chosen]
