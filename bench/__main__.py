@@ -1,5 +1,6 @@
 """Command line: ``python -m bench run`` times operators on the CPU, ``gpu`` on a CUDA device, ``step`` whole training
-steps; ``report`` writes tables and plots, ``poolers`` the page of that name."""
+steps; ``launches`` counts what calls need of the host of a GPU; ``report`` writes tables and plots, ``poolers`` the
+page of that name."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ import torch
 from bench.harness import machine, results, run, stages
 from bench.harness.timing import Effort
 from bench.harness.workload import CPU, Study, Workload, select
-from bench.ops import PROVIDERS, STUDIES, step, workloads_on
+from bench.ops import PROVIDERS, STUDIES, launches, step, workloads_on
 from bench.report import pages, plots, poolers, tables
 
 CUDA = torch.device("cuda", 0)
@@ -53,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     gpu.add_argument("--tests", action="store_true",
                      help=f"first run tests/gpu and compute-sanitizer; at most {TOTAL_S:.0f} s in all")  # fmt: skip
     step.add_arguments(commands.add_parser("step", help="time whole training steps against PyG's layers"))
+    commands.add_parser("launches", help="count launches, allocations and kernels of a call, without a GPU")
     report = commands.add_parser(
         "report", help="print the tables; write README.md's, docs/benchmarks.md, plots"
     )
@@ -133,6 +135,10 @@ def main(argv: list[str] | None = None) -> int:
             print(
                 f"{tables.place(found)}\n\n{tables.aligned(tables.steps(found))}\n\nresults in {found.folder}"
             )
+            return 0
+        if args.command == "launches":
+            torch.set_num_threads(1)
+            print(f"{tables.aligned(launches.table())}\n\n{launches.LEGEND}")
             return 0
         if args.command == "poolers":
             return poolers.command(args.check)

@@ -1,0 +1,87 @@
+"""What calls need of the host of a GPU: at most these launches, allocations and kernels of torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+pytest.importorskip("triton", reason="triton is not installed")
+
+import hierpool
+from bench.__main__ import main
+from bench.harness.launches import Counts, count, host_us, without_device
+from bench.ops import launches
+from bench.ops.launches import CALLS, measure
+from hierpool.backends.triton import _availability
+from hierpool_kernels.core.launch import watch
+
+# (launches, allocations, kernels of torch), forward and backward. A change may lower them.
+LIMITS = {
+    "dense_diff_pool, mask": ((6, 16, 5), (4, 10, 3)),
+    "dense_diff_pool": ((6, 16, 2), (4, 10, 0)),
+    "dense_mincut_pool, mask": ((6, 16, 36), (5, 11, 28)),
+    "DMoNPooling, mask": ((6, 16, 55), (5, 11, 46)),
+    "soft_pool, CSR": ((7, 19, 3), (3, 8, 2)),
+    "diff_pool, CSR": ((7, 19, 3), (3, 8, 2)),
+    "spmm": ((2, 3, 0), (2, 3, 0)),
+}
+
+
+@pytest.fixture
+def no_device() -> Iterator[None]:
+    with without_device():
+        yield
+
+
+@pytest.mark.usefixtures("no_device")
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_needs_no_more(name: str) -> None:
+    row = measure(CALLS[name](hierpool))
+    for found, limits in zip((row.forward, row.backward), LIMITS[name], strict=True):
+        assert all(is_ <= most for is_, most in zip(found, limits, strict=True)), (found, limits)
+
+
+@pytest.mark.usefixtures("no_device")
+def test_every_launch_reaches_the_driver() -> None:
+    forward, _ = CALLS["spmm"](hierpool)
+    with watch() as calls:
+        counts, _ = count(forward)
+    assert [call.name for call in calls] == ["_long_rows_kernel", "_spmm_kernel"]
+    assert counts.launches == 2
+
+
+@pytest.mark.usefixtures("no_device")
+def test_what_counts_as_a_kernel() -> None:
+    a = torch.ones(4, 6)
+    assert count(lambda: (a.mT.view(2, 3, 4), a[:, 1:], a.detach(), a.expand(2, 4, 6)))[0] == Counts(0, 0, 0)
+    assert count(lambda: (torch.empty(3), a.new_empty(3), torch.empty_like(a)))[0] == Counts(0, 3, 0)
+    assert count(lambda: (a + 1, a.clone(), a.contiguous(), a.zero_()))[0] == Counts(0, 0, 3)
+
+
+def test_the_time_of_a_call() -> None:
+    times: list[None] = []
+    assert 0 < host_us(lambda: times.append(None), calls=20) < 1e4
+    assert len(times) == 20
+
+
+def test_the_command_prints_a_row_for_each_call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pytest.importorskip("torch_geometric")
+    monkeypatch.setattr(launches, "host_us", lambda call: 12.0)
+    monkeypatch.setattr(launches, "CALLS", {name: CALLS[name] for name in ("spmm", "dense_diff_pool")})
+    assert main(["launches"]) == 0
+    _, spmm, dense, *_ = (re.split(r"  +", line) for line in capsys.readouterr().out.splitlines())
+    name, forward, backward, *rest = spmm
+    assert (name, rest) == ("spmm", ["12", "12", *["-"] * 4])
+    assert all(re.fullmatch(r"[1-9] \+ 0, [1-9]", counts) for counts in (forward, backward))
+    assert all(re.fullmatch(r"0 \+ [1-9]\d, 0", counts) for counts in dense[-4:-2])
+
+
+def test_the_interpreter_has_no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_availability, "interpreted", lambda: True)
+    with pytest.raises(RuntimeError, match="without TRITON_INTERPRET=1"), without_device():
+        pass
