@@ -27,9 +27,9 @@ _forced: list[tuple[Key, Sizes | None]] = []
 _recorders: list[list[Key]] = []
 
 
-def path_of(architecture: Architecture) -> Path:
-    """The file of the table of an architecture; it need not exist."""
-    return TABLES / f"{architecture.family}_{architecture.version}.json"
+def path_of(architecture: Architecture, folder: Path | None = None) -> Path:
+    """The file of the table of an architecture in ``folder``, by default the one of this package; it need not exist."""
+    return (folder or TABLES) / f"{architecture.family}_{architecture.version}.json"
 
 
 def key_of(entry: dict[str, Any]) -> Key:
@@ -80,8 +80,8 @@ def read(path: Path) -> dict[str, Any]:
 
 
 @cache
-def _entries(path: Path) -> dict[Key, Sizes]:
-    entries = read(path)["entries"]
+def _entries(folder: Path, architecture: Architecture) -> dict[Key, Sizes]:
+    entries = read(path_of(architecture, folder))["entries"]
     return {key_of(entry): tuple(entry["tiles"]) for entry in entries if entry["tiles"] is not None}
 
 
@@ -93,7 +93,7 @@ def measured(kernel: str, target: Target, precision: str, *widths: int) -> Sizes
     for prefix, tiles in reversed(_forced):
         if key[: len(prefix)] == prefix:
             return tiles
-    return _entries(path_of(target.architecture)).get(key)
+    return _entries(TABLES, target.architecture).get(key)
 
 
 @contextmanager
