@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -28,6 +29,13 @@ def _with_types(call: Call) -> Call:
     return call
 
 
+@cache
+def _flag(value: bool, device: torch.device) -> Tensor:
+    """Bool ``[1, 1]``, made once: a bool in a call would be a kernel in every call."""
+    with torch.inference_mode(False):  # a later call may save it for its backward
+        return torch.full((1, 1), value, device=device)
+
+
 def forward(call: Call) -> tuple[Tensor, ...]:
     """See :class:`hierpool.ops.soft_pool.Out`. A is treated as symmetric only with ``symmetric=True``."""
     logits, x, adj, rows, temperature, num_clusters, options = _with_types(call)
@@ -49,8 +57,9 @@ def forward(call: Call) -> tuple[Tensor, ...]:
     if call.adj is not adj:
         b, _, k, _ = out.adj.shape
         out = out._replace(adj=reshaped(out.adj, b, k, k), link_norm=reshaped(out.link_norm))
-    shape = (adj.value.size(0), adj.value.size(1) if options.save else 0)
-    return (*out, torch.full(shape, known, device=logits.device))
+    if not options.save:
+        return (*out, logits.new_empty(adj.value.size(0), 0, dtype=torch.bool))
+    return (*out, _flag(known, logits.device).expand(adj.value.shape[:2]))
 
 
 def backward(
