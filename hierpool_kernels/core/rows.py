@@ -11,6 +11,13 @@ from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.tensors import bool_as_uint8
 
 
+def ends_of(mask: Tensor) -> Tensor:
+    """The number of rows of each graph up to its last node, int64 ``[B]``, for a mask ``[B, N]``."""
+    b, n = mask.shape
+    positions = torch.arange(1, n + 1, device=mask.device)
+    return (mask * positions).amax(1) if n else positions.new_zeros(b)
+
+
 class Rows(NamedTuple):
     """Rows of a padded or ragged batch of graphs.
 
@@ -34,12 +41,11 @@ class Rows(NamedTuple):
     def padded(
         cls, b: int, n: int, mask: Tensor | None, num_nodes: Tensor | None, clusters: Tensor | None = None
     ) -> Rows:
-        """Rows of a padded batch; with a mask, ``sizes`` ends at the last node of each graph."""
+        """Rows of a padded batch; with a mask, ``num_nodes`` is ``None`` or :func:`ends_of` it."""
         if mask is None:
             return cls(None, num_nodes, None, b, n, clusters)
-        positions = torch.arange(1, n + 1, device=mask.device)
-        last = (mask * positions).amax(1) if n else positions.new_zeros(b)
-        return cls(None, last, bool_as_uint8(mask.contiguous()), b, n, clusters)
+        ends = ends_of(mask) if num_nodes is None else num_nodes
+        return cls(None, ends, bool_as_uint8(mask.contiguous()), b, n, clusters)
 
     @classmethod
     def ragged(cls, ptr: Tensor, n: int, clusters: Tensor | None = None) -> Rows:

@@ -46,7 +46,8 @@ class Links(NamedTuple):
 
 
 class Padded(NamedTuple):
-    """Nodes of a padded batch; at most one of the fields is given."""
+    """Nodes of a padded batch; at most one of the fields is given, or, by a backend, numbers that no node of the mask
+    exceeds."""
 
     mask: Tensor | None = None  # bool [B, N]: valid nodes
     num_nodes: Tensor | None = None  # int64 [B]: the first num_nodes[b] nodes of graph b are valid

@@ -20,10 +20,10 @@ from hierpool_kernels.core.launch import watch
 
 # (launches, allocations, kernels of torch), forward and backward. A change may lower them.
 LIMITS = {
-    "dense_diff_pool, mask": ((6, 16, 4), (4, 10, 3)),
+    "dense_diff_pool, mask": ((6, 16, 4), (4, 10, 0)),
     "dense_diff_pool": ((6, 16, 1), (4, 10, 0)),
-    "dense_mincut_pool, mask": ((6, 16, 35), (5, 11, 28)),
-    "DMoNPooling, mask": ((6, 16, 54), (5, 11, 46)),
+    "dense_mincut_pool, mask": ((6, 16, 35), (5, 11, 25)),
+    "DMoNPooling, mask": ((6, 16, 54), (5, 11, 43)),
     "soft_pool, CSR": ((7, 19, 3), (3, 8, 2)),
     "diff_pool, CSR": ((7, 19, 3), (3, 8, 2)),
     "spmm": ((2, 3, 0), (2, 3, 0)),

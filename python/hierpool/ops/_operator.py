@@ -43,7 +43,8 @@ class Operator(Traced, ABC):
     * ``Leaves``: the arguments that may need a gradient.
 
     A backend has a module with the name of the operator, with ``forward(call) -> Out`` and
-    ``backward(call, saved, upstream, needs) -> Leaves``, where ``needs`` is a ``Leaves`` of bools.
+    ``backward(call, saved, upstream, needs) -> Leaves``, where ``needs`` is a ``Leaves`` of bools. It may have
+    ``prepared(call) -> Call``, which adds what both would compute from the arguments.
     """
 
     name: ClassVar[str]
@@ -155,6 +156,8 @@ class Operator(Traced, ABC):
                 leaves = (*leaves[:-1], *leaves[-1])
             for leaf in leaves:
                 if leaf is not None and leaf.requires_grad:
+                    if hasattr(backend, "prepared"):
+                        call = backend.prepared(call)
                     kept = self.for_backward(call)
                     if kept is call or self._witness in places:
                         return _apply_fused((self, backend, places, kept, None), call, *leaves)

@@ -45,8 +45,8 @@ class DenseForward(NamedTuple):
 
 
 def valid_rows(logits: Tensor, mask: Tensor | None, num_nodes: Tensor | None) -> Tensor | None:
-    """The valid rows as bool ``[B, N]``, or ``None`` if all are valid."""
-    if num_nodes is not None:
+    """The valid rows as bool ``[B, N]``, or ``None`` if all are valid; those of the mask if there is one."""
+    if mask is None and num_nodes is not None:
         return torch.arange(logits.size(1), device=logits.device) < num_nodes[:, None]
     return mask
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from hierpool import contract
 from hierpool_kernels.core.adjacency import Csr, Dense
-from hierpool_kernels.core.rows import Rows
+from hierpool_kernels.core.rows import Rows, ends_of
 
 
 def adjacency(adj: contract.Dense | contract.Csr) -> Dense | Csr:
@@ -22,3 +24,11 @@ def rows_of(s: Tensor, rows: contract.Padded | contract.Ragged, num_clusters: Te
     if isinstance(rows, contract.Ragged):
         return Rows.ragged(rows.ptr, s.size(0), clusters)
     return Rows.padded(s.size(0), s.size(1), *rows, clusters)
+
+
+def prepared(call: Any) -> Any:
+    """``call`` with the ends of the graphs of a mask as their numbers of nodes."""
+    rows = call.rows
+    if isinstance(rows, contract.Ragged) or rows.mask is None:
+        return call
+    return call._replace(rows=contract.Padded(rows.mask, ends_of(rows.mask)))

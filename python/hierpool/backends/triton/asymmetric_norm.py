@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from hierpool.backends.triton._layout import rows_of
+from hierpool.backends.triton._layout import prepared, rows_of
 from hierpool_kernels.asymmetric_norm import launch_asymmetric_norm_bwd, launch_asymmetric_norm_fwd
 from hierpool_kernels.core.target import target_of
 
 if TYPE_CHECKING:
     from hierpool.ops.asymmetric_norm import Call, Leaves, Saved, Upstream
+
+__all__ = ["backward", "forward", "prepared"]
 
 
 def forward(call: Call) -> tuple[Tensor, ...]:

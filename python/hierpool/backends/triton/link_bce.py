@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from hierpool.backends.reference.graph_build import transpose
-from hierpool.backends.triton._layout import adjacency, rows_of
+from hierpool.backends.triton._layout import adjacency, prepared, rows_of
 from hierpool_kernels.core.adjacency import Csr
 from hierpool_kernels.core.target import target_of
 from hierpool_kernels.link_bce import launch_link_bce_bwd, launch_link_bce_fwd
 
 if TYPE_CHECKING:
     from hierpool.ops.link_bce import Call, Leaves, Upstream
+
+__all__ = ["backward", "forward", "prepared"]
 
 
 def _with_transpose(edges: Csr) -> Csr:

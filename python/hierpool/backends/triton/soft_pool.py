@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hierpool.backends.triton._layout import adjacency, rows_of
+from hierpool.backends.triton._layout import adjacency, prepared, rows_of
 from hierpool.contract import Dense, reshaped
 from hierpool_kernels.core.target import target_of
 from hierpool_kernels.soft_pool import Options, Saved, Upstream
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from hierpool.ops.soft_pool import Call, Leaves
     from hierpool.ops.soft_pool import Saved as PoolingSaved
     from hierpool.ops.soft_pool import Upstream as PoolingUpstream
+
+__all__ = ["backward", "forward", "prepared"]
 
 
 def _with_types(call: Call) -> Call:

@@ -6,12 +6,14 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from hierpool.backends.triton._layout import adjacency, rows_of
+from hierpool.backends.triton._layout import adjacency, prepared, rows_of
 from hierpool_kernels.core.target import target_of
 from hierpool_kernels.total_variation import launch_total_variation_bwd, launch_total_variation_fwd
 
 if TYPE_CHECKING:
     from hierpool.ops.total_variation import Call, Leaves, Upstream
+
+__all__ = ["backward", "forward", "prepared"]
 
 
 def forward(call: Call) -> tuple[Tensor, Tensor]:
