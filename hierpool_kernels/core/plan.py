@@ -149,6 +149,7 @@ def dense_rows(b: int, n: int, r: int, k: int, precision: str, target: Target) -
     return WalkTiles(_chunk_size(b * n, max(programs, 1), tiles.bn, power(n)), tiles, k <= min(tiles.bk, 64))
 
 
+@tuned.kept
 def dense_product(k: int, precision: str, target: Target) -> Tiles:
     """Tiles of A S alone."""
     if _interpreted(target):
@@ -173,6 +174,7 @@ class SparseTiles(NamedTuple):
     warps: int
 
 
+@tuned.kept
 def sparse(entries: int, k: int, target: Target) -> SparseTiles:
     """Rows longer than ``longest`` are split into parts of that many entries."""
     if _interpreted(target):
@@ -210,6 +212,7 @@ def products_chunk(b: int, n: int, k: int, columns: int, ragged: bool, target: T
     return _chunk_size(n if ragged else b * n, programs, smallest, 1 << 14 if ragged else power(n))
 
 
+@tuned.kept
 def products(k: int, columns: int, precision: str, target: Target) -> Tiles:
     """Tiles of S^T Y; the inner sum is over rows."""
     if _interpreted(target):
@@ -240,6 +243,7 @@ def blocks(k: int, target: Target) -> int:
     return side(k, 32)
 
 
+@tuned.kept
 def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
     """Tiles of the gradient to the logits (``bj`` inner columns), and whether one holds a whole row."""
     if _interpreted(target):
@@ -252,6 +256,7 @@ def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
     return tiles, k <= tiles.bk
 
 
+@tuned.kept
 def row_products(columns: int, precision: str, target: Target) -> Tiles:
     """Tiles of S times a block (``bk`` inner columns of S, ``bj`` of the product)."""
     if _interpreted(target):

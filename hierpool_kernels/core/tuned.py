@@ -7,11 +7,11 @@ value is the tiles ``(bn, bj, bk, warps, stages)`` that were measured to be fast
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, lru_cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from hierpool_kernels.core.target import Architecture, Target
 
@@ -22,6 +22,7 @@ WARPS = (1, 2, 4, 8, 16)
 
 Key = tuple[Any, ...]
 Sizes = tuple[int, ...]
+Plan = TypeVar("Plan", bound=Callable[..., Any])
 
 _forced: list[tuple[Key, Sizes | None]] = []
 _recorders: list[list[Key]] = []
@@ -94,6 +95,20 @@ def measured(kernel: str, target: Target, precision: str, *widths: int) -> Sizes
         if key[: len(prefix)] == prefix:
             return tiles
     return _entries(TABLES, target.architecture).get(key)
+
+
+def kept(plan: Plan) -> Plan:
+    """``plan``, which asks the tables, with its answers kept: calls of the same shapes ask again and again."""
+
+    @lru_cache(1024)
+    def known(folder: Path, *shapes: Any) -> Any:
+        return plan(*shapes)
+
+    @wraps(plan)
+    def answer(*shapes: Any) -> Any:
+        return plan(*shapes) if _forced or _recorders else known(TABLES, *shapes)
+
+    return answer  # type: ignore[return-value]
 
 
 @contextmanager

@@ -178,3 +178,28 @@ def test_launches_take_the_tiles_and_only_the_kernels_that_are_timed_change(kern
     for taken in found:
         columns = taken["BJ"] if "BJ" in taken else taken["BC"]
         assert (taken["BN"], columns, taken["BK"], taken["num_warps"], taken["num_stages"]) == TILES
+
+
+# ---- answers that are kept ------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_made_once_for_its_shapes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, Target]] = []
+
+    @tuned.kept
+    def a_plan(k: int, target: Target) -> Any:
+        asked.append((k, target))
+        return tuned.measured("products", target, "half", k, 64)
+
+    for _ in range(2):
+        assert [a_plan(64, SM_80), a_plan(64, SM_90), a_plan(128, SM_90)] == [None] * 3
+    assert asked == [(64, SM_80), (64, SM_90), (128, SM_90)]
+    with tuned.forced("products", TILES):
+        assert a_plan(64, SM_90) == TILES
+    with tuned.record_keys() as keys:
+        a_plan(64, SM_90)
+    assert keys == [("products", "half", 64, 64)]
+    monkeypatch.setattr(tuned, "TABLES", folder / "other")
+    (folder / "other").mkdir()
+    (folder / "other" / "cuda_90.json").write_text(table(entry("products", "half", 64, 64)))
+    assert a_plan(64, SM_90) == TILES
