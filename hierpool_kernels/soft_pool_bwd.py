@@ -23,7 +23,7 @@ from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import Target
-from hierpool_kernels.core.tensors import contiguous_rows, language_type
+from hierpool_kernels.core.tensors import contiguous_rows, language_type, workspace
 from hierpool_kernels.core.tiles import add_product, load_tile, slice_ptr, store_tile
 from hierpool_kernels.soft_pool import Saved, Upstream, mean_divisors
 from hierpool_kernels.soft_pool_softmax import launch_softmax_bwd
@@ -380,31 +380,28 @@ def _soft_pool_sparse_edges_bwd_kernel(
 
 
 class _Blocks(NamedTuple):
-    """The outputs of `_soft_pool_blocks_bwd_kernel`."""
+    """The outputs of `_soft_pool_blocks_bwd_kernel`, flat."""
 
-    core: Tensor | None
-    of_m: Tensor
-    of_s: Tensor | None
-    weights: Tensor
+    core: Tensor | None  # [B, R, K, K]
+    of_m: Tensor  # [B, R, K, K]
+    of_s: Tensor | None  # [B, K, K]
+    weights: Tensor  # [B, 1 + 3 R]
 
 
 def _make_blocks(
     grads: Upstream, saved: Saved, rows: Rows, r: int, symmetric: bool, mean: bool, needs_core: bool, target: Target
 ) -> _Blocks:  # fmt: skip
     k, acc = saved.s.size(-1), saved.m.dtype
-    empty = saved.m.new_empty
-    of_s = saved.gram.size(1) > 0
-    blocks = _Blocks(
-        empty(rows.b, r, k, k) if needs_core or not symmetric else None,
-        empty(rows.b, r, k, k),
-        empty(rows.b, k, k) if of_s else None,
-        empty(rows.b, 1 + 3 * r),
+    b, has_core, has_gram = rows.b, needs_core or not symmetric, saved.gram.size(1) > 0
+    core, of_m, of_s, weights = workspace(
+        saved.m, acc, has_core * b * r * k * k, b * r * k * k, has_gram * b * k * k, b * (1 + 3 * r)
     )
+    blocks = _Blocks(core if has_core else None, of_m, of_s if has_gram else None, weights)
     side = plan.blocks(k, target)
     launch(
-        _soft_pool_blocks_bwd_kernel, (rows.b, cdiv(k, side), cdiv(k, side)),
+        _soft_pool_blocks_bwd_kernel, (b, cdiv(k, side), cdiv(k, side)),
         grads.adj, grads.gram, saved.gram, saved.scalars, grads.scalars, grads.total_entropy, grads.link_norm,
-        saved.link_norm, rows.largest() if mean else None, *blocks, rows.n, rows.b, rows.clusters, r, k,
+        saved.link_norm, rows.largest() if mean else None, *blocks, rows.n, b, rows.clusters, r, k,
         BK=side, MEAN=mean, SYMMETRIC=symmetric, ACC=language_type(acc), num_warps=4,
     )  # fmt: skip
     return blocks
@@ -424,7 +421,8 @@ def _degrees(edges: Dense | Csr, rows: Rows, acc: torch.dtype, target: Target) -
     if isinstance(edges, Dense):
         return launch_dense_degrees(edges.a, rows, acc, target)
     if edges.value is None:
-        return edges.rowptr.diff().to(acc)
+        ends = edges.rowptr
+        return torch.sub(ends[1:], ends[:-1], out=ends.new_empty(ends.numel() - 1, dtype=acc))
     return launch_spmm(edges.rowptr, edges.col, edges.value, None, acc, acc, target)
 
 
@@ -442,20 +440,21 @@ def launch_soft_pool_bwd(
     s, m = saved.s, saved.m
     acc, r = m.dtype, edges.types
     blocks = _make_blocks(grads, saved, rows, r, symmetric, mean, needs[2], target)
-    like = s if edges.values is None else edges.values
-    dlogits, dx, dedges = s.new_empty(0), x.new_empty(0), like.new_empty(0)
     if needs[0]:
         dlogits = _logits_gradient(
             grads, saved, x, edges, rows, blocks, temperature, given, symmetric, target
         )
-    if needs[1]:
-        dx = x.new_empty(x.shape)
-        if grads.x is None:
-            dx.zero_()
-        else:
-            _row_products(s, grads.x, dx, rows, False, acc, target)
+    else:
+        dlogits = s.new_empty(0)
+    dx = x.new_empty(x.shape if needs[1] else 0)
+    if grads.x is None:
+        dx.zero_()
+    elif needs[1]:
+        _row_products(s, grads.x, dx, rows, False, acc, target)
     if needs[2]:
         dedges = _edges_gradient(grads, s, edges, rows, blocks, acc, target)
+    else:
+        dedges = (s if edges.values is None else edges.values).new_empty(0)
     return dlogits, dx, dedges
 
 
@@ -522,10 +521,11 @@ def _edges_gradient(
     """The gradient to A: products of rows of S core and rows of S, and terms of each row."""
     k, r, b, n = s.size(-1), edges.types, rows.b, rows.n
     assert blocks.core is not None
+    core = blocks.core[: b * r * k * k].view(b, r, k, k)
     if isinstance(edges, Dense):
         a = edges.a
-        t = blocks.core.new_empty(b, r, n, k)
-        _row_products(s, blocks.core, t, rows, True, acc, target)
+        t = core.new_empty(b, r, n, k)
+        _row_products(s, core, t, rows, True, acc, target)
         precision = plan.product_precision(acc, s.dtype, target)
         tiles = plan.dense_edges(precision, target)
         out = a.new_empty(a.shape)
@@ -537,8 +537,8 @@ def _edges_gradient(
             **tiles.options(precision, target),
         )  # fmt: skip
         return out
-    t = blocks.core.new_empty(n, k)
-    _row_products(s, blocks.core[:, 0], t, rows, True, acc, target)
+    t = core.new_empty(n, k)
+    _row_products(s, core[:, 0], t, rows, True, acc, target)
     entries = edges.col.numel()
     like = s if edges.value is None else edges.value
     out = like.new_empty(entries)

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan, tuned
 from hierpool_kernels.core.adjacency import Csr, Dense, factor_dtype
 from hierpool_kernels.core.chunks import (
     first_chunk,
@@ -22,7 +22,7 @@ from hierpool_kernels.core.chunks import (
 from hierpool_kernels.core.clusters import column_count, column_mask, graph_clusters
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
-from hierpool_kernels.core.rows import Rows
+from hierpool_kernels.core.rows import Rows, chunk_count
 from hierpool_kernels.core.rows_of_a import (
     dense_rows,
     scaled_squares_of_dense,
@@ -30,7 +30,7 @@ from hierpool_kernels.core.rows_of_a import (
     sparse_rows,
 )
 from hierpool_kernels.core.target import Target
-from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, language_type
+from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, language_type, workspace
 from hierpool_kernels.core.tiles import dot, gather_tile, load_tile, slice_ptr, store_tile
 from hierpool_kernels.soft_pool import Options, Outputs, mean_divisors
 from hierpool_kernels.soft_pool_softmax import launch_softmax_fwd
@@ -354,61 +354,108 @@ def _soft_pool_scalars_fwd_kernel(
 # ---- launchers ------------------------------------------------------------------------------------------------------
 
 
-class _Partial(NamedTuple):
-    """Partial sums of chunks; chunks of ``adj`` have another size than those of the other sums."""
+class _Plan(NamedTuple):
+    """How A, and rows for the products with S, are divided, and what the partial sums need."""
 
-    adj: Tensor
-    adj_chunk: int
-    vectors: Tensor
-    sums: Tensor
-    tiles: int  # tiles of K, each with its own sums
-    columns: int  # of a tile
-    chunk: int
+    walk: plan.WalkTiles
+    sparse: plan.SparseTiles | None
+    precision: str
+    k_tiles: int
+    chunk: int  # of the products
+    adj_chunk: int  # of S^T M
+    cut: plan.ReduceTiles
+    tiles: tuple[int, ...]  # of S^T M, S^T S, S^T X and the vectors, in the sums over chunks
+    sizes: tuple[int, ...]  # of the first fields of `_Partial`
+    doubles: tuple[int, ...]  # of the others
+
+
+@tuned.kept
+def _planned(
+    k: int, f: int, r: int, b: int, n: int, ragged: bool, entries: int, factor: torch.dtype, s: torch.dtype,
+    gram: bool, target: Target,
+) -> _Plan:  # fmt: skip
+    """``entries`` are those of a sparse A, of a ragged batch; ``factor``: the dtype in which A is multiplied by S."""
+    sparse, precision = None, "ieee"
+    if ragged:
+        walk, sparse = plan.sparse_rows(b, n, entries, k, target)
+    else:
+        precision = plan.product_precision(factor, s, target)
+        walk = plan.dense_rows(b, n, r, k, precision, target)
+    chunk = plan.products_chunk(b, n, k, min(f, k) or k, ragged, target)
+    k_tiles, gram_size = cdiv(k, walk.tiles.bk), k if gram else 0
+    adj_chunk = walk.chunk if walk.on_chip else chunk
+    chunks, adj_chunks, walks = (chunk_count(b, n, ragged, size) for size in (chunk, adj_chunk, walk.chunk))
+    cut = plan.reduce(k * max(r * k, f), target)
+    pooled = r * k * k, gram_size * gram_size, k * f, (1 + r) * k
+    tiles = tuple(cdiv(size, cut.bq) for size in pooled)
+    sizes = adj_chunks * pooled[0], chunks * pooled[1], chunks * pooled[2], walks * pooled[3]
+    doubles = walks * r * k_tiles * SUMS.value, b * r * SUMS.value, b * tiles[1]
+    return _Plan(walk, sparse, precision, k_tiles, chunk, adj_chunk, cut, tiles, sizes, doubles)
+
+
+class _Partial(NamedTuple):
+    """Flat partial sums of chunks, then sums of graphs in float64."""
+
+    adj: Tensor  # [chunks, R, K, K]
+    gram: Tensor  # [chunks, K, K]
+    x: Tensor  # [chunks, K, F]
+    vectors: Tensor  # [chunks of the walk, 1 + R, K]
+    sums: Tensor  # [chunks of the walk, R, tiles of K, SUMS]
+    graph_sums: Tensor  # [B, R, SUMS]
+    squares: Tensor  # [B, tiles of the gram]
 
 
 def _walk(
-    s: Tensor, edges: Dense | Csr, m: Tensor | None, rows: Rows, entropy: bool, acc: torch.dtype,
-    walk: plan.WalkTiles, sparse: plan.SparseTiles | None, precision: str, target: Target,
-) -> _Partial:  # fmt: skip
+    s: Tensor, edges: Dense | Csr, m: Tensor | None, rows: Rows, entropy: bool, acc: torch.dtype, planned: _Plan,
+    partial: _Partial, target: Target,
+) -> None:  # fmt: skip
     """M = A S into ``m``, and the partial sums that need rows of M or A."""
     k, r = s.size(-1), edges.types
-    chunks, tiles = rows.chunks(walk.chunk), walk.tiles
-    k_tiles = cdiv(k, tiles.bk)
-    empty = s.new_empty
-    partial = _Partial(
-        empty(chunks if walk.on_chip else 0, r, k, k, dtype=acc), walk.chunk,
-        empty(chunks, 1 + r, k, dtype=acc), empty(chunks, r, k_tiles, SUMS.value, dtype=torch.float64), k_tiles,
-        tiles.bk, walk.chunk,
-    )  # fmt: skip
+    walk, sparse, precision, k_tiles, *_ = planned
+    tiles = walk.tiles
     carry: tuple[Tensor | None, Tensor | None] = (None, None)
     if isinstance(edges, Csr):
         assert sparse is not None
         carry = launch_long_rows(edges.rowptr, edges.col, edges.value, s, acc, sparse, rows)
     m_strides = (0, 0) if m is None or rows.ptr is not None else (m.stride(0), m.stride(1))
     launch(
-        _soft_pool_rows_fwd_kernel, (chunks, k_tiles, r),
+        _soft_pool_rows_fwd_kernel, (rows.chunks(walk.chunk), k_tiles, r),
         s, rows.graph_stride(s), k, *edges.arguments(4), *carry, m, *m_strides,
         partial.adj, partial.vectors, partial.sums, *rows.arguments, rows.clusters, r, k,
         CHUNK=walk.chunk, BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, LONGEST=sparse.longest if sparse else 0,
         AHEAD=sparse.ahead if sparse else 1, ON_CHIP=walk.on_chip, ENTROPY=entropy, ACC=language_type(acc),
         PRECISION=precision, PRODUCT=plan.product_precision(s.dtype, acc, target), **tiles.options(precision, target),
     )  # fmt: skip
-    return partial
 
 
 def _products(
-    s: Tensor, y: Tensor, part: Tensor, rows: Rows, chunk: int, square: bool, acc: torch.dtype, target: Target
-) -> None:
-    """S^T Y of each chunk into ``part [chunks, .., K, C]``; ``square``: columns of Y are clusters."""
+    s: Tensor, y: Tensor, part: Tensor, stride: int, rows: Rows, chunk: int, square: bool, acc: torch.dtype,
+    target: Target,
+) -> None:  # fmt: skip
+    """S^T Y of each chunk into ``part``, ``stride`` elements apart; ``square``: columns of Y are clusters."""
     k, c = s.size(-1), y.size(-1)
     precision = plan.product_precision(s.dtype, y.dtype, target)
     tiles = plan.products(k, c, precision, target)
     launch(
         _soft_pool_products_fwd_kernel, (rows.chunks(chunk), cdiv(k, tiles.bk), cdiv(c, tiles.bj)),
-        s, rows.graph_stride(s), k, y, rows.graph_stride(y), y.stride(-2), part, part.stride(0),
+        s, rows.graph_stride(s), k, y, rows.graph_stride(y), y.stride(-2), part, stride,
         *rows.arguments, rows.clusters, k, c,
         CHUNK=chunk, BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, SQUARE=square and rows.clusters is not None,
         ACC=language_type(acc), PRECISION=precision, **tiles.options(precision, target),
+    )  # fmt: skip
+
+
+def _outputs(
+    s: Tensor, x: Tensor, m: Tensor | None, rows: Rows, r: int, options: Options, acc: torch.dtype
+) -> Outputs:
+    """Uninitialized, but for S."""
+    k, b, empty = s.size(-1), rows.b, s.new_empty
+    gram_size, types = k if options.gram else 0, () if rows.ptr is not None else (r,)
+    if m is None or not options.save:
+        m = empty((*(() if rows.ptr is not None else (b, r)), 0, k), dtype=acc)
+    return Outputs(
+        s, x.new_empty(b, k, x.size(-1)), empty(b, *types, k, k, dtype=acc), empty(b, gram_size, gram_size, dtype=acc),
+        empty(b, 1 + r, k, dtype=acc), empty(b, 2 + 4 * r, dtype=acc), empty((), dtype=acc), empty(types, dtype=acc), m,
     )  # fmt: skip
 
 
@@ -419,46 +466,36 @@ def launch_soft_pool_fwd(
     """All outputs of the operator.
 
     Six launches: softmax, walk over A, products of S with X and with S (and with M, if K is more than a tile), sums
-    over chunks, scalars. One more for a sparse A that may have long rows.
+    over chunks, scalars. One more for a sparse A that may have long rows. One allocation beside those of the outputs.
     """
     logits, x = contiguous_rows(logits), contiguous_rows(x)
     k, f, r, b, n = logits.size(-1), x.size(-1), edges.types, rows.b, rows.n
     _check_sizes(k, f, r)
     acc = accumulation_dtype(logits, x, edges.values)
     s = launch_softmax_fwd(logits, rows, temperature, given, acc, target)
-    sparse, precision = None, "ieee"
+    ragged, entries, factor = rows.ptr is not None, 0, s.dtype
     if isinstance(edges, Dense):
-        precision = plan.product_precision(factor_dtype(edges.a, s), s.dtype, target)
-        walk = plan.dense_rows(b, n, r, k, precision, target)
+        factor = factor_dtype(edges.a, s)
     else:
-        walk, sparse = plan.sparse_rows(b, n, edges.col.numel(), k, target)
-    ragged = rows.ptr is not None
-    types = () if ragged else (r,)
-    m_shape = (n, k) if ragged else (b, r, n, k)
-    empty = logits.new_empty
-    m = empty(m_shape, dtype=acc) if options.save or not walk.on_chip else None
-    partial = _walk(s, edges, m, rows, options.entropy, acc, walk, sparse, precision, target)
-
-    chunk = plan.products_chunk(b, n, k, min(f, k) or k, ragged, target)
-    chunks, gram_size = rows.chunks(chunk), k if options.gram else 0
-    part_x = empty(chunks, k, f, dtype=acc)
-    part_gram = empty(chunks, gram_size, gram_size, dtype=acc)
+        entries = edges.col.numel()
+    planned = _planned(k, f, r, b, n, ragged, entries, factor, s.dtype, options.gram, target)
+    chunk, on_chip = planned.chunk, planned.walk.on_chip
+    partial = _Partial(*workspace(s, acc, *planned.sizes, doubles=planned.doubles))
+    m = None
+    if options.save or not on_chip:
+        m = s.new_empty((n, k) if ragged else (b, r, n, k), dtype=acc)
+    _walk(s, edges, m, rows, options.entropy, acc, planned, partial, target)
     if f:
-        _products(s, x, part_x, rows, chunk, False, acc, target)
+        _products(s, x, partial.x, k * f, rows, chunk, False, acc, target)
     if options.gram:
-        _products(s, s, part_gram, rows, chunk, True, acc, target)
-    if not walk.on_chip:
+        _products(s, s, partial.gram, k * k, rows, chunk, True, acc, target)
+    if not on_chip:
         assert m is not None
-        partial = partial._replace(adj=empty(chunks, r, k, k, dtype=acc), adj_chunk=chunk)
         for i_r in range(r):
-            _products(s, m if ragged else m[:, i_r], partial.adj[:, i_r], rows, chunk, True, acc, target)
-    if m is None or not options.save:
-        m = empty((*m_shape[:-2], 0, k), dtype=acc)
-    out = Outputs(
-        s, x.new_empty(b, k, f), empty(b, *types, k, k, dtype=acc), empty(b, gram_size, gram_size, dtype=acc),
-        empty(b, 1 + r, k, dtype=acc), empty(b, 2 + 4 * r, dtype=acc), empty((), dtype=acc), empty(types, dtype=acc), m,
-    )  # fmt: skip
-    _reduce(out, partial, part_x, part_gram, rows, r, chunk, symmetric, options, acc, target)
+            part, y = partial.adj[i_r * k * k :], m if ragged else m[:, i_r]
+            _products(s, y, part, r * k * k, rows, chunk, True, acc, target)
+    out = _outputs(s, x, m, rows, r, options, acc)
+    _reduce(out, partial, planned, rows, symmetric, options, acc, target)
     return out
 
 
@@ -473,28 +510,24 @@ def _check_sizes(k: int, f: int, r: int) -> None:
 
 
 def _reduce(
-    out: Outputs, partial: _Partial, part_x: Tensor, part_gram: Tensor, rows: Rows, r: int, chunk: int,
-    symmetric: bool, options: Options, acc: torch.dtype, target: Target,
+    out: Outputs, partial: _Partial, planned: _Plan, rows: Rows, symmetric: bool, options: Options,
+    acc: torch.dtype, target: Target,
 ) -> None:  # fmt: skip
     """The record from the partial sums of chunks."""
-    (b, k, f), gram_size = out.x.shape, out.gram.size(1)
-    cut = plan.reduce(k * max(r * k, f), target)
-    tiles = [cdiv(size, cut.bq) for size in (r * k * k, gram_size * gram_size, k * f, (1 + r) * k)]
-    sums = out.scalars.new_empty(b, r, SUMS.value, dtype=torch.float64)
-    squares = out.scalars.new_empty(b, tiles[1], dtype=torch.float64)
-    acc_type = language_type(acc)
+    (b, k, f), r, acc_type = out.x.shape, out.vectors.size(1) - 1, language_type(acc)
+    walk, cut, tiles = planned.walk, planned.cut, planned.tiles
     launch(
         _soft_pool_reduce_fwd_kernel, (b * (sum(tiles) + 1),),
-        partial.adj, part_gram, part_x, partial.vectors, partial.sums,
-        out.adj, out.gram, out.x, out.vectors, sums, squares,
-        rows.ptr, rows.sizes, rows.n, b, rows.clusters, r, k, f, partial.tiles, *tiles,
-        CHUNK_ROWS=partial.chunk, CHUNK_PRODUCTS=chunk, CHUNK_ADJ=partial.adj_chunk,
-        BK=0 if rows.clusters is None else partial.columns, BS=cut.bs, BQ=cut.bq, SYMMETRIC=symmetric, ACC=acc_type,
+        partial.adj, partial.gram, partial.x, partial.vectors, partial.sums,
+        out.adj, out.gram, out.x, out.vectors, partial.graph_sums, partial.squares,
+        rows.ptr, rows.sizes, rows.n, b, rows.clusters, r, k, f, planned.k_tiles, *tiles,
+        CHUNK_ROWS=walk.chunk, CHUNK_PRODUCTS=planned.chunk, CHUNK_ADJ=planned.adj_chunk,
+        BK=0 if rows.clusters is None else walk.tiles.bk, BS=cut.bs, BQ=cut.bq, SYMMETRIC=symmetric, ACC=acc_type,
         num_warps=4, **plan.registers(4, target),
     )  # fmt: skip
     launch(
         _soft_pool_scalars_fwd_kernel, (r,),
-        sums, squares, out.scalars, out.total_entropy, out.link_norm, rows.largest() if options.mean else None,
-        rows.n, b, r, tiles[1],
+        partial.graph_sums, partial.squares, out.scalars, out.total_entropy, out.link_norm,
+        rows.largest() if options.mean else None, rows.n, b, r, tiles[1],
         BB=cut.bb, LINK=options.link, ENTROPY=options.entropy, MEAN=options.mean, ACC=acc_type, num_warps=4,
     )  # fmt: skip

@@ -18,7 +18,7 @@ from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.rows_of_a import _long_rows_kernel, dense_rows, entry_products, sparse_rows
 from hierpool_kernels.core.target import Target
-from hierpool_kernels.core.tensors import contiguous_rows, language_type
+from hierpool_kernels.core.tensors import contiguous_rows, language_type, workspace
 from hierpool_kernels.core.tiles import slice_ptr, store_tile
 
 
@@ -123,8 +123,7 @@ def launch_long_rows(
     if entries <= walk.longest:
         return None, None
     parts, k = cdiv(entries, walk.longest), 0 if x is None else x.size(-1)
-    carry = col.new_empty(parts, k, dtype=acc)
-    sums = col.new_empty(parts, 2, dtype=acc)
+    carry, sums = workspace(col, acc, parts * k, parts * 2)
     launch(
         _long_rows_kernel, (parts, max(cdiv(k, walk.bk), 1)),
         rowptr, col, value, x, 0 if x is None else x.stride(0), carry, sums, rowptr.numel() - 1, entries,

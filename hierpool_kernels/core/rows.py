@@ -18,6 +18,11 @@ def ends_of(mask: Tensor) -> Tensor:
     return (mask * positions).amax(1) if n else positions.new_zeros(b)
 
 
+def chunk_count(b: int, n: int, ragged: bool, size: int) -> int:
+    """See :meth:`Rows.chunks`."""
+    return n // size + b if ragged else b * cdiv(n, size)
+
+
 class Rows(NamedTuple):
     """Rows of a padded or ragged batch of graphs.
 
@@ -64,7 +69,7 @@ class Rows(NamedTuple):
 
     def chunks(self, size: int) -> int:
         """The number of chunks of ``size`` rows, some of which may be empty."""
-        return self.n // size + self.b if self.ptr is not None else self.b * cdiv(self.n, size)
+        return chunk_count(self.b, self.n, self.ptr is not None, size)
 
     def graph_stride(self, nodes: Tensor | None) -> int:
         """The stride from graph to graph of a node tensor ``[B, N, ..]``; 0 for a ragged batch ``[N, ..]``."""

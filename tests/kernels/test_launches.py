@@ -17,16 +17,17 @@ from bench.ops import launches
 from bench.ops.launches import CALLS, measure
 from hierpool.backends.triton import _availability
 from hierpool_kernels.core.launch import watch
+from hierpool_kernels.core.tensors import workspace
 
 # (launches, allocations, kernels of torch), forward and backward. A change may lower them.
 LIMITS = {
-    "dense_diff_pool, mask": ((6, 16, 4), (4, 10, 0)),
-    "dense_diff_pool": ((6, 16, 1), (4, 10, 0)),
-    "dense_mincut_pool, mask": ((6, 16, 35), (5, 11, 25)),
-    "DMoNPooling, mask": ((6, 16, 54), (5, 11, 43)),
-    "soft_pool, CSR": ((7, 19, 3), (3, 8, 2)),
-    "diff_pool, CSR": ((7, 19, 3), (3, 8, 2)),
-    "spmm": ((2, 3, 0), (2, 3, 0)),
+    "dense_diff_pool, mask": ((6, 10, 4), (4, 5, 0)),
+    "dense_diff_pool": ((6, 10, 1), (4, 5, 0)),
+    "dense_mincut_pool, mask": ((6, 10, 35), (5, 6, 25)),
+    "DMoNPooling, mask": ((6, 10, 54), (5, 6, 43)),
+    "soft_pool, CSR": ((7, 12, 3), (3, 5, 1)),
+    "diff_pool, CSR": ((7, 12, 3), (3, 4, 2)),
+    "spmm": ((2, 2, 0), (2, 2, 0)),
 }
 
 
@@ -51,6 +52,22 @@ def test_every_launch_reaches_the_driver() -> None:
         counts, _ = count(forward)
     assert [call.name for call in calls] == ["_long_rows_kernel", "_spmm_kernel"]
     assert counts.launches == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_parts_of_a_workspace_are_aligned_and_apart(dtype: torch.dtype) -> None:
+    sizes, doubles = (33, 0, 7), (5, 1)
+    for parts in (
+        workspace(torch.empty(0), dtype, *sizes),
+        workspace(torch.empty(0), dtype, *sizes, doubles=doubles),
+    ):
+        assert [part.dtype for part in parts] == [dtype] * 3 + [torch.float64] * (len(parts) - 3)
+        begins = [part.storage_offset() * part.itemsize for part in parts]
+        assert all(begin % 128 == 0 for begin in begins)
+        ends = [begin + part.nbytes for begin, part in zip(begins, parts, strict=True)]
+        assert all(begin >= end for begin, end in zip(begins[1:], ends, strict=False))
+        wanted = (*sizes, *doubles)[: len(parts)]
+        assert all(part.numel() >= size for part, size in zip(parts, wanted, strict=True))
 
 
 @pytest.mark.usefixtures("no_device")
