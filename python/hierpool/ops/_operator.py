@@ -132,8 +132,13 @@ class Operator(Traced, ABC):
     # ------------------------------------------------------------------------------------------------------------
     # calls
 
-    def __call__(self, call: Any, wanted: tuple[str, ...] | None = None) -> tuple[Tensor, ...]:
-        """All results, or the fields of ``Out`` named in ``wanted``. Autograd takes time for each."""
+    def __call__(
+        self, call: Any, wanted: tuple[str, ...] | None = None, read_only: bool = False
+    ) -> tuple[Tensor, ...]:
+        """All results, or the fields of ``Out`` named in ``wanted``. Autograd takes time for each.
+
+        ``read_only``: no result is changed in place, so that those that the backward reads need not be copied.
+        """
         places = self._results if wanted is None else tuple([self._place[name] for name in wanted])
         if is_traced():
             # Programs that torch.export makes run without this package.
@@ -160,11 +165,12 @@ class Operator(Traced, ABC):
                         call = backend.prepared(call)
                     kept = self.for_backward(call)
                     if kept is call or self._witness in places:
-                        return _apply_fused((self, backend, places, kept, None), call, *leaves)
+                        return _apply_fused((self, backend, places, kept, None, read_only), call, *leaves)
                     if leaves[0].numel() <= _HELD:
-                        return _apply_fused((self, backend, places, kept, leaves[0]), call, *leaves)
+                        held = leaves[0]
+                        return _apply_fused((self, backend, places, kept, held, read_only), call, *leaves)
                     places = (*places, self._witness)
-                    return _apply_fused((self, backend, places, kept, None), call, *leaves)[:-1]
+                    return _apply_fused((self, backend, places, kept, None, read_only), call, *leaves)[:-1]
         out = backend.forward(call)
         return tuple([out[place] for place in places])
 
@@ -256,11 +262,11 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        state: tuple[Operator, ModuleType, tuple[int, ...], Any, Tensor | None],
+        state: tuple[Operator, ModuleType, tuple[int, ...], Any, Tensor | None, bool],
         call: Any,
         *leaves: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        operator, backend, places, kept, held = state
+        operator, backend, places, kept, held, read_only = state
         out = backend.forward(call)
         fields = [out[place] for place in operator._saved]
         fields += kept[:-1]
@@ -270,7 +276,7 @@ class _Fused(torch.autograd.Function):
         ctx.state = operator, backend, places, groups, call.options, held
         if len(places) > len(operator._results):
             ctx.mark_non_differentiable(*(out[place] for place in places if place not in operator._results))
-        return operator._handed_out(out, places)
+        return tuple([out[place] for place in places]) if read_only else operator._handed_out(out, places)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:

@@ -118,7 +118,7 @@ class CutPool(Operator, opaque=False):
             logits = linear_maps(x, as_maps(maps), rows.mask if isinstance(rows, Padded) else None)
         wanted = PoolingOptions(False, symmetric, True, False, False, False, save, backend)
         pooling = PoolingCall(logits, x, adj, rows, temperature, num_clusters, wanted)
-        s, pooled_x, adj_sums, gram, vectors, scalars = SOFT_POOL(pooling, _FIELDS)
+        s, pooled_x, adj_sums, gram, vectors, scalars = SOFT_POOL(pooling, _FIELDS, read_only=True)
         if selu:
             pooled_x = F.selu(pooled_x)
         last = cut_terms.Options(kind, "reference" if backend == "reference" else "auto")

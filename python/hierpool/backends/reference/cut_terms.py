@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from hierpool.contract import existing_clusters
@@ -46,7 +47,9 @@ def forward(call: Call) -> tuple[Tensor | tuple[Tensor, ...], ...]:
     expected = volumes.square().sum(1)
     inside = inside / total
     spectral = (inside - expected).sum() * -share
-    weight = _safe(nodes).reciprocal().mul_(share)  # of the length of the cluster sizes, times the root of K
+    weight = (
+        _safe_norm(nodes).reciprocal().mul_(share)
+    )  # of the length of the cluster sizes, times the root of K
     if kind == _DMON_CROSSED:
         weight = weight.sum().mul_(share).expand_as(nodes)
     weight = weight * _root_of_count(adj, num_clusters)
@@ -77,7 +80,7 @@ def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tup
         total, inside, expected, volumes, lengths, weight = middle
         slope = dfirst / total
         dscalars[:, _TOTAL] = slope * (inside - 2 * expected)
-        grow = dcluster * weight / (_safe(lengths) * share)
+        grow = dcluster * weight / (_safe_norm(lengths) * share)
         sizes = vectors.select(1, 0) * grow.unsqueeze(1)
         dvectors = torch.stack([sizes, volumes * (2 * slope).unsqueeze(1)], 1)
     _diagonal(dadj).sub_(slope.unsqueeze(1))
@@ -90,6 +93,11 @@ def _share(graphs: int) -> float:
 
 def _safe(denominator: Tensor) -> Tensor:
     return denominator.masked_fill(denominator == 0, torch.inf)
+
+
+def _safe_norm(denominator: Tensor) -> Tensor:
+    """:func:`_safe` of what is not negative, in one kernel."""
+    return F.threshold(denominator, 0, torch.inf)
 
 
 def _diagonal(matrices: Tensor) -> Tensor:
@@ -107,8 +115,9 @@ def _normalize(adj: Tensor) -> tuple[Tensor, Tensor]:
 
 def _normalize_backward(grad: Tensor, out: Tensor, scale: Tensor) -> Tensor:
     shared = grad * out
-    of_degree = shared.sum(2).add_(shared.sum(1)).mul_(scale).mul_(scale).mul_(-0.5)
-    dadj = (grad * scale.unsqueeze(2)).mul_(scale.unsqueeze(1)).add_(of_degree.unsqueeze(2))
+    scale_of_row = scale.unsqueeze(2)
+    of_degree = shared.sum(2).add_(shared.sum(1)).mul_(scale).unsqueeze(2)
+    dadj = (grad * scale_of_row).mul_(scale.unsqueeze(1)).addcmul_(of_degree, scale_of_row, value=-0.5)
     _diagonal(dadj).zero_()
     return dadj
 
@@ -128,11 +137,11 @@ def _equal(gram: Tensor, num_clusters: Tensor | None) -> float | Tensor:
 def _orthogonality(gram: Tensor, equal: float | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The loss summed over graphs; and for its gradient, the unit matrices, their difference and the divisor."""
     norm = torch.linalg.vector_norm(gram, dim=(1, 2), keepdim=True)
-    unit = gram / _safe(norm)
+    unit = gram / _safe_norm(norm)
     apart = unit.clone()
     _diagonal(apart).sub_(equal)
     length = torch.linalg.vector_norm(apart, dim=(1, 2), keepdim=True)
-    return length.masked_fill(norm == 0, 0).sum(), unit, apart, _safe(length * norm)
+    return length.masked_fill(norm == 0, 0).sum(), unit, apart, _safe_norm(length * norm)
 
 
 def _orthogonality_backward(grad: Tensor, unit: Tensor, apart: Tensor, divisor: Tensor) -> Tensor:
