@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -16,7 +19,7 @@ from bench.harness.launches import Counts, count, host_us, without_device
 from bench.ops import launches
 from bench.ops.launches import CALLS, measure
 from hierpool.backends.triton import _availability
-from hierpool_kernels.core.launch import watch
+from hierpool_kernels.core.launch import launch, watch
 from hierpool_kernels.core.tensors import workspace
 
 # (launches, allocations, kernels of torch), forward and backward. A change may lower them.
@@ -52,6 +55,22 @@ def test_every_launch_reaches_the_driver() -> None:
         counts, _ = count(forward)
     assert [call.name for call in calls] == ["_long_rows_kernel", "_spmm_kernel"]
     assert counts.launches == 2
+
+
+@pytest.mark.parametrize(("current", "entered"), [(0, [1]), (1, [])])
+def test_a_kernel_is_launched_on_the_device_of_its_tensors(
+    monkeypatch: pytest.MonkeyPatch, current: int, entered: list[int]
+) -> None:
+    found: list[int] = []
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: current)
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext(found.append(device.index)))
+    kernel = SimpleNamespace(run=lambda *arguments, grid, warmup: None)
+    with FakeTensorMode():
+        tensor = torch.empty(2, device="cuda:1")
+    launch(kernel, (1,), None, tensor)
+    assert found == entered
+    launch(kernel, (1,), None, torch.empty(2))
+    assert found == entered
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
