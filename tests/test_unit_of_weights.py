@@ -16,7 +16,7 @@ from torch import Tensor, nn
 import hierpool
 from hierpool import Assignment, RaggedGraph, SoftPoolRecord, connect, losses, metrics
 from hierpool.clustering.objective import OBJECTIVES
-from hierpool.nn import PoolingOutput, SoftPooling
+from hierpool.nn import HARD_POOLERS, HardPooling, HardPoolingOutput, PoolingOutput, SoftPooling, get_pooler
 from tests.support.poolers import SIZES, F, K, make_batch
 
 UNITS = (1e-30, 1e-18, 1e18, 1e30)
@@ -37,7 +37,10 @@ FUNCTIONS = {
 LAYERS = {
     name: layer
     for name, layer in inspect.getmembers(hierpool.nn, inspect.isclass)
-    if issubclass(layer, nn.Module) and not inspect.isabstract(layer) and takes_a_graph(layer.forward)
+    if issubclass(layer, nn.Module)
+    and not issubclass(layer, HardPooling)
+    and not inspect.isabstract(layer)
+    and takes_a_graph(layer.forward)
 }
 LOSSES = dict(inspect.getmembers(losses, inspect.isfunction)) | {
     term.__name__: term for objective in OBJECTIVES.values() for term in objective.terms
@@ -89,6 +92,9 @@ def tensors_of(result: Any, name: str = "out") -> dict[str, Tensor]:
     """The tensors and numbers of a result, by name. Each number of a record has a unit of its own."""
     if isinstance(result, PoolingOutput):
         result = {"x": result.x, "adj": result.adj, "loss": result.loss}
+    if isinstance(result, HardPoolingOutput):
+        assert result.edge_weight is not None
+        result = {"x": result.x, "weights": result.edge_weight}
     if isinstance(result, Tensor):
         return {name: result if result.is_floating_point() else result.double()}
     if isinstance(result, float):
@@ -219,6 +225,23 @@ def test_layers(name: str, dense: bool, compiled: bool) -> None:
         call = torch.compile(layers[0], fullgraph=True, backend="aot_eager")
     for unit in UNITS:
         assert_close(run(f32, unit, call, layers[0]), run(f64, unit, layers[1], layers[1]))
+
+
+@pytest.mark.parametrize("name", HARD_POOLERS)
+def test_poolers_that_keep_or_merge_nodes(name: str) -> None:
+    # The scores of SAGPool have the unit of the weights: large ones are all 1 after the activation.
+    for unit in UNITS[:2] if name == "sag" else UNITS:
+        found = []
+        options = (
+            {"edge_score": "tanh"} if name == "ec" else {}
+        )  # the softmax has a gradient of 0 to the bias
+        for dtype in (f32, f64):
+            torch.manual_seed(1)
+            pooler = get_pooler(name, in_channels=F, **options).to(dtype)
+            leaves = Leaves(unit, False, dtype)
+            out = tensors_of(pooler(leaves.x, leaves.graph))
+            found.append(with_gradients(out, [leaves.x, leaves.weights, *pooler.parameters()]))
+        assert_close(*found)
 
 
 @pytest.mark.parametrize("dense", [True, False], ids=["dense", "sparse"])
