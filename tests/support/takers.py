@@ -18,6 +18,7 @@ F, K = 4, 3
 GRAPHS = ("graph", "adj", "edge_index")  # names of the argument
 _SIZES = {
     "in_channels": F, "channels": F, "k": K, "out_channels": K, "hidden_channels": 5, "num_classes": 2,
+    "pooler": "graclus",
 }  # fmt: skip
 
 
@@ -41,6 +42,7 @@ def _is_layer(kind: Any) -> bool:
         isinstance(kind, type)
         and issubclass(kind, nn.Module)
         and kind is not layers.MLP
+        and not (issubclass(kind, layers.HardPooling) and kind.__subclasses__())  # base classes
         and "adj" in _parameters(kind.forward)
     )
 
@@ -71,7 +73,7 @@ class Taker:
         }
         self.leaves: list[Tensor] = []
         if isinstance(call, type):
-            sizes = {n: _SIZES[n] for n in _parameters(call) if n in ("k",) or n in _required(call)}
+            sizes = {n: _SIZES[n] for n in _parameters(call) if n in ("k", "in_channels") or n in _required(call)}
             call = call(**sizes).to(dtype)
             self.leaves += call.parameters()
             parameters = _parameters(call.forward)
