@@ -187,13 +187,11 @@ def load_torch_sparse(device: torch.device) -> Pool:
 def require(op: str, backend: str, device: torch.device) -> None:
     """Raise `Unavailable` with the reason if a backend cannot run an operator: a figure is never of a fallback."""
     try:
-        from hierpool import backends, explain
+        from hierpool import backends
     except ImportError as error:
         raise not_installed(error, "pip install -e .") from error
-    forms = dict.fromkeys(verdict.op for verdict in explain((device.type,)) if verdict.op.startswith(op))
     try:
-        for form in forms:
-            backends.select(form, device.type, backend)
+        backends.select(op, device.type, backend)
     except RuntimeError as error:
         raise Unavailable(str(error)) from error
 
