@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hierpool import RaggedGraph
 from hierpool.nn import readout
 
 
@@ -21,6 +22,16 @@ def test_each_graph_on_its_own(kind: str) -> None:
     assert got[2].eq(0).all()
     torch.testing.assert_close(readout(x, None, kind)[1], reduce(x[1]))
     assert torch.equal(readout(x[:, :0], None, kind), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_means_of_sums_that_float16_cannot_hold(dtype: torch.dtype) -> None:
+    n = 1000
+    graph = RaggedGraph.from_edge_index(torch.zeros(2, 0, dtype=torch.int64), n)
+    x = torch.full((n, 2), 100.0, dtype=dtype)
+    expected = torch.full((1, 2), 100.0, dtype=dtype)
+    torch.testing.assert_close(readout(x, None, "mean", graph=graph), expected)
+    torch.testing.assert_close(readout(x[None], torch.ones(1, n), "mean"), expected)
 
 
 def test_unknown_kind() -> None:

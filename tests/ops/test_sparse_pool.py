@@ -207,6 +207,29 @@ def test_lift(mode: Any, backend: str) -> None:
             )
 
 
+@both
+def test_intermediate_values_may_exceed_the_range_of_float16(backend: str) -> None:
+    """The sum of a mean, the squares of an inverse, and sizes of clusters."""
+    n = 1000
+    nodes = torch.zeros(n, dtype=torch.int64)
+    graph = RaggedGraph.from_edge_index(torch.zeros(2, 0, dtype=torch.int64), n)
+    for dtype in (f16, bf16):
+        x = torch.full((n, 2), 100.0, dtype=dtype, requires_grad=True)
+        for weight in (None, torch.full((n,), 300.0, dtype=dtype, requires_grad=True)):
+            s = Assignment.from_clusters(nodes, graph, weight)
+            pooled = sparse_pool(x, graph, s, reduce="mean", backend=backend).x
+            assert pooled is not None
+            torch.testing.assert_close(
+                pooled, torch.full((1, 2), 1e2 if weight is None else 3e4, dtype=dtype)
+            )
+            (slope,) = torch.autograd.grad(pooled.sum(), x)
+            torch.testing.assert_close(slope, torch.full_like(x, (1 if weight is None else 300) / n))
+            row = torch.full((1, 2), 3e4, dtype=dtype)
+            lifted = sparse_lift(row, s, mode="inverse", backend=backend)
+            expected = torch.full_like(x, 3e4 / n / (1 if weight is None else 300))
+            torch.testing.assert_close(lifted, expected)
+
+
 def test_weights_that_are_not_there() -> None:
     edges = torch.tensor([[0, 1, 2, 3, 0], [2, 3, 0, 1, 1]])
     graph = RaggedGraph.from_edge_index(edges, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hierpool.contract import accumulation_dtype
 from hierpool.graph import RaggedGraph
 from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
 from hierpool.ops.segment_max import segment_max
@@ -47,8 +48,8 @@ def readout(
     if kind == "max":
         largest = torch.where(valid[..., None], x, -torch.inf).amax(1)
         return torch.where(valid.any(1, keepdim=True), largest, 0)
-    total = torch.where(valid[..., None], x, 0).sum(1)
-    return total if kind == "sum" else total / valid.sum(1, keepdim=True).clamp(min=1)
+    total = torch.where(valid[..., None], x, 0).sum(1, dtype=accumulation_dtype(x))
+    return _reduced(total, valid.sum(1, keepdim=True), kind, x.dtype)
 
 
 def _ragged_readout(x: Tensor, mask: Tensor | None, kind: str, graph: RaggedGraph) -> Tensor:
@@ -61,5 +62,11 @@ def _ragged_readout(x: Tensor, mask: Tensor | None, kind: str, graph: RaggedGrap
     sizes = graph.ptr.diff()[:, None]  # [B, 1]
     if kind == "max":
         return torch.where(sizes > 0, segment_max(x, graph.batch, graph.num_graphs), 0)
-    total = x.new_zeros(graph.num_graphs, x.size(1)).index_add(0, graph.batch, x)
-    return total if kind == "sum" else total / sizes.clamp(min=1)
+    dtype = accumulation_dtype(x)
+    total = x.new_zeros(graph.num_graphs, x.size(1), dtype=dtype).index_add(0, graph.batch, x.to(dtype))
+    return _reduced(total, sizes, kind, x.dtype)
+
+
+def _reduced(total: Tensor, sizes: Tensor, kind: str, dtype: torch.dtype) -> Tensor:
+    """The sums or means; only then rounded, as a sum may exceed the range of float16 where the mean does not."""
+    return (total if kind == "sum" else total / sizes.clamp(min=1)).to(dtype)

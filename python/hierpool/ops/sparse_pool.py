@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hierpool import backends
 from hierpool._tracing import is_traced
-from hierpool.contract import Csr, Loops, sum_by_index
+from hierpool.contract import Csr, Loops, accumulation_dtype, sum_by_index
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.ops import _checks, spmm, spmm_max
 from hierpool.ops._contraction import How, contracted, not_triton
@@ -180,16 +180,31 @@ def _matrix(assignment: Assignment, weight: Tensor | None) -> Csr:
 
 def _inverse(assignment: Assignment) -> Tensor:
     """The entries of the transpose of the pseudoinverse of S."""
-    weight = assignment.weight
-    if weight is None:
-        weight = torch.ones(assignment.num_entries, device=assignment.device)
+    weight = _entries(assignment)
     norm = sum_by_index(weight.square(), assignment.cluster, assignment.num_clusters)
     return weight / torch.where(norm == 0, 1, norm).index_select(0, assignment.cluster)
 
 
+def _shares(assignment: Assignment) -> Tensor:
+    """The entries of S divided by the number of nodes of their cluster."""
+    size = assignment.transposed()[0].diff().to(torch.float32)  # a cluster of an entry is not empty
+    return _entries(assignment) / size.index_select(0, assignment.cluster)
+
+
+def _entries(assignment: Assignment) -> Tensor:
+    """The entries of S, in which squares and sizes of clusters do not exceed the range of the dtype."""
+    if assignment.weight is None:
+        return torch.ones(assignment.num_entries, device=assignment.device)
+    return assignment.weight.to(accumulation_dtype(assignment.weight))
+
+
 def _pooled_rows(x: Tensor, assignment: Assignment, reduce: str, backend: str) -> Tensor:
     """Features of the clusters; those of nodes are in the order of the matrix."""
-    matrix = _matrix(assignment, assignment.weight)
+    weight = assignment.weight
+    if reduce == "mean" and x.dtype in (torch.float16, torch.bfloat16):
+        # The sum may exceed the range of float16 where the mean does not.
+        reduce, weight = "sum", _shares(assignment)
+    matrix = _matrix(assignment, weight)
     if reduce in ("max", "min"):
         (y,) = spmm_max.OPERATOR(
             spmm_max.Call(x, matrix, spmm_max.Options(reduce == "min", not_triton(backend)))
