@@ -95,6 +95,8 @@ def test_bad_arguments_are_named() -> None:
     graph = both_forms((3,)).graph
     with pytest.raises(ValueError, match="k must be at least 1, got 0"):
         heavy_edge_clusters(graph, 0)
+    with pytest.raises(TypeError, match="k must be an int, got float"):
+        heavy_edge_clusters(graph, 2.5)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="graph must be a RaggedGraph, got Tensor"):
         heavy_edge_clusters(torch.zeros(3, 3), 2)  # type: ignore[arg-type]
     negative = RaggedGraph.from_dense(-torch.ones(2, 2))

@@ -80,3 +80,8 @@ def test_bad_arguments_are_named() -> None:
         ValueError, match=r"priority must have shape \[2\], one score for each node, got \[1\]"
     ):
         mis(graph, torch.zeros(1))
+    with pytest.raises(TypeError, match="hops must be an int, got float"):
+        mis(graph, hops=1.5)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="seed must be an int, got str"):
+        mis(graph, seed="1")  # type: ignore[arg-type]
+    assert torch.equal(mis(graph, hops=10**30, seed=2**64 - 1), mis(graph, hops=2, seed=-1))

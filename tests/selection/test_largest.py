@@ -44,6 +44,12 @@ def test_large_graphs_signed_zeros_and_infinities() -> None:
         assert torch.equal(kept.nodes, score.argsort(descending=True, stable=True))
 
 
+def test_small_ratios_of_large_graphs() -> None:
+    score, ptr = torch.zeros(3_000_000), torch.tensor([0, 3_000_000])
+    for ratio, count in ((1e-300, 1), (1e-9, 1), (1e-7, 1), (1e-6, 3), (1.1e-6, 4)):
+        assert topk(score, ptr, ratio=ratio).nodes.numel() == count
+
+
 def test_agrees_with_torch_geometric() -> None:
     """Where scores are distinct, except for a ratio of 1, which keeps one node there, and rounding of the ratio."""
     select = pytest.importorskip("torch_geometric.nn.pool.select.topk").topk
@@ -81,3 +87,13 @@ def test_bad_arguments_are_named() -> None:
         topk(torch.zeros(2), ptr, k=1)
     with pytest.raises(ValueError, match="score must not contain NaN"):
         topk(torch.tensor([0, float("nan"), 1]), ptr, k=1)
+    for bad, message in (
+        ({"k": 2.0}, "k must be an int, got float"),
+        ({"k": True}, "k must be an int, got bool"),
+        ({"ratio": "half"}, "ratio must be a number, got str"),
+        ({"min_score": "low"}, "min_score must be a number, got str"),
+        ({"min_score": math.nan}, "min_score must not be NaN"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            topk(score, ptr, **bad)  # type: ignore[arg-type]
+    assert topk(score, ptr, k=10**30).nodes.numel() == 3

@@ -133,3 +133,8 @@ def test_bad_arguments_are_named() -> None:
         match(graph, torch.tensor([0.0, float("nan")]))
     with pytest.raises(TypeError, match="score must be real, got dtype complex64"):
         match(graph, torch.zeros(2, dtype=torch.complex64))
+    with pytest.raises(TypeError, match="loops must be True or False, got 1"):
+        match(graph, loops=1)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="seed must be an int, got float"):
+        match(graph, seed=1.5)  # type: ignore[arg-type]
+    match(graph, seed=2**64 - 1)  # as torch.initial_seed() may be

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,8 @@ from hierpool import backends
 from hierpool.contract import Links
 from hierpool.graph import RaggedGraph
 from hierpool.graph.facts import normally
+
+_LARGEST = 2**63 - 1  # of int64
 
 
 def backend_of(t: Tensor, backend: str = "auto") -> ModuleType:
@@ -25,6 +28,31 @@ def check_graph(graph: Any) -> None:
     """Raise ``TypeError`` unless ``graph`` is a RaggedGraph."""
     if not isinstance(graph, RaggedGraph):
         raise TypeError(f"graph must be a RaggedGraph, got {type(graph).__name__}")
+
+
+def check_count(name: str, value: Any) -> int:
+    """``value`` if it is an integer of at least 1; one that is larger than every index is as good as the largest."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return min(int(value), _LARGEST)
+
+
+def check_seed(seed: Any) -> int:
+    """``seed`` modulo 2^64, as int64: ``torch.initial_seed()`` may be larger."""
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise TypeError(f"seed must be an int, got {type(seed).__name__}")
+    return (int(seed) + _LARGEST + 1) % 2**64 - _LARGEST - 1
+
+
+def check_number(name: str, value: Any) -> float:
+    """``value`` if it is a real number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
+    if value != value:
+        raise ValueError(f"{name} must not be NaN")
+    return float(value)
 
 
 def check_scores(name: str, scores: Any, count: int, per: str, device: torch.device) -> Tensor:

@@ -36,15 +36,14 @@ def heavy_edge_clusters(graph: RaggedGraph, k: int) -> Tensor:
         int64 ``[N]``: cluster of each node in its own graph, from 0, in the caller's order. Synchronises the device.
 
     Raises:
-        TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`.
+        TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, or ``k`` is no int.
         ValueError: ``k`` is less than 1, or a weight is negative or NaN.
 
     Source: the objective of Dhillon, Guan, Kulis, "Weighted Graph Cuts without Eigenvectors", PAMI 29, 2007, with
     matchings of locally heaviest edges (Preis, STACS 1999) instead of a random order of nodes.
     """
     _shared.check_graph(graph)
-    if k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    k = _shared.check_count("k", k)
     if graph.value is not None and not bool((graph.value >= 0).all()):
         raise ValueError("graph must have weights that are not negative")
     level = _undirected(graph)

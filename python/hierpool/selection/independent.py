@@ -32,15 +32,15 @@ def mis(
         int64 ``[N]``: the member of the set that each node belongs to, itself for members. In the caller's order.
 
     Raises:
-        TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, or ``priority`` is not a real tensor.
+        TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, ``priority`` is not a real tensor, or ``hops`` or
+            ``seed`` is no int.
         ValueError: ``hops`` is less than 1, or ``priority`` has the wrong shape or device, or contains NaN.
 
     Source: Bacciu, Conte, Landolfi, "Generalizing Downsampling from Regular Data to Graphs", AAAI 2023
     (arXiv:2208.03523).
     """
     _shared.check_graph(graph)
-    if hops < 1:
-        raise ValueError(f"hops must be at least 1, got {hops}")
+    hops, seed = _shared.check_count("hops", hops), _shared.check_seed(seed)
     order = unsigned_order(node_hash(graph.ptr, graph.graph_of_node(), seed)).argsort()
     if priority is not None:
         priority = _shared.check_scores("priority", priority, graph.num_nodes, "node", graph.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,7 +51,8 @@ def topk(
         Waits for the device to know their number.
 
     Raises:
-        TypeError: ``score`` is not a real tensor, or ``graph`` is neither a :class:`hierpool.RaggedGraph` nor int64.
+        TypeError: ``score`` is not a real tensor, ``graph`` is neither a :class:`hierpool.RaggedGraph` nor int64, or
+            ``ratio``, ``k`` or ``min_score`` is no number.
         ValueError: not exactly one of the three is given, or it is out of range, or ``score`` has the wrong shape or
             device, or contains NaN.
     """
@@ -59,10 +60,12 @@ def topk(
         raise ValueError(
             f"exactly one of ratio, k and min_score must be given, got ratio={ratio}, k={k}, min_score={min_score}"
         )
-    if ratio is not None and not 0 < ratio <= 1:
-        raise ValueError(f"ratio must be in (0, 1], got {ratio}")
-    if k is not None and k < 1:
-        raise ValueError(f"k must be at least 1, got {k}")
+    if ratio is not None:
+        ratio = check_ratio(ratio)
+    elif k is not None:
+        k = _shared.check_count("k", k)
+    else:
+        min_score = _shared.check_number("min_score", min_score)
     ptr, order = _ptr_and_order(graph)
     score = _shared.check_scores("score", score, _count(score, graph), "node", ptr.device)
     if order is not None:
@@ -74,6 +77,14 @@ def topk(
         counts = sizes.clamp(max=k) if k is not None else _part(sizes, ratio)
         kept = _shared.backend_of(score, backend).topk(score, ptr, counts)
     return Kept(kept if order is None else order[kept], torch.cat([ptr[:1], counts.cumsum(0)]))
+
+
+def check_ratio(ratio: Any, hint: str = "") -> float:
+    """``ratio`` if it is a number in (0, 1]; else an error, whose message ends with ``hint``."""
+    number = _shared.check_number("ratio", ratio)
+    if not 0 < number <= 1:
+        raise ValueError(f"ratio must be in (0, 1], got {ratio}{hint}")
+    return number
 
 
 def _ptr_and_order(graph: RaggedGraph | Tensor) -> tuple[Tensor, Tensor | None]:
@@ -97,7 +108,8 @@ def _count(score: Tensor, graph: RaggedGraph | Tensor) -> int:
 def _part(sizes: Tensor, ratio: float | None) -> Tensor:
     """``ratio`` of each size, rounded up. As integers: a float such as 0.07 * 100 is a little more than 7."""
     assert ratio is not None
-    part = max(Fraction(ratio).limit_denominator(10**6), Fraction(1, 10**6))
+    finest = 10**6 if ratio > 1e-3 else 10**9  # small ratios are for large graphs
+    part = max(Fraction(ratio).limit_denominator(finest), Fraction(1, finest))
     return -(-sizes * part.numerator // part.denominator)
 
 

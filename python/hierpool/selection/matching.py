@@ -38,13 +38,17 @@ def match(
         nodes.
 
     Raises:
-        TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, or ``score`` is not a real tensor.
+        TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, ``score`` is not a real tensor, ``loops`` is no
+            bool, or ``seed`` is no int.
         ValueError: ``score`` has the wrong shape or device, or contains NaN.
 
     Source: Preis, "Linear time 1/2-approximation algorithm for maximum weighted matching in general graphs", STACS
     1999, for matchings of locally best edges.
     """
     _shared.check_graph(graph)
+    seed = _shared.check_seed(seed)
+    if not isinstance(loops, bool):
+        raise TypeError(f"loops must be True or False, got {loops!r}")
     is_symmetric = score is None and graph.is_symmetric
     score = graph.value if score is None else score
     if score is not None:
