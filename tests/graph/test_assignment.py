@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -168,6 +169,16 @@ def test_from_pyg_select(interleaved: bool) -> None:
     assert s.cluster_ptr.tolist() == [0, 2, 2, 4]  # cluster 1 has no nodes
     pairs = zip(node.tolist(), [3, 2, 0, 0], [1.0, 2.0, 3.0, 4.0], strict=True)
     assert torch.equal(s.to_dense().double(), dense_of(list(pairs), 4))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_is_saved_and_loaded_without_trust_in_the_file(interleaved: bool, tmp_path: Path) -> None:
+    graph = graph_of(interleaved)
+    s = Assignment.from_clusters(torch.arange(7) % 2, graph, torch.arange(1.0, 8))
+    torch.save(s, tmp_path / "s.pt")
+    same = torch.load(tmp_path / "s.pt", weights_only=True)
+    assert torch.equal(same.to_dense(), s.to_dense())
+    assert all(torch.equal(a, b) for a, b in zip(same.transposed(), s.transposed(), strict=True))
 
 
 def test_nothing() -> None:

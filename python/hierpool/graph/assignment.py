@@ -312,6 +312,9 @@ class Assignment:
         )
 
 
+torch.serialization.add_safe_globals([Assignment, Clusters])  # for torch.load
+
+
 def _backend(device: torch.device) -> ModuleType:
     module = backends.module("graph_assign", device.type)
     assert module is not None

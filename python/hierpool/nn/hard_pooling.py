@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from hierpool._extras import require
@@ -72,6 +73,9 @@ class HardPoolingOutput:
     def __repr__(self) -> str:
         said = f"x={list(self.x.shape)}, graph={self.graph}, so={self.so}, loss={list(self.loss)}"
         return f"{type(self).__name__}({said})"
+
+
+torch.serialization.add_safe_globals([HardPoolingOutput])  # for torch.load
 
 
 class HardPooling(nn.Module):
