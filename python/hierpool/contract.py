@@ -258,6 +258,17 @@ def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
     )
 
 
+def softmax_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """The softmax over the values that share an index, ``[N]``, computed in at least float32; differentiable.
+
+    Sums of float16 and bfloat16 would lose the terms of large groups.
+    """
+    index, acc = index.long(), values.to(accumulation_dtype(values))
+    largest = acc.new_full((size,), -torch.inf).scatter_reduce(0, index, acc.detach(), "amax")
+    exponential = (acc - largest[index]).exp()
+    return (exponential / sum_by_index(exponential, index, size)[index]).to(values.dtype)
+
+
 def node_hash(ptr: Tensor, graph_of_node: Tensor, seed: int) -> Tensor:
     """A number for each node that depends on its index in its graph and on ``seed``; int64 ``[N]``, read unsigned."""
     local = torch.arange(graph_of_node.numel(), device=ptr.device) - ptr[graph_of_node]

@@ -64,6 +64,13 @@ def test_softmax_and_dropout() -> None:
         assert pyg.EdgePooling(F, dropout=0.1).dropout == 0.1
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_softmax_of_many_half_precision_scores_is_that_of_float32(dtype: torch.dtype) -> None:
+    edge_index = torch.stack([torch.arange(2000), torch.zeros(2000, dtype=torch.int64)])
+    score = EdgePooling.compute_edge_score_softmax(torch.zeros(2000, dtype=dtype), edge_index, 2000)
+    torch.testing.assert_close(score, torch.full_like(score, 1 / 2000))
+
+
 def test_no_edges_and_bad_features() -> None:
     layer = EdgePooling(F)
     x, batch = torch.randn(3, F), torch.tensor([0, 1, 1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -193,6 +194,59 @@ def test_every_graph_with_nodes_keeps_one_and_gradients_are_exact(name: str) -> 
     x = torch.randn(graph.num_nodes, F, dtype=torch.float64, requires_grad=True)
     leaves = [x, *pooler.parameters()]
     assert torch.autograd.gradcheck(lambda *_: pooler(x, graph).x, leaves)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_softmax_of_many_half_precision_scores_is_that_of_float32(dtype: torch.dtype) -> None:
+    n = 2000
+    star = torch.stack([torch.arange(1, n), torch.zeros(n - 1, dtype=torch.int64)])
+    graph = RaggedGraph.from_edge_index(star, n)
+    x = torch.zeros(n, F, dtype=dtype)
+    score = TopKPool(F, min_score=0.9).to(dtype)(x, graph).score
+    torch.testing.assert_close(score, torch.full((n,), 1 / n, dtype=dtype))
+    score = EdgePool(F, add_to_edge_score=0).to(dtype)(x, graph).score
+    torch.testing.assert_close(score, torch.full((n - 1,), 1 / (n - 1), dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("heuristic", ["greedy", None])
+def test_kmis_tells_large_degrees_apart_in_half_precision(heuristic: str | None, dtype: torch.dtype) -> None:
+    """Two hubs of 2048 and 2047 leaves that are neighbours: the larger one is first without a heuristic."""
+    first, second = torch.zeros(2048, dtype=torch.int64), torch.ones(2047, dtype=torch.int64)
+    ends = torch.stack([torch.cat([first, second]), torch.arange(2, 4097)])
+    ends = torch.cat([ends, torch.tensor([[0], [1]])], 1)
+    graph = RaggedGraph.from_edge_index(torch.cat([ends, ends.flip(0)], 1))
+    for seed in range(4):
+        pooler = KMISPool(scorer="degree", heuristic=heuristic, seed=seed)
+        out = pooler(torch.ones(graph.num_nodes, 2, dtype=dtype), graph)
+        exact = pooler(torch.ones(graph.num_nodes, 2), graph)
+        assert torch.equal(out.so.cluster, exact.so.cluster)
+        assert out.x.dtype is dtype
+
+
+def test_normalized_cut_of_nodes_without_degree() -> None:
+    """A sink of a directed graph, and a node whose edges have weight 0."""
+    x = torch.ones(3, 2)
+    sink = RaggedGraph.from_edge_index(torch.tensor([[0, 1], [1, 2]]))
+    assert GraclusPool(score="normalized_cut")(x, sink).score.tolist() == [2, 1]
+    ends = torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]])
+    weightless = RaggedGraph.from_edge_index(ends, edge_weight=torch.tensor([0.0, 0.0, 1.0, 1.0]))
+    out = GraclusPool(score="normalized_cut")(x, weightless)
+    assert out.score.tolist() == [0, 0, 2, 2]
+    assert out.so.cluster.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize("name", sorted(HARD_POOLERS))
+def test_outputs_are_saved_and_loaded_without_trust_in_the_file(name: str, tmp_path: Path) -> None:
+    graph = sorted_batch(3)
+    pooler = made(name)
+    with torch.no_grad():
+        out = pooler(torch.randn(graph.num_nodes, F, dtype=torch.float64), graph)
+    torch.save(out, tmp_path / "out.pt")
+    same = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert torch.equal(same.x, out.x)
+    assert torch.equal(pooler(same.x, same.graph).x, pooler(out.x, out.graph).x)
+    assert torch.equal(pooler.lift(same.x, same.so), pooler.lift(out.x, out.so))
 
 
 def test_two_levels_and_a_linear_classifier_learn() -> None:

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierpool.contract import softmax_by_index
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.nn.merging import pairs_as_clusters
@@ -73,11 +74,7 @@ class EdgePool(HardPooling, name="ec"):
         raw = ends[:, 0].index_select(0, row) + ends[:, 1].index_select(0, col) + self.lin.bias
         raw = F.dropout(raw, self.dropout, self.training)
         if self.edge_score == "softmax":
-            largest = raw.new_full((graph.num_nodes,), -torch.inf).scatter_reduce(
-                0, col, raw.detach(), "amax"
-            )
-            exponential = (raw - largest[col]).exp()
-            score = exponential / exponential.new_zeros(graph.num_nodes).index_add(0, col, exponential)[col]
+            score = softmax_by_index(raw, col, graph.num_nodes)
         else:
             score = raw.tanh() if self.edge_score == "tanh" else raw.sigmoid()
         return score + self.add_to_edge_score

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpool.contract import sum_by_index
+from hierpool.contract import accumulation_dtype, sum_by_index
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.selection import match, mis
@@ -21,7 +21,7 @@ class GraclusPool(HardPooling, name="graclus"):
 
     Edges are visited in descending order of their scores, and the nodes of an edge are merged if neither is merged yet;
     others stay as they are. The score is the weight :math:`a_{ij}`, or with ``normalized_cut``
-    :math:`a_{ij} (1/d_i + 1/d_j)`.
+    :math:`a_{ij} (1/d_i + 1/d_j)` with the row sums :math:`d`, where :math:`1/0` is taken as 0.
 
     Args:
         score: ``"weight"`` or ``"normalized_cut"``.
@@ -44,7 +44,9 @@ class GraclusPool(HardPooling, name="graclus"):
             raise ValueError("adj must have weights that are not negative")
         score = None
         if self.score == "normalized_cut":
-            share = 1 / graph.in_graph_order(graph.degree)
+            degree = graph.in_graph_order(graph.degree.detach())
+            degree = degree.to(accumulation_dtype(degree))
+            share = torch.where(degree > 0, 1 / degree, 0)
             score = share[graph.row] + share[graph.col]
             score = score if value is None else score * value.detach()
         mate = match(graph, score, seed=self.seed)
@@ -113,11 +115,12 @@ class KMISPool(HardPooling, name="kmis"):
             if score.shape != (n, 1):
                 raise ValueError(f"scorer must return {[n, 1]} (nodes, 1), but returned {list(score.shape)}")
             return score[:, 0]
+        dtype = accumulation_dtype(x)  # float16 and bfloat16 cannot tell large degrees apart
         if self.scorer == "degree":
-            return graph.degree.to(x.dtype)
+            return graph.degree.to(dtype)
         if self.scorer == "canonical":
             return None
-        return torch.rand(n, dtype=x.dtype, device=x.device) if self.scorer == "random" else x.new_ones(n)
+        return torch.rand(n, dtype=dtype, device=x.device) if self.scorer == "random" else x.new_ones(n)
 
     def select(self, x: Tensor, graph: RaggedGraph) -> Selected:
         """The members of the set and the nodes that belong to them."""
@@ -134,7 +137,7 @@ class KMISPool(HardPooling, name="kmis"):
     def _priority(self, score: Tensor, graph: RaggedGraph) -> Tensor:
         if self.heuristic is None:
             return score
-        score = graph.in_graph_order(score)
+        score = graph.in_graph_order(score.to(accumulation_dtype(score)))
         walks = torch.ones_like(score) if self.heuristic == "greedy" else score
         for _ in range(self.hops):
             walks = walks + sum_by_index(walks[graph.row], graph.col, graph.num_nodes)

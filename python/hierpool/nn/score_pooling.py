@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpool.contract import ranges_of
+from hierpool.contract import softmax_by_index
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.nn.sage import SAGEConv
@@ -71,7 +71,7 @@ class ScorePooling(HardPooling):
             score = _ACTIVATIONS[act](score) if isinstance(act, str) else act(score)
             how: dict[str, Any] = {"ratio": self.ratio} if self.k is None else {"k": self.k}
         else:
-            score = _softmax_of_graphs(score, graph)
+            score = softmax_by_index(score, graph.batch, graph.num_graphs)
             how = {"min_score": self.min_score}
         kept = topk(score, graph, **how)
         weight = score.index_select(0, kept.nodes)
@@ -154,11 +154,3 @@ class SAGPool(ScorePooling, name="sag"):
                 f"scorer must return {[x.size(0), 1]} (nodes, 1), but returned {list(score.shape)}"
             )
         return score[:, 0]
-
-
-def _softmax_of_graphs(score: Tensor, graph: RaggedGraph) -> Tensor:
-    """The softmax over the nodes of each graph, ``[N]``."""
-    of = graph.in_callers_order(ranges_of(graph.ptr, graph.num_nodes))
-    largest = score.new_full((graph.num_graphs,), -torch.inf).scatter_reduce(0, of, score.detach(), "amax")
-    exponential = (score - largest[of]).exp()
-    return exponential / exponential.new_zeros(graph.num_graphs).index_add(0, of, exponential)[of]

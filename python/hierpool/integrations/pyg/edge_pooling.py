@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierpool.contract import BuildOptions
+from hierpool.contract import BuildOptions, softmax_by_index
 from hierpool.graph import RaggedGraph, build, checks
 from hierpool.ops._checks import FLOATS, check_tensor
 from hierpool.selection import match
@@ -64,11 +64,7 @@ class EdgePooling(nn.Module):
     @staticmethod
     def compute_edge_score_softmax(raw_edge_score: Tensor, edge_index: Tensor, num_nodes: int) -> Tensor:
         """The softmax over the edges with the same target."""
-        target = edge_index[1]
-        largest = raw_edge_score.new_full((num_nodes,), -torch.inf)
-        largest = largest.scatter_reduce(0, target, raw_edge_score.detach(), "amax")
-        exponential = (raw_edge_score - largest[target]).exp()
-        return exponential / exponential.new_zeros(num_nodes).index_add(0, target, exponential)[target]
+        return softmax_by_index(raw_edge_score, edge_index[1], num_nodes)
 
     @staticmethod
     def compute_edge_score_tanh(
