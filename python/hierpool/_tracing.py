@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, TypeVar
+
 import torch
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+T = TypeVar("T")
 
 
 def is_traced() -> bool:
@@ -19,3 +25,19 @@ def is_transformed() -> bool:
         or forward_ad._current_level >= 0
         or torch._C._is_tracing()
     )
+
+
+def untraced(function: Callable[..., T]) -> Callable[..., T]:
+    """``function``, which breaks the graph of torch.compile and runs outside it.
+
+    A decorator of torch.compiler would import the compiler with hierpool.
+    """
+
+    @wraps(function)
+    def run(*args: Any) -> T:
+        if not torch.compiler.is_compiling():
+            return function(*args)
+        outside: Callable[..., T] = torch.compiler.disable(function)
+        return outside(*args)
+
+    return run

@@ -71,6 +71,15 @@ def test_the_softmax_of_many_half_precision_scores_is_that_of_float32(dtype: tor
     torch.testing.assert_close(score, torch.full_like(score, 1 / 2000))
 
 
+def test_compiled_it_breaks_the_graph_and_returns_the_same() -> None:
+    layer = EdgePooling(F).double()
+    torch.compiler.reset()
+    compiled = torch.compile(layer, backend="eager")
+    for seed in range(2):
+        first, second = layer(*drawn(seed)), compiled(*drawn(seed))
+        assert all(torch.equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
+
+
 def test_no_edges_and_bad_features() -> None:
     layer = EdgePooling(F)
     x, batch = torch.randn(3, F), torch.tensor([0, 1, 1])

@@ -15,6 +15,7 @@ from hierpool.nn import (
     EdgePool,
     GraclusPool,
     HardPooling,
+    HardPoolingOutput,
     KMISPool,
     SAGEConv,
     SAGPool,
@@ -276,6 +277,25 @@ def test_two_levels_and_a_linear_classifier_learn() -> None:
             loss.backward()
             optimizer.step()
         assert float(loss.detach()) < 0.3, name
+
+
+@pytest.mark.parametrize("name", sorted(HARD_POOLERS))
+def test_compiled_poolers_select_as_others_where_edges_are_there_twice(name: str) -> None:
+    torch.manual_seed(0)
+    ends = torch.randint(12, (2, 30))
+    ends = torch.cat([ends, ends[:, :10]], 1)
+    pools = torch.nn.ModuleList([made(name) for _ in range(2)])
+
+    def levels(x: Tensor) -> list[HardPoolingOutput]:
+        first = pools[0](x, ends)
+        return [first, pools[1](first.x, first.graph)]
+
+    torch.compiler.reset()
+    x = torch.randn(12, F, dtype=torch.float64)
+    for a, b in zip(torch.compile(levels, backend="eager")(x), levels(x), strict=True):
+        assert torch.equal(a.so.to_dense(), b.so.to_dense())
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.edge_index, b.edge_index)
 
 
 def test_bad_arguments_are_named() -> None:

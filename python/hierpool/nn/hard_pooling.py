@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hierpool._extras import require
+from hierpool._tracing import untraced
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.nn.inputs import Structure, batch_of
 from hierpool.ops.sparse_pool import REDUCTIONS, sparse_lift, sparse_pool
@@ -166,13 +167,21 @@ class HardPooling(nn.Module):
                 raise ValueError("so must be the assignment of the pooling layer with lifting=True, got None")
             return self.lift(x, so)
         structure = Structure(edge_weight, None, batch, ptr, batch_size)
+        return self._selected(x, adj, structure) if so is None else self._pooled(x, adj, structure, so)
+
+    # A traced graph has an entry for each of several equal edges, with which scores and selections would differ.
+    @untraced
+    def _selected(self, x: Any, adj: Any, structure: Structure) -> HardPoolingOutput:
+        return self._pooled(x, adj, structure, None)
+
+    def _pooled(self, x: Any, adj: Any, structure: Structure, so: Assignment | None) -> HardPoolingOutput:
         x, graph, _ = batch_of(x, adj, structure, symmetric=None, transposed=False)
         if not isinstance(graph, RaggedGraph):
             raise ValueError(
                 f"adj must be a RaggedGraph, edge_index or a sparse matrix, got a dense {list(graph.shape)};"
                 " RaggedGraph.from_dense converts it"
             )
-        selected = Selected(so) if so is not None else self._selected(x, graph)
+        selected = Selected(so) if so is not None else self.select(self._checked(x, graph), graph)
         pooled = sparse_pool(
             x,
             graph,
@@ -187,11 +196,11 @@ class HardPooling(nn.Module):
         score = None if selected.score is None else selected.score.clone()
         return HardPoolingOutput(pooled.x, pooled.graph, selected.assignment, score)
 
-    def _selected(self, x: Tensor, graph: RaggedGraph) -> Selected:
+    def _checked(self, x: Tensor, graph: RaggedGraph) -> Tensor:
         if x.dim() != 2 or x.size(0) != graph.num_nodes or self.in_channels not in (None, x.size(-1)):
             features = "F" if self.in_channels is None else self.in_channels
             raise ValueError(f"x must have shape [{graph.num_nodes}, {features}], got {list(x.shape)}")
-        return self.select(x, graph)
+        return x
 
     def lift(self, x: Tensor, so: Assignment) -> Tensor:
         """Map features of supernodes, ``[K, F]``, to the nodes, ``[N, F]``."""

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierpool._tracing import untraced
 from hierpool.contract import BuildOptions, softmax_by_index
 from hierpool.graph import RaggedGraph, build, checks
 from hierpool.ops._checks import FLOATS, check_tensor
@@ -106,7 +107,7 @@ class EdgePooling(nn.Module):
         rest = x.new_ones(count - chosen.numel(), dtype=score.dtype)
         new_score = torch.cat([score[chosen], rest])
         pooled = x.new_zeros(count, x.size(1)).index_add(0, cluster, x) * new_score[:, None]
-        edges, _ = RaggedGraph.from_edge_index(cluster[edge_index], count).to_edge_index()
+        edges = _coalesced(cluster[edge_index], count)
         new_batch = torch.empty_like(batch[:count]).index_copy(0, cluster, batch)
         return pooled, edges, new_batch, UnpoolInfo(edge_index, cluster, batch, new_score)
 
@@ -119,6 +120,13 @@ class EdgePooling(nn.Module):
         return f"{type(self).__name__}({self.in_channels})"
 
 
+@untraced  # a traced graph has an entry for each of several equal edges
+def _coalesced(edge_index: Tensor, num_nodes: int) -> Tensor:
+    """The different edges, sorted."""
+    return RaggedGraph.from_edge_index(edge_index, num_nodes).to_edge_index()[0]
+
+
+@untraced  # which edges these are depends on values
 def _contracted(edge_index: Tensor, score: Tensor, batch: Tensor, num_nodes: int) -> Tensor:
     """The edges that are contracted, by descending score."""
     edges, _ = checks.check_edges(edge_index, num_nodes, None, batch, None, None)
