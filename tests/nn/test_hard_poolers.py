@@ -316,6 +316,19 @@ def test_bad_arguments_are_named() -> None:
         ): "reduce must be one of 'sum', 'mean', 'max', 'min', got 'median'",
         (lambda: KMISPool()): "in_channels must be given with scorer='linear', got None",
         (lambda: KMISPool(F, hops=0)): "hops must be at least 1, got 0",
+        (lambda: KMISPool(F, hops=1.5)): "hops must be an int, got float",  # type: ignore[arg-type]
+        (lambda: KMISPool(scorer=None)): "scorer must be one of 'linear', .* or a module, got None",  # type: ignore[arg-type]
+        (lambda: TopKPool(F, k=0)): "k must be at least 1, got 0",
+        (lambda: TopKPool(F, k=2.0)): "k must be an int, got float",  # type: ignore[arg-type]
+        (lambda: TopKPool(F, "half")): "ratio must be a number, got str",  # type: ignore[arg-type]
+        (lambda: TopKPool(F, min_score=float("nan"))): "min_score must not be NaN",
+        (lambda: TopKPool(2.5)): "in_channels must be an int, got float",  # type: ignore[arg-type]
+        (lambda: SAGPool(-1)): "in_channels must not be negative, got -1",
+        (lambda: EdgePool([F, 3])): "in_channels must be an int, got list",  # type: ignore[arg-type]
+        (lambda: EdgePool(F, seed=0.5)): "seed must be an int, got float",  # type: ignore[arg-type]
+        (lambda: get_pooler("topk")): "in_channels must be given with name='topk', got None",
+        (lambda: TopKPool(F)(x, graph, so=1)): "so must be an Assignment, got int",
+        (lambda: TopKPool(F)(x, so=1, lifting=True)): "so must be an Assignment, got int",
         (lambda: KMISPool(scorer="best")): "scorer must be one of 'linear', .* or a module, got 'best'",
         (
             lambda: TopKPool(F)(x.view(1, -1, F), torch.ones(1, len(x), len(x)))

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 
 from hierpool.contract import softmax_by_index
 from hierpool.graph import Assignment, RaggedGraph
+from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.nn.merging import pairs_as_clusters
 from hierpool.selection import match
+from hierpool.selection._shared import check_seed
 
 _SCORES = ("softmax", "tanh", "sigmoid")
 
@@ -52,14 +54,10 @@ class EdgePool(HardPooling, name="ec"):
         super().__init__(**{"remove_self_loops": False, **options})
         if edge_score not in _SCORES:
             raise ValueError(f"edge_score must be one of {', '.join(map(repr, _SCORES))}, got {edge_score!r}")
-        self.in_channels = in_channels
+        self.in_channels = check_size("in_channels", in_channels)
         self.lin = nn.Linear(2 * in_channels, 1)
-        self.edge_score, self.dropout, self.add_to_edge_score, self.seed = (
-            edge_score,
-            dropout,
-            add_to_edge_score,
-            seed,
-        )
+        self.edge_score, self.dropout, self.add_to_edge_score = edge_score, dropout, add_to_edge_score
+        self.seed = check_seed(seed)
 
     def reset_parameters(self) -> None:
         """Draw new weights for the scores."""

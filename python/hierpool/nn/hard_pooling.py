@@ -162,6 +162,8 @@ class HardPooling(nn.Module):
         Raises:
             TypeError, ValueError: an argument is invalid; the message names it.
         """
+        if so is not None and not isinstance(so, Assignment):
+            raise TypeError(f"so must be an Assignment, got {type(so).__name__}")
         if lifting:
             if so is None:
                 raise ValueError("so must be the assignment of the pooling layer with lifting=True, got None")

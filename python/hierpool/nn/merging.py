@@ -9,8 +9,10 @@ from torch import Tensor, nn
 
 from hierpool.contract import accumulation_dtype, sum_by_index
 from hierpool.graph import Assignment, RaggedGraph
+from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.selection import match, mis
+from hierpool.selection._shared import check_count, check_seed
 
 _SCORERS = ("linear", "degree", "random", "constant", "canonical")
 _HEURISTICS = ("greedy", "w-greedy", None)
@@ -35,7 +37,7 @@ class GraclusPool(HardPooling, name="graclus"):
         super().__init__(**options)
         if score not in ("weight", "normalized_cut"):
             raise ValueError(f"score must be 'weight' or 'normalized_cut', got {score!r}")
-        self.score, self.seed = score, seed
+        self.score, self.seed = score, check_seed(seed)
 
     def select(self, x: Tensor, graph: RaggedGraph) -> Selected:
         """Matched pairs."""
@@ -83,11 +85,10 @@ class KMISPool(HardPooling, name="kmis"):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        if hops < 1:
-            raise ValueError(f"hops must be at least 1, got {hops}")
+        hops, seed = check_count("hops", hops), check_seed(seed)
         if heuristic not in _HEURISTICS:
             raise ValueError(f"heuristic must be 'greedy', 'w-greedy' or None, got {heuristic!r}")
-        if isinstance(scorer, str) and scorer not in _SCORERS:
+        if not isinstance(scorer, nn.Module) and scorer not in _SCORERS:
             raise ValueError(
                 f"scorer must be one of {', '.join(map(repr, _SCORERS))} or a module, got {scorer!r}"
             )
@@ -95,7 +96,7 @@ class KMISPool(HardPooling, name="kmis"):
         if scorer == "linear":
             if in_channels is None:
                 raise ValueError("in_channels must be given with scorer='linear', got None")
-            self.in_channels = in_channels
+            self.in_channels = check_size("in_channels", in_channels)
             self.lin = nn.Linear(in_channels, 1)
         self.hops, self.scorer, self.heuristic, self.seed = hops, scorer, heuristic, seed
 

@@ -48,18 +48,25 @@ def get_pooler(
     if short in HARD_POOLERS:
         hard = HARD_POOLERS[short]
         known = {"in_channels": in_channels, "k": k, "lift": s_inv_op if lift == "precomputed" else lift}
-        takes_channels = "in_channels" in inspect.signature(hard).parameters
+        wanted = inspect.signature(hard).parameters.get("in_channels")
+        if wanted is not None and wanted.default is wanted.empty:
+            _given(name, in_channels)
         dropped = {"k"} if k is None else set()
-        dropped |= set() if takes_channels else {"in_channels"}
+        dropped |= set() if wanted is not None else {"in_channels"}
         own = {key: value for key, value in known.items() if key not in dropped}
         return hard(**{"remove_self_loops": True, **own, **options})
     if short not in POOLERS:
         names = ", ".join(map(repr, sorted({*POOLERS, *HARD_POOLERS})))
         raise ValueError(f"name must be one of {names}, or with '_u', got {name!r}")
-    if in_channels is None:
-        raise TypeError(f"in_channels must be given with name={name!r}, got None")
+    channels = _given(name, in_channels)
     if lift == "precomputed":
         lift = s_inv_op
     pooler = POOLERS[short]
     options = {"remove_self_loops": True, "degree_norm": True, **pooler.tgp_defaults(batched), **options}
-    return pooler(in_channels, k, adj_transpose=adj_transpose and batched, lift=lift, **options)
+    return pooler(channels, k, adj_transpose=adj_transpose and batched, lift=lift, **options)
+
+
+def _given(name: str, in_channels: int | Sequence[int] | None) -> int | Sequence[int]:
+    if in_channels is None:
+        raise TypeError(f"in_channels must be given with name={name!r}, got None")
+    return in_channels

@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from hierpool.contract import softmax_by_index
 from hierpool.graph import Assignment, RaggedGraph
+from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.nn.sage import SAGEConv
 from hierpool.selection import topk
+from hierpool.selection._shared import check_count, check_number
+from hierpool.selection.largest import check_ratio
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
@@ -50,8 +53,12 @@ class ScorePooling(HardPooling):
             raise ValueError(
                 f"at most one of k and min_score must be given, got k={k} and min_score={min_score}"
             )
-        if k is None and min_score is None and not 0 < ratio <= 1:
-            raise ValueError(f"ratio must be in (0, 1], got {ratio}; give k for a number of nodes")
+        if k is not None:
+            k = check_count("k", k)
+        elif min_score is not None:
+            min_score = check_number("min_score", min_score)
+        else:
+            ratio = check_ratio(ratio, "; give k for a number of nodes")
         if isinstance(nonlinearity, str) and nonlinearity not in _ACTIVATIONS:
             names = ", ".join(map(repr, _ACTIVATIONS))
             raise ValueError(f"nonlinearity must be {names} or a function, got {nonlinearity!r}")
@@ -102,7 +109,7 @@ class TopKPool(ScorePooling, name="topk"):
 
     def __init__(self, in_channels: int, ratio: float = 0.5, **options: Any) -> None:
         super().__init__(ratio, **options)
-        self.in_channels = in_channels
+        self.in_channels = check_size("in_channels", in_channels)
         self.weight = nn.Parameter(torch.empty(1, in_channels))
         self.reset_parameters()
 
@@ -137,7 +144,7 @@ class SAGPool(ScorePooling, name="sag"):
         self, in_channels: int, ratio: float = 0.5, *, scorer: nn.Module | None = None, **options: Any
     ) -> None:
         super().__init__(ratio, **options)
-        self.in_channels = in_channels
+        self.in_channels = check_size("in_channels", in_channels)
         self.scorer = SAGEConv(in_channels, 1, aggregation="sum") if scorer is None else scorer
 
     def reset_parameters(self) -> None:
