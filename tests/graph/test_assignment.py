@@ -261,3 +261,16 @@ BAD = [
 def test_bad_arguments(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+def test_an_assignment_is_moved() -> None:
+    """All of its tensors, with gradients to the weights."""
+    weight = torch.rand(3, requires_grad=True)
+    assignment = Assignment.from_clusters(torch.tensor([0, 1, 0]), torch.tensor([0, 3]), weight)
+    assert assignment.to("cpu") is assignment
+    moved = assignment.to("meta")
+    assert moved.device.type == "meta"
+    assert all(t.device.type == "meta" for t in vars(moved).values() if isinstance(t, torch.Tensor))
+    assert moved.weight is not None
+    assert moved.weight.requires_grad
+    assert (moved.num_clusters, moved.is_hard) == (2, True)

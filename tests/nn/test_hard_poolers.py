@@ -173,6 +173,8 @@ def test_results_do_not_depend_on_the_batch_and_follow_the_order_of_nodes(name: 
         assert torch.equal(again.graph.col, out.graph.col)
         torch.testing.assert_close(again.so.to_dense(), out.so.to_dense()[order])
         assert out.graph.num_graphs == graph.num_graphs
+        assert out.mask is None
+        assert not out.has_loss
         if graph.is_symmetric:
             assert out.graph.is_symmetric
         lifted = pooler(out.x, so=out.so, lifting=True)

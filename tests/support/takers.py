@@ -73,7 +73,9 @@ class Taker:
         }
         self.leaves: list[Tensor] = []
         if isinstance(call, type):
-            sizes = {n: _SIZES[n] for n in _parameters(call) if n in ("k", "in_channels") or n in _required(call)}
+            sizes = {
+                n: _SIZES[n] for n in _parameters(call) if n in ("k", "in_channels") or n in _required(call)
+            }
             call = call(**sizes).to(dtype)
             self.leaves += call.parameters()
             parameters = _parameters(call.forward)

@@ -295,6 +295,18 @@ class Assignment:
             return self.weight
         return self.weight.new_zeros(self.num_nodes).index_copy(0, self.row.to(torch.int64), self.weight)
 
+    def to(self, device: torch.device | str) -> Assignment:
+        """A copy on another device; the assignment itself if it is there."""
+        if torch.device(device) == self.device:
+            return self
+        rowptr, cluster, ptr, cluster_ptr = (
+            t.to(device) for t in (self.rowptr, self.cluster, self.ptr, self.cluster_ptr)
+        )
+        weight = None if self.weight is None else self.weight.to(device)
+        order = None if self.order is None else self.order.to(device)
+        sizes = self.num_clusters, self.is_hard, self.is_injective
+        return Assignment(rowptr, cluster, weight, ptr, cluster_ptr, order, *sizes)
+
     def to_dense(self) -> Tensor:
         """:math:`S` with a column for each cluster of the batch, ``[N, K]``, in the caller's order of nodes."""
         weight = self.weight

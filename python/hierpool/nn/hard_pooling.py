@@ -59,8 +59,18 @@ class HardPoolingOutput:
         """Graph of each supernode, int64 ``[K]``."""
         return self.graph.batch
 
+    @property
+    def mask(self) -> None:
+        """``None``: every supernode exists."""
+        return None
+
+    @property
+    def has_loss(self) -> bool:
+        """Whether there are auxiliary losses."""
+        return bool(self.loss)
+
     def __iter__(self) -> Iterator[Any]:
-        yield from (self.x, self.edge_index, self.edge_weight, self.batch, None, self.so, self.loss)
+        yield from (self.x, self.edge_index, self.edge_weight, self.batch, self.mask, self.so, self.loss)
 
     def as_data(self) -> Any:
         """The coarsened graphs as a ``Data`` of PyTorch Geometric.
