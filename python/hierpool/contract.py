@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -208,6 +209,13 @@ class Contracted(NamedTuple):
     value: Tensor | None  # [E'], or [E' + K] with separate loops: sums of the entries, or of ones
     slot: Tensor | None  # [E]: the element of value that each entry is part of; -1: none
     merged: bool  # an element of value, not of a loop that is separate, is the sum of several entries
+
+
+def exact_ratio(ratio: float) -> tuple[int, int]:
+    """A ratio in (0, 1] as numerator and denominator: a float such as 0.07 * 100 is a little more than 7."""
+    finest = 10**6 if ratio > 1e-3 else 10**9  # small ratios are for large graphs
+    part = max(Fraction(ratio).limit_denominator(finest), Fraction(1, finest))
+    return part.numerator, part.denominator
 
 
 def index_dtype(num_nodes: int, num_edges: int) -> torch.dtype:

@@ -192,3 +192,9 @@ def test_other_librarys_functions_have_one_number_for_all() -> None:
         DiffPool(4, ratio=0.5, max_nodes=8, pool=lambda *args: None)
     with pytest.raises(ValueError, match="ratio_of must be 'graph' or 'largest', got 'all'"):
         DiffPool(4, ratio=0.5, max_nodes=8, ratio_of="all")
+
+
+def test_small_ratios_of_large_graphs_are_exact() -> None:
+    count = ClusterCount(None, 1e-7, 10**8)
+    assert [count.for_nodes(n) for n in (1, 10**7, 10**7 + 1, 10**8)] == [1, 1, 2, 10]
+    assert ClusterCount(None, 0.07, 100).most == 7

@@ -11,7 +11,7 @@ from torch import Tensor
 from hierpool import backends
 from hierpool._tracing import is_traced, is_transformed
 from hierpool.contract import Assigned, Clusters, index_dtype, ranges_of
-from hierpool.graph import build, pairs
+from hierpool.graph import build, checks, pairs
 from hierpool.graph.facts import normally
 from hierpool.graph.ragged import RaggedGraph
 
@@ -87,7 +87,7 @@ class Assignment:
         own = pairs.check_numbers("cluster", cluster, "[N]", rows.num_nodes, rows)
         weight = pairs.check_weights("weight", weight, rows.num_nodes, "cluster", own)
         counts = None if num_clusters is None else pairs.check_counts(num_clusters, rows)
-        most = rows.num_nodes + pairs.UNSTATED
+        most = rows.num_nodes + checks.UNSTATED
         found = normally(_backend(own.device).by_clusters, own, rows.ptr, rows.order, counts, most)
         if found is None:
             raise pairs.clusters_error(own, rows, counts)

@@ -18,9 +18,8 @@ from hierpool.graph.facts import normally
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 _INDICES = (torch.int64, torch.int32)
 _LARGEST = 2**32  # nodes of a matrix that can be built
-_UNSTATED = (
-    2**24
-)  # nodes without edges, or graphs without nodes, that are taken without their number being stated
+# Nodes without edges, and graphs or clusters without nodes, that are taken without their number being stated.
+UNSTATED = 2**24
 
 
 def _name(dtype: torch.dtype) -> str:
@@ -139,7 +138,7 @@ def _count(name: str, index: Tensor, what: str, size: str) -> int:
         ValueError: so many would need much more memory than ``index``, as if the indices were names.
     """
     largest = int(index.max()) if index.numel() else -1
-    if largest >= index.numel() + _UNSTATED:
+    if largest >= index.numel() + UNSTATED:
         raise ValueError(
             f"{name} has {what} {largest}, but only {index.numel()} elements; number each {what} from 0,"
             f" or give {size}"

@@ -12,8 +12,6 @@ from hierpool.contract import ranges_of
 from hierpool.graph import checks
 from hierpool.graph.ragged import RaggedGraph
 
-UNSTATED = 2**24  # clusters without nodes that are taken without their number being stated
-
 
 class Rows:
     """The nodes of a batch of graphs, which are the rows of an assignment."""
@@ -102,7 +100,7 @@ def cluster_pointers(own: Tensor, graph_of: Tensor, rows: Rows, num_clusters: An
         raise _error(own, graph_of, counts, 0)
     ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     total = int(ptr[-1])
-    if num_clusters is None and total > rows.num_nodes + UNSTATED:
+    if num_clusters is None and total > rows.num_nodes + checks.UNSTATED:
         raise _excess(total, rows)
     return ptr, total
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hierpool._tracing import is_traced, is_transformed
+from hierpool.contract import exact_ratio
 from hierpool.graph import RaggedGraph
 
 RATIO_OF = ("graph", "largest")
@@ -54,9 +55,7 @@ class ClusterCount:
         if ratio_of == "largest":
             self.most = max(1, int(max_nodes * ratio))
             return
-        # As integers: a float such as 0.07 * 100 is a little more than 7.
-        part = max(Fraction(ratio).limit_denominator(10**6), Fraction(1, 10**6))
-        self._part = part.numerator, part.denominator
+        self._part = exact_ratio(ratio)
         self.most = self.for_nodes(max_nodes)
 
     def for_nodes(self, nodes: int) -> int:

@@ -89,8 +89,9 @@ class EdgePool(HardPooling, name="ec"):
 def _scores_of_pairs(score: Tensor, mate: Tensor, graph: RaggedGraph) -> Tensor:
     """The larger score of the two entries of the pair of each node, 1 without a pair; in the order of the matrix."""
     own = mate if graph.order is None else graph.order.argsort()[mate.clamp(min=0)].where(mate >= 0, -1)
-    chosen = (own[graph.row] == graph.col).nonzero()[:, 0]
+    row, col = graph.row, graph.col
+    chosen = (own[row] == col).nonzero()[:, 0]
     values = score.index_select(0, chosen)
-    ends = torch.cat([graph.row[chosen], graph.col[chosen]]).long()
+    ends = torch.cat([row[chosen], col[chosen]]).long()
     best = score.new_full((graph.num_nodes,), -torch.inf).scatter_reduce(0, ends, values.repeat(2), "amax")
     return torch.where(own >= 0, best, 1)

@@ -140,8 +140,9 @@ class KMISPool(HardPooling, name="kmis"):
             return score
         score = graph.in_graph_order(score.to(accumulation_dtype(score)))
         walks = torch.ones_like(score) if self.heuristic == "greedy" else score
+        row = graph.row
         for _ in range(self.hops):
-            walks = walks + sum_by_index(walks[graph.row], graph.col, graph.num_nodes)
+            walks = walks + sum_by_index(walks[row], graph.col, graph.num_nodes)
         return graph.in_callers_order(score / torch.where(walks == 0, 1, walks))
 
     def extra_repr(self) -> str:

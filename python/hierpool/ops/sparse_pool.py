@@ -137,9 +137,9 @@ def sparse_lift(
         raise ValueError(f"x must be on the device of assignment, {assignment.device}, got {x.device}")
     if mode == "inverse" and not assignment.is_hard:
         raise ValueError("mode must be 'transpose' or 'gather' if a node has several clusters, got 'inverse'")
-    weight = {"transpose": lambda: assignment.weight, "gather": lambda: None}.get(
-        mode, lambda: _inverse(assignment)
-    )()
+    weight = None if mode == "gather" else assignment.weight
+    if mode == "inverse":
+        weight = _inverse(assignment)
     options = spmm.Options(False, backend)
     (nodes,) = spmm.OPERATOR(spmm.Call(x, _matrix(assignment, weight), options))
     if assignment.order is None:

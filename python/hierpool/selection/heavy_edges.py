@@ -64,12 +64,14 @@ def _undirected(graph: RaggedGraph) -> RaggedGraph:
         nodes = torch.arange(graph.num_nodes, device=graph.device)
         whole = RaggedGraph(graph.rowptr, graph.col, weight, graph.ptr, None, True)
         return _contracted(whole, nodes, is_injective=True)
-    low, high = torch.minimum(graph.row, graph.col), torch.maximum(graph.row, graph.col)
+    row, col = graph.row, graph.col
+    low, high = torch.minimum(row, col), torch.maximum(row, col)
     joins = low != high
     ends, n = torch.stack([low[joins], high[joins]]), graph.num_nodes
     upper = RaggedGraph.from_edge_index(ends, n, edge_weight=weight[joins], ptr=graph.ptr, symmetric=False)
     assert upper.value is not None
-    ends = torch.stack([torch.cat([upper.row, upper.col]), torch.cat([upper.col, upper.row])])
+    row, col = upper.row, upper.col
+    ends = torch.stack([torch.cat([row, col]), torch.cat([col, row])])
     both = upper.value.repeat(2)  # exactly equal
     return RaggedGraph.from_edge_index(ends, n, edge_weight=both, ptr=graph.ptr, symmetric=True)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hierpool.contract import ranges_of
+from hierpool.contract import exact_ratio, ranges_of
 from hierpool.graph import RaggedGraph
 from hierpool.selection import _shared
 
@@ -67,14 +66,19 @@ def topk(
     else:
         min_score = _shared.check_number("min_score", min_score)
     ptr, order = _ptr_and_order(graph)
-    score = _shared.check_scores("score", score, _count(score, graph), "node", ptr.device)
+    nodes = graph.num_nodes if isinstance(graph, RaggedGraph) else int(ptr[-1])
+    score = _shared.check_scores("score", score, nodes, "node", ptr.device)
     if order is not None:
         score = score[order]
     if min_score is not None:
         kept, counts = _above(score, ptr, min_score)
     else:
-        sizes = ptr.diff()
-        counts = sizes.clamp(max=k) if k is not None else _part(sizes, ratio)
+        counts = ptr.diff()
+        if ratio is not None:
+            over, under = exact_ratio(ratio)
+            counts = -(-counts * over // under)
+        else:
+            counts = counts.clamp(max=k)
         kept = _shared.backend_of(score, backend).topk(score, ptr, counts)
     return Kept(kept if order is None else order[kept], torch.cat([ptr[:1], counts.cumsum(0)]))
 
@@ -99,18 +103,6 @@ def _ptr_and_order(graph: RaggedGraph | Tensor) -> tuple[Tensor, Tensor | None]:
     if int(graph[0]) != 0 or bool((graph.diff() < 0).any()):
         raise ValueError("graph must ascend from 0 if it is a tensor of first nodes")
     return graph.contiguous(), None
-
-
-def _count(score: Tensor, graph: RaggedGraph | Tensor) -> int:
-    return graph.num_nodes if isinstance(graph, RaggedGraph) else int(graph[-1])
-
-
-def _part(sizes: Tensor, ratio: float | None) -> Tensor:
-    """``ratio`` of each size, rounded up. As integers: a float such as 0.07 * 100 is a little more than 7."""
-    assert ratio is not None
-    finest = 10**6 if ratio > 1e-3 else 10**9  # small ratios are for large graphs
-    part = max(Fraction(ratio).limit_denominator(finest), Fraction(1, finest))
-    return -(-sizes * part.numerator // part.denominator)
 
 
 def _above(score: Tensor, ptr: Tensor, min_score: float) -> tuple[Tensor, Tensor]:
