@@ -8,19 +8,12 @@
 #include <vector>
 
 #include "cpu/buffer.h"
+#include "cpu/node_hash.h"
 #include "cpu/tasks.h"
 #include "hierpool/selection.h"
 
 namespace hierpool::cpu {
 namespace {
-
-// SplitMix64.
-uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-  x = (x ^ x >> 27) * 0x94d049bb133111eb;
-  return x ^ x >> 31;
-}
 
 // Of the sum of two results of mix.
 uint64_t mix_pair(uint64_t sum) {
@@ -44,7 +37,7 @@ class Matching {
     for (int64_t b = 0; b < problem.blocks.graphs; ++b) {
       const int64_t first = problem.blocks.ptr[b];
       for (int64_t i = first; i < problem.blocks.ptr[b + 1]; ++i) {
-        node_.data()[i] = {mix(salt ^ static_cast<uint64_t>(i - first)), -1};
+        node_.data()[i] = {node_hash(salt, i - first), -1};
       }
     }
     std::fill_n(best_.data(), nodes_, -1);

@@ -1,4 +1,4 @@
-// hierpool_native::{match,mis,topk}. Arguments were checked by hierpool.selection.
+// hierpool_native::{match,mis,topk,components,spectral_sign}. Arguments were checked by hierpool.selection.
 #include "hierpool/selection.h"
 
 #include <torch/csrc/stable/library.h>
@@ -79,6 +79,21 @@ Tensor topk(Tensor score, Tensor ptr, Tensor count) {
   return kept;
 }
 
+Tensor components(Tensor rowptr, Tensor col, OptionalTensor usable) {
+  STD_TORCH_CHECK(!usable || (usable->scalar_type() == ScalarType::Bool && usable->numel() == col.numel()),
+                  "usable must be bool and have the size of col");
+  Tensor first = empty({rowptr.numel() - 1}, ScalarType::Long);
+  cpu::components(csr(rowptr, col, {}, false), static_cast<const uint8_t*>(pointer(usable)), indices(first));
+  return first;
+}
+
+Tensor spectral_sign(Tensor rowptr, Tensor col, OptionalTensor value, Tensor ptr, int64_t seed) {
+  Tensor kept = empty({rowptr.numel() - 1}, ScalarType::Bool);
+  cpu::spectral_sign(csr(rowptr, col, value, true), blocks(ptr), static_cast<uint64_t>(seed),
+                     static_cast<uint8_t*>(pointer(kept)), runtime());
+  return kept;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
@@ -91,12 +106,16 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       "hops) ->"
       " Tensor");
   m.def("topk(Tensor score, Tensor ptr, Tensor count) -> Tensor");
+  m.def("components(Tensor rowptr, Tensor col, Tensor? usable) -> Tensor");
+  m.def("spectral_sign(Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, int seed) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
   m.impl("match", TORCH_BOX(&match));
   m.impl("mis", TORCH_BOX(&mis));
   m.impl("topk", TORCH_BOX(&topk));
+  m.impl("components", TORCH_BOX(&components));
+  m.impl("spectral_sign", TORCH_BOX(&spectral_sign));
 }
 
 }  // namespace hierpool::torch_binding

@@ -7,6 +7,7 @@ from hierpool.graph import Assignment, RaggedGraph
 from hierpool.nn.dmon_pooling import DMoNPooling
 from hierpool.ops.asymmetric_norm import asymmetric_norm
 from hierpool.ops.edge_distances import edge_distances
+from hierpool.ops.kron import kron
 from hierpool.ops.link_bce import link_bce
 from hierpool.ops.soft_pool import soft_pool
 from hierpool.ops.sparse_pool import PooledGraph, sparse_lift, sparse_pool
@@ -30,6 +31,7 @@ __all__ = [
     "edge_distances",
     "explain",
     "heavy_edge_clusters",
+    "kron",
     "link_bce",
     "mincut_pool",
     "soft_pool",

@@ -211,6 +211,15 @@ class Contracted(NamedTuple):
     merged: bool  # an element of value, not of a loop that is separate, is the sum of several entries
 
 
+class Fill(NamedTuple):
+    """Entries that eliminated nodes add among those that are kept; several may join the same nodes."""
+
+    row: Tensor  # int64 [M]
+    col: Tensor  # int64 [M]
+    value: Tensor  # float64 [M]
+    count: int  # M; with more entries than asked for, the tensors have none
+
+
 def exact_ratio(ratio: float) -> tuple[int, int]:
     """A ratio in (0, 1] as numerator and denominator: a float such as 0.07 * 100 is a little more than 7."""
     finest = 10**6 if ratio > 1e-3 else 10**9  # small ratios are for large graphs

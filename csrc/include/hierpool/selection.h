@@ -46,5 +46,15 @@ void maximal_independent_set(const Neighbours& graph, const int64_t* order, int6
 template <typename T>
 void topk(const Blocks& blocks, const T* score, const int64_t* count, int64_t* kept, const Runtime& runtime);
 
+// first[N]: the first node of the connected component of each node, over the entries with usable[E] != 0, or over all
+// entries if it is null. Entries join their nodes in both directions.
+void components(const Csr& a, const uint8_t* usable, int64_t* first);
+
+// Halves of each connected component by the signs of the largest eigenvector of its normalised Laplacian. Where they cut
+// less than half of the weight, nodes change sides while that cuts more. `a` is symmetric, of double or no values, which
+// are not negative; entries of the diagonal and of weight 0 are ignored. kept[N]: 1 for the half with the largest
+// element of the eigenvector, and for components of one node.
+void spectral_sign(const Csr& a, const Blocks& blocks, uint64_t seed, uint8_t* kept, const Runtime& runtime);
+
 }  // namespace cpu
 }  // namespace hierpool

@@ -1,6 +1,7 @@
 """Layers for padded and ragged batches of graphs: pooling, message passing, normalisation, readout."""
 
 from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
+from hierpool.nn.decimation import NDPPool
 from hierpool.nn.diff_pool import DiffPool
 from hierpool.nn.dmon import DMoNPool
 from hierpool.nn.dmon_pooling import DMoNPooling
@@ -39,6 +40,7 @@ __all__ = [
     "KMISPool",
     "MaskedBatchNorm",
     "MinCutPool",
+    "NDPPool",
     "PoolingOutput",
     "SAGEConv",
     "SAGEStack",

@@ -24,6 +24,7 @@ class Selected(NamedTuple):
 
     assignment: Assignment
     score: Tensor | None = None  # of each node, [N], or of each entry of the graph, [E]
+    loss: dict[str, Tensor] | None = None  # auxiliary losses by name
 
 
 @dataclass
@@ -96,7 +97,7 @@ class HardPooling(nn.Module):
         x'_k = \mathrm{reduce}_{i:\, c_i = k}\, s_i x_i, \qquad a'_{kl} = \sum_{i, j:\, c_i = k,\, c_j = l} a_{ij}
 
     A subclass defines :meth:`select`, which returns the supernode :math:`c_i` and the weight :math:`s_i` of each node;
-    :func:`hierpool.sparse_pool` does the rest. :func:`hierpool.nn.get_pooler` finds ``class MyPool(HardPooling,
+    :func:`hierpool.sparse_pool` does the rest, unless it overrides :meth:`pool`. :func:`hierpool.nn.get_pooler` finds ``class MyPool(HardPooling,
     name="my")`` by the name ``"my"``.
 
     Args:
@@ -144,6 +145,25 @@ class HardPooling(nn.Module):
             graph: the batch of graphs.
         """
         raise NotImplementedError
+
+    def pool(self, x: Tensor, graph: RaggedGraph, selected: Selected) -> tuple[Tensor, RaggedGraph]:
+        """Features of the supernodes and the coarsened graph.
+
+        Args:
+            x, graph: the arguments of :meth:`select`.
+            selected: what it returned, or an assignment that was given to :meth:`forward`.
+        """
+        pooled = sparse_pool(
+            x,
+            graph,
+            selected.assignment,
+            reduce=self.reduce,
+            loops="drop" if self.remove_self_loops else "keep",
+            weights="keep" if selected.assignment.is_injective else "sum",
+            backend=self.backend,
+        )
+        assert pooled.x is not None
+        return pooled.x, pooled.graph
 
     def forward(
         self,
@@ -194,19 +214,10 @@ class HardPooling(nn.Module):
                 " RaggedGraph.from_dense converts it"
             )
         selected = Selected(so) if so is not None else self.select(self._checked(x, graph), graph)
-        pooled = sparse_pool(
-            x,
-            graph,
-            selected.assignment,
-            reduce=self.reduce,
-            loops="drop" if self.remove_self_loops else "keep",
-            weights="keep" if selected.assignment.is_injective else "sum",
-            backend=self.backend,
-        )
-        assert pooled.x is not None
+        features, coarse = self.pool(x, graph, selected)
         # The backward reads the scores, and callers may change results in place.
         score = None if selected.score is None else selected.score.clone()
-        return HardPoolingOutput(pooled.x, pooled.graph, selected.assignment, score)
+        return HardPoolingOutput(features, coarse, selected.assignment, score, selected.loss or {})
 
     def _checked(self, x: Tensor, graph: RaggedGraph) -> Tensor:
         if x.dim() != 2 or x.size(0) != graph.num_nodes or self.in_channels not in (None, x.size(-1)):

@@ -3,9 +3,11 @@
 Results do not depend on the number of threads, on the device, on other graphs of the batch or on the order of edges.
 """
 
+from hierpool.selection.connected import components
 from hierpool.selection.heavy_edges import heavy_edge_clusters
 from hierpool.selection.independent import mis
 from hierpool.selection.largest import Kept, topk
 from hierpool.selection.matching import match
+from hierpool.selection.spectral import spectral_sign
 
-__all__ = ["Kept", "heavy_edge_clusters", "match", "mis", "topk"]
+__all__ = ["Kept", "components", "heavy_edge_clusters", "match", "mis", "spectral_sign", "topk"]

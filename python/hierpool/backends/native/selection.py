@@ -21,3 +21,13 @@ def mis(links: Links, order: Tensor, hops: int) -> Tensor:
 def topk(score: Tensor, ptr: Tensor, counts: Tensor) -> Tensor:
     """The first ``counts[b]`` nodes of each graph by descending score."""
     return torch.ops.hierpool_native.topk.default(score, ptr, counts)
+
+
+def components(rowptr: Tensor, col: Tensor, usable: Tensor | None) -> Tensor:
+    """The first node of the connected component of each node."""
+    return torch.ops.hierpool_native.components.default(rowptr, col, usable)
+
+
+def spectral_sign(rowptr: Tensor, col: Tensor, value: Tensor | None, ptr: Tensor, seed: int) -> Tensor:
+    """Whether each node is in the half of its component that is kept."""
+    return torch.ops.hierpool_native.spectral_sign.default(rowptr, col, value, ptr, seed)

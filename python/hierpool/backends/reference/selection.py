@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hierpool.backends.reference._spectral import spectral_sign as spectral_sign
 from hierpool.contract import Links, mix_pair, node_hash, ranges_of, unsigned_order
 
 
@@ -58,6 +59,24 @@ def topk(score: Tensor, ptr: Tensor, counts: Tensor) -> Tensor:
     order = order[graph[order].argsort(stable=True)]
     place = torch.arange(score.numel(), device=score.device) - ptr[graph]
     return order[place < counts[graph]]
+
+
+def components(rowptr: Tensor, col: Tensor, usable: Tensor | None) -> Tensor:
+    """The first node of the connected component of each node. Waits for the device in every round."""
+    n = rowptr.numel() - 1
+    row, col = ranges_of(rowptr, col.numel()).long(), col.long()
+    if usable is not None:
+        row, col = row[usable], col[usable]
+    first = torch.arange(n, device=row.device)
+    while row.numel():
+        one, other = first[row], first[col]
+        apart = one != other
+        row, col, one, other = row[apart], col[apart], one[apart], other[apart]
+        # Every first node but the smallest of its component joins a smaller one, and all nodes follow.
+        first = first.scatter_reduce(0, torch.maximum(one, other), torch.minimum(one, other), "amin")
+        while not torch.equal(first, following := first[first]):
+            first = following
+    return first
 
 
 def _both_directions(links: Links) -> tuple[Tensor, Tensor, Tensor]:
