@@ -95,6 +95,9 @@ def tensors_of(result: Any, name: str = "out") -> dict[str, Tensor]:
     if isinstance(result, HardPoolingOutput):
         assert result.edge_weight is not None
         result = {"x": result.x, "weights": result.edge_weight}
+    if isinstance(result, RaggedGraph):
+        assert result.value is not None
+        result = result.value
     if isinstance(result, Tensor):
         return {name: result if result.is_floating_point() else result.double()}
     if isinstance(result, float):
@@ -151,6 +154,9 @@ def arguments(function: Callable[..., Any], leaves: Leaves) -> dict[str, Any]:
     if function.__module__ == metrics.__name__:
         node = torch.arange(len(leaves.x))
         return {"graph": leaves.graph, "labels": node % K} | ({"k": K} if "k" in parameters else {})
+    if function is hierpool.kron:
+        kept = Assignment.from_kept(torch.arange(0, len(leaves.x), 2), leaves.graph)
+        return {"graph": leaves.graph, "assignment": kept}
     wanted = [name for name, p in parameters.items() if p.default is p.empty or name in {"mask", "graph"}]
     return {name: leaves.named[name] for name in wanted if name in leaves.named}
 

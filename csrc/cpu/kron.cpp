@@ -108,7 +108,8 @@ class Reduction {
   int64_t run() {
     run_tasks(runtime_, lists_.count(), [&](int64_t c, int64_t) { find_border(c); });
     std::vector<int64_t> start{0};
-    for (const auto& border : border_) start.push_back(start.back() + std::ssize(border) * (std::ssize(border) - 1));
+    for (const auto& border : border_)
+      start.push_back(start.back() + std::ssize(border) * (std::ssize(border) - 1));
     if (start.back() > r_.most_entries) return start.back();
     auto* const row = static_cast<int64_t*>(r_.allocate(r_.context, KronReduction::row, start.back()));
     auto* const col = static_cast<int64_t*>(r_.allocate(r_.context, KronReduction::col, start.back()));
@@ -168,8 +169,9 @@ class Reduction {
       for (I e = rowptr_[i]; e < rowptr_[i + 1]; ++e) {
         if (!joins(i, e)) continue;
         const int64_t k = col_[e];
-        const int64_t number = place_[k] < 0 ? lists_.place.data()[k]
-                                             : n + (std::lower_bound(border.begin(), border.end(), k) - border.begin());
+        const int64_t number = place_[k] < 0
+                                   ? lists_.place.data()[k]
+                                   : n + (std::lower_bound(border.begin(), border.end(), k) - border.begin());
         links.push_back({number, value_ == nullptr ? 1.0 : value_[e]});
       }
       std::sort(links.begin(), links.end(), [](const Link& a, const Link& b) { return a.node < b.node; });

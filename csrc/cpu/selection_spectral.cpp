@@ -15,13 +15,20 @@ namespace {
 // As in backends/reference/_spectral.py.
 constexpr int64_t kSteps = 64;
 constexpr double kBreakdown = 1e-9;  // length of a residual that is rounding
-constexpr double kZero = 1e-6;       // parts of the largest element that are zero, or equal to it
-constexpr double kGain = 1e-12;      // part of a degree that is rounding
+constexpr double kCancellation = 1e-2;
+constexpr double kZero = 1e-6;   // parts of the largest element that are zero, or equal to it
+constexpr double kGain = 1e-12;  // part of a degree that is rounding
 
+// Several sums, as one would be waited for at every step.
 double dot(const double* a, const double* b, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
-  return sum;
+  constexpr int64_t kSums = 8;
+  double sum[kSums] = {};
+  int64_t i = 0;
+  for (; i + kSums <= n; i += kSums) {
+    for (int64_t k = 0; k < kSums; ++k) sum[k] += a[i + k] * b[i + k];
+  }
+  for (; i < n; ++i) sum[0] += a[i] * b[i];
+  return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
 // A symmetric tridiagonal matrix, whose off-diagonal elements are not 0.
@@ -106,7 +113,7 @@ class Component {
     const auto n = static_cast<size_t>(n_);
     const int64_t steps = std::min(kSteps, n_);
     const Buffer<double> basis((steps + 1) * n_);
-    std::vector<double> scale(n);
+    std::vector<double> scale(n), scaled(n);
     double* q = basis.data();
     for (size_t i = 0; i < n; ++i) {
       scale[i] = 1 / std::sqrt(degree_[i]);
@@ -117,15 +124,21 @@ class Component {
     Tridiagonal t;
     for (int64_t j = 0;; ++j) {
       double* next = q + n_;
+      for (size_t i = 0; i < n; ++i) scaled[i] = scale[i] * q[i];
       for (int64_t i = 0; i < n_; ++i) {
         double sum = 0;
-        row(i, [&](int64_t k, double w) { sum += w * scale[static_cast<size_t>(k)] * q[k]; });
+        row(i, [&](int64_t k, double w) { sum += w * scaled[static_cast<size_t>(k)]; });
         next[i] = sum * scale[static_cast<size_t>(i)];
       }
       t.diagonal.push_back(dot(q, next, n_));
+      const int64_t last = std::max<int64_t>(j - 1, 0);
+      orthogonalise(basis.data() + last * n_, j + 1 - last, next);  // but for rounding, all
       orthogonalise(basis.data(), j + 1, next);
-      orthogonalise(basis.data(), j + 1, next);
-      const double residual = std::sqrt(dot(next, next, n_));
+      double residual = std::sqrt(dot(next, next, n_));
+      if (residual < kCancellation) {
+        orthogonalise(basis.data(), j + 1, next);
+        residual = std::sqrt(dot(next, next, n_));
+      }
       if (j + 1 == steps || residual <= kBreakdown) break;
       t.off.push_back(residual);
       for (int64_t i = 0; i < n_; ++i) next[i] /= residual;

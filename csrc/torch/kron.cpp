@@ -23,8 +23,8 @@ struct Outputs {
 };
 
 // Returns row, col and value, which have no element if there are more than `most` entries, and their number.
-std::tuple<Tensor, Tensor, Tensor, int64_t> kron(Tensor rowptr, Tensor col, OptionalTensor value, Tensor place,
-                                                 int64_t most) {
+std::tuple<Tensor, Tensor, Tensor, int64_t> kron(Tensor rowptr, Tensor col, OptionalTensor value,
+                                                 Tensor place, int64_t most) {
   STD_TORCH_CHECK(place.scalar_type() == rowptr.scalar_type() && place.numel() == rowptr.numel() - 1,
                   "place must have the index type and an element for each row of the graph");
   Outputs out{{empty({0}, ScalarType::Long), empty({0}, ScalarType::Long), empty({0}, ScalarType::Double)}};

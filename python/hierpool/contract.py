@@ -217,7 +217,7 @@ class Fill(NamedTuple):
     row: Tensor  # int64 [M]
     col: Tensor  # int64 [M]
     value: Tensor  # float64 [M]
-    count: int  # M; with more entries than asked for, the tensors have none
+    size: int  # M; with more entries than asked for, the tensors have none
 
 
 def exact_ratio(ratio: float) -> tuple[int, int]:

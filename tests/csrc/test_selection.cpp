@@ -117,9 +117,64 @@ void test_topk(const std::vector<int64_t>& sizes) {
   }
 }
 
+template <typename I>
+void test_components(int64_t nodes, int64_t edges) {
+  const Graph<I> graph(nodes, edges);
+  const Csr a = graph.matrix.csr(false);
+  const auto n = static_cast<size_t>(nodes);
+  std::vector<uint8_t> usable(graph.matrix.col.size());
+  std::mt19937 generator(4);
+  for (auto& u : usable) u = generator() % 2;
+  std::vector<int64_t> expected(n), first(n);
+  std::iota(expected.begin(), expected.end(), int64_t{0});
+  for (bool changed = true; changed;) {
+    changed = false;
+    for (size_t i = 0; i < n; ++i) {
+      for (auto e = graph.matrix.rowptr[i]; e < graph.matrix.rowptr[i + 1]; ++e) {
+        int64_t& one = expected[i];
+        int64_t& other = expected[static_cast<size_t>(graph.matrix.col[static_cast<size_t>(e)])];
+        if (usable[static_cast<size_t>(e)] == 0 || one == other) continue;
+        one = other = std::min(one, other);
+        changed = true;
+      }
+    }
+  }
+  cpu::components(a, usable.data(), first.data());
+  EXPECT(first == expected);
+}
+
+// A ring of an even number of nodes and a star, which both have two sides, and nodes without neighbours.
+template <typename I>
+void test_spectral_sign() {
+  std::vector<std::vector<I>> rows(30);
+  const auto join = [&](I i, I j) {
+    rows[static_cast<size_t>(i)].push_back(j), rows[static_cast<size_t>(j)].push_back(i);
+  };
+  for (I i = 0; i < 16; ++i) join(i, (i + 1) % 16);
+  for (I i = 17; i < 28; ++i) join(16, i);
+  std::vector<I> rowptr{0}, col;
+  for (auto& row : rows) {
+    std::sort(row.begin(), row.end());
+    col.insert(col.end(), row.begin(), row.end());
+    rowptr.push_back(static_cast<I>(col.size()));
+  }
+  const Csr a{30, sizeof(I) == 8, rowptr.data(), col.data(), nullptr};
+  const int64_t ptr[] = {0, 10, 10, 30};
+  for (int64_t several : {1, 3}) {
+    std::vector<uint8_t> kept(30);
+    cpu::spectral_sign(a, {3, ptr}, 5, kept.data(), threads(several));
+    for (size_t i = 0; i < 16; ++i) EXPECT(kept[i] == (kept[0] + i) % 2);
+    for (size_t i = 16; i < 30; ++i) EXPECT(kept[i] == (i == 16 || i >= 28));
+  }
+}
+
 }  // namespace
 
 TEST(selection) {
+  test_components<int32_t>(60, 70);
+  test_components<int64_t>(5, 0);
+  test_spectral_sign<int32_t>();
+  test_spectral_sign<int64_t>();
   for (int64_t nodes : {1, 2, 40, 5000}) {
     for (int64_t degree : {0, 1, 6}) {
       test_match<int32_t>(nodes, nodes * degree);

@@ -17,6 +17,7 @@ from hierpool.nn import (
     HardPooling,
     HardPoolingOutput,
     KMISPool,
+    NDPPool,
     SAGEConv,
     SAGPool,
     TopKPool,
@@ -156,6 +157,31 @@ def test_kmis_is_that_of_torch_geometric_pool(heuristic: str | None, hops: int) 
         s = so.s.to_dense() if hasattr(so.s, "to_dense") else so.s
         torch.testing.assert_close(out.so.to_dense(), s)
         torch.testing.assert_close(out.x, s.t() @ x)
+
+
+def test_ndp_is_that_of_torch_geometric_pool_for_the_same_nodes() -> None:
+    connect = import_tgp("tgp.connect.kron_conn").KronConnect()
+    select = import_tgp("tgp.select.base_select").SelectOutput
+    pooler = NDPPool().double()
+    for graph, x, _ in cases(40):
+        ends, _ = graph.to_edge_index()
+        graph = RaggedGraph.from_edge_index(
+            torch.cat([ends, ends.flip(0)], 1), graph.num_nodes, ptr=graph.ptr
+        ).with_value(None, symmetric=True)
+        out = pooler(x, graph)
+        if out.x.size(0) < 2:
+            continue
+        kept = out.so.clusters().node.long()
+        assert torch.equal(out.x, x[kept])
+        theirs = select(
+            num_nodes=graph.num_nodes,
+            num_supernodes=kept.numel(),
+            node_index=kept,
+            cluster_index=torch.arange(kept.numel()),
+        )
+        edges, weights = connect(graph.to_edge_index()[0], theirs)
+        n = kept.numel()
+        torch.testing.assert_close(dense(out.edge_index, out.edge_weight, n), dense(edges, weights, n))
 
 
 @pytest.mark.parametrize("name", sorted(HARD_POOLERS))
@@ -331,6 +357,8 @@ def test_bad_arguments_are_named() -> None:
         (lambda: get_pooler("topk")): "in_channels must be given with name='topk', got None",
         (lambda: TopKPool(F)(x, graph, so=1)): "so must be an Assignment, got int",
         (lambda: TopKPool(F)(x, so=1, lifting=True)): "so must be an Assignment, got int",
+        (lambda: NDPPool(threshold=-0.1)): "threshold must not be negative, got -0.1",
+        (lambda: NDPPool(seed=0.5)): "seed must be an int, got float",  # type: ignore[arg-type]
         (lambda: KMISPool(scorer="best")): "scorer must be one of 'linear', .* or a module, got 'best'",
         (
             lambda: TopKPool(F)(x.view(1, -1, F), torch.ones(1, len(x), len(x)))

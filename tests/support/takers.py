@@ -86,6 +86,7 @@ class Taker:
         self.arguments |= {"k": K} if "k" in parameters else {}
         self.arguments |= {"mask": None} if "mask" in parameters else {}
         self.clusters = torch.arange(nodes) % K if "assignment" in _required(call) else None
+        self.merges = name != "kron"  # which takes nodes that are kept
         self.graph_name = next(n for n in GRAPHS if n in parameters)
         self.leaves += [t for t in self.arguments.values() if isinstance(t, Tensor) and t.requires_grad]
 
@@ -93,8 +94,14 @@ class Taker:
         """All tensors that it returns."""
         given: dict[str, Any] = {self.graph_name: graph}
         if self.clusters is not None:
-            given["assignment"] = Assignment.from_clusters(self.clusters, graph)
-        return list(_tensors(self.call(**self.arguments, **given)))
+            clusters, nodes = self.clusters, torch.arange(0, self.clusters.numel(), 2)
+            given["assignment"] = (
+                Assignment.from_clusters(clusters, graph)
+                if self.merges
+                else Assignment.from_kept(nodes, graph)
+            )
+        out = self.call(**self.arguments, **given)
+        return list(_tensors((out.row, out.col, out.value) if isinstance(out, RaggedGraph) else out))
 
     def results(self, graph: RaggedGraph, *weights: Tensor) -> list[Tensor | None]:
         """All tensors that it returns, and the gradients of its inputs, parameters and ``weights``."""

@@ -10,7 +10,8 @@ namespace hierpool {
 
 struct KronReduction {
   Csr graph;  // symmetric, of double or no values, which are not negative; the diagonal is ignored
-  const void* place;  // [rows] number of each node that is kept; negative: it is eliminated. Indices of the graph's width
+  // [rows] number of each node that is kept; negative: it is eliminated. Indices have the width of those of the graph.
+  const void* place;
   int64_t most_entries;
 
   // Allocates the outputs once their size is known; not called if there are more than most_entries.

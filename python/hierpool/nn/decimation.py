@@ -23,9 +23,9 @@ class NDPPool(HardPooling, name="ndp"):
     :func:`hierpool.selection.spectral_sign` selects the nodes that are kept (+), by the signs of the eigenvector of the
     largest eigenvalue of the normalised Laplacian of each connected component; nodes without neighbours are kept.
     :func:`hierpool.kron` makes the graph, of which entries with at most the weight ``threshold`` are left out. As in
-    torch-geometric-pool, the next level pools the graph without them; the original code leaves them out only for message
-    passing, for which use ``threshold=0``. The layer has no parameters, and no gradient flows to the weights of the
-    graph, so that :class:`hierpool.data.Precoarsening` can pool all levels in advance.
+    torch-geometric-pool, the next level pools the graph without them, while the original code leaves them out of the
+    results only: there ``threshold=0`` of all levels but the last is the same. The layer has no parameters, and no
+    gradient flows to the weights of the graph.
 
     Args:
         threshold: see above.

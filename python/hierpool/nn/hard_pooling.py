@@ -97,8 +97,8 @@ class HardPooling(nn.Module):
         x'_k = \mathrm{reduce}_{i:\, c_i = k}\, s_i x_i, \qquad a'_{kl} = \sum_{i, j:\, c_i = k,\, c_j = l} a_{ij}
 
     A subclass defines :meth:`select`, which returns the supernode :math:`c_i` and the weight :math:`s_i` of each node;
-    :func:`hierpool.sparse_pool` does the rest, unless it overrides :meth:`pool`. :func:`hierpool.nn.get_pooler` finds ``class MyPool(HardPooling,
-    name="my")`` by the name ``"my"``.
+    :func:`hierpool.sparse_pool` does the rest, unless it overrides :meth:`pool`. :func:`hierpool.nn.get_pooler` finds
+    ``class MyPool(HardPooling, name="my")`` by the name ``"my"``.
 
     Args:
         reduce: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``: how the features of a supernode are made.

@@ -34,8 +34,8 @@ def kron(
     gradient.
 
     Args:
-        graph: :math:`A`, with weights that are not negative. Of the two directions of an edge, the larger weight counts.
-            Self-loops are ignored.
+        graph: :math:`A`, with weights that are not negative. Of the two directions of an edge, the larger weight
+            counts. Self-loops are ignored.
         assignment: the nodes that are kept, as of :meth:`hierpool.Assignment.from_kept`; its weights are ignored.
         threshold: leave out entries with at most this weight, after the elimination.
         max_entries: largest number of entries that the elimination may add.
@@ -62,10 +62,10 @@ def kron(
     module: Any = backends.module("kron", graph.device.type, backend)
     place = assignment.clusters().cluster.to(graph.col.dtype)
     fill = normally(module.fill, graph.rowptr, graph.col, graph.value, place, max_entries)
-    if fill.count > max_entries:
+    if fill.size > max_entries:
         raise ValueError(
             f"assignment must keep nodes such that the elimination of the others adds at most"
-            f" max_entries={max_entries} entries, but it would add {fill.count}"
+            f" max_entries={max_entries} entries, but it would add {fill.size}"
         )
     return normally(_joined, kept, fill.row, fill.col, fill.value, threshold, dtype)
 

@@ -75,8 +75,8 @@ class TrainConfig:
     )
     ratio: float = option(
         0.25,
-        "clusters of a level, or nodes that it keeps, as a fraction of the nodes of the level before it; graclus, ec"
-        " and kmis keep what they keep",
+        "clusters of a level, or nodes that it keeps, as a fraction of the nodes of the level before it; ec,"
+        " graclus, kmis and ndp keep what they keep",
     )
     ratio_of: str = option(
         "graph",

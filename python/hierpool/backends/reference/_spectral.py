@@ -74,7 +74,7 @@ def _by_component(rowptr: Tensor, col: Tensor, value: Tensor | None) -> tuple[_C
     first, order = components(rowptr, col, usable).sort(stable=True)
     place = torch.empty_like(order).index_copy(0, order, torch.arange(n, device=col.device))
     row, col, weight = place[row[usable]], place[col[usable]], weight[usable]
-    keys, by_key = (row * max(n, 1) + col).sort()
+    by_key = (row * max(n, 1) + col).argsort()
     row, col, weight = row[by_key], col[by_key], weight[by_key]
     nodes = torch.arange(n + 1, device=col.device)
     number = first.diff(prepend=first[:1] - 1).bool().cumsum(0) - 1

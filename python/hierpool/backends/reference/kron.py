@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -12,8 +14,8 @@ from hierpool.contract import Fill, ranges_of
 def fill(rowptr: Tensor, col: Tensor, value: Tensor | None, place: Tensor, most: int) -> Fill:
     """The entries that eliminated nodes add among those that are kept.
 
-    A component of eliminated nodes with matrix L and edges B to its neighbours that are kept adds B^T L^-1 B. Components
-    of similar sizes are one batch.
+    A component of eliminated nodes with matrix L and edges B to its neighbours that are kept adds B^T L^-1 B.
+    Components of similar sizes are one batch.
     """
     row, end = ranges_of(rowptr, col.numel()).long(), col.long()
     weight = torch.ones(col.numel(), dtype=torch.float64, device=col.device) if value is None else value
@@ -32,45 +34,71 @@ def fill(rowptr: Tensor, col: Tensor, value: Tensor | None, place: Tensor, most:
     if count > most or count == 0:
         return Fill(*nothing, count)
     wanted = gone & (borders[first] > 1)
-    members, start = _numbered(torch.where(wanted, first, place.numel()))
-    border_start = borders.cumsum(0) - borders
-    own_border = torch.arange(border.numel(), device=col.device) - border_start[of_border]
-    sizes = torch.zeros_like(borders).index_add(0, first[wanted], torch.ones_like(first[wanted]))
-    degree = torch.zeros(n, dtype=torch.float64, device=col.device).index_add(0, row[joins], weight[joins])
-    inner = joins & gone[row] & gone[end] & wanted[row]
-    parts = []
+    start = borders.cumsum(0) - borders
+    parts = _Parts(
+        first,
+        _numbered(torch.where(wanted, first, place.numel())),
+        torch.zeros_like(borders).index_add(0, first[wanted], torch.ones_like(first[wanted])),
+        borders,
+        torch.zeros(n, dtype=torch.float64, device=col.device).index_add(0, row[joins], weight[joins]),
+        torch.arange(border.numel(), device=col.device) - start[of_border],
+    )
+    inner = (joins & gone[row] & gone[end] & wanted[row]).nonzero()[:, 0]
+    edges = (row[inner], end[inner], weight[inner]), (row[outward], to_border, weight[outward])
+    found = []
     heads = (borders > 1).nonzero()[:, 0]
-    width = torch.maximum(sizes, borders)[heads].double().log2().ceil().long()  # powers of two
+    width = torch.maximum(parts.sizes, borders)[heads].double().log2().ceil().long()  # powers of two
     for power in width.unique().tolist():
         group = heads[width == power]
-        number = torch.full_like(borders, -1).index_copy(0, group, torch.arange(group.numel(), device=col.device))
-        c, b = int(sizes[group].max()), int(borders[group].max())
-        matrix = torch.eye(c, dtype=torch.float64, device=col.device).repeat(group.numel(), 1, 1)
-        node = (wanted & (number[first] >= 0)).nonzero()[:, 0]
-        matrix[number[first[node]], members[node], members[node]] = degree[node]
-        e = (inner & (number[first[row]] >= 0)).nonzero()[:, 0]
-        matrix[number[first[row[e]]], members[row[e]], members[end[e]]] = -weight[e]
-        out = outward.nonzero()[:, 0]
-        here = number[first[row[out]]] >= 0
-        e, to = out[here], to_border[here]
-        edges = weight.new_zeros(group.numel(), c, b)
-        edges[number[first[row[e]]], members[row[e]], own_border[to]] = weight[e]
-        half = torch.linalg.solve_triangular(torch.linalg.cholesky(matrix), edges, upper=False)
-        mesh = (half.mT @ half).tril(-1)
-        mesh = mesh + mesh.mT  # exactly symmetric
-        g, i, j = _pairs(borders[group], b)
-        at = border_start[group][g]
-        parts.append((place[border[at + i] % n].long(), place[border[at + j] % n].long(), mesh[g, i, j]))
-    rows, cols, values = (torch.cat(list(part)) for part in zip(*parts, strict=True))
+        mesh = _meshes(parts, group, wanted, *edges)
+        g, i, j = _pairs(borders[group], mesh.size(1))
+        at = start[group][g]
+        found.append((place[border[at + i] % n].long(), place[border[at + j] % n].long(), mesh[g, i, j]))
+    rows, cols, values = (torch.cat(list(part)) for part in zip(*found, strict=True))
     return Fill(rows, cols, values, count)
 
 
-def _numbered(group: Tensor) -> tuple[Tensor, Tensor]:
-    """The number of each element in its group, and the order of elements by group."""
+class _Parts(NamedTuple):
+    """Components of eliminated nodes, each at its first node."""
+
+    first: Tensor  # of each node
+    member: Tensor  # number of each node in its component
+    sizes: Tensor
+    borders: Tensor  # numbers of neighbours that are kept
+    degree: Tensor  # of each node
+    own: Tensor  # number of each pair of component and neighbour in its component
+
+
+def _meshes(
+    parts: _Parts,
+    group: Tensor,
+    wanted: Tensor,
+    inner: tuple[Tensor, Tensor, Tensor],
+    outward: tuple[Tensor, Tensor, Tensor],
+) -> Tensor:
+    """The weights that the components with the first nodes ``group`` add among their neighbours, ``[G, b, b]``."""
+    number = torch.full_like(parts.borders, -1)
+    number = number.index_copy(0, group, torch.arange(group.numel(), device=group.device))[parts.first]
+    c, b = int(parts.sizes[group].max()), int(parts.borders[group].max())
+    matrix = torch.eye(c, dtype=torch.float64, device=group.device).repeat(group.numel(), 1, 1)
+    node = (wanted & (number >= 0)).nonzero()[:, 0]
+    matrix[number[node], parts.member[node], parts.member[node]] = parts.degree[node]
+    row, end, weight = (t[number[inner[0]] >= 0] for t in inner)
+    matrix[number[row], parts.member[row], parts.member[end]] = -weight
+    row, end, weight = (t[number[outward[0]] >= 0] for t in outward)
+    edges = weight.new_zeros(group.numel(), c, b)
+    edges[number[row], parts.member[row], parts.own[end]] = weight
+    half = torch.linalg.solve_triangular(torch.linalg.cholesky(matrix), edges, upper=False)
+    mesh = (half.mT @ half).tril(-1)
+    return mesh + mesh.mT  # exactly symmetric
+
+
+def _numbered(group: Tensor) -> Tensor:
+    """The number of each element in its group."""
     order = group.argsort(stable=True)
     ordered = group[order]
     number = torch.arange(group.numel(), device=group.device) - torch.searchsorted(ordered, ordered)
-    return torch.empty_like(order).index_copy(0, order, number), order
+    return torch.empty_like(order).index_copy(0, order, number)
 
 
 def _pairs(counts: Tensor, most: int) -> tuple[Tensor, Tensor, Tensor]:
