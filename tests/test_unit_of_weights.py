@@ -235,12 +235,12 @@ def test_layers(name: str, dense: bool, compiled: bool) -> None:
 
 @pytest.mark.parametrize("name", HARD_POOLERS)
 def test_poolers_that_keep_or_merge_nodes(name: str) -> None:
-    # The scores of SAGPool have the unit of the weights: large ones are all 1 after the activation.
-    for unit in UNITS[:2] if name == "sag" else UNITS:
+    # The scores of SAGPool and PANPool have the unit of the weights: large ones are all 1 after the activation.
+    for unit in UNITS[:2] if name in ("sag", "pan") else UNITS:
         found = []
-        options = (
-            {"edge_score": "tanh"} if name == "ec" else {}
-        )  # the softmax has a gradient of 0 to the bias
+        # The softmax has a gradient of 0 to the bias, and without edges the sum of paths one of 0 to their weights.
+        given: dict[str, dict[str, Any]] = {"ec": {"edge_score": "tanh"}, "pan": {"filter_size": None}}
+        options = given.get(name, {})
         for dtype in (f32, f64):
             torch.manual_seed(1)
             pooler = get_pooler(name, in_channels=F, **options).to(dtype)

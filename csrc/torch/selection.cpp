@@ -1,8 +1,9 @@
-// hierpool_native::{match,mis,topk,components,spectral_sign}. Arguments were checked by hierpool.selection.
+// hierpool_native::{match,mis,topk,components,spectral_sign,propagate}. Arguments were checked by hierpool.selection.
 #include "hierpool/selection.h"
 
 #include <torch/csrc/stable/library.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "torch/csr.h"
@@ -94,6 +95,14 @@ Tensor spectral_sign(Tensor rowptr, Tensor col, OptionalTensor value, Tensor ptr
   return kept;
 }
 
+Tensor propagate(Tensor rowptr, Tensor col, Tensor label, int64_t hops) {
+  STD_TORCH_CHECK(label.numel() == rowptr.numel() - 1, "label must have one element for each row");
+  Tensor out = empty({label.numel()}, ScalarType::Long);
+  std::copy_n(indices(label), label.numel(), indices(out));
+  cpu::propagate(csr(rowptr, col, {}, false), hops, indices(out), runtime());
+  return out;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
@@ -108,6 +117,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def("topk(Tensor score, Tensor ptr, Tensor count) -> Tensor");
   m.def("components(Tensor rowptr, Tensor col, Tensor? usable) -> Tensor");
   m.def("spectral_sign(Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, int seed) -> Tensor");
+  m.def("propagate(Tensor rowptr, Tensor col, Tensor label, int hops) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
@@ -116,6 +126,7 @@ STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
   m.impl("topk", TORCH_BOX(&topk));
   m.impl("components", TORCH_BOX(&components));
   m.impl("spectral_sign", TORCH_BOX(&spectral_sign));
+  m.impl("propagate", TORCH_BOX(&propagate));
 }
 
 }  // namespace hierpool::torch_binding

@@ -280,10 +280,23 @@ def softmax_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
 
     Sums of float16 and bfloat16 would lose the terms of large groups.
     """
+    _, exponential, total = _exponentials(values, index, size)
+    return (exponential / total).to(values.dtype)
+
+
+def log_softmax_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
+    """The logarithm of :func:`softmax_by_index`."""
+    shifted, _, total = _exponentials(values, index, size)
+    return (shifted - total.log()).to(values.dtype)
+
+
+def _exponentials(values: Tensor, index: Tensor, size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """The values below the largest with their index, their exponentials, and the sums of these."""
     index, acc = index.long(), values.to(accumulation_dtype(values))
     largest = acc.new_full((size,), -torch.inf).scatter_reduce(0, index, acc.detach(), "amax")
-    exponential = (acc - largest[index]).exp()
-    return (exponential / sum_by_index(exponential, index, size)[index]).to(values.dtype)
+    shifted = acc - largest[index]
+    exponential = shifted.exp()
+    return shifted, exponential, sum_by_index(exponential, index, size)[index]
 
 
 def node_hash(ptr: Tensor, graph_of_node: Tensor, seed: int) -> Tensor:

@@ -168,9 +168,41 @@ void test_spectral_sign() {
   }
 }
 
+template <typename I>
+void test_propagate(int64_t nodes, int64_t edges, int64_t hops) {
+  const Graph<I> graph(nodes, edges);
+  const Csr inward = graph.neighbours().transpose;
+  const auto n = static_cast<size_t>(nodes);
+  std::vector<int64_t> start(n, -1);
+  for (size_t i = 0; i < n; i += 5) start[i] = static_cast<int64_t>(i % 3);
+  std::vector<int64_t> expected = start;
+  for (int64_t hop = 0; hop < hops; ++hop) {
+    const std::vector<int64_t> before = expected;
+    for (size_t i = 0; i < n; ++i) {
+      if (before[i] >= 0) continue;
+      int64_t count[3] = {};
+      for (auto e = graph.rowptr[i]; e < graph.rowptr[i + 1]; ++e) {
+        const int64_t label = before[static_cast<size_t>(graph.col[static_cast<size_t>(e)])];
+        if (label >= 0) ++count[label];
+      }
+      const auto most = std::max_element(count, count + 3);
+      if (*most > 0) expected[i] = most - count;
+    }
+  }
+  for (int64_t several : {1, 3}) {
+    std::vector<int64_t> label = start;
+    cpu::propagate(inward, hops, label.data(), threads(several));
+    EXPECT(label == expected);
+  }
+}
+
 }  // namespace
 
 TEST(selection) {
+  for (int64_t hops : {0, 1, 4}) {
+    test_propagate<int32_t>(5000, 6000, hops);
+    test_propagate<int64_t>(9, 0, hops);
+  }
   test_components<int32_t>(60, 70);
   test_components<int64_t>(5, 0);
   test_spectral_sign<int32_t>();

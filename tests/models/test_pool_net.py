@@ -34,7 +34,7 @@ def test_every_pooler_learns_on_molecules(name: str) -> None:
         first, last = first or total, total
     assert last < 0.8 * first
     assert len(out.levels) == 2
-    assert (out.loss is None) == (name in HARD_POOLERS)
+    assert (out.loss is None) == (name in HARD_POOLERS and name != "maxcut")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -200,7 +200,7 @@ def test_results_do_not_depend_on_the_batch_and_follow_the_order_of_nodes(name: 
         torch.testing.assert_close(again.so.to_dense(), out.so.to_dense()[order])
         assert out.graph.num_graphs == graph.num_graphs
         assert out.mask is None
-        assert not out.has_loss
+        assert out.has_loss == (name == "maxcut")
         if graph.is_symmetric:
             assert out.graph.is_symmetric
         lifted = pooler(out.x, so=out.so, lifting=True)
@@ -222,7 +222,8 @@ def test_every_graph_with_nodes_keeps_one_and_gradients_are_exact(name: str) -> 
     graph = sorted_batch(3)
     x = torch.randn(graph.num_nodes, F, dtype=torch.float64, requires_grad=True)
     leaves = [x, *pooler.parameters()]
-    assert torch.autograd.gradcheck(lambda *_: pooler(x, graph).x, leaves)
+    many = sum(leaf.numel() for leaf in leaves) > 1000
+    assert torch.autograd.gradcheck(lambda *_: pooler(x, graph).x, leaves, fast_mode=many)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
@@ -372,5 +373,5 @@ def test_bad_arguments_are_named() -> None:
         GraclusPool()(x, negative)
     with pytest.raises(ValueError, match="so must be the assignment of the pooling layer with lifting=True"):
         TopKPool(F)(x, lifting=True)
-    with pytest.raises(ValueError, match=r"name must be one of 'acc', 'diff'.*'topk'"):
+    with pytest.raises(ValueError, match=r"name must be one of 'acc', 'cluster', .*'topk'"):
         get_pooler("best")

@@ -56,5 +56,10 @@ void components(const Csr& a, const uint8_t* usable, int64_t* first);
 // element of the eigenvector, and for components of one node.
 void spectral_sign(const Csr& a, const Blocks& blocks, uint64_t seed, uint8_t* kept, const Runtime& runtime);
 
+// Labels spread along entries for `hops` rounds: a node without a label gets the most frequent one of the nodes whose
+// entries end in it, of equally frequent ones the smallest. inward: the transpose of the matrix. label[N]: -1 for nodes
+// without a label, also for those that are not reached.
+void propagate(const Csr& inward, int64_t hops, int64_t* label, const Runtime& runtime);
+
 }  // namespace cpu
 }  // namespace hierpool

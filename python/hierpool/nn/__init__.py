@@ -1,6 +1,7 @@
 """Layers for padded and ragged batches of graphs: pooling, message passing, normalisation, readout."""
 
 from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
+from hierpool.nn.cluster_pooling import ClusterPool
 from hierpool.nn.decimation import NDPPool
 from hierpool.nn.diff_pool import DiffPool
 from hierpool.nn.dmon import DMoNPool
@@ -11,11 +12,13 @@ from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling, HardPoolingOutpu
 from hierpool.nn.hosc import HOSCPool
 from hierpool.nn.just_balance import JustBalancePool
 from hierpool.nn.masking import select_valid
+from hierpool.nn.maxcut import MaxCutPool
 from hierpool.nn.merging import GraclusPool, KMISPool
 from hierpool.nn.mincut import MinCutPool
 from hierpool.nn.mlp import MLP
 from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
 from hierpool.nn.outputs import PoolingOutput, SelectOutput, lift
+from hierpool.nn.pan_pooling import PANPool
 from hierpool.nn.readout import readout
 from hierpool.nn.registry import get_pooler
 from hierpool.nn.sage import SAGEConv, SAGEStack
@@ -27,6 +30,7 @@ __all__ = [
     "MLP",
     "POOLERS",
     "AsymCheegerCutPool",
+    "ClusterPool",
     "DMoNPool",
     "DMoNPooling",
     "DiffPool",
@@ -39,8 +43,10 @@ __all__ = [
     "JustBalancePool",
     "KMISPool",
     "MaskedBatchNorm",
+    "MaxCutPool",
     "MinCutPool",
     "NDPPool",
+    "PANPool",
     "PoolingOutput",
     "SAGEConv",
     "SAGEStack",

@@ -65,14 +65,9 @@ class EdgePool(HardPooling, name="ec"):
 
     def scores(self, x: Tensor, graph: RaggedGraph) -> Tensor:
         """:math:`e` of each entry, ``[E]``."""
-        source, target = self.lin.weight[0].chunk(2)
-        # Two numbers for each node instead of 2 F for each entry.
-        ends = graph.in_graph_order(torch.stack([x @ source, x @ target], 1))
-        row, col = graph.row.long(), graph.col.long()
-        raw = ends[:, 0].index_select(0, row) + ends[:, 1].index_select(0, col) + self.lin.bias
-        raw = F.dropout(raw, self.dropout, self.training)
+        raw = F.dropout(scores_of_ends(self.lin, x, graph), self.dropout, self.training)
         if self.edge_score == "softmax":
-            score = softmax_by_index(raw, col, graph.num_nodes)
+            score = softmax_by_index(raw, graph.col, graph.num_nodes)
         else:
             score = raw.tanh() if self.edge_score == "tanh" else raw.sigmoid()
         return score + self.add_to_edge_score
@@ -84,6 +79,15 @@ class EdgePool(HardPooling, name="ec"):
         clusters = pairs_as_clusters(mate, graph)
         weight = graph.in_callers_order(_scores_of_pairs(score, graph.in_graph_order(mate), graph))
         return Selected(Assignment.from_clusters(clusters, graph, weight), score)
+
+
+def scores_of_ends(lin: nn.Linear, x: Tensor, graph: RaggedGraph) -> Tensor:
+    """The linear map of :math:`[x_i, x_j]` of each entry, ``[E]``."""
+    source, target = lin.weight[0].chunk(2)
+    # Two numbers for each node instead of 2 F for each entry.
+    ends = graph.in_graph_order(torch.stack([x @ source, x @ target], 1))
+    row, col = graph.row.long(), graph.col.long()
+    return ends[:, 0].index_select(0, row) + ends[:, 1].index_select(0, col) + lin.bias
 
 
 def _scores_of_pairs(score: Tensor, mate: Tensor, graph: RaggedGraph) -> Tensor:

@@ -76,7 +76,7 @@ class TrainConfig:
     ratio: float = option(
         0.25,
         "clusters of a level, or nodes that it keeps, as a fraction of the nodes of the level before it; ec,"
-        " graclus, kmis and ndp keep what they keep",
+        " cluster, graclus, kmis and ndp keep what they keep",
     )
     ratio_of: str = option(
         "graph",

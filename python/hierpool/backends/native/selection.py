@@ -31,3 +31,8 @@ def components(rowptr: Tensor, col: Tensor, usable: Tensor | None) -> Tensor:
 def spectral_sign(rowptr: Tensor, col: Tensor, value: Tensor | None, ptr: Tensor, seed: int) -> Tensor:
     """Whether each node is in the half of its component that is kept."""
     return torch.ops.hierpool_native.spectral_sign.default(rowptr, col, value, ptr, seed)
+
+
+def propagate(rowptr: Tensor, col: Tensor, label: Tensor, hops: int) -> Tensor:
+    """The label of each node after some rounds in which labels spread from the columns of rows without one, or -1."""
+    return torch.ops.hierpool_native.propagate.default(rowptr, col, label.contiguous(), hops)

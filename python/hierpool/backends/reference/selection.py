@@ -79,6 +79,24 @@ def components(rowptr: Tensor, col: Tensor, usable: Tensor | None) -> Tensor:
     return first
 
 
+def propagate(rowptr: Tensor, col: Tensor, label: Tensor, hops: int) -> Tensor:
+    """The label of each node after some rounds in which labels spread from the columns of rows without one, or -1."""
+    row, col = ranges_of(rowptr, col.numel()).long(), col.long()
+    n = int(label.max()) + 1 if label.numel() else 1  # labels
+    for _ in range(min(hops, label.numel())):
+        spreads = (label[row] < 0) & (label[col] >= 0)
+        row_now = row[spreads]
+        if not row_now.numel():
+            break
+        pair, count = torch.unique(row_now * n + label[col[spreads]], return_counts=True)
+        most = torch.zeros_like(label).scatter_reduce(0, pair // n, count, "amax")
+        best = pair[count == most[pair // n]]
+        label = label.scatter(0, best // n, n).scatter_reduce(0, best // n, best % n, "amin")
+        open_row = label[row] < 0
+        row, col = row[open_row], col[open_row]
+    return label
+
+
 def _both_directions(links: Links) -> tuple[Tensor, Tensor, Tensor]:
     """Row, column and entry of A of all entries of A, and of its transpose if it is given."""
     rowptr, col, rowptr_t, col_t, source = links
