@@ -7,7 +7,7 @@
 
 #include "cpu/accumulation.h"
 #include "cpu/buffer.h"
-#include "cpu/exact_sum.h"
+#include "cpu/contracted_row.h"
 #include "cpu/mirror.h"
 #include "cpu/tasks.h"
 
@@ -15,113 +15,6 @@ namespace hierpool::cpu {
 namespace {
 
 constexpr int64_t kTaskWork = int64_t{1} << 15;  // entries and rows of one task
-constexpr int64_t kSorted = 64;  // entries of a row that are sorted without looking for equals
-constexpr int64_t kInsertion = 40;
-
-void sort_keys(uint64_t* keys, int64_t n) {
-  if (n > kInsertion) return std::sort(keys, keys + n);
-  for (int64_t i = 1; i < n; ++i) {
-    const uint64_t key = keys[i];
-    int64_t j = i;
-    for (; j > 0 && key < keys[j - 1]; --j) keys[j] = keys[j - 1];
-    keys[j] = key;
-  }
-}
-
-// One row of the result, from the entries of the nodes of a cluster, with memory that serves all rows of a thread.
-template <typename I, typename T>
-class Row {
- public:
-  // Makes room for pushing `n` entries.
-  void reserve(int64_t n) {
-    if (n < capacity_) return;
-    capacity_ = std::max(n + 1, 2 * capacity_);
-    keys_ = Buffer<uint64_t>(capacity_);
-    entries_ = Buffer<I>(capacity_);
-    sums_ = Buffer<double>(capacity_);
-  }
-  void clear() { count_ = 0; }
-  // Adds an entry if it is kept. No branch: columns are read from places all over memory, and would be waited for.
-  void push(bool kept, int64_t column, int64_t entry) {
-    keys_.data()[count_] = static_cast<uint64_t>(column) << 32 | static_cast<uint64_t>(count_);
-    entries_.data()[count_] = static_cast<I>(entry);
-    count_ += kept;
-  }
-  int64_t pushed() const { return count_; }
-
-  // Writes the columns and, unless null, their sums of `value` or of ones, and the place of each entry in the row.
-  // Returns the number of columns.
-  int64_t merge(int64_t columns, bool distinct, const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
-    if (distinct || count_ <= kSorted) return merge_sorted(value, col, sum, slot, exact);
-    return merge_marked(columns, value, col, sum, slot, exact);
-  }
-
- private:
-  static int64_t column(uint64_t key) { return static_cast<int64_t>(key >> 32); }
-  static int64_t number(uint64_t key) { return static_cast<int64_t>(key & 0xffffffffu); }
-
-  // Equal columns keep the order of their entries.
-  int64_t merge_sorted(const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
-    const uint64_t* keys = keys_.data();
-    sort_keys(keys_.data(), count_);
-    int64_t n = 0;
-    for (int64_t i = 0; i < count_;) {
-      const int64_t column = this->column(keys[i]);
-      double total = 0;
-      for (; i < count_ && this->column(keys[i]) == column; ++i) {
-        const int64_t entry = entries_.data()[number(keys[i])];
-        if (sum) total = exact.add(total, value ? static_cast<double>(value[entry]) : 1.0);
-        if (slot) slot[entry] = static_cast<I>(n);
-      }
-      col[n] = static_cast<I>(column);
-      if (sum) sum[n] = static_cast<T>(total);
-      ++n;
-    }
-    return n;
-  }
-
-  // A long row may have few columns, which are found by a mark and sorted alone.
-  int64_t merge_marked(int64_t columns, const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
-    if (mark_.empty()) mark_.assign(static_cast<size_t>(columns), 0);
-    uint64_t* keys = keys_.data();
-    double* sums = sums_.data();
-    int64_t n = 0;
-    for (int64_t i = 0; i < count_; ++i) {
-      const int64_t column = this->column(keys[i]), entry = entries_.data()[i];
-      I& mark = mark_[static_cast<size_t>(column)];  // is what it says if the column there is this one
-      if (mark >= n || this->column(keys[mark]) != column) {
-        mark = static_cast<I>(n);
-        keys[n] = static_cast<uint64_t>(column) << 32 | static_cast<uint64_t>(n);
-        sums[n++] = 0;
-      }
-      if (sum) sums[mark] = exact.add(sums[mark], value ? static_cast<double>(value[entry]) : 1.0);
-      if (slot) slot[entry] = mark;
-    }
-    sort_keys(keys, n);
-    for (int64_t i = 0; i < n; ++i) {
-      col[i] = static_cast<I>(column(keys[i]));
-      if (sum) sum[i] = static_cast<T>(sums[number(keys[i])]);
-    }
-    if (slot) replace_marks(n, slot);
-    return n;
-  }
-
-  // Slots of the entries are numbers of columns as they were found, and become places of columns.
-  void replace_marks(int64_t n, I* slot) {
-    const Buffer<I> place(n);
-    for (int64_t i = 0; i < n; ++i) place.data()[number(keys_.data()[i])] = static_cast<I>(i);
-    for (int64_t i = 0; i < count_; ++i) {
-      I& own = slot[entries_.data()[i]];
-      own = place.data()[own];
-    }
-  }
-
-  int64_t capacity_ = 0, count_ = 0;
-  Buffer<uint64_t> keys_;  // [column | number of the entry in the row]
-  Buffer<I> entries_;
-  Buffer<double> sums_;
-  std::vector<I> mark_;  // of each column
-};
 
 template <typename I, typename T>
 class Contraction {
@@ -146,7 +39,7 @@ class Contraction {
     scratch_col_ = Buffer<I>(bound_.data()[rows_]);
     if (c_.want_sum) scratch_sum_ = Buffer<T>(bound_.data()[rows_]);
     if (c_.want_sum && c_.loops == Loops::apart) scratch_loops_ = Buffer<T>(rows_);
-    std::vector<Row<I, T>> scratch(static_cast<size_t>(std::max<int64_t>(runtime_.threads, 1)));
+    std::vector<ContractedRow<I, T>> scratch(static_cast<size_t>(std::max<int64_t>(runtime_.threads, 1)));
     each_task([&](int64_t begin, int64_t end, int64_t thread) {
       merge_rows(begin, end, scratch[static_cast<size_t>(thread)]);
     });
@@ -213,8 +106,8 @@ class Contraction {
     return sum;
   }
 
-  // Nodes of a cluster may be far apart in memory.
-  void prefetch(I m) const {
+  // Nodes of a cluster may be far apart in memory. GCC drops calls of a function that does nothing but prefetch.
+  __attribute__((always_inline)) void prefetch(I m) const {
     if (m + 2 * kAhead >= first_[rows_]) return;
     __builtin_prefetch(rowptr_ + node_[m + 2 * kAhead]);
     const I next = rowptr_[node_[m + kAhead]];
@@ -223,7 +116,7 @@ class Contraction {
     if (value_ && c_.want_sum) __builtin_prefetch(value_ + next), __builtin_prefetch(value_ + next + 16);
   }
 
-  void merge_rows(int64_t begin, int64_t end, Row<I, T>& row) {
+  void merge_rows(int64_t begin, int64_t end, ContractedRow<I, T>& row) {
     ExactSum exact;
     int64_t kept = 0;
     for (int64_t k = begin; k < end; ++k) {
@@ -241,22 +134,23 @@ class Contraction {
   }
 
   // The entries of row k that are kept; slots of the others are -1, those of loops apart -2.
-  void gather(int64_t k, Row<I, T>& row) {
+  void gather(int64_t k, ContractedRow<I, T>& row) {
     const bool keep = c_.loops == Loops::keep, loops_apart = scratch_loops_.data() != nullptr;
     const I loop_slot = c_.loops == Loops::apart ? -2 : -1;
     double loops = 0;
-    row.clear();
-    for (I m = first_[k]; m < first_[k + 1]; ++m) {
-      prefetch(m);
-      const int64_t i = node_[m], last = rowptr_[i + 1];
-      for (int64_t e = rowptr_[i]; e < last; ++e) {
-        const int64_t l = cluster_[col_[e]];
-        const bool loop = (l == k) & !keep;
-        row.push((l >= 0) & !loop, l, e);
-        if (loops_apart && loop) loops += value_ ? static_cast<double>(value_[e]) : 1.0;
-        if (out_slot_) out_slot_[e] = loop ? loop_slot : I(-1);
+    row.fill([&](const auto& push) {
+      for (I m = first_[k]; m < first_[k + 1]; ++m) {
+        prefetch(m);
+        const int64_t i = node_[m], last = rowptr_[i + 1];
+        for (int64_t e = rowptr_[i]; e < last; ++e) {
+          const int64_t l = cluster_[col_[e]];
+          const bool loop = (l == k) & !keep;
+          push((l >= 0) & !loop, l, e);
+          if (loops_apart && loop) loops += value_ ? static_cast<double>(value_[e]) : 1.0;
+          if (out_slot_) out_slot_[e] = loop ? loop_slot : I(-1);
+        }
       }
-    }
+    });
     if (loops_apart) scratch_loops_.data()[k] = static_cast<T>(loops);
   }
 

@@ -39,14 +39,19 @@ struct Case {
   Matrix<I> matrix;
   std::vector<T> value;
   std::vector<I> cluster, first, node;
+  bool injective;
 
-  Case(int64_t nodes, int64_t edges, int64_t clusters) : matrix(build(draw<I>(nodes, edges, true, 13), 2)) {
+  // With as many clusters as nodes, clusters are single nodes in another order, of which every third is dropped.
+  Case(int64_t nodes, int64_t edges, int64_t clusters)
+      : matrix(build(draw<I>(nodes, edges, true, 13), 2)), injective(clusters == nodes) {
     value.assign(matrix.value.begin(), matrix.value.end());
     uint64_t state = 5;
     first.assign(static_cast<size_t>(clusters) + 1, 0);
     for (int64_t i = 0; i < nodes; ++i) {
-      cluster.push_back(
-          static_cast<I>(std::floor((noise(state) + 1) / 2 * static_cast<double>(clusters + 1))) - 1);
+      const int64_t drawn =
+          static_cast<int64_t>(std::floor((noise(state) + 1) / 2 * static_cast<double>(clusters + 1))) - 1;
+      const int64_t single = i % 3 == 2 ? -1 : nodes - 1 - i;
+      cluster.push_back(static_cast<I>(injective ? single : drawn));
     }
     for (int64_t k = 0; k < clusters; ++k) {
       for (int64_t i = 0; i < nodes; ++i) {
@@ -66,7 +71,8 @@ struct Case {
     Outputs<T, I> out;
     GraphContract c{};
     c.graph = csr(), c.cluster = cluster.data(), c.members = members();
-    c.loops = loops, c.want_sum = c.want_slot = true, c.double_value = sizeof(T) == 8;
+    c.loops = loops, c.want_sum = c.want_slot = true, c.double_value = sizeof(T) == 8,
+    c.injective = injective;
     c.allocate = Outputs<T, I>::allocate, c.context = &out;
     const ContractedGraph done = cpu::graph_contract(c, threads(count));
     EXPECT(done.entries == static_cast<int64_t>(out.col.size()));
@@ -124,4 +130,8 @@ TEST(contraction) {
   test_contraction<double, int32_t>(300, 9000, 3);     // rows of many entries and few columns
   test_contraction<float, int64_t>(2000, 90000, 400);  // several tasks
   test_contraction<float, int32_t>(5, 0, 2);
+  for (const int64_t edges : {100, 400, 1200, 4000, 9000}) {  // rows of a few entries to more than 64
+    test_contraction<float, int32_t>(120, edges, 90);
+    test_contraction<double, int64_t>(120, edges, 120);
+  }
 }

@@ -1,0 +1,187 @@
+// One row of a contracted matrix: entries in any order of columns become columns that ascend.
+#pragma once
+
+#include <algorithm>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+#include "cpu/buffer.h"
+#include "cpu/exact_sum.h"
+
+namespace hierpool::cpu {
+
+namespace detail {
+
+using Lanes = int32_t __attribute__((vector_size(16)));
+
+// ranks[i]: how many of the keys are smaller than keys[i], for the first 4 kVectors of them.
+template <int kVectors>
+void rank_keys(const int32_t* keys, int64_t n, const int32_t* of, int32_t* ranks) {
+  Lanes own[kVectors], rank[kVectors];
+  for (int v = 0; v < kVectors; ++v) {
+    own[v] = reinterpret_cast<const Lanes*>(of)[v];
+    rank[v] = Lanes{};
+  }
+  for (int64_t j = 0; j < n; ++j) {
+    const Lanes other = Lanes{} + keys[j];
+    for (int v = 0; v < kVectors; ++v) rank[v] -= other < own[v];  // a comparison that holds is -1
+  }
+  for (int v = 0; v < kVectors; ++v) reinterpret_cast<Lanes*>(ranks)[v] = rank[v];
+}
+
+}  // namespace detail
+
+// The memory serves all rows of a thread.
+template <typename I, typename T>
+class ContractedRow {
+ public:
+  // Makes room for pushing `n` entries.
+  void reserve(int64_t n) {
+    if (n < capacity_) return;
+    capacity_ = std::max(n + 1, 2 * capacity_);
+    keys_ = Buffer<int32_t>(capacity_ + kPadding);
+    entries_ = Buffer<I>(capacity_);
+    if (capacity_ <= kRanked) return;
+    wide_keys_ = Buffer<uint64_t>(capacity_);
+    sums_ = Buffer<double>(capacity_);
+  }
+  // Replaces the entries by those that `each` pushes: each(push) with push(kept, column, entry), which adds an entry if
+  // it is kept. No branch: columns are read from places all over memory, and would be waited for.
+  template <typename Each>
+  void fill(const Each& each) {
+    int32_t* const keys = keys_.data();
+    I* const entries = entries_.data();
+    int64_t count = 0;
+    each([&](bool kept, int64_t column, int64_t entry) {
+      keys[count] = key(column);
+      entries[count] = static_cast<I>(entry);
+      count += kept;
+    });
+    count_ = count;
+  }
+  int64_t pushed() const { return count_; }
+
+  // Writes the columns and, unless null, their sums of `value` or of ones in the order of the entries, and the place of
+  // each entry in the row. Returns the number of columns.
+  int64_t merge(int64_t columns, bool distinct, const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
+    if (count_ <= kRanked) return merge_ranked(value, col, sum, slot, exact);
+    if (distinct) return write_sorted(value, col, sum, slot);
+    return merge_marked(columns, value, col, sum, slot, exact);
+  }
+
+ private:
+  static constexpr int64_t kRanked = 64;  // bits of the set of ranks
+  static constexpr int64_t kPadding = 16;
+
+  // Columns are below 2^32. Signed keys, as vectors compare these.
+  static int32_t key(int64_t column) {
+    return static_cast<int32_t>(static_cast<uint32_t>(column) ^ 0x80000000u);
+  }
+  int64_t column(int64_t i) const { return static_cast<uint32_t>(keys_.data()[i]) ^ 0x80000000u; }
+  static double value_of(const T* value, int64_t entry) {
+    return value ? static_cast<double>(value[entry]) : 1.0;
+  }
+
+  // Equal columns have equal ranks, so the ranks that occur number the columns. Sorting would mispredict its branches.
+  int64_t merge_ranked(const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
+    int32_t ranks[kRanked + kPadding];
+    rank(ranks);
+    uint64_t seen = 0;
+    for (int64_t i = 0; i < count_; ++i) seen |= uint64_t{1} << ranks[i];
+    const int64_t n = std::popcount(seen);
+    const I* entries = entries_.data();
+    double sums[kRanked];
+    const bool merged = n < count_;
+    if (merged && sum) std::fill_n(sums, n, 0.0);
+    for (int64_t i = 0; i < count_; ++i) {
+      const int64_t place =
+          merged ? std::popcount(seen & ((uint64_t{1} << ranks[i]) - 1)) : int64_t{ranks[i]};
+      col[place] = static_cast<I>(column(i));
+      if (slot) slot[entries[i]] = static_cast<I>(place);
+      if (!sum) continue;
+      const double term = value_of(value, entries[i]);
+      if (merged) {
+        sums[place] = exact.add(sums[place], term);
+      } else {
+        sum[place] = static_cast<T>(term);
+      }
+    }
+    if (merged && sum) std::copy_n(sums, n, sum);
+    return n;
+  }
+
+  void rank(int32_t* ranks) const {
+    const int32_t* keys = keys_.data();
+    if (count_ <= 4) return detail::rank_keys<1>(keys, count_, keys, ranks);
+    if (count_ <= 8) return detail::rank_keys<2>(keys, count_, keys, ranks);
+    for (int64_t i = 0; i < count_; i += 16) detail::rank_keys<4>(keys, count_, keys + i, ranks + i);
+  }
+
+  int64_t write_sorted(const T* value, I* col, T* sum, I* slot) {
+    sort_columns(count_, [](int64_t i) { return i; });
+    for (int64_t i = 0; i < count_; ++i) {
+      const int64_t from = number(i), entry = entries_.data()[from];
+      col[i] = static_cast<I>(column(from));
+      if (sum) sum[i] = static_cast<T>(value_of(value, entry));
+      if (slot) slot[entry] = static_cast<I>(i);
+    }
+    return count_;
+  }
+
+  // A long row may have few columns, which are found by a mark and sorted alone.
+  int64_t merge_marked(int64_t columns, const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
+    if (mark_.empty()) mark_.assign(static_cast<size_t>(columns), 0);
+    double* sums = sums_.data();
+    const Buffer<I> first(count_);  // entry of the row that each column was found by
+    int64_t n = 0;
+    for (int64_t i = 0; i < count_; ++i) {
+      const int64_t entry = entries_.data()[i];
+      I& mark = mark_[static_cast<size_t>(column(i))];  // is what it says if the column there is this one
+      if (mark >= n || keys_.data()[first.data()[mark]] != keys_.data()[i]) {
+        mark = static_cast<I>(n);
+        first.data()[n] = static_cast<I>(i);
+        sums[n++] = 0;
+      }
+      if (sum) sums[mark] = exact.add(sums[mark], value_of(value, entry));
+      if (slot) slot[entry] = mark;
+    }
+    sort_columns(n, [&](int64_t i) { return int64_t{first.data()[i]}; });
+    for (int64_t i = 0; i < n; ++i) {
+      col[i] = static_cast<I>(column(first.data()[number(i)]));
+      if (sum) sum[i] = static_cast<T>(sums[number(i)]);
+    }
+    if (slot) replace_marks(n, slot);
+    return n;
+  }
+
+  // wide_keys_: the columns of `n` entries of the row, ascending, each with its number from 0 to n - 1.
+  template <typename Entry>
+  void sort_columns(int64_t n, const Entry& entry) {
+    uint64_t* keys = wide_keys_.data();
+    for (int64_t i = 0; i < n; ++i) {
+      keys[i] = static_cast<uint64_t>(column(entry(i))) << 32 | static_cast<uint64_t>(i);
+    }
+    std::sort(keys, keys + n);
+  }
+  int64_t number(int64_t i) const { return static_cast<int64_t>(wide_keys_.data()[i] & 0xffffffffu); }
+
+  // Slots of the entries are numbers of columns as they were found, and become places of columns.
+  void replace_marks(int64_t n, I* slot) {
+    const Buffer<I> place(n);
+    for (int64_t i = 0; i < n; ++i) place.data()[number(i)] = static_cast<I>(i);
+    for (int64_t i = 0; i < count_; ++i) {
+      I& own = slot[entries_.data()[i]];
+      own = place.data()[own];
+    }
+  }
+
+  int64_t capacity_ = 0, count_ = 0;
+  Buffer<int32_t> keys_;  // of the columns
+  Buffer<I> entries_;
+  Buffer<uint64_t> wide_keys_;  // of long rows: [column | number]
+  Buffer<double> sums_;
+  std::vector<I> mark_;  // of each column
+};
+
+}  // namespace hierpool::cpu
