@@ -67,6 +67,43 @@ void topk(const Blocks& blocks, const T* score, const int64_t* count, int64_t* k
   });
 }
 
+template <typename T>
+bool topk_in_batch(int64_t n, const int64_t* batch, const T* score, const KeptRows& rows,
+                   std::vector<int64_t>& kept, const Runtime& runtime) {
+  int64_t graphs = 0;
+  bool sorted = true, valid = true;
+  for (int64_t i = 0; i < n; ++i) {
+    graphs = std::max(graphs, batch[i] + 1);
+    sorted &= i == 0 || batch[i - 1] <= batch[i];
+    valid &= score[i] == score[i];
+  }
+  if (!valid) return false;
+  std::vector<int64_t> ptr(static_cast<size_t>(graphs) + 1), count(static_cast<size_t>(graphs));
+  for (int64_t i = 0; i < n; ++i) ++ptr[static_cast<size_t>(batch[i]) + 1];
+  int64_t total = 0;
+  for (size_t b = 0; b < count.size(); ++b) total += count[b] = rows(ptr[b + 1]);
+  std::partial_sum(ptr.begin(), ptr.end(), ptr.begin());
+  kept.resize(static_cast<size_t>(total));
+  if (sorted) {
+    topk({graphs, ptr.data()}, score, count.data(), kept.data(), runtime);
+    return true;
+  }
+  std::vector<int64_t> next(ptr.begin(), ptr.end() - 1), order(static_cast<size_t>(n));
+  std::vector<T> by_graph(static_cast<size_t>(n));
+  for (int64_t i = 0; i < n; ++i) {
+    const auto place = static_cast<size_t>(next[static_cast<size_t>(batch[i])]++);
+    order[place] = i;
+    by_graph[place] = score[i];
+  }
+  topk({graphs, ptr.data()}, by_graph.data(), count.data(), kept.data(), runtime);
+  for (int64_t& row : kept) row = order[static_cast<size_t>(row)];
+  return true;
+}
+
+template bool topk_in_batch(int64_t, const int64_t*, const float*, const KeptRows&, std::vector<int64_t>&,
+                            const Runtime&);
+template bool topk_in_batch(int64_t, const int64_t*, const double*, const KeptRows&, std::vector<int64_t>&,
+                            const Runtime&);
 template void topk(const Blocks&, const float*, const int64_t*, int64_t*, const Runtime&);
 template void topk(const Blocks&, const double*, const int64_t*, int64_t*, const Runtime&);
 

@@ -1,10 +1,13 @@
-// hierpool_native::{match,mis,topk,components,spectral_sign,propagate}. Arguments were checked by hierpool.selection.
+// hierpool_native::{match,mis,topk,topk_in_batch,components,spectral_sign,propagate}. Arguments were checked by hierpool.
 #include "hierpool/selection.h"
 
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
 #include <numeric>
+#include <tuple>
+#include <utility>
+#include <vector>
 
 #include "torch/csr.h"
 #include "torch/runtime.h"
@@ -103,6 +106,24 @@ Tensor propagate(Tensor rowptr, Tensor col, Tensor label, int64_t hops) {
   return out;
 }
 
+// The rows that are kept, and whether no score is NaN.
+std::tuple<Tensor, bool> topk_in_batch(Tensor score, Tensor batch, int64_t over, int64_t under,
+                                       int64_t most) {
+  STD_TORCH_CHECK(score.numel() == batch.numel(), "score must have one element for each of batch");
+  const int64_t* const graph = indices(batch);
+  STD_TORCH_CHECK(std::all_of(graph, graph + batch.numel(), [](int64_t b) { return b >= 0; }),
+                  "batch must not be negative");
+  std::vector<int64_t> kept;
+  const auto run = [&](const auto* scores) {
+    return cpu::topk_in_batch(batch.numel(), graph, scores, {over, under, most}, kept, runtime());
+  };
+  const bool valid = is_double(score) ? run(static_cast<const double*>(pointer(score)))
+                                      : run(static_cast<const float*>(pointer(score)));
+  Tensor out = empty({static_cast<int64_t>(kept.size())}, ScalarType::Long);
+  std::copy(kept.begin(), kept.end(), indices(out));
+  return {std::move(out), valid};
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
@@ -118,6 +139,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def("components(Tensor rowptr, Tensor col, Tensor? usable) -> Tensor");
   m.def("spectral_sign(Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, int seed) -> Tensor");
   m.def("propagate(Tensor rowptr, Tensor col, Tensor label, int hops) -> Tensor");
+  m.def("topk_in_batch(Tensor score, Tensor batch, int over, int under, int most) -> (Tensor, bool)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
@@ -127,6 +149,7 @@ STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
   m.impl("components", TORCH_BOX(&components));
   m.impl("spectral_sign", TORCH_BOX(&spectral_sign));
   m.impl("propagate", TORCH_BOX(&propagate));
+  m.impl("topk_in_batch", TORCH_BOX(&topk_in_batch));
 }
 
 }  // namespace hierpool::torch_binding

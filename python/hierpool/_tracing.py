@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 def is_traced() -> bool:
@@ -27,17 +28,17 @@ def is_transformed() -> bool:
     )
 
 
-def untraced(function: Callable[..., T]) -> Callable[..., T]:
+def untraced(function: Callable[P, T]) -> Callable[P, T]:
     """``function``, which breaks the graph of torch.compile and runs outside it.
 
     A decorator of torch.compiler would import the compiler with hierpool.
     """
 
     @wraps(function)
-    def run(*args: Any) -> T:
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
         if not torch.compiler.is_compiling():
-            return function(*args)
-        outside: Callable[..., T] = torch.compiler.disable(function)
-        return outside(*args)
+            return function(*args, **kwargs)
+        outside: Callable[P, T] = torch.compiler.disable(function)
+        return outside(*args, **kwargs)
 
     return run

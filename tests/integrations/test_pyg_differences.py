@@ -11,12 +11,15 @@ import torch
 from torch import Tensor
 
 from hierpool import DMoNPooling, RaggedGraph, dense_diff_pool, dense_mincut_pool
+from hierpool.integrations.pyg import selecting
 from hierpool.integrations.pyg.edge_pooling import EdgePooling
 from tests.support.ragged import both_forms
 
 nn = pytest.importorskip("torch_geometric.nn", reason="PyTorch Geometric is not installed (hierpool[pyg])")
 
 from torch_geometric.data import Data  # noqa: E402
+from torch_geometric.nn.pool.select import topk as select  # noqa: E402
+from torch_geometric.typing import WITH_GRACLUS  # noqa: E402
 from torch_geometric.utils import to_dense_adj  # noqa: E402
 
 PAGE = Path(__file__).parents[2] / "docs" / "switching.md"
@@ -210,6 +213,40 @@ def test_contracted_edges_do_not_depend_on_the_batch() -> None:
         clusters[kind] = [part[:, None] == part for part in (alone, both[6:])]
     assert torch.equal(*clusters[EdgePooling])
     assert not torch.equal(clusters[nn.EdgePooling][0], clusters[EdgePooling][0])
+
+
+@difference("TopKPooling and others: nodes with equal scores")
+def test_the_first_of_equal_nodes_is_kept() -> None:
+    """Of 100 equal nodes, PyTorch Geometric keeps whatever its sort puts first."""
+    batch = torch.zeros(100, dtype=torch.int64)
+    assert selecting.topk(torch.zeros(100), 0.1, batch).tolist() == list(range(10))
+    theirs = select.topk(torch.zeros(100), 0.1, batch)
+    assert theirs.numel() == 10  # which ones depends on the sort
+
+
+@difference("TopKPooling and others: `ratio` in bfloat16 and float16")
+def test_the_number_of_kept_nodes_is_exact() -> None:
+    score, batch = torch.arange(1001).to(torch.bfloat16), torch.zeros(1001, dtype=torch.int64)
+    assert select.topk(score, 0.5, batch).numel() == 500
+    assert selecting.topk(score, 0.5, batch).numel() == 501
+
+
+@difference("TopKPooling and others: a score is NaN")
+def test_scores_that_are_nan_are_refused() -> None:
+    score, batch = torch.tensor([0.0, torch.nan]), torch.zeros(2, dtype=torch.int64)
+    assert select.topk(score, 0.5, batch).tolist() == [1]
+    with pytest.raises(ValueError, match="x must not contain NaN"):
+        selecting.topk(score, 0.5, batch)
+
+
+@difference("`graclus`")
+def test_graclus_takes_the_heaviest_edges() -> None:
+    """A path of three edges, of which the one in the middle is heaviest."""
+    edges, weight = torch.tensor([[0, 1, 2], [1, 2, 3]]), torch.tensor([1.0, 2.0, 1.0])
+    assert selecting.graclus(edges, weight).tolist() == [0, 1, 1, 3]
+    if not WITH_GRACLUS:
+        with pytest.raises(ImportError, match="pyg-lib"):
+            nn.graclus(edges, weight)
 
 
 @difference("several graphs that share `x`, with a mask for each")

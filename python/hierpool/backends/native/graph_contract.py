@@ -23,3 +23,21 @@ def contract(
     )
     total = total.to(dtype) if options.want_sum else None
     return Contracted(rowptr, col, total, slot if options.want_slot else None, merged)
+
+
+def filter_edges(edge_index: Tensor, number: Tensor, want_kept: bool) -> tuple[Tensor, Tensor, int]:
+    """The edges between numbered nodes, which edges these are, and the first that a node is missing of or -1."""
+    found: tuple[Tensor, Tensor, int] = torch.ops.hierpool_native.filter_edges.default(
+        edge_index.contiguous(), number, want_kept
+    )
+    return found
+
+
+def merge_edges(
+    edge_index: Tensor, cluster: Tensor, num_clusters: int, drop_loops: bool, want_slot: bool
+) -> tuple[Tensor, Tensor, int]:
+    """The different edges between clusters, the place of each edge among them or -1, and the first bad edge or -1."""
+    found: tuple[Tensor, Tensor, int] = torch.ops.hierpool_native.merge_edges.default(
+        edge_index.contiguous(), cluster, num_clusters, drop_loops, want_slot
+    )
+    return found

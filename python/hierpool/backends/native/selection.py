@@ -36,3 +36,11 @@ def spectral_sign(rowptr: Tensor, col: Tensor, value: Tensor | None, ptr: Tensor
 def propagate(rowptr: Tensor, col: Tensor, label: Tensor, hops: int) -> Tensor:
     """The label of each node after some rounds in which labels spread from the columns of rows without one, or -1."""
     return torch.ops.hierpool_native.propagate.default(rowptr, col, label.contiguous(), hops)
+
+
+def topk_in_batch(score: Tensor, batch: Tensor, over: int, under: int, most: int) -> tuple[Tensor, bool]:
+    """:func:`topk` with ``min(most, ceil(n * over / under))`` nodes of each graph, and whether no score is NaN."""
+    found: tuple[Tensor, bool] = torch.ops.hierpool_native.topk_in_batch.default(
+        score, batch.contiguous(), over, under, most
+    )
+    return found

@@ -36,3 +36,34 @@ def contract(
         )
     merged = index.numel() > keys.numel()
     return Contracted(rowptr_out, col_out, total, slot.to(col.dtype) if options.want_slot else None, merged)
+
+
+def filter_edges(edge_index: Tensor, number: Tensor, want_kept: bool) -> tuple[Tensor, Tensor, int]:
+    """The edges between numbered nodes, which edges these are, and the first that a node is missing of or -1."""
+    wrong = _first_wrong(edge_index, number.numel())
+    if wrong >= 0:
+        return edge_index[:, :0], edge_index[0, :0], wrong
+    ends = number[edge_index]
+    kept = (ends >= 0).all(0).nonzero()[:, 0]
+    return ends[:, kept], kept, -1
+
+
+def merge_edges(
+    edge_index: Tensor, cluster: Tensor, num_clusters: int, drop_loops: bool, want_slot: bool
+) -> tuple[Tensor, Tensor, int]:
+    """The different edges between clusters, the place of each edge among them or -1, and the first bad edge or -1."""
+    wrong = _first_wrong(edge_index, cluster.numel())
+    if wrong >= 0:
+        return edge_index[:, :0], edge_index[0, :0], wrong
+    source, target = cluster[edge_index]
+    kept = (source != target) if drop_loops else torch.ones_like(source, dtype=torch.bool)
+    keys, index = torch.unique((source * num_clusters + target)[kept], return_inverse=True)
+    slot = torch.full_like(source, -1).masked_scatter(kept, index)
+    edges = torch.stack([keys // max(num_clusters, 1), keys % max(num_clusters, 1)])
+    return edges, slot if want_slot else slot[:0], -1
+
+
+def _first_wrong(edge_index: Tensor, nodes: int) -> int:
+    """The first edge with a node that does not exist, or -1."""
+    missing = ((edge_index < 0) | (edge_index >= nodes)).any(0)
+    return int(missing.int().argmax()) if bool(missing.any()) else -1

@@ -97,6 +97,15 @@ def propagate(rowptr: Tensor, col: Tensor, label: Tensor, hops: int) -> Tensor:
     return label
 
 
+def topk_in_batch(score: Tensor, batch: Tensor, over: int, under: int, most: int) -> tuple[Tensor, bool]:
+    """:func:`topk` with ``min(most, ceil(n * over / under))`` nodes of each graph, and whether no score is NaN."""
+    sizes = torch.bincount(batch)
+    order = batch.argsort(stable=True)
+    ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
+    kept = topk(score[order], ptr, (-(-sizes * over // under)).clamp(max=most))
+    return order[kept], not bool(score.isnan().any())
+
+
 def _both_directions(links: Links) -> tuple[Tensor, Tensor, Tensor]:
     """Row, column and entry of A of all entries of A, and of its transpose if it is given."""
     rowptr, col, rowptr_t, col_t, source = links

@@ -102,7 +102,7 @@ class EdgePooling(nn.Module):
         raw = (x @ source)[edge_index[0]] + (x @ target)[edge_index[1]] + self.lin.bias
         raw = F.dropout(raw, self.dropout, self.training)
         score = self.compute_edge_score(raw, edge_index, x.size(0)) + self.add_to_edge_score
-        chosen = _contracted(edge_index, score.detach(), batch, x.size(0))
+        chosen = contracted_edges(edge_index, score.detach(), batch, x.size(0))
         cluster, count = _clusters(edge_index[:, chosen], x.size(0))
         rest = x.new_ones(count - chosen.numel(), dtype=score.dtype)
         new_score = torch.cat([score[chosen], rest])
@@ -127,7 +127,7 @@ def _coalesced(edge_index: Tensor, num_nodes: int) -> Tensor:
 
 
 @untraced  # which edges these are depends on values
-def _contracted(edge_index: Tensor, score: Tensor, batch: Tensor, num_nodes: int) -> Tensor:
+def contracted_edges(edge_index: Tensor, score: Tensor, batch: Tensor, num_nodes: int) -> Tensor:
     """The edges that are contracted, by descending score."""
     edges, _ = checks.check_edges(edge_index, num_nodes, None, batch, None, None)
     built = build.build(edges, BuildOptions(want_entry_of_edge=True, symmetric=False))

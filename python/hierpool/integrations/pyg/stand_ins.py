@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from hierpool import functional
-from hierpool.integrations.pyg import edge_pooling
+from hierpool.integrations.pyg import edge_pooling, selecting
 from hierpool.nn import dmon_pooling
 
 DensePooled = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -44,3 +44,33 @@ class DMoNPooling(dmon_pooling.DMoNPooling):
 
 class EdgePooling(edge_pooling.EdgePooling):
     """:class:`.edge_pooling.EdgePooling`."""
+
+
+def topk(
+    x: Tensor, ratio: float | int | None, batch: Tensor, min_score: float | None = None, tol: float = 1e-7
+) -> Tensor:
+    """:func:`.selecting.topk`."""
+    return selecting.topk(x, ratio, batch, min_score, tol)
+
+
+def filter_adj(
+    edge_index: Tensor,
+    edge_attr: Tensor | None,
+    node_index: Tensor,
+    cluster_index: Tensor | None = None,
+    num_nodes: int | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`.selecting.filter_adj`."""
+    return selecting.filter_adj(edge_index, edge_attr, node_index, cluster_index, num_nodes)
+
+
+def graclus(edge_index: Tensor, weight: Tensor | None = None, num_nodes: int | None = None) -> Tensor:
+    """:func:`.selecting.graclus`."""
+    return selecting.graclus(edge_index, weight, num_nodes)
+
+
+def pool_edge(
+    cluster: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None, reduce: str | None = "sum"
+) -> tuple[Tensor, Tensor | None]:
+    """:func:`.selecting.pool_edge`."""
+    return selecting.pool_edge(cluster, edge_index, edge_attr, reduce)

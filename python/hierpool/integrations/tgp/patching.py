@@ -1,4 +1,4 @@
-"""Make the dense poolers of torch-geometric-pool use hierpool, and undo that."""
+"""Make poolers of torch-geometric-pool use hierpool, and undo that."""
 
 from __future__ import annotations
 
@@ -6,26 +6,31 @@ import importlib
 from types import TracebackType
 from typing import Any
 
-_POOLERS = "hierpool.integrations.tgp.poolers"
-_replaced: list[tuple[type, str, Any]] = []  # class, attribute and original value, while the patch is active
+_REPLACEMENTS = "hierpool.integrations.tgp.poolers", "hierpool.integrations.tgp.selecting"
+_replaced: list[tuple[Any, str, Any]] = []  # owner, attribute and original value, while the patch is active
 
 
 def patch() -> Patch:
-    r"""Make the dense poolers of torch-geometric-pool ("tgp") use :func:`hierpool.soft_pool`.
+    r"""Make the poolers of torch-geometric-pool ("tgp") use hierpool.
 
-    The patch changes the forward pass of ``DiffPool``, ``MinCutPooling``, ``DMoNPooling``, ``AsymCheegerCutPooling``,
-    ``JustBalancePooling`` and ``HOSCPooling``, also of existing poolers. One pass over the nodes and edges computes
-    :math:`S^T X`, :math:`S^T A S` and the losses. Sparse input is not converted to an ``N x N`` matrix, also in batched
-    mode. The results are those of tgp, in the same ``PoolingOutput``, except in cases in which tgp fails. A loss with
-    weight 0 is not computed and is the constant 0.
+    Of the dense poolers, the patch changes the forward pass of ``DiffPool``, ``MinCutPooling``, ``DMoNPooling``,
+    ``AsymCheegerCutPooling``, ``JustBalancePooling`` and ``HOSCPooling``, also of existing poolers, to
+    :func:`hierpool.soft_pool`. One pass over the nodes and edges computes :math:`S^T X`, :math:`S^T A S` and the
+    losses. Sparse input is not converted to an ``N x N`` matrix, also in batched mode. The results are those of tgp, in
+    the same ``PoolingOutput``, except in cases in which tgp fails. A loss with weight 0 is not computed and is the
+    constant 0.
 
-    tgp's own forward pass still runs in these cases:
+    Their own forward pass still runs in these cases:
 
     * lifting, or a pooler with ``cached`` set;
     * no adjacency, or a dense adjacency in unbatched mode;
     * a class or instance that overrides ``reduce``, ``connect``, a loss or preprocessing, that has a reducer or
       connector other than tgp's, or hooks on them;
     * a selector that does not return a dense assignment.
+
+    Of the sparse poolers, the patch replaces functions that select nodes and connect supernodes: those of
+    ``TopkPooling``, ``SAGPooling``, ``ASAPooling`` and ``PANPooling``, whose edges join other nodes without it, of
+    ``KMISPooling`` and ``EdgeContractionPooling``, which need no compiled package then, and of ``GraclusPooling``.
 
     Use it as a statement or as a context manager::
 
@@ -72,7 +77,7 @@ def _apply() -> bool:
     """Activate the patch; returns whether it was inactive before."""
     if _replaced:
         return False
-    replacements = _import_poolers().replacements()
+    replacements = [found for module in _import_replacements() for found in module.replacements()]
     try:
         for owner, name, function in replacements:
             _replaced.append((owner, name, owner.__dict__[name]))
@@ -83,7 +88,7 @@ def _apply() -> bool:
     return True
 
 
-def _import_poolers() -> Any:
+def _import_replacements() -> list[Any]:
     try:
         tgp = importlib.import_module("tgp")
         importlib.import_module("tgp.poolers")
@@ -97,4 +102,4 @@ def _import_poolers() -> Any:
         raise ImportError(
             f"torch-geometric-pool must have version 1.0 for hierpool.integrations.tgp.patch, got {version}"
         )
-    return importlib.import_module(_POOLERS)
+    return [importlib.import_module(name) for name in _REPLACEMENTS]
