@@ -153,7 +153,6 @@ def test_backends_agree(n: int) -> None:
     number = torch.randint(-1, max(n, 1), (n,), generator=draw)
     module: Any = backends.module("graph_contract", "cpu")
     plain: Any = backends.module("graph_contract", "cpu", "reference")
-    assert module is not plain or backends.module("graph_contract", "cpu", "native") is None
     for want in (False, True):
         ours, expected = (m.filter_edges(edges, number, want) for m in (module, plain))
         assert torch.equal(ours[0], expected[0])

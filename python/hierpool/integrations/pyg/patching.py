@@ -47,12 +47,12 @@ class Patch:
 def patch(*, pyg_compat: bool = False) -> Patch:
     """Replace poolers of PyTorch Geometric by those of hierpool, in the whole program.
 
-    ``dense_diff_pool``, ``dense_mincut_pool``, ``DMoNPooling``, ``EdgePooling``, ``graclus``, and the functions ``topk``,
-    ``filter_adj`` and ``pool_edge`` are replaced in ``torch_geometric.nn``, in its packages ``dense`` and ``pool``, in
-    their own modules, and in the global variables of all loaded modules. Names that the program has imported before are
-    therefore replaced as well. So ``TopKPooling``, ``SAGPooling``, ``PANPooling``, ``ASAPooling``, ``max_pool`` and
-    ``avg_pool``, also existing layers, select nodes, filter edges and merge them by hierpool's kernels, and
-    ``graclus`` needs no compiled package. The search through ``sys.modules`` takes some milliseconds and imports
+    ``dense_diff_pool``, ``dense_mincut_pool``, ``DMoNPooling``, ``EdgePooling``, ``graclus``, and the functions
+    ``topk``, ``filter_adj`` and ``pool_edge`` are replaced in ``torch_geometric.nn``, in its packages ``dense`` and
+    ``pool``, in their own modules, and in the global variables of all loaded modules. Names that the program has
+    imported before are therefore replaced as well. So ``TopKPooling``, ``SAGPooling``, ``PANPooling``, ``ASAPooling``,
+    ``max_pool`` and ``avg_pool``, also existing layers, select nodes, filter edges and merge them by hierpool's kernels,
+    and ``graclus`` needs no compiled package. The search through ``sys.modules`` takes some milliseconds and imports
     nothing. Other references are not replaced: attributes of objects, default arguments, closures, and existing layers
     of the two replaced classes.
 
