@@ -16,7 +16,7 @@ from tests.support.ragged import both_forms
 
 pyg = pytest.importorskip("torch_geometric.nn", reason="torch_geometric (extra: pyg) is not installed")
 NAMES = ("dense_diff_pool", "dense_mincut_pool", "DMoNPooling")
-ALL = (*NAMES, "EdgePooling")
+ALL = (*NAMES, "EdgePooling", "ClusterPooling", "graclus")
 ORIGINALS = {name: getattr(pyg, name) for name in ALL}
 
 

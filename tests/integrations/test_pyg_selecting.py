@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hierpool import backends
 from hierpool.integrations.pyg import patch, unpatch
+from hierpool.integrations.pyg.cluster_pooling import ClusterPooling
 from hierpool.integrations.pyg.selecting import filter_adj, graclus, pool_edge, topk
 
 pyg = pytest.importorskip("torch_geometric.nn", reason="PyTorch Geometric is not installed (hierpool[pyg])")
@@ -97,6 +98,29 @@ def test_asap_gives_the_same_results() -> None:
         return pooled(layer, given, given[2][:, 0])
 
     assert_patched_equal(run, DRAWS)
+
+
+@pytest.mark.parametrize("method", ["tanh", "sigmoid", "log_softmax"])
+def test_components_of_edges_give_the_same_results(method: str) -> None:
+    pytest.importorskip("scipy", reason="SciPy is not installed")
+    torch.manual_seed(0)
+    threshold = -4.0 if method == "log_softmax" else None
+    theirs = pyg.ClusterPooling(F, method, threshold=threshold)  # float32: the layer makes a matrix in it
+    ours = ClusterPooling(F, method, threshold=threshold)
+    ours.load_state_dict(theirs.state_dict())
+    assert repr(ours) == repr(theirs)
+    merged = 0
+    for seed in range(DRAWS):
+        x, edges, _, batch = drawn(seed)
+        results = []
+        for layer in (theirs, ours):
+            leaf = x.float().requires_grad_()
+            out, pooled_edges, of, info = layer(leaf, edges, batch)
+            grads = torch.autograd.grad(out.square().sum(), [leaf, *layer.parameters()])
+            results.append((out, pooled_edges, of, *info, *grads))
+        torch.testing.assert_close(results[1], results[0], rtol=1e-4, atol=1e-3)
+        merged += len(out) < len(x)
+    assert merged > DRAWS // 2
 
 
 @pytest.mark.parametrize("kind", ["max_pool", "avg_pool"])

@@ -12,6 +12,7 @@ from hierpool.integrations.pyg import stand_ins
 from hierpool.integrations.pyg.stand_ins import Settings
 
 NAMES = {
+    "ClusterPooling": "torch_geometric.nn.pool.cluster_pool",
     "dense_diff_pool": "torch_geometric.nn.dense.diff_pool",
     "dense_mincut_pool": "torch_geometric.nn.dense.mincut_pool",
     "DMoNPooling": "torch_geometric.nn.dense.dmon_pool",
@@ -47,14 +48,14 @@ class Patch:
 def patch(*, pyg_compat: bool = False) -> Patch:
     """Replace poolers of PyTorch Geometric by those of hierpool, in the whole program.
 
-    ``dense_diff_pool``, ``dense_mincut_pool``, ``DMoNPooling``, ``EdgePooling``, ``graclus``, and the functions
-    ``topk``, ``filter_adj`` and ``pool_edge`` are replaced in ``torch_geometric.nn``, in its packages ``dense`` and
-    ``pool``, in their own modules, and in the global variables of all loaded modules. Names that the program has
-    imported before are therefore replaced as well. So ``TopKPooling``, ``SAGPooling``, ``PANPooling``, ``ASAPooling``,
-    ``max_pool`` and ``avg_pool``, also existing layers, select nodes, filter edges and merge them by hierpool's kernels,
-    and ``graclus`` needs no compiled package. The search through ``sys.modules`` takes some milliseconds and imports
-    nothing. Other references are not replaced: attributes of objects, default arguments, closures, and existing layers
-    of the two replaced classes.
+    ``dense_diff_pool``, ``dense_mincut_pool``, ``DMoNPooling``, ``EdgePooling``, ``ClusterPooling``, ``graclus``, and
+    the functions ``topk``, ``filter_adj`` and ``pool_edge`` are replaced in ``torch_geometric.nn``, in its packages
+    ``dense`` and ``pool``, in their own modules, and in the global variables of all loaded modules. Names that the
+    program has imported before are therefore replaced as well. So ``TopKPooling``, ``SAGPooling``, ``PANPooling``,
+    ``ASAPooling``, ``max_pool`` and ``avg_pool``, also existing layers, select nodes, filter edges and merge them by
+    hierpool's kernels, and ``graclus`` needs no compiled package. The search through ``sys.modules`` takes some
+    milliseconds and imports nothing. Other references are not replaced: attributes of objects, default arguments,
+    closures, and existing layers of the replaced classes.
 
     A second call has no effect. :func:`unpatch` undoes any number of calls. The context manager (``with patch(): ...``)
     restores PyTorch Geometric at the end, also after an exception, unless the patch was active before.
@@ -69,7 +70,7 @@ def patch(*, pyg_compat: bool = False) -> Patch:
     ``docs/switching.md`` lists the differences of results. While the patch is active:
 
     * ``isinstance(layer, torch_geometric.nn.DMoNPooling)`` tests for hierpool's class and is ``False`` for layers made
-      before. So does that of ``EdgePooling``.
+      before. So do those of ``EdgePooling`` and ``ClusterPooling``.
     * ``torch.jit.script`` does not support the functions and the layers, because they call operators defined in Python.
       ``torch.compile`` and ``torch.export`` do, but for sparse poolers, whose sizes depend on values.
     * A pickled layer, unlike a state dict, contains the name of hierpool's class and needs hierpool when it is loaded.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from hierpool import functional
-from hierpool.integrations.pyg import edge_pooling, selecting
+from hierpool.integrations.pyg import cluster_pooling, edge_pooling, selecting
 from hierpool.nn import dmon_pooling
 
 DensePooled = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -44,6 +44,10 @@ class DMoNPooling(dmon_pooling.DMoNPooling):
 
 class EdgePooling(edge_pooling.EdgePooling):
     """:class:`.edge_pooling.EdgePooling`."""
+
+
+class ClusterPooling(cluster_pooling.ClusterPooling):
+    """:class:`.cluster_pooling.ClusterPooling`."""
 
 
 def topk(
