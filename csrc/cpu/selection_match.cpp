@@ -8,25 +8,12 @@
 #include <vector>
 
 #include "cpu/buffer.h"
+#include "cpu/hash.h"
 #include "cpu/tasks.h"
 #include "hierpool/selection.h"
 
 namespace hierpool::cpu {
 namespace {
-
-// SplitMix64.
-uint64_t mix(uint64_t x) {
-  x += 0x9e3779b97f4a7c15;
-  x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
-  x = (x ^ x >> 27) * 0x94d049bb133111eb;
-  return x ^ x >> 31;
-}
-
-// Of the sum of two results of mix.
-uint64_t mix_pair(uint64_t sum) {
-  sum *= 0xbf58476d1ce4e5b9;
-  return sum ^ sum >> 32;
-}
 
 template <typename I, typename T>
 class Matching {

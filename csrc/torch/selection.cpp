@@ -1,4 +1,4 @@
-// hierpool_native::{match,mis,topk}. Arguments were checked by hierpool.selection.
+// hierpool_native::{match,mis,multilevel_clusters,topk}. Arguments were checked by hierpool.selection.
 #include "hierpool/selection.h"
 
 #include <torch/csrc/stable/library.h>
@@ -79,6 +79,26 @@ Tensor topk(Tensor score, Tensor ptr, Tensor count) {
   return kept;
 }
 
+// Arguments are those of ClusteringProblem.
+Tensor multilevel_clusters(Tensor rowptr, Tensor col, OptionalTensor value, Tensor ptr, bool cut,
+                           double resolution, Tensor most, bool exact, Tensor largest, OptionalTensor start,
+                           int64_t cycles, int64_t seed) {
+  const int64_t nodes = rowptr.numel() - 1;
+  ClusteringProblem problem{};
+  problem.graph = csr(rowptr, col, value, true);
+  problem.blocks = blocks(ptr);
+  STD_TORCH_CHECK(most.numel() == problem.blocks.graphs && largest.numel() == problem.blocks.graphs &&
+                      (!start || start->numel() == nodes),
+                  "most, largest and start must fit to the graphs");
+  problem.cut = cut, problem.resolution = resolution;
+  problem.most = indices(most), problem.exact = exact, problem.largest = indices(largest);
+  problem.start = start ? indices(*start) : nullptr;
+  problem.cycles = cycles, problem.seed = static_cast<uint64_t>(seed);
+  Tensor cluster = empty({nodes}, ScalarType::Long);
+  cpu::multilevel_clusters(problem, indices(cluster), runtime());
+  return cluster;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
@@ -90,12 +110,16 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       "mis(Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor order, int "
       "hops) ->"
       " Tensor");
+  m.def(
+      "multilevel_clusters(Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, bool cut, float resolution,"
+      " Tensor most, bool exact, Tensor largest, Tensor? start, int cycles, int seed) -> Tensor");
   m.def("topk(Tensor score, Tensor ptr, Tensor count) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
   m.impl("match", TORCH_BOX(&match));
   m.impl("mis", TORCH_BOX(&mis));
+  m.impl("multilevel_clusters", TORCH_BOX(&multilevel_clusters));
   m.impl("topk", TORCH_BOX(&topk));
 }
 

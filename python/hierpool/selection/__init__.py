@@ -7,5 +7,6 @@ from hierpool.selection.heavy_edges import heavy_edge_clusters
 from hierpool.selection.independent import mis
 from hierpool.selection.largest import Kept, topk
 from hierpool.selection.matching import match
+from hierpool.selection.multilevel import multilevel_clusters
 
-__all__ = ["Kept", "heavy_edge_clusters", "match", "mis", "topk"]
+__all__ = ["Kept", "heavy_edge_clusters", "match", "mis", "multilevel_clusters", "topk"]

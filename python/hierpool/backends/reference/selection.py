@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hierpool.backends.reference._multilevel import multilevel_clusters
 from hierpool.contract import Links, mix_pair, node_hash, ranges_of, unsigned_order
+
+__all__ = ["match", "mis", "multilevel_clusters", "topk"]
 
 
 def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> Tensor:
