@@ -101,7 +101,6 @@ def test_small_graphs_get_the_best_clustering() -> None:
         found = cut_of(graph, multilevel_clusters(graph, 2, objective="cut"))
         assert found >= float(cuts.min())
         best_cut += found == float(cuts.min())
-    print(best_modularity, best_cut)
     assert best_modularity >= 9
     assert best_cut >= 6
 
@@ -128,7 +127,11 @@ def test_planted_communities_are_found(objective: str) -> None:
 def test_modularity_is_at_least_that_of_networkx() -> None:
     """Of the agglomeration of Clauset, Newman and Moore, and nearly that of the best of ten runs of Louvain."""
     networkx = pytest.importorskip("networkx", reason="networkx is not installed")
-    named = [networkx.karate_club_graph(), networkx.les_miserables_graph(), networkx.florentine_families_graph()]
+    named = [
+        networkx.karate_club_graph(),
+        networkx.les_miserables_graph(),
+        networkx.florentine_families_graph(),
+    ]
     for one in named:
         one = networkx.convert_node_labels_to_integers(one)
         adj = torch.from_numpy(networkx.to_numpy_array(one, weight="weight"))
@@ -215,7 +218,9 @@ def test_wide_indices() -> None:
 def test_time_is_near_linear_on_extreme_graphs(kind: str) -> None:
     n = 100_000
     node = torch.arange(1, n)
-    ends = torch.stack([torch.zeros_like(node) if kind == "star" else node - 1, node])[:, : 0 if kind == "edgeless" else n]
+    ends = torch.stack([torch.zeros_like(node) if kind == "star" else node - 1, node])[
+        :, : 0 if kind == "edgeless" else n
+    ]
     graph = RaggedGraph.from_edge_index(torch.cat([ends, ends.flip(0)], 1), n)
     for given in ({}, {"num_clusters": 7}, {"num_clusters": 7, "objective": "cut"}):
         started = time.perf_counter()
@@ -236,14 +241,22 @@ def test_time_is_near_linear_on_extreme_graphs(kind: str) -> None:
         ({"objective": "ncut"}, ValueError, "objective must be 'modularity' or 'cut', got 'ncut'"),
         ({"objective": "cut"}, ValueError, "num_clusters must be given with objective='cut'"),
         ({"max_imbalance": 0.1}, ValueError, "num_clusters must be given with max_imbalance"),
-        ({"num_clusters": 2, "max_imbalance": -1}, ValueError, "max_imbalance must be finite and not negative"),
+        (
+            {"num_clusters": 2, "max_imbalance": -1},
+            ValueError,
+            "max_imbalance must be finite and not negative",
+        ),
         ({"resolution": float("inf")}, ValueError, "resolution must be finite and not negative, got inf"),
         ({"cycles": 0}, ValueError, "cycles must be at least 1, got 0"),
         ({"start": [0, 0, 0, 0]}, TypeError, "start must be a torch.Tensor, got list"),
         ({"start": torch.zeros(4)}, TypeError, "start must have an integer dtype, got torch.float32"),
         ({"start": torch.zeros(3).long()}, ValueError, r"start must have shape \[N\] = \[4\], got \[3\]"),
         ({"start": torch.tensor([0, -1, 0, 0])}, ValueError, "start must not be negative, got -1"),
-        ({"start": torch.tensor([0, 2, 0, 0]), "num_clusters": 2}, ValueError, "start must have integers below"),
+        (
+            {"start": torch.tensor([0, 2, 0, 0]), "num_clusters": 2},
+            ValueError,
+            "start must have integers below",
+        ),
     ],
 )
 def test_bad_arguments_are_named(given: dict[str, Any], error: type[Exception], message: str) -> None:

@@ -94,6 +94,4 @@ def undirected(graph: RaggedGraph) -> RaggedGraph:
     weight = torch.ones(graph.num_edges, device=graph.device) if graph.value is None else graph.value.detach()
     ends = torch.stack([torch.cat([graph.row, graph.col]), torch.cat([graph.col, graph.row])])
     both = weight.double().repeat(2)
-    return RaggedGraph.from_edge_index(
-        ends, graph.num_nodes, edge_weight=both, ptr=graph.ptr, symmetric=True
-    )
+    return RaggedGraph.from_edge_index(ends, graph.num_nodes, edge_weight=both, ptr=graph.ptr, symmetric=True)

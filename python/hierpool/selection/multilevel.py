@@ -40,10 +40,10 @@ def multilevel_clusters(
     :math:`\lfloor (1 + \varepsilon) n / K \rfloor`, but at least :math:`\lceil n / K \rceil` nodes, where
     :math:`\varepsilon` is ``max_imbalance``.
 
-    A cycle merges nodes with their best neighbours level by level, as long as that improves the objective, and merges the
-    best pairs of the coarsest clusters if there are still too many. Then single nodes move to better clusters on every
-    level, from the coarsest to the finest. Further cycles merge only nodes of the same cluster, and so do not lose
-    what was reached. One cycle takes about :math:`O(E \log N)`.
+    A cycle merges nodes with their best neighbours level by level, as long as that improves the objective, and merges
+    the best pairs of the coarsest clusters if there are still too many. Then single nodes move to better clusters on
+    every level, from the coarsest to the finest. Further cycles merge only nodes of the same cluster, and so do not
+    lose what was reached. One cycle takes about :math:`O(E \log N)`.
 
     With :meth:`hierpool.nn.SelectOutput.from_clusters` the clusters are the fixed assignment of DiffPool-DET. The
     moves are made one after the other: in C++ on the CPU, which uses threads for different graphs and for coarser
@@ -130,8 +130,8 @@ def _counts(num_clusters: Any, sizes: Tensor) -> Tensor | None:
 
 
 def _start(start: Any, graph: RaggedGraph, counts: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The clusters to start with, numbered in each graph without gaps in the order of the matrix, and how many there are
-    in each graph, int64 ``[N]`` and ``[B]`` on the CPU."""
+    """The clusters to start with, in the order of the matrix and numbered without gaps in each graph, int64 ``[N]``, and
+    their count in each graph, ``[B]``; on the CPU."""
     if not isinstance(start, Tensor):
         raise TypeError(f"start must be a torch.Tensor, got {type(start).__name__}")
     if start.is_floating_point() or start.is_complex() or start.dtype is torch.bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -46,7 +48,7 @@ def multilevel_clusters(
     value = [1.0] * len(col) if graph.value is None else graph.value.tolist()
     found: list[int] = []
     firsts = ptr.tolist()
-    for b, (first, last) in enumerate(zip(firsts, firsts[1:], strict=False)):
+    for b, (first, last) in enumerate(pairwise(firsts)):
         rows: list[dict[int, float]] = []
         volume = []
         for i in range(first, last):
@@ -240,9 +242,7 @@ class _Merge:
         self.objective, self.weights = objective, [dict(row) for row in level.rows]
         self.volume, self.size, self.stamp = [*level.volume], [*level.size], [0] * len(level.rows)
         self.smallest = [(v, s, i, 0) for i, (v, s) in enumerate(zip(level.volume, level.size, strict=True))]
-        self.pairs = [
-            (-self._gain(i, j), i, j) for i, row in enumerate(self.weights) for j in row if i < j
-        ]
+        self.pairs = [(-self._gain(i, j), i, j) for i, row in enumerate(self.weights) for j in row if i < j]
         heapq.heapify(self.smallest)
         heapq.heapify(self.pairs)
 
@@ -332,10 +332,10 @@ def _renumbered(labels: list[int]) -> list[int]:
     return [number.setdefault(c, len(number)) for c in labels]
 
 
-def _total(values: object) -> float:
+def _total(values: Iterable[float]) -> float:
     """The sum, term by term."""
     total = 0.0
-    for value in values:  # type: ignore[attr-defined]
+    for value in values:
         total += value
     return total
 
