@@ -1,6 +1,7 @@
 """Layers for padded and ragged batches of graphs: pooling, message passing, normalisation, readout."""
 
 from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
+from hierpool.nn.det_pooling import DETPool
 from hierpool.nn.diff_pool import DiffPool
 from hierpool.nn.dmon import DMoNPool
 from hierpool.nn.dmon_pooling import DMoNPooling
@@ -26,6 +27,7 @@ __all__ = [
     "MLP",
     "POOLERS",
     "AsymCheegerCutPool",
+    "DETPool",
     "DMoNPool",
     "DMoNPooling",
     "DiffPool",

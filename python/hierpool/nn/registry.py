@@ -26,8 +26,8 @@ def get_pooler(
 
     Args:
         name: ``"acc"``, ``"diff"``, ``"dmon"``, ``"hosc"``, ``"jb"`` or ``"mincut"``, or of poolers that keep or merge
-            nodes ``"ec"``, ``"graclus"``, ``"kmis"``, ``"sag"`` or ``"topk"``, in upper or lower case. The suffix
-            ``"_u"`` of the first means ``batched=False``.
+            nodes ``"det"``, ``"ec"``, ``"graclus"``, ``"kmis"``, ``"sag"`` or ``"topk"``, in upper or lower case.
+            The suffix ``"_u"`` of the first means ``batched=False``.
         in_channels, k: see the class. Poolers without parameters ignore ``in_channels``.
         batched: the mode of tgp whose conventions are used. The modes differ in the normalisation of DiffPool's losses,
             and in ``adj_transpose``, which has no effect with ``batched=False``. Both take padded and sparse batches.

@@ -79,11 +79,10 @@ def multilevel_clusters(
     irregular graphs", SIAM J. Sci. Comput. 20, 1998, for the cut.
     """
     _shared.check_graph(graph)
-    if objective not in _OBJECTIVES:
-        raise ValueError(f"objective must be 'modularity' or 'cut', got {objective!r}")
+    cut = check_objective(objective) == "cut"
     resolution = _not_negative("resolution", resolution)
     cycles, seed = _shared.check_count("cycles", cycles), _shared.check_seed(seed)
-    cut, sizes = objective == "cut", graph.ptr.diff().cpu()
+    sizes = graph.ptr.diff().cpu()
     counts = _counts(num_clusters, sizes)
     first, given = (None, None) if start is None else _start(start, graph, counts)
     if counts is None and cut:
@@ -103,6 +102,13 @@ def multilevel_clusters(
     module = _shared.backend_of(ptr, backend)
     found: Tensor = module.multilevel_clusters(matrix, ptr, goal, first, cycles, seed)
     return graph.in_callers_order(found.to(graph.device))
+
+
+def check_objective(objective: Any) -> str:
+    """``objective`` if it is the name of one."""
+    if objective not in _OBJECTIVES:
+        raise ValueError(f"objective must be 'modularity' or 'cut', got {objective!r}")
+    return str(objective)
 
 
 def _not_negative(name: str, value: Any) -> float:
@@ -130,8 +136,8 @@ def _counts(num_clusters: Any, sizes: Tensor) -> Tensor | None:
 
 
 def _start(start: Any, graph: RaggedGraph, counts: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The clusters to start with, in the order of the matrix and numbered without gaps in each graph, int64 ``[N]``, and
-    their count in each graph, ``[B]``; on the CPU."""
+    """The clusters to start with, in the order of the matrix and numbered without gaps in each graph, int64 ``[N]``,
+    and their count in each graph, ``[B]``; on the CPU."""
     if not isinstance(start, Tensor):
         raise TypeError(f"start must be a torch.Tensor, got {type(start).__name__}")
     if start.is_floating_point() or start.is_complex() or start.dtype is torch.bool:
