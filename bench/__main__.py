@@ -1,6 +1,6 @@
 """Command line: ``python -m bench run`` times operators on the CPU, ``gpu`` on a CUDA device, ``step`` whole training
-steps; ``launches`` counts what calls need of the host of a GPU; ``report`` writes tables and plots, ``poolers`` the
-page of that name."""
+steps, ``clusterings`` clusterings of one graph; ``launches`` counts what calls need of the host of a GPU; ``report``
+writes tables and plots, ``poolers`` the page of that name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import torch
 from bench.harness import machine, results, run, stages
 from bench.harness.timing import Effort
 from bench.harness.workload import CPU, Study, Workload, select
-from bench.ops import PROVIDERS, STUDIES, launches, step, workloads_on
+from bench.ops import PROVIDERS, STUDIES, clusterings, launches, step, workloads_on
+from bench.report import clusterings as clusterings_page
 from bench.report import pages, plots, poolers, tables
 
 CUDA = torch.device("cuda", 0)
@@ -63,6 +64,16 @@ def parser() -> argparse.ArgumentParser:
         "--check", action="store_true", help="only check that the pages hold the newest results"
     )
     report.add_argument("--print", action="store_true", dest="print_only", help="only print")
+    one = commands.add_parser(
+        "clusterings", help="compare clusterings of one graph; write docs/clusterings.md"
+    )
+    for flag, known in (("--graphs", clusterings.GRAPHS), ("--methods", clusterings.METHODS)):
+        one.add_argument(flag, nargs="+", choices=known, default=list(known), metavar="NAME",
+                         help=f"from: {', '.join(known)} (default: all)")  # fmt: skip
+    one.add_argument("--data-root", type=Path, help="folder of data sets (default: HIERPOOL_DATA)")
+    one.add_argument("--threads", type=int, help="threads (default: torch's own choice)")
+    one.add_argument("--report", action="store_true", help="only write the page of the newest results")
+    one.add_argument("--check", action="store_true", help="only check that the page holds the newest results")
     page = commands.add_parser("poolers", help="write docs/poolers.md from the poolers")
     page.add_argument("--check", action="store_true", help="only check that the page is what it should be")
     return top
@@ -136,6 +147,15 @@ def main(argv: list[str] | None = None) -> int:
                 f"{tables.place(found)}\n\n{tables.aligned(tables.steps(found))}\n\nresults in {found.folder}"
             )
             return 0
+        if args.command == "clusterings":
+            if not (args.report or args.check):
+                if args.threads is not None and args.threads < 1:
+                    raise ValueError(f"--threads must be at least 1, got {args.threads}")
+                threads = args.threads or torch.get_num_threads()
+                made = clusterings.run(args.graphs, args.methods, threads, data_root(args.data_root))
+                if made.metadata["quick"]:
+                    return 0  # not all graphs and methods
+            return clusterings_page.command(args.check)
         if args.command == "launches":
             torch.set_num_threads(1)
             print(f"{tables.aligned(launches.table())}\n\n{launches.LEGEND}")

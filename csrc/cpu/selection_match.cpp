@@ -8,18 +8,12 @@
 #include <vector>
 
 #include "cpu/buffer.h"
-#include "cpu/node_hash.h"
+#include "cpu/hash.h"
 #include "cpu/tasks.h"
 #include "hierpool/selection.h"
 
 namespace hierpool::cpu {
 namespace {
-
-// Of the sum of two results of mix.
-uint64_t mix_pair(uint64_t sum) {
-  sum *= 0xbf58476d1ce4e5b9;
-  return sum ^ sum >> 32;
-}
 
 template <typename I, typename T>
 class Matching {

@@ -5,7 +5,7 @@
 
 #include "cpu/buffer.h"
 #include "cpu/component_lists.h"
-#include "cpu/node_hash.h"
+#include "cpu/hash.h"
 #include "cpu/tasks.h"
 #include "hierpool/selection.h"
 

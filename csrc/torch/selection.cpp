@@ -1,4 +1,5 @@
-// hierpool_native::{match,mis,topk,topk_in_batch,components,spectral_sign,propagate}. Arguments were checked by hierpool.
+// hierpool_native::{match,mis,multilevel_clusters,topk,topk_in_batch,components,spectral_sign,propagate}. Arguments were
+// checked by hierpool.
 #include "hierpool/selection.h"
 
 #include <torch/csrc/stable/library.h>
@@ -124,6 +125,26 @@ std::tuple<Tensor, bool> topk_in_batch(Tensor score, Tensor batch, int64_t over,
   return {std::move(out), valid};
 }
 
+// Arguments are those of ClusteringProblem.
+Tensor multilevel_clusters(Tensor rowptr, Tensor col, OptionalTensor value, Tensor ptr, bool cut,
+                           double resolution, Tensor most, bool exact, Tensor largest, OptionalTensor start,
+                           int64_t cycles, int64_t seed) {
+  const int64_t nodes = rowptr.numel() - 1;
+  ClusteringProblem problem{};
+  problem.graph = csr(rowptr, col, value, true);
+  problem.blocks = blocks(ptr);
+  STD_TORCH_CHECK(most.numel() == problem.blocks.graphs && largest.numel() == problem.blocks.graphs &&
+                      (!start || start->numel() == nodes),
+                  "most, largest and start must fit to the graphs");
+  problem.cut = cut, problem.resolution = resolution;
+  problem.most = indices(most), problem.exact = exact, problem.largest = indices(largest);
+  problem.start = start ? indices(*start) : nullptr;
+  problem.cycles = cycles, problem.seed = static_cast<uint64_t>(seed);
+  Tensor cluster = empty({nodes}, ScalarType::Long);
+  cpu::multilevel_clusters(problem, indices(cluster), runtime());
+  return cluster;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
@@ -135,6 +156,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       "mis(Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor order, int "
       "hops) ->"
       " Tensor");
+  m.def(
+      "multilevel_clusters(Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, bool cut, float resolution,"
+      " Tensor most, bool exact, Tensor largest, Tensor? start, int cycles, int seed) -> Tensor");
   m.def("topk(Tensor score, Tensor ptr, Tensor count) -> Tensor");
   m.def("components(Tensor rowptr, Tensor col, Tensor? usable) -> Tensor");
   m.def("spectral_sign(Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, int seed) -> Tensor");
@@ -145,6 +169,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
   m.impl("match", TORCH_BOX(&match));
   m.impl("mis", TORCH_BOX(&mis));
+  m.impl("multilevel_clusters", TORCH_BOX(&multilevel_clusters));
   m.impl("topk", TORCH_BOX(&topk));
   m.impl("components", TORCH_BOX(&components));
   m.impl("spectral_sign", TORCH_BOX(&spectral_sign));

@@ -15,7 +15,7 @@ from hierpool.ops.spmm import spmm
 from hierpool.ops.total_variation import total_variation
 from hierpool.ops.walk_cut import walk_cut
 from hierpool.record import SoftPoolRecord
-from hierpool.selection import heavy_edge_clusters
+from hierpool.selection import heavy_edge_clusters, multilevel_clusters
 
 __all__ = [
     "Assignment",
@@ -34,6 +34,7 @@ __all__ = [
     "kron",
     "link_bce",
     "mincut_pool",
+    "multilevel_clusters",
     "soft_pool",
     "sparse_lift",
     "sparse_pool",

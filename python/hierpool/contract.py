@@ -165,6 +165,24 @@ class Assigned(NamedTuple):
     entry: Tensor  # of each of the nodes of clusters: its place among the rows with a cluster
 
 
+class ClusteringGoal(NamedTuple):
+    """What a clustering of the nodes of each graph is to be like.
+
+    Attributes:
+        cut: the weight between clusters is to be small; otherwise the modularity is to be large.
+        resolution: of the modularity.
+        most: int64 ``[B]``: clusters of each graph.
+        exact: there are to be as many, or as nodes if these are fewer; otherwise as many as are best.
+        largest: int64 ``[B]``: most nodes of a cluster of each graph.
+    """
+
+    cut: bool
+    resolution: float
+    most: Tensor
+    exact: bool
+    largest: Tensor
+
+
 class Loops(IntEnum):
     """What becomes of entries that join two nodes of one cluster. ``hierpool::Loops`` of ``graph_contract.h``."""
 

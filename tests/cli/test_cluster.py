@@ -48,7 +48,14 @@ def write_edges(path: Path, *, nodes: int = 600, step: int = 1) -> torch.Tensor:
 def test_synthetic_graph_and_every_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib (extra: train) is not installed")
     out = tmp_path / "out"
-    options = ("--nodes=1500", "--communities=5", "--epochs=40", "--batch-nodes=500", "--save-soft")
+    options = (
+        "--nodes=1500",
+        "--communities=5",
+        "--epochs=40",
+        "--batch-nodes=500",
+        "--save-soft",
+        "--no-refine",
+    )
     made = run(out, "--synthetic=sbm", *options, pictures=True)
     printed = capsys.readouterr().out
     assert made["nmi"] > 0.9
@@ -76,6 +83,39 @@ def test_synthetic_graph_and_every_output(tmp_path: Path, capsys: pytest.Capture
     assert made["nmi"] == pytest.approx(metrics.normalized_mutual_information(clusters, labels))
     assert made["conductance_max"] == pytest.approx(float(metrics.conductance(graph, clusters).max()))
     assert made["peak_memory_gib"] < made["estimated_memory_gib"]
+
+
+def test_clusters_are_refined_where_nodes_have_no_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = write_edges(tmp_path / "g.txt")
+    np.save(tmp_path / "labels.npy", labels.numpy())
+    options = (tmp_path / "g.txt", "--labels", tmp_path / "labels.npy", "--epochs=2", "--save-soft")
+    trained = run(tmp_path / "trained", *options, "--no-refine")
+    assert trained["refinement"] is None
+    assert "--no-refine" not in capsys.readouterr().out
+    made = run(tmp_path / "refined", *options)
+    printed = capsys.readouterr().out
+    assert "diffused random features, since nodes have none" in printed
+    before, after = (assignments(tmp_path / folder) for folder in ("trained", "refined"))
+    moved = before["cluster"] != after["cluster"]
+    said = made["refinement"]
+    assert said == {
+        "moved_nodes": moved.sum(), "modularity_before": trained["modularity"], "nmi_before": trained["nmi"],
+    }  # fmt: skip
+    assert f"refinement moved {moved.sum()} nodes; before it, modularity was" in printed
+    assert made["modularity"] >= trained["modularity"]
+    assert made["nmi"] > 0.95
+    assert made["peak_memory_gib"] < made["estimated_memory_gib"]
+    assert moved.mean() < 0.5  # numbers are kept
+    assert np.array_equal(after["assignment"], before["assignment"])
+    own = np.take_along_axis(after["assignment"], after["cluster"][:, None].astype(int), 1)[:, 0]
+    assert np.abs(own - after["probability"]).max() < 1e-3
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(600, 9)))
+    given = run(tmp_path / "given", *options, "--features", tmp_path / "x.npy")
+    assert given["refinement"] is None
+    asked = run(tmp_path / "asked", *options, "--features", tmp_path / "x.npy", "--refine")
+    assert asked["modularity"] > given["modularity"]
 
 
 @pytest.mark.parametrize("loss", ["dmon", "mincut", "diffpool"])

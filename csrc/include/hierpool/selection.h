@@ -33,7 +33,24 @@ struct MatchProblem {
   uint64_t seed;
 };
 
+// Clusters by moves of nodes on a hierarchy of coarser graphs.
+struct ClusteringProblem {
+  Csr graph;  // symmetric; values are double and not negative
+  Blocks blocks;
+  bool cut;             // minimise the weight between clusters; else maximise the modularity
+  double resolution;    // of the modularity
+  const int64_t* most;  // [graphs] clusters
+  bool exact;  // as many clusters as `most`, or as nodes if these are fewer; else as many as are best
+  const int64_t* largest;  // [graphs] nodes of a cluster
+  const int64_t* start;    // [N] a clustering to improve, numbers below the nodes of the graph; null: none
+  int64_t cycles;          // of coarsening and refinement
+  uint64_t seed;
+};
+
 namespace cpu {
+
+// cluster[N], numbered in each graph in the order of first nodes.
+void multilevel_clusters(const ClusteringProblem& problem, int64_t* cluster, const Runtime& runtime);
 
 // Greedy matching in descending order of (score, hash of the two nodes, nodes), where the score of two nodes is the larger
 // one of their two entries; entries of -inf are ignored. mate[N]: the other node of the pair, -1 for nodes without one.

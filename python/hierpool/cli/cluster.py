@@ -21,17 +21,30 @@ from hierpool.clustering import (
     cluster,
     node_inputs,
     plots,
+    refine,
     resolve,
 )
 from hierpool.clustering.features import count_products
 from hierpool.clustering.memory import generator_bytes
-from hierpool.clustering.report import clustering_metrics, graph_text, quality, result_text, write_assignments
+from hierpool.clustering.report import (
+    clustering_metrics,
+    graph_text,
+    quality,
+    refinement_metrics,
+    result_text,
+    write_assignments,
+)
 from hierpool.clustering.sampling import count_batches
 from hierpool.data import LargeGraph, load_large, stochastic_block_model
 from hierpool.data.large_graphs import DATASETS, FORMATS
 from hierpool.data.node_tables import attach, read_rows
 from hierpool.training.files import write_json
 from hierpool.training.memory import limit_text, peak_memory_bytes
+
+_NO_FEATURES = (
+    "the network gets diffused random features, since nodes have none; features are read by --features"
+)
+_REFINED = "\nafter training, moves of nodes between clusters increase the modularity; --no-refine omits them"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_config(parser, ClusterConfig)
     options.add_run(parser, "folder of datasets (default: HIERPOOL_DATA, then the network)")
     options.add_memory_limit(parser, "use smaller batches, or stop, above this memory")
+    add(
+        "--refine",
+        "move nodes between clusters after training, to increase the modularity (default: if nodes have no features)",
+        action=argparse.BooleanOptionalAction,
+    )
     add("--save-soft", "write all N x K probabilities, too (float16)", action="store_true")
 
 
@@ -89,16 +107,24 @@ def run(args: argparse.Namespace) -> None:
     graph = data.graph
     channels = 0 if data.x is None else data.x.size(1)
     size = GraphSize(graph.num_nodes, graph.num_edges, graph.value is not None, channels)
-    config, estimate = resolve(config, size, args.memory_limit)
+    refined = data.x is None if args.refine is None else args.refine
+    config, estimate = resolve(config, size, args.memory_limit, refine=refined)
     print(
         f"memory: about {estimate} at the peak, {limit_text(args.memory_limit)}; "
         f"batches of {config.batch_nodes} nodes"
     )
+    if data.x is None:
+        print(_NO_FEATURES + (_REFINED if refined else ""))
     inputs = _features(config, data)
     prepared = time.perf_counter()
     result = _train(config, data, inputs, args)
     trained = time.perf_counter()
     clusters, probabilities = result.net.assign(inputs)
+    before = clusters
+    if refined:
+        clusters = refine(graph, clusters, config.k, seed=config.seed)
+        probabilities = result.net.assign(inputs, clusters=clusters)[1]
+    finished = time.perf_counter()
     written = write_assignments(args.out, data, clusters, probabilities)  # before anything that can fail
     if args.save_soft:
         soft = torch.empty(graph.num_nodes, config.k, dtype=torch.float16)
@@ -109,9 +135,11 @@ def run(args: argparse.Namespace) -> None:
         "load": loaded - started,
         "features": prepared - loaded,
         "training": trained - prepared,
+        "refinement": finished - trained,
         "total": time.perf_counter() - started,
     }
-    contents = clustering_metrics(config, data, scores, seconds, estimate)
+    refinement = refinement_metrics(data, before, clusters) if refined else None
+    contents = clustering_metrics(config, data, scores, refinement, seconds, estimate)
     written.append(args.out / "metrics.json")
     write_json(written[-1], contents)
     if not args.no_pictures:
@@ -147,7 +175,14 @@ def _draw_graph(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
     """Draw the synthetic graph, if the memory is sufficient for it."""
     size = GraphSize(args.nodes, round(args.nodes * args.mean_degree), False, 0)
     before = peak_memory_bytes() + generator_bytes(args.nodes, args.mean_degree)
-    resolve(replace(config, k=config.k or args.communities), size, args.memory_limit, before=before)
+    refined = args.refine is not False
+    resolve(
+        replace(config, k=config.k or args.communities),
+        size,
+        args.memory_limit,
+        refine=refined,
+        before=before,
+    )
     graph, labels = stochastic_block_model(
         args.nodes, args.communities, mean_degree=args.mean_degree, mixing=args.mixing, seed=config.seed
     )

@@ -5,6 +5,7 @@ from hierpool.clustering.features import NodeInputs, node_inputs
 from hierpool.clustering.loop import Clustering, cluster
 from hierpool.clustering.memory import GraphSize, MemoryEstimate, resolve
 from hierpool.clustering.model import AssignmentNet
+from hierpool.clustering.refinement import refine
 
 __all__ = [
     "AssignmentNet",
@@ -15,5 +16,6 @@ __all__ = [
     "NodeInputs",
     "cluster",
     "node_inputs",
+    "refine",
     "resolve",
 ]

@@ -30,15 +30,17 @@ class MemoryEstimate(NamedTuple):
     graph: int
     features: int  # while features are computed
     training: int  # features and a step
+    refinement: int  # features and the levels of the graph; 0: there is none
 
     @property
     def total(self) -> int:
-        return self.before + self.graph + max(self.features, self.training) + OVERHEAD
+        return self.before + self.graph + max(self.features, self.training, self.refinement) + OVERHEAD
 
     def __str__(self) -> str:
+        refinement = f", then refinement {self.refinement / GIB:.2f}" if self.refinement else ""
         return (
             f"{self.total / GIB:.2f} GiB ({self.before / GIB:.2f} so far, graph {self.graph / GIB:.2f}, computing "
-            f"features {self.features / GIB:.2f}, then training {self.training / GIB:.2f})"
+            f"features {self.features / GIB:.2f}, then training {self.training / GIB:.2f}{refinement})"
         )
 
 
@@ -48,7 +50,12 @@ def generator_bytes(nodes: int, mean_degree: float) -> int:
 
 
 def resolve(
-    config: ClusterConfig, size: GraphSize, limit_gib: float | None, *, before: int | None = None
+    config: ClusterConfig,
+    size: GraphSize,
+    limit_gib: float | None,
+    *,
+    refine: bool = False,
+    before: int | None = None,
 ) -> tuple[ClusterConfig, MemoryEstimate]:
     """Replace the zeros of a configuration by values that suit the graph and the memory.
 
@@ -56,6 +63,7 @@ def resolve(
         config: configuration; ``k`` is not 0.
         size: size of the graph.
         limit_gib: limit of the memory in GiB (2^30 bytes), or ``None``.
+        refine: whether the clusters will be refined.
         before: memory of the process so far, in bytes. The default is :func:`peak_memory_bytes`, which also counts
             memory that is free again.
 
@@ -69,12 +77,12 @@ def resolve(
     channels = config.feature_channels or max(64, -(-5 * config.k // 4) + 3)
     config = replace(config, feature_channels=min(channels, max(1, size.nodes - 1)))
     nodes = min(config.batch_nodes or _BATCH_NODES, size.nodes)
-    estimate = _estimate(config, size, nodes, before)
+    estimate = _estimate(config, size, nodes, before, refine)
     if limit_gib is not None:
         minimum = nodes if config.batch_nodes else min(nodes, max(_MIN_BATCH_NODES, 8 * config.k))
         while estimate.total > limit_gib * GIB and nodes > minimum:
             nodes = max(minimum, nodes // 2)
-            estimate = _estimate(config, size, nodes, before)
+            estimate = _estimate(config, size, nodes, before, refine)
         if estimate.total > limit_gib * GIB:
             raise ValueError(
                 f"memory-limit is {limit_gib:g} GiB, but a clustering in batches of {nodes} nodes takes {estimate}"
@@ -84,7 +92,9 @@ def resolve(
     return replace(config, batch_nodes=nodes, epochs=epochs), estimate
 
 
-def _estimate(config: ClusterConfig, size: GraphSize, batch: int, before: int) -> MemoryEstimate:
+def _estimate(
+    config: ClusterConfig, size: GraphSize, batch: int, before: int, refine: bool
+) -> MemoryEstimate:
     channels = size.given_channels or config.feature_channels
     matrix = size.nodes * channels * _FLOAT
     share = batch / size.nodes if size.nodes else 1.0
@@ -94,10 +104,13 @@ def _estimate(config: ClusterConfig, size: GraphSize, batch: int, before: int) -
     subgraph = round(size.entries * share * 40) if share < 1 else 0
     nodes = 64 * size.nodes  # degrees, labels, clusters, a permutation
     given = matrix if size.given_channels else 0
+    # The first levels of the graph have nearly as many entries as the graph.
+    levels = size.entries * (68 if size.weighted else 52) + 100 * size.nodes
     return MemoryEstimate(
         before,
         size.entries * (12 if size.weighted else 4)
         + 8 * size.nodes,  # weights twice: in their unit, and divided
         3 * matrix + given + nodes,
         2 * matrix + given + nodes + step + subgraph,
+        2 * matrix + given + nodes + levels if refine else 0,
     )

@@ -65,7 +65,11 @@ class AssignmentNet(nn.Module):
 
     @torch.no_grad()
     def assign(
-        self, inputs: NodeInputs, rows: int = 1 << 15, out: Tensor | None = None
+        self,
+        inputs: NodeInputs,
+        rows: int = 1 << 15,
+        out: Tensor | None = None,
+        clusters: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Compute the most probable cluster of every node, int64 ``[N]``, and its probability, float32 ``[N]``.
 
@@ -73,16 +77,21 @@ class AssignmentNet(nn.Module):
             inputs: inputs of all nodes.
             rows: number of nodes at a time.
             out: tensor ``[N, K]`` that receives all probabilities.
+            clusters: clusters whose probabilities are returned instead, int64 ``[N]``.
         """
-        clusters, probabilities = [], []
+        found, probabilities = [], []
         for start in range(0, inputs.features.size(0), rows):
             s = self(inputs.rows(slice(start, start + rows))).softmax(1)
             if out is not None:
                 out[start : start + rows] = s
-            probability, cluster = s.max(1)
-            clusters.append(cluster)
+            if clusters is None:
+                probability, cluster = s.max(1)
+            else:
+                cluster = clusters[start : start + rows]
+                probability = s.gather(1, cluster[:, None])[:, 0]
+            found.append(cluster)
             probabilities.append(probability)
-        return torch.cat(clusters), torch.cat(probabilities)
+        return torch.cat(found), torch.cat(probabilities)
 
 
 def _kmeans_plus_plus(points: Tensor, k: int, generator: torch.Generator) -> Tensor:

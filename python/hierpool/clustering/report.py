@@ -93,14 +93,28 @@ def quality(data: LargeGraph, clusters: Tensor, k: int) -> dict[str, Any]:
     return result
 
 
+def refinement_metrics(data: LargeGraph, before: Tensor, after: Tensor) -> dict[str, Any]:
+    """What the refinement changed."""
+    found: dict[str, Any] = {
+        "moved_nodes": int((before != after).sum()),
+        "modularity_before": metrics.modularity(data.graph, before),
+        "nmi_before": None,
+    }
+    if data.labels is not None:
+        labelled = data.labels >= 0
+        found["nmi_before"] = metrics.normalized_mutual_information(before[labelled], data.labels[labelled])
+    return found
+
+
 def clustering_metrics(
     config: ClusterConfig,
     data: LargeGraph,
     quality: dict[str, Any],
+    refinement: dict[str, Any] | None,
     seconds: dict[str, float],
     estimate: MemoryEstimate,
 ) -> dict[str, Any]:
-    """The contents of ``metrics.json``."""
+    """The contents of ``metrics.json``; ``refinement``: see :func:`refinement_metrics`."""
     return {
         "config": asdict(config),
         "graph": {
@@ -114,6 +128,7 @@ def clustering_metrics(
             "notes": list(data.notes),
         },
         **quality,
+        "refinement": refinement,
         "seconds": seconds,
         **memory_metrics(estimate.total),
         "versions": versions(),
@@ -121,7 +136,7 @@ def clustering_metrics(
 
 
 def result_text(metrics: dict[str, Any]) -> str:
-    """Two lines about the quality, the time and the memory."""
+    """Lines about the quality, the refinement, the time and the memory."""
     parts = [f"{metrics['clusters_used']} clusters used", f"modularity {metrics['modularity']:.3f}"]
     if metrics["conductance_mean"] is not None:
         parts.append(
@@ -129,9 +144,20 @@ def result_text(metrics: dict[str, Any]) -> str:
         )
     if metrics["nmi"] is not None:
         parts.append(f"NMI with known labels {metrics['nmi']:.3f}")
-    seconds = metrics["seconds"]
+    seconds, refinement, refined = metrics["seconds"], "", ""
+    if metrics["refinement"] is not None:
+        before = metrics["refinement"]
+        refinement = (
+            f"\nrefinement moved {before['moved_nodes']} nodes; before it, modularity was "
+            f"{before['modularity_before']:.3f}"
+        )
+        if before["nmi_before"] is not None:
+            refinement += f" and NMI {before['nmi_before']:.3f}"
+        refined = f", refinement {seconds['refinement']:.1f}"
     return (
         ", ".join(parts)
-        + f"\n{seconds['total']:.0f} s (features {seconds['features']:.0f}, training {seconds['training']:.0f}), "
+        + refinement
+        + f"\n{seconds['total']:.0f} s (features {seconds['features']:.0f}, "
+        + f"training {seconds['training']:.0f}{refined}), "
         + f"{metrics['peak_memory_gib']:.2f} GiB at the peak, {metrics['estimated_memory_gib']:.2f} estimated"
     )

@@ -3,6 +3,7 @@
 from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
 from hierpool.nn.cluster_pooling import ClusterPool
 from hierpool.nn.decimation import NDPPool
+from hierpool.nn.det_pooling import DETPool
 from hierpool.nn.diff_pool import DiffPool
 from hierpool.nn.dmon import DMoNPool
 from hierpool.nn.dmon_pooling import DMoNPooling
@@ -31,6 +32,7 @@ __all__ = [
     "POOLERS",
     "AsymCheegerCutPool",
     "ClusterPool",
+    "DETPool",
     "DMoNPool",
     "DMoNPooling",
     "DiffPool",

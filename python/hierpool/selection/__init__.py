@@ -8,7 +8,18 @@ from hierpool.selection.heavy_edges import heavy_edge_clusters
 from hierpool.selection.independent import mis
 from hierpool.selection.largest import Kept, topk
 from hierpool.selection.matching import match
+from hierpool.selection.multilevel import multilevel_clusters
 from hierpool.selection.propagation import propagate
 from hierpool.selection.spectral import spectral_sign
 
-__all__ = ["Kept", "components", "heavy_edge_clusters", "match", "mis", "propagate", "spectral_sign", "topk"]
+__all__ = [
+    "Kept",
+    "components",
+    "heavy_edge_clusters",
+    "match",
+    "mis",
+    "multilevel_clusters",
+    "propagate",
+    "spectral_sign",
+    "topk",
+]

@@ -87,3 +87,11 @@ def callers_nodes(graph: RaggedGraph, node_of_node: Tensor) -> Tensor:
         return node_of_node
     found = torch.where(node_of_node < 0, -1, graph.order[node_of_node.clamp(min=0)])
     return graph.in_callers_order(found)
+
+
+def sum_of_directions(graph: RaggedGraph) -> RaggedGraph:
+    """:math:`A + A^T` of a directed graph, in float64, in the order of its matrix."""
+    weight = torch.ones(graph.num_edges, device=graph.device) if graph.value is None else graph.value.detach()
+    ends = torch.stack([torch.cat([graph.row, graph.col]), torch.cat([graph.col, graph.row])])
+    both = weight.double().repeat(2)
+    return RaggedGraph.from_edge_index(ends, graph.num_nodes, edge_weight=both, ptr=graph.ptr, symmetric=True)

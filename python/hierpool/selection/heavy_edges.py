@@ -58,22 +58,13 @@ def heavy_edge_clusters(graph: RaggedGraph, k: int) -> Tensor:
 
 def _undirected(graph: RaggedGraph) -> RaggedGraph:
     """:math:`A + A^T` in float64, or :math:`A` if it is symmetric, without self-loops."""
-    weight = torch.ones(graph.num_edges, device=graph.device) if graph.value is None else graph.value.detach()
-    weight = weight.double()
     if graph.is_symmetric:
-        nodes = torch.arange(graph.num_nodes, device=graph.device)
-        whole = RaggedGraph(graph.rowptr, graph.col, weight, graph.ptr, None, True)
-        return _contracted(whole, nodes, is_injective=True)
-    row, col = graph.row, graph.col
-    low, high = torch.minimum(row, col), torch.maximum(row, col)
-    joins = low != high
-    ends, n = torch.stack([low[joins], high[joins]]), graph.num_nodes
-    upper = RaggedGraph.from_edge_index(ends, n, edge_weight=weight[joins], ptr=graph.ptr, symmetric=False)
-    assert upper.value is not None
-    row, col = upper.row, upper.col
-    ends = torch.stack([torch.cat([row, col]), torch.cat([col, row])])
-    both = upper.value.repeat(2)  # exactly equal
-    return RaggedGraph.from_edge_index(ends, n, edge_weight=both, ptr=graph.ptr, symmetric=True)
+        value = graph.value
+        weight = torch.ones(graph.num_edges, device=graph.device) if value is None else value.detach()
+        graph = RaggedGraph(graph.rowptr, graph.col, weight.double(), graph.ptr, None, True)
+    else:
+        graph = _shared.sum_of_directions(graph)
+    return _contracted(graph, torch.arange(graph.num_nodes, device=graph.device), is_injective=True)
 
 
 def _contracted(level: RaggedGraph, merged: Tensor, is_injective: bool = False) -> RaggedGraph:

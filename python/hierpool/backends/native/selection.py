@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.contract import Links
+from hierpool.contract import ClusteringGoal, Csr, Links
 
 
 def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> Tensor:
@@ -16,6 +16,16 @@ def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: in
 def mis(links: Links, order: Tensor, hops: int) -> Tensor:
     """The first node of the set within ``hops`` edges of each node, if nodes are visited in ``order``."""
     return torch.ops.hierpool_native.mis.default(*links, order, hops)
+
+
+def multilevel_clusters(
+    graph: Csr, ptr: Tensor, goal: ClusteringGoal, start: Tensor | None, cycles: int, seed: int
+) -> Tensor:
+    """The cluster of each node in its graph."""
+    found: Tensor = torch.ops.hierpool_native.multilevel_clusters.default(
+        graph.rowptr.contiguous(), graph.col.contiguous(), graph.value, ptr, *goal, start, cycles, seed
+    )
+    return found
 
 
 def topk(score: Tensor, ptr: Tensor, counts: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-// The hash of a node by its index in its graph, in which ties are broken.
+// Hashes of numbers, which take the place of random choices.
 #pragma once
 
 #include <cstdint>
@@ -15,5 +15,11 @@ inline uint64_t mix(uint64_t x) {
 
 // Of the node with this index in its graph; salt is mix(seed).
 inline uint64_t node_hash(uint64_t salt, int64_t index) { return mix(salt ^ static_cast<uint64_t>(index)); }
+
+// Of the sum of two results of mix.
+inline uint64_t mix_pair(uint64_t sum) {
+  sum *= 0xbf58476d1ce4e5b9;
+  return sum ^ sum >> 32;
+}
 
 }  // namespace hierpool::cpu
