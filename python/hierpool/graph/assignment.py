@@ -360,12 +360,13 @@ def _joined(assignments: Sequence[Assignment]) -> Assignment:
     def pointers(parts: Sequence[Tensor], by: Sequence[int], to: torch.dtype) -> Tensor:
         return torch.cat([parts[0][:1].to(to), convert.shifted([part[1:] for part in parts], by, to)])
 
-    transposes = [a.transposed() for a in assignments]
-    weights = [
-        torch.ones(a.num_entries, device=a.device) if a.weight is None else a.weight for a in assignments
-    ]
-    weight = torch.cat([w.to(next(iter(dtypes))) for w in weights]) if dtypes else None
-    out = Assignment(
+    weight = None
+    if dtypes:
+        parts = [
+            torch.ones(a.num_entries, device=a.device) if a.weight is None else a.weight for a in assignments
+        ]
+        weight = torch.cat([part.to(next(iter(dtypes))) for part in parts])
+    return Assignment(
         pointers([a.rowptr for a in assignments], entries, dtype),
         convert.shifted([a.cluster for a in assignments], total, dtype),
         weight,
@@ -376,12 +377,6 @@ def _joined(assignments: Sequence[Assignment]) -> Assignment:
         all(a.is_hard for a in assignments),
         all(a.is_injective for a in assignments),
     )
-    out._transpose = (
-        pointers([t[0] for t in transposes], entries, dtype),
-        convert.shifted([t[1] for t in transposes], nodes, dtype),
-        convert.shifted([t[2] for t in transposes], entries, dtype),
-    )
-    return out
 
 
 def _backend(device: torch.device) -> ModuleType:

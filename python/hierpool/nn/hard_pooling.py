@@ -248,3 +248,13 @@ class HardPooling(nn.Module):
 
     def extra_repr(self) -> str:
         return f"reduce={self.reduce!r}, remove_self_loops={self.remove_self_loops}, backend={self.backend!r}"
+
+
+def kept_rows(x: Tensor, assignment: Assignment) -> Tensor:
+    """The rows of the nodes of an assignment without merged nodes, times their weights, ``[K, F]``."""
+    node = assignment.clusters().node.long()
+    rows = x.index_select(0, node if assignment.order is None else assignment.order[node])
+    if assignment.weight is None:
+        return rows
+    weight = assignment.weight.index_select(0, assignment.transposed()[2])
+    return rows * weight.to(rows.dtype)[:, None]
