@@ -103,7 +103,8 @@ class Example:
     @property
     def is_hard(self) -> bool:
         """A pooler that keeps or merges nodes, or a network of it: sizes of its results depend on values."""
-        return self.is_layer and (issubclass(self.target, HardPooling) or "pooler" in self.options)
+        hard = HardPooling | hierpool.models.GraphUNet
+        return self.is_layer and (issubclass(self.target, hard) or "pooler" in self.options)
 
     @property
     def parameters(self) -> dict[str, inspect.Parameter]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hierpool.graph import RaggedGraph
+from hierpool.graph.levels import Level, collate_levels
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +21,7 @@ class Graph:
     x: Tensor  # [n, F] float32
     edge_index: Tensor  # [2, E] int64, both directions of an undirected edge, each once
     y: int
+    levels: tuple[Level, ...] = ()  # of hierpool.nn.Precoarsening
 
     @cached_property
     def adj(self) -> RaggedGraph:
@@ -94,15 +96,17 @@ class RaggedBatch(NamedTuple):
     x: Tensor  # [N, F] float32, the nodes of all graphs
     graph: RaggedGraph
     y: Tensor  # [B] int64
+    levels: tuple[Level, ...] = ()  # if all graphs have them
 
     def to(self, device: torch.device | str) -> RaggedBatch:
         """The batch on another device."""
-        return RaggedBatch(self.x.to(device), self.graph.to(device), self.y.to(device))
+        levels = tuple(level.to(device) for level in self.levels)
+        return RaggedBatch(self.x.to(device), self.graph.to(device), self.y.to(device), levels)
 
     @property
-    def inputs(self) -> tuple[Tensor, RaggedGraph]:
-        """The arguments of a network: ``x`` and ``graph``."""
-        return self.x, self.graph
+    def inputs(self) -> tuple[Any, ...]:
+        """The arguments of a network: ``x`` and ``graph``, and with levels ``None``, as there is no mask, and these."""
+        return (self.x, self.graph, None, self.levels) if self.levels else (self.x, self.graph)
 
 
 Batch = DenseBatch | RaggedBatch
@@ -131,6 +135,7 @@ def collate_ragged(graphs: Sequence[Graph]) -> RaggedBatch:
         torch.cat([graph.x for graph in graphs]),
         RaggedGraph.collate([graph.adj for graph in graphs]),
         torch.tensor([graph.y for graph in graphs]),
+        collate_levels([graph.levels for graph in graphs]) if graphs[0].levels else (),
     )
 
 

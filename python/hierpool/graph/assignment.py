@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch import Tensor
 from hierpool import backends
 from hierpool._tracing import is_traced, is_transformed
 from hierpool.contract import Assigned, Clusters, index_dtype, ranges_of
-from hierpool.graph import build, checks, pairs
+from hierpool.graph import build, checks, convert, pairs
 from hierpool.graph.facts import normally
 from hierpool.graph.ragged import RaggedGraph
 
@@ -207,6 +208,23 @@ class Assignment:
         return cls._of_pairs(node, cluster, weight, rows, cluster_ptr, total)
 
     @classmethod
+    def collate(cls, assignments: Sequence[Assignment]) -> Assignment:
+        """The assignments of several batches of graphs as that of their concatenation, in their order.
+
+        Raises:
+            TypeError: an element is not an ``Assignment``.
+            ValueError: the sequence is empty, or devices or dtypes of weights differ.
+        """
+        for one in assignments:
+            if not isinstance(one, Assignment):
+                raise TypeError(
+                    f"assignments must be a sequence of Assignment, got an element {type(one).__name__}"
+                )
+        if not assignments:
+            raise ValueError("assignments must have at least one element")
+        return assignments[0] if len(assignments) == 1 else normally(_joined, assignments)
+
+    @classmethod
     def _of_assigned(
         cls, found: Assigned, weight: Tensor | None, rows: pairs.Rows, is_injective: bool
     ) -> Assignment:
@@ -325,6 +343,40 @@ class Assignment:
 
 
 torch.serialization.add_safe_globals([Assignment, Clusters])  # for torch.load
+
+
+def _joined(assignments: Sequence[Assignment]) -> Assignment:
+    first = assignments[0]
+    for one in assignments:
+        checks.check_device("assignments", one.rowptr, "the first one", first.rowptr)
+    dtypes = {one.weight.dtype for one in assignments if one.weight is not None}
+    if len(dtypes) > 1:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        raise ValueError(f"assignments must have weights of one dtype, got {names}")
+    nodes, total = [a.num_nodes for a in assignments], [a.num_clusters for a in assignments]
+    entries = [a.num_entries for a in assignments]
+    dtype = index_dtype(max(sum(nodes), sum(total)), sum(entries))
+
+    def pointers(parts: Sequence[Tensor], by: Sequence[int], to: torch.dtype) -> Tensor:
+        return torch.cat([parts[0][:1].to(to), convert.shifted([part[1:] for part in parts], by, to)])
+
+    weight = None
+    if dtypes:
+        parts = [
+            torch.ones(a.num_entries, device=a.device) if a.weight is None else a.weight for a in assignments
+        ]
+        weight = torch.cat([part.to(next(iter(dtypes))) for part in parts])
+    return Assignment(
+        pointers([a.rowptr for a in assignments], entries, dtype),
+        convert.shifted([a.cluster for a in assignments], total, dtype),
+        weight,
+        pointers([a.ptr for a in assignments], nodes, torch.int64),
+        pointers([a.cluster_ptr for a in assignments], total, torch.int64),
+        convert.joined_order([a.order for a in assignments], nodes, first.device),
+        sum(total),
+        all(a.is_hard for a in assignments),
+        all(a.is_injective for a in assignments),
+    )
 
 
 def _backend(device: torch.device) -> ModuleType:

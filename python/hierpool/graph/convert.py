@@ -204,22 +204,30 @@ def concatenate(
     nodes, entries = [graph.num_nodes for graph in graphs], [graph.num_edges for graph in graphs]
     index = index_dtype(sum(nodes), sum(entries))
 
-    def shifted(parts: Sequence[Tensor], by: Sequence[int], to: torch.dtype) -> Tensor:
-        """Concatenated parts, each increased by the sum of ``by`` over the graphs before it."""
-        offsets = torch.tensor([0, *accumulate(by[:-1])], dtype=to, device=first.device)
-        sizes = torch.tensor([part.numel() for part in parts], device=first.device)
-        whole = torch.cat(list(parts))
-        return whole.to(to) + offsets.repeat_interleave(sizes, output_size=whole.numel())
-
     rowptr = shifted([graph.rowptr[1:] for graph in graphs], entries, index)
     col = shifted([graph.col for graph in graphs], nodes, index)
     ptr = shifted([graph.ptr[1:] for graph in graphs], nodes, torch.int64)
-    order = None
-    if any(graph.order is not None for graph in graphs):
-        ranges = [torch.arange(n, device=first.device) for n in nodes]
-        own = [
-            given if graph.order is None else graph.order for graph, given in zip(graphs, ranges, strict=True)
-        ]
-        order = shifted(own, nodes, torch.int64)
+    order = joined_order([graph.order for graph in graphs], nodes, first.device)
     rowptr, ptr = (torch.cat([t.new_zeros(1), t]) for t in (rowptr, ptr))
     return rowptr, col, next(iter(dtypes), None), ptr, order
+
+
+def shifted(parts: Sequence[Tensor], by: Sequence[int], to: torch.dtype) -> Tensor:
+    """Concatenated parts, each increased by the sum of ``by`` over those before it."""
+    whole = torch.cat(list(parts))
+    offsets = torch.tensor([0, *accumulate(by[:-1])], dtype=to, device=whole.device)
+    sizes = torch.tensor([part.numel() for part in parts], device=whole.device)
+    return whole.to(to) + offsets.repeat_interleave(sizes, output_size=whole.numel())
+
+
+def joined_order(
+    orders: Sequence[Tensor | None], nodes: Sequence[int], device: torch.device
+) -> Tensor | None:
+    """The orders of the nodes of several batches, one after the other; ``None`` if all are sorted."""
+    if all(order is None for order in orders):
+        return None
+    own = [
+        torch.arange(n, device=device) if order is None else order
+        for order, n in zip(orders, nodes, strict=True)
+    ]
+    return shifted(own, nodes, torch.int64)

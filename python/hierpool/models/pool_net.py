@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
+from hierpool.graph.levels import Level, collate_levels
 from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling, HardPoolingOutput
 from hierpool.nn.masking import select_valid
 from hierpool.nn.outputs import PoolingOutput
@@ -98,30 +100,43 @@ class PoolNet(nn.Module):
         )
 
     def forward(
-        self, x: Any, adj: Tensor | RaggedGraph | None = None, mask: Tensor | None = None
+        self,
+        x: Any,
+        adj: Tensor | RaggedGraph | None = None,
+        mask: Tensor | None = None,
+        levels: Sequence[Level] | None = None,
     ) -> PoolNetOutput:
         """Classify a batch of graphs.
 
         Args:
             x, adj, mask: see :meth:`hierpool.models.DiffPoolNet.forward`. Poolers that keep or merge nodes convert a
                 padded batch to a ragged one.
+            levels: what :class:`hierpool.nn.Precoarsening` made of the batch, for a pooler without parameters; a batch
+                of PyTorch Geometric may have it as ``levels``. ``None``: every level pools anew.
 
         Raises:
             TypeError: ``adj`` is not given and ``x`` is not a batch of PyTorch Geometric.
             ValueError: shapes do not match.
         """
         if adj is None:
+            found = getattr(x, "levels", None)
+            levels = collate_levels(found) if levels is None and isinstance(found, list) else levels or found
             adj, x = RaggedGraph.from_pyg(x), x.x
+        if levels is not None and len(levels) < len(self.pools):
+            raise ValueError(f"levels must be those of {len(self.pools)} poolings, got {len(levels)}")
+        if levels is not None and not isinstance(self.pools[0], HardPooling):
+            raise ValueError("levels must be None with a pooler that learns clusters")
         x, adj, valid = select_valid(x, adj, mask)
         if isinstance(adj, Tensor) and isinstance(self.pools[0], HardPooling):
             valid = x.new_ones(x.shape[:2], dtype=torch.bool) if valid is None else valid
             x, adj, valid = x[valid], RaggedGraph.from_dense(adj, valid), None
         summaries: list[Tensor] = []
         outputs: list[PoolingOutput | HardPoolingOutput] = []
-        for stack, pool in zip(self.stacks, self.pools, strict=False):
+        for number, (stack, pool) in enumerate(zip(self.stacks, self.pools, strict=False)):
             z = stack(x, adj, valid)
             summaries.append(self._summary(z, adj, valid))
-            out = pool(z, adj) if isinstance(pool, HardPooling) else pool(z, adj, mask=valid)
+            given: dict[str, Any] = {} if isinstance(pool, HardPooling) else {"mask": valid}
+            out = pool(z, adj, **(given if levels is None else {"level": levels[number]}))
             outputs.append(out)
             x = out.x
             adj, valid = (

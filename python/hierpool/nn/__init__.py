@@ -1,5 +1,6 @@
 """Layers for padded and ragged batches of graphs: pooling, message passing, normalisation, readout."""
 
+from hierpool.graph.levels import Level, collate_levels
 from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
 from hierpool.nn.cluster_pooling import ClusterPool
 from hierpool.nn.decimation import NDPPool
@@ -20,6 +21,7 @@ from hierpool.nn.mlp import MLP
 from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
 from hierpool.nn.outputs import PoolingOutput, SelectOutput, lift
 from hierpool.nn.pan_pooling import PANPool
+from hierpool.nn.precoarsening import Precoarsening
 from hierpool.nn.readout import readout
 from hierpool.nn.registry import get_pooler
 from hierpool.nn.sage import SAGEConv, SAGEStack
@@ -44,12 +46,14 @@ __all__ = [
     "HardPoolingOutput",
     "JustBalancePool",
     "KMISPool",
+    "Level",
     "MaskedBatchNorm",
     "MaxCutPool",
     "MinCutPool",
     "NDPPool",
     "PANPool",
     "PoolingOutput",
+    "Precoarsening",
     "SAGEConv",
     "SAGEStack",
     "SAGPool",
@@ -58,6 +62,7 @@ __all__ = [
     "SlotBatchNorm",
     "SoftPooling",
     "TopKPool",
+    "collate_levels",
     "get_pooler",
     "lift",
     "readout",

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hierpool._tracing import untraced
 from hierpool.graph import Assignment, RaggedGraph
-from hierpool.nn.hard_pooling import HardPooling, Selected
+from hierpool.nn.hard_pooling import HardPooling, Selected, kept_rows
 from hierpool.ops._contraction import not_triton
 from hierpool.ops.kron import kron
 from hierpool.selection import spectral_sign
@@ -53,10 +53,7 @@ class NDPPool(HardPooling, name="ndp"):
         """Features of the nodes that are kept, and the Kron reduction."""
         assignment = selected.assignment
         coarse = kron(graph, assignment, threshold=self.threshold, backend=not_triton(self.backend))
-        rows = graph.in_graph_order(x).index_select(0, assignment.clusters().node)
-        if assignment.weight is not None:
-            rows = rows * assignment.weight.to(rows.dtype)[assignment.transposed()[2].long()][:, None]
-        return rows, coarse
+        return kept_rows(x, assignment), coarse
 
     def extra_repr(self) -> str:
         return f"threshold={self.threshold}, backend={self.backend!r}"

@@ -78,8 +78,8 @@ class GCNConv(nn.Module):
 
 def column_sums(graph: RaggedGraph) -> Tensor:
     """:math:`A^T 1`, ``[N]``, in the caller's order of nodes; float32 without values."""
-    if graph.is_symmetric:
-        return graph.degree
+    if graph.value is None and graph.is_symmetric:
+        return graph.degree  # of values, the gradients of rows are others
     value = torch.ones(graph.num_edges, device=graph.device) if graph.value is None else graph.value
     return graph.in_callers_order(sum_by_index(value, graph.col, graph.num_nodes))
 

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 from hierpool._extras import require
 from hierpool._tracing import untraced
 from hierpool.graph import Assignment, RaggedGraph
+from hierpool.graph.levels import Level
 from hierpool.nn.inputs import Structure, batch_of
-from hierpool.ops.sparse_pool import REDUCTIONS, sparse_lift, sparse_pool
+from hierpool.ops._checks import FLOATS, check_tensor
+from hierpool.ops.sparse_pool import REDUCTIONS, _pooled_rows, sparse_lift, sparse_pool
 
 HARD_POOLERS: dict[str, type[HardPooling]] = {}
 """Poolers by name."""
@@ -176,6 +178,7 @@ class HardPooling(nn.Module):
         batch_size: int | None = None,
         so: Assignment | None = None,
         lifting: bool = False,
+        level: Level | None = None,
     ) -> Any:
         """Pool a batch of graphs, or with ``lifting`` map features of supernodes to nodes.
 
@@ -185,6 +188,8 @@ class HardPooling(nn.Module):
             edge_weight, batch, ptr, batch_size: with ``edge_index``, see :meth:`hierpool.RaggedGraph.from_edge_index`.
             so: pool by this assignment; with ``lifting`` that of the layer that pooled.
             lifting: return :meth:`lift` of ``x`` and ``so``.
+            level: what :class:`hierpool.nn.Precoarsening` made of these graphs; only ``x`` is pooled, and ``adj`` is
+                not read.
 
         Returns:
             :class:`HardPoolingOutput`; with ``lifting`` a tensor.
@@ -198,8 +203,20 @@ class HardPooling(nn.Module):
             if so is None:
                 raise ValueError("so must be the assignment of the pooling layer with lifting=True, got None")
             return self.lift(x, so)
+        if level is not None:
+            return self._of_level(x, level)
         structure = Structure(edge_weight, None, batch, ptr, batch_size)
         return self._selected(x, adj, structure) if so is None else self._pooled(x, adj, structure, so)
+
+    def _of_level(self, x: Tensor, level: Level) -> HardPoolingOutput:
+        if next(self.parameters(), None) is not None:
+            raise ValueError("level must be None for a pooler with parameters, got one")
+        assignment, graph = level
+        check_tensor("x", x, FLOATS)
+        if x.dim() != 2 or x.size(0) != assignment.num_nodes:
+            raise ValueError(f"x must have shape [{assignment.num_nodes}, F], got {list(x.shape)}")
+        x = x if assignment.order is None else x[assignment.order]
+        return HardPoolingOutput(_pooled_rows(x, assignment, self.reduce, self.backend), graph, assignment)
 
     # A traced graph has an entry for each of several equal edges, with which scores and selections would differ.
     @untraced
@@ -231,3 +248,13 @@ class HardPooling(nn.Module):
 
     def extra_repr(self) -> str:
         return f"reduce={self.reduce!r}, remove_self_loops={self.remove_self_loops}, backend={self.backend!r}"
+
+
+def kept_rows(x: Tensor, assignment: Assignment) -> Tensor:
+    """The rows of the nodes of an assignment without merged nodes, times their weights, ``[K, F]``."""
+    node = assignment.clusters().node.long()
+    rows = x.index_select(0, node if assignment.order is None else assignment.order[node])
+    if assignment.weight is None:
+        return rows
+    weight = assignment.weight.index_select(0, assignment.transposed()[2])
+    return rows * weight.to(rows.dtype)[:, None]

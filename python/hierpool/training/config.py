@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from inspect import signature
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from hierpool.nn.readout import READOUTS
 from hierpool.nn.sage import AGGREGATIONS
 
 POOLER_NAMES = tuple(sorted({*POOLERS, *HARD_POOLERS}))
+_WITHOUT_PARAMETERS = tuple(
+    sorted(name for name, kind in HARD_POOLERS.items() if "in_channels" not in signature(kind).parameters)
+)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -85,6 +89,9 @@ class TrainConfig:
         RATIO_OF,
     )
     levels: int = option(1, "number of pooling levels")
+    precoarsen: bool = option(
+        False, "pool every graph once, before training; for poolers without parameters, graclus and ndp"
+    )
     hidden_channels: int = option(64, "width of the inner layers")
     embedding_channels: int = option(64, "width of the last layer of each stack")
     layers: int = option(3, "GraphSAGE layers of each stack")
@@ -121,6 +128,9 @@ class TrainConfig:
             for name in _OF_DIFF_POOL:
                 if getattr(self, name) != getattr(type(self), name):
                     raise ValueError(f"{name} is an option of pooler 'diff', not of {self.pooler!r}")
+        if self.precoarsen and self.pooler not in _WITHOUT_PARAMETERS:
+            names = " or ".join(_WITHOUT_PARAMETERS)
+            raise ValueError(f"pooler must be {names} with precoarsen, got {self.pooler!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.dtype != "float32" and self.pool != "hierpool":
