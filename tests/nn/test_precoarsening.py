@@ -15,6 +15,7 @@ from hierpool import Assignment, RaggedGraph
 from hierpool.data import BatchLoader, Graph, GraphDataset, RaggedBatch, collate_ragged
 from hierpool.models import PoolNet
 from hierpool.nn import (
+    HARD_POOLERS,
     GraclusPool,
     HardPooling,
     KMISPool,
@@ -151,17 +152,27 @@ def test_loaders_of_torch_geometric_carry_levels() -> None:
         torch.testing.assert_close(logits(net, batches[0]), expected)
 
 
-def test_training_reads_the_levels_of_the_data_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pooler", ["ndp", "det"])
+def test_training_reads_the_levels_of_the_data_set(pooler: str, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs = [graph for graph in drawn_graphs(40) if graph.x.size(0)]
     dataset = GraphDataset("drawn", tuple(graphs), 2, "attributes", "", "")
-    found, pooled = [], Precoarsening("ndp", 2)(dataset)
+
+    def once(*args: Any) -> Any:
+        """After which the pooler cannot select any more."""
+
+        def transform(data: Any) -> Any:
+            pooled = Precoarsening(*args)(data)
+            monkeypatch.setattr(HARD_POOLERS[pooler], "select", None)
+            return pooled
+
+        return transform
+
+    monkeypatch.setattr("hierpool.training.loop.Precoarsening", once)
+    found = []
     for precoarsen in (False, True):
         config = TrainConfig(
-            "drawn", epochs=2, pooler="ndp", levels=2, precoarsen=precoarsen, hidden_channels=8
+            "drawn", epochs=2, pooler=pooler, levels=2, ratio=0.3, precoarsen=precoarsen, hidden_channels=8
         )
-        if precoarsen:
-            monkeypatch.setattr(NDPPool, "select", None)
-            monkeypatch.setattr("hierpool.training.loop.Precoarsening", lambda *_, **__: lambda data: pooled)
         found.append(train_fold(config, dataset, make_splits(config, dataset)[0]).history)
     for row, other in zip(*found, strict=True):
         assert row["loss"] == pytest.approx(other["loss"], rel=1e-5)
@@ -197,7 +208,7 @@ def test_bad_arguments_are_named() -> None:
         (lambda: Assignment.collate([])): "assignments must have at least one element",
         (
             lambda: TrainConfig(pooler="topk", precoarsen=True)
-        ): "pooler must be graclus or ndp with precoarsen",
+        ): "pooler must be one of det, graclus, ndp with precoarsen",
     }.items():
         with pytest.raises((ValueError, TypeError), match=message):
             make()

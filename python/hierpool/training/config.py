@@ -90,7 +90,7 @@ class TrainConfig:
     )
     levels: int = option(1, "number of pooling levels")
     precoarsen: bool = option(
-        False, "pool every graph once, before training; for poolers without parameters, graclus and ndp"
+        False, "pool every graph once, before training; for poolers without parameters: det, graclus, ndp"
     )
     hidden_channels: int = option(64, "width of the inner layers")
     embedding_channels: int = option(64, "width of the last layer of each stack")
@@ -129,8 +129,8 @@ class TrainConfig:
                 if getattr(self, name) != getattr(type(self), name):
                     raise ValueError(f"{name} is an option of pooler 'diff', not of {self.pooler!r}")
         if self.precoarsen and self.pooler not in _WITHOUT_PARAMETERS:
-            names = " or ".join(_WITHOUT_PARAMETERS)
-            raise ValueError(f"pooler must be {names} with precoarsen, got {self.pooler!r}")
+            names = ", ".join(_WITHOUT_PARAMETERS)
+            raise ValueError(f"pooler must be one of {names} with precoarsen, got {self.pooler!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.dtype != "float32" and self.pool != "hierpool":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from hierpool.data import Batch, BatchLoader, GraphDataset, Split, cross_validation, holdout
 from hierpool.models import DiffPoolNet, DiffPoolNetOutput, PoolNet, PoolNetOutput
-from hierpool.nn import POOLERS, Precoarsening
+from hierpool.nn import POOLERS, HardPooling, Precoarsening
 from hierpool.training.checkpoint import RunFolder
 from hierpool.training.config import DTYPES, TrainConfig
 
@@ -248,10 +248,12 @@ def train_fold(
         OSError: the checkpoint or the log could not be written; the previous files are unchanged.
     """
     seed = fold_seed(config, fold)
-    if config.precoarsen:
-        dataset = Precoarsening(config.pooler, config.levels, backend=config.backend)(dataset)
     torch.manual_seed(seed)
     model = build_model(config, dataset)
+    if config.precoarsen:
+        pooler = model.pools[0]
+        assert isinstance(pooler, HardPooling)
+        dataset = Precoarsening(pooler, config.levels)(dataset)
     optimizer = make_optimizer(config, model)
     state = TrainState(model, optimizer)
     files = RunFolder(folder, config.identity() | {"fold": fold, "fingerprint": dataset.fingerprint})
