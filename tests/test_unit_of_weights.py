@@ -79,6 +79,7 @@ class Leaves:
             )
         self.graph = graph
         self.named = dict.fromkeys(GRAPHS, graph) | {"x": self.x, "s": self.s, "k": K, "drop": None}
+        self.named["logits"] = self.s
         if dense:
             self.named["mask"] = batch.mask
         else:
@@ -100,6 +101,8 @@ def tensors_of(result: Any, name: str = "out") -> dict[str, Tensor]:
         result = result.value
     if isinstance(result, Tensor):
         return {name: result if result.is_floating_point() else result.double()}
+    if isinstance(result, Assignment):
+        return tensors_of(result.weight, name)
     if isinstance(result, float):
         return {name: torch.tensor(result, dtype=f64)}
     if isinstance(result, SoftPoolRecord):

@@ -89,7 +89,7 @@ class Coalescing {
     });
     // Terms in another order may give another number.
     if (c_.symmetric && (rounded || reduce == Reduce::mul)) {
-      mirror_values(rows_, merged_, static_cast<const I*>(c_.merged.col), out);
+      mirror_values(rows_, merged_, static_cast<const I*>(c_.merged.col), out, runtime_);
     }
   }
 
@@ -145,19 +145,9 @@ class Coalescing {
   template <typename Task>
   void each_task(const Task& task) const {
     constexpr int64_t kWork = int64_t{1} << 14;
-    const int64_t tasks = (entries_ + rows_ + kWork - 1) / kWork;
-    const auto first = [&](int64_t t) {
-      int64_t low = 0, high = rows_;
-      while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        merged_[middle] + middle < t* kWork ? low = middle + 1 : high = middle;
-      }
-      return low;
-    };
-    run_tasks(runtime_, tasks, [&](int64_t t, int64_t) {
-      const int64_t begin = first(t), end = t + 1 == tasks ? rows_ : first(t + 1);
-      if (begin < end) task(begin, end);
-    });
+    run_row_tasks(
+        runtime_, rows_, kWork, [&](int64_t k) { return merged_[k] + k; },
+        [&](int64_t begin, int64_t end, int64_t) { task(begin, end); });
   }
 
   const Coalesce& c_;

@@ -50,7 +50,7 @@ class Contraction {
     const int64_t sums = entries + (c_.loops == Loops::apart ? rows_ : 0);
     out_sum_ = c_.want_sum ? allocate<T>(GraphContract::value, sums) : nullptr;
     each_task([&](int64_t begin, int64_t end, int64_t) { compact(begin, end); });
-    if (out_sum_ && c_.symmetric && rounded_) mirror_values(rows_, out_rowptr_, out_col_, out_sum_);
+    if (out_sum_ && c_.symmetric && rounded_) mirror_values(rows_, out_rowptr_, out_col_, out_sum_, runtime_);
     return {entries, kept_ > entries};
   }
 
@@ -63,19 +63,7 @@ class Contraction {
   // task(begin, end, thread) for ranges of rows of about the same work.
   template <typename Task>
   void each_task(const Task& task) const {
-    const int64_t work = bound_.data()[rows_] + rows_, tasks = (work + kTaskWork - 1) / kTaskWork;
-    const auto first = [&](int64_t t) {  // the first row before which there is the work of t tasks
-      int64_t low = 0, high = rows_;
-      while (low < high) {
-        const int64_t middle = low + (high - low) / 2;
-        bound_.data()[middle] + middle < t* kTaskWork ? low = middle + 1 : high = middle;
-      }
-      return low;
-    };
-    run_tasks(runtime_, tasks, [&](int64_t t, int64_t thread) {
-      const int64_t begin = first(t), end = t + 1 == tasks ? rows_ : first(t + 1);
-      if (begin < end) task(begin, end, thread);
-    });
+    run_row_tasks(runtime_, rows_, kTaskWork, [&](int64_t k) { return bound_.data()[k] + k; }, task);
   }
 
   void drop_rows() {

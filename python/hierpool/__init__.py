@@ -11,10 +11,12 @@ from hierpool.ops.kron import kron
 from hierpool.ops.link_bce import link_bce
 from hierpool.ops.soft_pool import soft_pool
 from hierpool.ops.sparse_pool import PooledGraph, sparse_lift, sparse_pool
+from hierpool.ops.sparse_soft_pool import sparse_soft_pool
 from hierpool.ops.spmm import spmm
+from hierpool.ops.top_m_softmax import top_m_softmax
 from hierpool.ops.total_variation import total_variation
 from hierpool.ops.walk_cut import walk_cut
-from hierpool.record import SoftPoolRecord
+from hierpool.record import SoftPoolRecord, SparsePoolRecord
 from hierpool.selection import heavy_edge_clusters, multilevel_clusters
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "PooledGraph",
     "RaggedGraph",
     "SoftPoolRecord",
+    "SparsePoolRecord",
     "__version__",
     "asymmetric_norm",
     "dense_diff_pool",
@@ -38,7 +41,9 @@ __all__ = [
     "soft_pool",
     "sparse_lift",
     "sparse_pool",
+    "sparse_soft_pool",
     "spmm",
+    "top_m_softmax",
     "total_variation",
     "walk_cut",
 ]

@@ -280,6 +280,23 @@ def largest_of_ranges(values: Tensor, offsets: Tensor) -> Tensor:
     return torch.segment_reduce(values, "max", offsets=offsets, axis=0, unsafe=True, initial=0)
 
 
+def diagonal_of(rowptr: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
+    """The entries on the diagonal of a matrix in compressed rows, ``[N]``; 0 where there is none; differentiable."""
+    last = col.numel() - 1
+    end, row = rowptr[1:].long(), torch.arange(rowptr.numel() - 1, device=col.device)
+    low, high = rowptr[:-1].long(), end
+    dtype = torch.float32 if value is None else value.dtype
+    if last < 0:
+        return torch.zeros(row.numel(), dtype=dtype, device=col.device)
+    for _ in range(last.bit_length() + 1):  # columns ascend
+        middle = (low + high) // 2
+        before = (middle < high) & (col[middle.clamp(max=last)] < row)
+        low, high = torch.where(before, middle + 1, low), torch.where(before, high, middle)
+    place = low.clamp(max=last)
+    found = (low < end) & (col[place] == row)
+    return found.to(dtype) if value is None else torch.where(found, value.index_select(0, place), 0)
+
+
 def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
     """Sum values that share an index, ``[size]``, accumulated in at least float32 and rounded once; differentiable.
 

@@ -6,9 +6,12 @@ NeurIPS 2018 (arXiv:1806.08804).
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from hierpool.graph import Assignment, RaggedGraph
 
 # Columns of `scalars` [B, 2 + 4R]: two for the graph, then four groups with one column for each edge type.
 NUM_NODES = 0
@@ -111,6 +114,67 @@ class SoftPoolRecord(NamedTuple):
     @property
     def link(self) -> Tensor:
         return self._per_type(LINK)
+
+    @property
+    def link_sq(self) -> Tensor:
+        return self.link.square()
+
+
+class SparsePoolRecord(NamedTuple):
+    r"""The results of soft pooling with a sparse assignment, for a batch of :math:`B` graphs with :math:`K` clusters.
+
+    Fields have the names of those of :class:`SoftPoolRecord` and, for a dense assignment with the same entries, their
+    values. ``adj`` and ``gram`` are graphs, whose nodes are the clusters. Clusters of all graphs follow each other.
+
+    ================  =====================================================  ===========================
+    name              value                                                  type or shape
+    ================  =====================================================  ===========================
+    ``s``             :math:`S`                                              :class:`hierpool.Assignment`
+    ``x``             :math:`S^T X`                                          ``[K, F]``
+    ``adj``           :math:`S^T A S`                                        :class:`hierpool.RaggedGraph`
+    ``gram``          :math:`S^T S`, or ``None``                             :class:`hierpool.RaggedGraph`
+    ``size``          :math:`S^T 1`                                          ``[K]``
+    ``volume``        :math:`S^T d`                                          ``[K]``
+    ``num_nodes``     number of nodes :math:`n`                              ``[B]``
+    ``entropy``       :math:`-\sum_{ik} s_{ik} \log s_{ik}`                  ``[B]``
+    ``trace``         :math:`\mathrm{tr}(S^T A S)`                           ``[B]``
+    ``cut_degree``    :math:`\sum_i d_i |s_i|^2`                             ``[B]``
+    ``adj_norm``      :math:`|A|_F`                                          ``[B]``
+    ``total_degree``  :math:`\sum_i d_i`                                     ``[B]``
+    ``link``          :math:`|A - S S^T|_F`                                  ``[B]``
+    ``link_norm``     :math:`(\sum_b` ``link_sq`` :math:`)^{1/2}`            ``[]``
+    ``total_entropy`` :math:`\sum_b` ``entropy``                             ``[]``
+    ================  =====================================================  ===========================
+
+    ``x`` has the dtype of the features, ``adj`` that of :func:`hierpool.sparse_pool`. All others are float64 if an
+    input is float64, else float32. If the computation of a field is switched off, it is NaN (``entropy``, ``link`` and
+    their sums) or ``None`` (``gram``). The gradient of a norm is 0 where it is 0.
+    """
+
+    s: Assignment
+    x: Tensor  # [K, F]
+    adj: RaggedGraph
+    gram: RaggedGraph | None
+    size: Tensor  # [K]
+    volume: Tensor  # [K]
+    num_nodes: Tensor  # [B]
+    entropy: Tensor
+    trace: Tensor
+    cut_degree: Tensor
+    adj_norm: Tensor
+    total_degree: Tensor
+    link: Tensor
+    link_norm: Tensor  # []
+    total_entropy: Tensor  # []
+
+    @property
+    def num_clusters(self) -> Tensor:
+        """Clusters of each graph, int64 ``[B]``."""
+        return self.s.cluster_ptr.diff()
+
+    @property
+    def adj_sq(self) -> Tensor:
+        return self.adj_norm.square()
 
     @property
     def link_sq(self) -> Tensor:

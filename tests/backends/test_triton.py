@@ -59,7 +59,16 @@ def test_float64_goes_to_the_reference() -> None:
 @pytest.mark.usefixtures("a_device")
 def test_operators_without_a_kernel() -> None:
     without = set(backends.operators()) - backends.operators_of("triton")
-    of_graphs = {"coalesce", "graph_assign", "graph_build", "graph_contract", "kron", "selection"}
+    of_graphs = {
+        "coalesce",
+        "graph_assign",
+        "graph_build",
+        "graph_contract",
+        "graph_product",
+        "kron",
+        "selection",
+    }
+    of_graphs |= {"triple_product"}
     of_layers = {"cut_pool", "cut_terms", "linear_maps", "sage_update", "segment_max", "spmm_max"}
     assert without == of_graphs | of_layers
     assert backends.select("sage_update", "cuda") == "reference"

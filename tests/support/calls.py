@@ -7,7 +7,8 @@ than ``backend``; or ``None`` for a batch that the operator does not take.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor
 
 from hierpool import ops, reference
-from hierpool.contract import Csr, Dense, Padded, Ragged, Reduce, existing_columns, ranges_of
+from hierpool.contract import Csr, Dense, Loops, Padded, Ragged, Reduce, existing_columns, ranges_of
 from hierpool.ops._operator import OPERATORS, Operator
 from hierpool.ops.cut_terms import Kind
 from tests.support.cases import Case
@@ -229,6 +230,34 @@ def coalesce(batch: Batch) -> Fields | None:
     }  # fmt: skip
     options = {"reduce": int(Reduce.MAX if wide else Reduce.MEAN), "loops": wide, "symmetric": False}
     return {"value": batch["value"], "slot": slot, "rowptr": rowptr} | structure, options
+
+
+def triple_product(batch: Batch) -> Fields | None:
+    """Five clusters, every pair of which has an entry; each node but the first has two of them."""
+    if not isinstance(batch.adj, Csr):
+        return None
+    col = batch.adj.col
+    n, wide = batch.adj.rowptr.numel() - 1, col.dtype is torch.int64
+    pairs = [(i, k) for i in range(1, n) for k in sorted((i % 5, (i + 2) % 5))]
+    by_cluster = sorted(range(len(pairs)), key=lambda p: (pairs[p][1], p))
+
+    def numbers(of: Iterable[int]) -> Tensor:
+        return torch.tensor(list(of), dtype=col.dtype, device=col.device)
+
+    def pointers(of: Iterable[int], count: int) -> Tensor:
+        sizes = Counter(of)
+        return numbers(accumulate((sizes[i] for i in range(count)), initial=0))
+
+    structure = {
+        "s_rowptr": pointers((i for i, _ in pairs), n), "cluster": numbers(k for _, k in pairs),
+        "first": pointers((k for _, k in pairs), 5), "node": numbers(pairs[p][0] for p in by_cluster),
+        "entry": numbers(by_cluster),
+        "product_rowptr": (5 - wide) * numbers(range(6)),
+        "product_col": numbers(p % 5 for p in range(25) if p % 6 or not wide),  # with self-loops apart
+    }  # fmt: skip
+    weight = batch["x"][1:, :2].flatten()
+    options = {"loops": int(Loops.SEPARATE if wide else Loops.KEEP), "symmetric": batch.symmetric}
+    return {"weight": weight, "adj": batch.edges} | structure, options
 
 
 def link_bce(batch: Batch) -> Fields | None:

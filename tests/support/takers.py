@@ -70,6 +70,7 @@ class Taker:
             "x": torch.randn(nodes, F, dtype=dtype, requires_grad=True),
             "s": torch.rand(nodes, K, dtype=dtype).softmax(-1).requires_grad_(),
             "labels": torch.arange(nodes) % K,
+            "logits": torch.randn(nodes, K, dtype=dtype, requires_grad=True),
         }
         self.leaves: list[Tensor] = []
         if isinstance(call, type):
@@ -122,6 +123,8 @@ def _tensors(out: Any) -> Iterator[Tensor]:
     """The tensors in a result; those of a graph are not results of the call."""
     if isinstance(out, Tensor):
         yield out
+    elif isinstance(out, Assignment):
+        yield from () if out.weight is None else (out.weight,)
     elif isinstance(out, float):
         yield torch.tensor(out)
     elif isinstance(out, dict):

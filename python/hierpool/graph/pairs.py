@@ -87,21 +87,25 @@ def check_counts(num_clusters: Any, rows: Rows, most: int | None = None) -> Tens
             raise ValueError(f"num_clusters must {limit}, got {counts[:8].tolist()}")
         return counts
     count = checks.check_size("num_clusters", num_clusters)
+    if most is not None and count > most:
+        raise ValueError(f"num_clusters must lie between 0 and K = {most}, got {count}")
     return torch.full((b,), count, dtype=torch.int64, device=rows.ptr.device)
 
 
-def cluster_pointers(own: Tensor, graph_of: Tensor, rows: Rows, num_clusters: Any) -> tuple[Tensor, int]:
+def cluster_pointers(
+    own: Tensor, graph_of: Tensor, rows: Rows, num_clusters: Any, name: str = "cluster"
+) -> tuple[Tensor, int]:
     """First cluster of each graph, ``[B + 1]``, and their number, for clusters ``own`` in graphs ``graph_of``."""
     if num_clusters is not None:
         counts = check_counts(num_clusters, rows)
     else:
         counts = _counted(own, graph_of, rows)
     if own.numel() and bool(((own < 0) | (own >= counts[graph_of])).any()):
-        raise _error(own, graph_of, counts, 0)
+        raise _error(own, graph_of, counts, 0, name)
     ptr = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
     total = int(ptr[-1])
     if num_clusters is None and total > rows.num_nodes + checks.UNSTATED:
-        raise _excess(total, rows)
+        raise _excess(total, rows, name)
     return ptr, total
 
 
@@ -110,20 +114,20 @@ def _counted(own: Tensor, graph_of: Tensor, rows: Rows) -> Tensor:
     return own.new_zeros(rows.num_graphs).scatter_reduce_(0, graph_of, own + 1, "amax")
 
 
-def _error(own: Tensor, graph_of: Tensor, counts: Tensor, least: int) -> ValueError:
+def _error(own: Tensor, graph_of: Tensor, counts: Tensor, least: int, name: str = "cluster") -> ValueError:
     """The exception for a cluster below ``least`` or, of ``counts``, one too many."""
     wrong = (own < least) | (own >= counts[graph_of])
     at = int(wrong.int().argmax())
     graph = int(graph_of[at])
     return ValueError(
-        f"cluster has {int(own[at])} in graph {graph}, which has {int(counts[graph])} clusters, numbered from 0"
+        f"{name} has {int(own[at])} in graph {graph}, which has {int(counts[graph])} clusters, numbered from 0"
         + ("; -1 drops a node" if least < 0 else "")
     )
 
 
-def _excess(total: int, rows: Rows) -> ValueError:
+def _excess(total: int, rows: Rows, name: str = "cluster") -> ValueError:
     return ValueError(
-        f"cluster numbers {total} clusters for {rows.num_nodes} nodes; number those of each graph from 0, or give"
+        f"{name} numbers {total} clusters for {rows.num_nodes} nodes; number those of each graph from 0, or give"
         " num_clusters"
     )
 
@@ -148,14 +152,14 @@ def kept_error(index: Tensor, num_nodes: int) -> ValueError:
     )
 
 
-def check_dense(s: Any, rows: Rows) -> Tensor:
-    """A dense assignment ``[N, K]``."""
-    s = checks.strided("s", s)
+def check_dense(s: Any, rows: Rows, name: str = "s") -> Tensor:
+    """A dense assignment ``[N, K]``, or its logits."""
+    s = checks.strided(name, s)
     if s.dtype not in checks.FLOATS:
-        raise TypeError(f"s must have a floating dtype, got {s.dtype}")
+        raise TypeError(f"{name} must have a floating dtype, got {s.dtype}")
     if s.dim() != 2 or s.size(0) != rows.num_nodes:
-        raise ValueError(f"s must have shape [N, K] = [{rows.num_nodes}, K], got {tuple(s.shape)}")
-    checks.check_device("s", s, "the graph", rows.ptr)
+        raise ValueError(f"{name} must have shape [N, K] = [{rows.num_nodes}, K], got {tuple(s.shape)}")
+    checks.check_device(name, s, "the graph", rows.ptr)
     return s
 
 
@@ -165,10 +169,19 @@ def large_entries(s: Tensor, counts: Tensor, m: int | None, threshold: float | N
     kept = (s != 0) if threshold is None else (s > threshold)
     kept = kept & (torch.arange(k, device=s.device) < counts[:, None])
     if m is not None and checks.check_size("m", m) < k:
-        best = s.masked_fill(~kept, -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :m]
-        kept = kept & torch.zeros_like(kept).scatter_(1, best, True)
+        kept = largest_of_rows(s, kept, m)
     node, own = kept.nonzero(as_tuple=True)
     return node, own
+
+
+def largest_of_rows(values: Tensor, allowed: Tensor, m: int) -> Tensor:
+    """The ``m`` largest of the allowed elements of each row, bool; of equal ones the first. NaN is as large as inf."""
+    if m == 0:
+        return torch.zeros_like(allowed)
+    values = values.nan_to_num(torch.inf, torch.inf, -torch.inf).masked_fill(~allowed, -torch.inf)
+    least = values.topk(m, dim=1).values[:, -1:]
+    more, equal = (values > least) & allowed, (values == least) & allowed
+    return more | (equal & (equal.cumsum(1) <= m - more.sum(1, keepdim=True)))
 
 
 def check_select(select: Any, rows: Rows) -> tuple[Tensor, Tensor, Tensor | None, int]:

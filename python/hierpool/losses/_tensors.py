@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.record import SoftPoolRecord
+from hierpool.contract import sum_of_ranges
+from hierpool.record import SoftPoolRecord, SparsePoolRecord
 
+Record = SoftPoolRecord | SparsePoolRecord
 BATCH_REDUCTIONS = ("mean", "sum")
 
 
@@ -15,29 +17,46 @@ def check_choice(argument: str, given: str | None, choices: tuple[str | None, ..
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {given!r}")
 
 
-def padded(record: SoftPoolRecord) -> tuple[int, int | Tensor]:
+def padded(record: Record) -> tuple[int, int | Tensor]:
     """The number of graphs, and padded rows of each; for ragged graphs a 0-d tensor, which avoids a synchronisation."""
-    if record.s.dim() == 3:
+    if isinstance(record, SoftPoolRecord) and record.s.dim() == 3:
         return record.s.size(0), record.s.size(1)
     graphs = record.num_nodes.size(0)
     return graphs, record.num_nodes.detach().amax() if graphs else 0
 
 
-def cluster_count(record: SoftPoolRecord) -> int | Tensor:
+def cluster_count(record: Record) -> int | Tensor:
     """:math:`K`, or ``[B]`` in the dtype of sums if it is a number for each graph."""
     if record.num_clusters is None:
         return record.size.size(-1)
     return record.num_clusters.to(record.size.dtype)
 
 
-def cluster_share(record: SoftPoolRecord) -> float | Tensor:
+def cluster_share(record: Record) -> float | Tensor:
     """:math:`1 / K` of all graphs, or of each, ``[B]``."""
     count = cluster_count(record)
     return reciprocal(count) if isinstance(count, int) else count.reciprocal()
 
 
-def trace(matrices: Tensor) -> Tensor:
-    return matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
+def trace(record: Record) -> Tensor:
+    """:math:`\\mathrm{tr}(S^T A S)` of each graph, ``[B]`` or ``[B, R]``."""
+    if isinstance(record, SparsePoolRecord):
+        return record.trace
+    return record.adj.diagonal(dim1=-2, dim2=-1).sum(-1)
+
+
+def over_clusters(record: Record, values: Tensor) -> Tensor:
+    """Sums over the clusters of each graph, ``[B, ...]``, of a value for each, ``[B, ..., K]`` or ``[K]``."""
+    return (
+        sum_of_ranges(values, record.s.cluster_ptr)
+        if isinstance(record, SparsePoolRecord)
+        else values.sum(-1)
+    )
+
+
+def at_clusters(record: Record, values: Tensor) -> Tensor:
+    """Values of graphs, ``[B]`` or ``[B, R]``, at their clusters; see :func:`over_clusters`."""
+    return values[record.s.batch] if isinstance(record, SparsePoolRecord) else values[..., None]
 
 
 def over_graphs(values: Tensor, batch_reduction: str) -> Tensor:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hierpool.losses._tensors import divide, over_graphs, trace
-from hierpool.record import SoftPoolRecord
+from hierpool.losses._tensors import Record, at_clusters, divide, over_clusters, over_graphs, trace
 
 
-def mincut_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> Tensor:
+def mincut_loss(record: Record, *, batch_reduction: str = "mean") -> Tensor:
     r"""Relaxed normalised cut of MinCut pooling, :math:`-\mathrm{tr}(S^T A S) / \mathrm{tr}(S^T D S)`.
 
     :math:`D` is the diagonal matrix of row sums of :math:`A`. For weights that are not negative, the loss lies between
@@ -16,7 +15,7 @@ def mincut_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> Ten
     prevents that.
 
     Args:
-        record: from :func:`hierpool.soft_pool`.
+        record: from :func:`hierpool.soft_pool` or :func:`hierpool.sparse_soft_pool`.
         batch_reduction: ``"mean"`` or ``"sum"`` over graphs.
 
     Returns:
@@ -28,9 +27,9 @@ def mincut_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> Ten
     return over_graphs(cut_of_graphs(record), batch_reduction)
 
 
-def cut_of_graphs(record: SoftPoolRecord) -> Tensor:
+def cut_of_graphs(record: Record) -> Tensor:
     """The terms of :func:`mincut_loss`, ``[B]``; the sum over edge types."""
-    cut = -divide(trace(record.adj), record.cut_degree)
+    cut = -divide(trace(record), record.cut_degree)
     return cut if cut.dim() == 1 else cut.sum(1)
 
 
@@ -51,7 +50,7 @@ def ho_mincut_loss(cut: Tensor, degree: Tensor, *, batch_reduction: str = "mean"
     return over_graphs(-divide(cut, degree), batch_reduction)
 
 
-def spectral_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> Tensor:
+def spectral_loss(record: Record, *, batch_reduction: str = "mean") -> Tensor:
     r"""Spectral loss of DMoN, the negative modularity of a soft assignment.
 
     .. math:: -\frac{1}{2m} \mathrm{tr}\big(S^T (A - \tfrac{1}{2m} d d^T) S\big)
@@ -60,7 +59,7 @@ def spectral_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> T
     with the row sums :math:`d = A 1`, also for a directed graph, and :math:`2m = 1^T d`.
 
     Args:
-        record: from :func:`hierpool.soft_pool`.
+        record: from :func:`hierpool.soft_pool` or :func:`hierpool.sparse_soft_pool`.
         batch_reduction: ``"mean"`` or ``"sum"`` over graphs.
 
     Returns:
@@ -70,10 +69,9 @@ def spectral_loss(record: SoftPoolRecord, *, batch_reduction: str = "mean") -> T
         ValueError: ``batch_reduction`` is unknown.
     """
     total = record.total_degree
-    expected = (
-        divide(record.volume, total[..., None]).square().sum(-1)
-    )  # no square of a weight, which may overflow
-    return over_graphs(expected - divide(trace(record.adj), total), batch_reduction)
+    share = divide(record.volume, at_clusters(record, total))  # no square of a weight, which may overflow
+    expected = over_clusters(record, share.square())
+    return over_graphs(expected - divide(trace(record), total), batch_reduction)
 
 
 def totvar_loss(variation: Tensor, entries: Tensor, *, batch_reduction: str = "mean") -> Tensor:

@@ -6,8 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from hierpool.losses._tensors import check_choice, divide, over, padded
-from hierpool.record import SoftPoolRecord
+from hierpool.losses._tensors import Record, check_choice, divide, over, padded
 
 REDUCTIONS = ("global", "mean_graph")
 
@@ -35,9 +34,7 @@ CONVENTIONS = {
 }
 
 
-def link_pred_loss(
-    record: SoftPoolRecord, *, reduction: str = "global", normalize: str | None = None
-) -> Tensor:
+def link_pred_loss(record: Record, *, reduction: str = "global", normalize: str | None = None) -> Tensor:
     r"""Frobenius link-prediction loss :math:`|A - S S^T|_F` of DiffPool.
 
     ===============  ==========================================================================================
@@ -46,7 +43,7 @@ def link_pred_loss(
     ===============  ==========================================================================================
 
     Args:
-        record: from :func:`hierpool.soft_pool` with ``link_loss="frobenius"``.
+        record: from :func:`hierpool.soft_pool` or :func:`hierpool.sparse_soft_pool`, with ``link_loss="frobenius"``.
         reduction: ``"global"`` or ``"mean_graph"``.
         normalize: the divisor. ``None``: 1. ``"numel"``: the entries of the padded adjacency, :math:`c = B N^2`,
             :math:`c_b = N^2`. ``"valid"``: the entries between valid nodes, :math:`c = \sum_b n_b^2`,
@@ -64,11 +61,11 @@ def link_pred_loss(
     check_choice("normalize", normalize, (None, "numel", "valid"))
     graphs, nodes = padded(record)
     if reduction == "global":
-        loss = record.link_norm if record.adj.dim() == 3 else record.link_norm.sum()
+        loss = record.link_norm.sum()  # over edge types
         if normalize == "numel":
             return over(loss, graphs * nodes * nodes)
         return loss if normalize is None else divide(loss, record.num_nodes.square().sum())
-    norms = record.link if record.adj.dim() == 3 else record.link.sum(1)  # [B]
+    norms = record.link if record.link.dim() == 1 else record.link.sum(1)  # [B]
     if normalize == "numel":
         norms = over(norms, nodes * nodes)
     elif normalize == "valid":
@@ -76,9 +73,7 @@ def link_pred_loss(
     return over(norms.sum(), graphs)
 
 
-def entropy_loss(
-    record: SoftPoolRecord, *, reduction: str = "global", normalize: str | None = "valid"
-) -> Tensor:
+def entropy_loss(record: Record, *, reduction: str = "global", normalize: str | None = "valid") -> Tensor:
     r"""Entropy of the assignment, :math:`H(s) = -\sum_k s_k \log s_k` per node.
 
     ===============  ==========================================================================================
@@ -87,7 +82,7 @@ def entropy_loss(
     ===============  ==========================================================================================
 
     Args:
-        record: from :func:`hierpool.soft_pool` with ``entropy=True``.
+        record: from :func:`hierpool.soft_pool` or :func:`hierpool.sparse_soft_pool`, with ``entropy=True``.
         reduction: ``"global"`` or ``"mean_graph"``.
         normalize: the divisor. ``"valid"``: valid nodes, :math:`c = \sum_b n_b`, :math:`c_b = n_b`.
             ``"padded"``: all rows, :math:`c = B N`, :math:`c_b = N`. ``None``: 1.

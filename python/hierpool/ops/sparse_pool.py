@@ -10,9 +10,10 @@ from torch import Tensor
 from hierpool import backends
 from hierpool._tracing import is_traced
 from hierpool.contract import Csr, Loops, accumulation_dtype, sum_by_index
-from hierpool.graph import Assignment, RaggedGraph
+from hierpool.graph import Assignment, RaggedGraph, checks
 from hierpool.ops import _checks, spmm, spmm_max
 from hierpool.ops._contraction import How, contracted, not_triton
+from hierpool.ops._product import MAX_ENTRIES, multiplied
 
 REDUCTIONS = ("sum", "mean", "max", "min")
 EDGE_REDUCTIONS = (*REDUCTIONS, "mul", "count")
@@ -37,10 +38,13 @@ def sparse_pool(
     edge_reduce: Literal["sum", "mean", "max", "min", "mul", "count"] = "sum",
     loops: Literal["keep", "drop", "separate"] = "keep",
     weights: Literal["sum", "keep"] = "sum",
-    weighted_edges: bool = False,
+    weighted_edges: bool | None = None,
+    max_entries: int = MAX_ENTRIES,
     backend: str = "auto",
 ) -> PooledGraph:
-    r"""Pool a batch of graphs by a sparse assignment :math:`S` of each node to at most one cluster.
+    r"""Pool a batch of graphs by a sparse assignment :math:`S` of each node to no, one or several clusters.
+
+    If no node has several clusters, with :math:`c_i` that of node i,
 
     .. math::
         x'_k = \mathrm{reduce}_{i:\, c_i = k}\, s_i x_i, \qquad
@@ -55,6 +59,11 @@ def sparse_pool(
     :meth:`hierpool.RaggedGraph.from_edge_index`: the first of several has their value, the others and those that are
     dropped have 0.
 
+    If nodes have several clusters, :math:`x'_k` is taken of all nodes of cluster k, and :math:`A' = S^T A S`. It takes
+    an operation for every pair of entries of S that an entry of :math:`A` joins, :math:`O(E m^2)` for m clusters a
+    node, and no memory but that of the result, whose number of entries is counted first. ``edge_reduce`` and
+    ``weights`` must be ``"sum"``, and ``torch.compile`` is refused.
+
     Args:
         x: :math:`X`, ``[N, F]``, in the caller's order of nodes; float64, float32, bfloat16 or float16. ``None``:
             only pool the graph.
@@ -67,7 +76,10 @@ def sparse_pool(
             none.
         weights: what an :math:`A` without weights becomes: ``"sum"``: as if they were 1; ``"keep"``: a graph without
             weights, of which ``loops="separate"`` counts the entries.
-        weighted_edges: multiply :math:`a_{ij}` by :math:`s_i s_j`.
+        weighted_edges: multiply :math:`a_{ij}` by the weights of S at both ends; otherwise these are taken as 1.
+            ``None``: only if a node has several clusters.
+        max_entries: most entries that :math:`S^T A S` may have if a node has several clusters. An entry takes 8 bytes,
+            and 4 more for its gradient.
         backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``, for the steps that have it; see
             :func:`hierpool.explain`.
 
@@ -78,12 +90,13 @@ def sparse_pool(
 
     Raises:
         TypeError: an argument has the wrong type or dtype.
-        ValueError: a shape, device or option is invalid, or ``assignment`` has several clusters for a node; the message
-            names the argument.
+        ValueError: a shape, device or option is invalid, or there would be more than ``max_entries``; the message names
+            the argument.
         RuntimeError: the named backend cannot run; the message gives the reason.
 
-    Source: the contraction of Dhillon, Guan, Kulis, "Weighted Graph Cuts without Eigenvectors", PAMI 29, 2007, and the
-    induced subgraphs of Gao, Ji, "Graph U-Nets", ICML 2019 (arXiv:1905.05178).
+    Source: the contraction of Dhillon, Guan, Kulis, "Weighted Graph Cuts without Eigenvectors", PAMI 29, 2007, the
+    induced subgraphs of Gao, Ji, "Graph U-Nets", ICML 2019 (arXiv:1905.05178), and the row-wise products of Gustavson,
+    "Two Fast Algorithms for Sparse Matrices", TOMS 4, 1978.
     """
     _checks.check_choice("reduce", reduce, REDUCTIONS)
     _checks.check_choice("edge_reduce", edge_reduce, EDGE_REDUCTIONS)
@@ -91,9 +104,14 @@ def sparse_pool(
     _checks.check_choice("weights", weights, ("sum", "keep"))
     backends.check_name(backend)
     _check_assignment(graph, assignment)
+    if not assignment.is_hard:
+        _check_soft(edge_reduce, weights, max_entries)
     if x is not None:
         _checks.check_features(graph, x)
         x = _pooled_rows(graph.in_graph_order(x), assignment, reduce, backend)
+    if not assignment.is_hard:
+        weight = weights_of(assignment, weighted_edges is not False, graph.dtype)
+        return PooledGraph(x, *multiplied(graph, assignment, weight, where, max_entries, backend))
     value = _weighted(graph, assignment.weight_of_node() if weighted_edges else None)
     how = How(edge_reduce, where, weights == "keep", backend)
     return PooledGraph(x, *contracted(graph, value, assignment, how))
@@ -141,7 +159,7 @@ def sparse_lift(
     if mode == "inverse":
         weight = _inverse(assignment)
     options = spmm.Options(False, backend)
-    (nodes,) = spmm.OPERATOR(spmm.Call(x, _matrix(assignment, weight), options))
+    (nodes,) = spmm.OPERATOR(spmm.Call(x, matrix_of(assignment, weight), options))
     if assignment.order is None:
         return nodes
     return torch.empty_like(nodes).index_copy(0, assignment.order, nodes)
@@ -167,11 +185,17 @@ def _check_assignment(graph: Any, assignment: Any) -> None:
     for name, own, other in compared:
         if own is not other and (own is None or other is None or not torch.equal(own, other)):
             raise ValueError(f"assignment must be made of the graph, whose {name} differs")
-    if not assignment.is_hard:
-        raise ValueError("assignment must have at most one cluster for each node")
 
 
-def _matrix(assignment: Assignment, weight: Tensor | None) -> Csr:
+def _check_soft(edge_reduce: str, weights: str, max_entries: Any) -> None:
+    """Check options of an assignment with several clusters for a node."""
+    for name, given in (("edge_reduce", edge_reduce), ("weights", weights)):
+        if given != "sum":
+            raise ValueError(f"{name} must be 'sum' if a node has several clusters, got {given!r}")
+    checks.check_size("max_entries", max_entries)
+
+
+def matrix_of(assignment: Assignment, weight: Tensor | None) -> Csr:
     """S with other weights, and its transpose."""
     rowptr, node, entry = assignment.transposed()
     turned = None if weight is None else weight.detach().index_select(0, entry)
@@ -193,9 +217,8 @@ def _shares(assignment: Assignment) -> Tensor:
 
 def _entries(assignment: Assignment) -> Tensor:
     """The entries of S, in which squares and sizes of clusters do not exceed the range of the dtype."""
-    if assignment.weight is None:
-        return torch.ones(assignment.num_entries, device=assignment.device)
-    return assignment.weight.to(accumulation_dtype(assignment.weight))
+    weight = weights_of(assignment)
+    return weight.to(accumulation_dtype(weight))
 
 
 def _pooled_rows(x: Tensor, assignment: Assignment, reduce: str, backend: str) -> Tensor:
@@ -204,7 +227,7 @@ def _pooled_rows(x: Tensor, assignment: Assignment, reduce: str, backend: str) -
     if reduce == "mean" and x.dtype in (torch.float16, torch.bfloat16):
         # The sum may exceed the range of float16 where the mean does not.
         reduce, weight = "sum", _shares(assignment)
-    matrix = _matrix(assignment, weight)
+    matrix = matrix_of(assignment, weight)
     if reduce in ("max", "min"):
         (y,) = spmm_max.OPERATOR(
             spmm_max.Call(x, matrix, spmm_max.Options(reduce == "min", not_triton(backend)))
@@ -215,6 +238,13 @@ def _pooled_rows(x: Tensor, assignment: Assignment, reduce: str, backend: str) -
         return y
     assert matrix.rowptr_t is not None
     return y / matrix.rowptr_t.diff().clamp(min=1).to(y.dtype)[:, None]
+
+
+def weights_of(assignment: Assignment, is_weighted: bool = True, dtype: torch.dtype | None = None) -> Tensor:
+    """The entries of S, ``[M]``; without weights 1 in ``dtype`` or float32."""
+    if assignment.weight is not None and is_weighted:
+        return assignment.weight
+    return torch.ones(assignment.num_entries, dtype=dtype, device=assignment.device)
 
 
 def _weighted(graph: RaggedGraph, s: Tensor | None) -> Tensor | None:

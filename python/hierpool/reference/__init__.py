@@ -8,6 +8,7 @@ from hierpool.reference.soft_pool_dense import SumOptions, soft_pool_dense, vali
 from hierpool.reference.spmm import spmm
 from hierpool.reference.spmm_max import spmm_max
 from hierpool.reference.total_variation import edge_distances, total_variation, total_variation_csr
+from hierpool.reference.triple_product import triple_product
 
 __all__ = [
     "SumOptions",
@@ -22,5 +23,6 @@ __all__ = [
     "spmm_max",
     "total_variation",
     "total_variation_csr",
+    "triple_product",
     "valid_rows",
 ]

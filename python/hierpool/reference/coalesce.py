@@ -47,10 +47,7 @@ def coalesce(
         out = terms.new_zeros(entries + 1).index_add(0, index, terms)
         out = out / count.clamp(min=1) if reduce == Reduce.MEAN else out
     out, count = out[:entries], count[:entries]
-    if symmetric:  # sums in another order may be rounded to another number
-        mirrored = out.detach()[_mirror(rowptr, col, entries)]
-        out = mirrored + (out - out.detach()).nan_to_num(0, 0, 0)
-    return out.to(value.dtype), count
+    return (mirrored(out, rowptr, col) if symmetric else out).to(value.dtype), count
 
 
 def _extremes(terms: Tensor, index: Tensor, entries: int, reduce: Reduce) -> tuple[Tensor, Tensor]:
@@ -65,9 +62,14 @@ def _extremes(terms: Tensor, index: Tensor, entries: int, reduce: Reduce) -> tup
     return torch.cat([terms, terms.new_zeros(1)])[first], first
 
 
-def _mirror(rowptr: Tensor, col: Tensor, entries: int) -> Tensor:
-    """The entry that each entry takes its value from: left of the diagonal its mirror image, otherwise itself."""
+def mirrored(value: Tensor, rowptr: Tensor, col: Tensor) -> Tensor:
+    """``value`` of a symmetric matrix, of which those left of the diagonal are exactly those right of it.
+
+    Sums in another order may be rounded to another number. The gradient is that of ``value``. Elements behind those of
+    the matrix stay.
+    """
     row, k = ranges_of(rowptr, col.numel()).to(torch.int64), rowptr.numel() - 1
     source = torch.argsort(col.to(torch.int64) * k + row)
-    own = torch.arange(entries, device=col.device)
-    return torch.cat([torch.minimum(source, own[: col.numel()]), own[col.numel() :]])
+    own = torch.arange(value.numel(), device=col.device)
+    source = torch.cat([torch.minimum(source, own[: col.numel()]), own[col.numel() :]])
+    return value.detach()[source] + (value - value.detach()).nan_to_num(0, 0, 0)

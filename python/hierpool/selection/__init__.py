@@ -3,6 +3,7 @@
 Results do not depend on the number of threads, on the device, on other graphs of the batch or on the order of edges.
 """
 
+from hierpool.selection.candidates import cluster_candidates
 from hierpool.selection.connected import components
 from hierpool.selection.heavy_edges import heavy_edge_clusters
 from hierpool.selection.independent import mis
@@ -14,6 +15,7 @@ from hierpool.selection.spectral import spectral_sign
 
 __all__ = [
     "Kept",
+    "cluster_candidates",
     "components",
     "heavy_edge_clusters",
     "match",

@@ -8,7 +8,7 @@ import torch
 import hierpool
 from bench.harness.timing import Percentiles
 from bench.harness.workload import Refused, Request, Setting, Unavailable
-from bench.ops import graphs, studies
+from bench.ops import graphs, sparse_soft_pool, studies
 from tests.bench.toys import loaded, off
 
 SETTING = Setting(seed=0, budget_s=0.0, repeats=3, say=lambda text: None)
@@ -81,3 +81,11 @@ def test_threads_need_two(monkeypatch):
     monkeypatch.setattr(studies.torch, "get_num_threads", lambda: 1)
     with pytest.raises(Unavailable, match="two threads"):
         list(studies.thread_use({})(SETTING))
+
+
+def test_a_quarter_of_the_nodes_as_clusters() -> None:
+    step, peak = sparse_soft_pool.quarter(400, 6, 3)(SETTING)
+    assert step["value"] > 0
+    assert step["entries"] == 2400
+    assert step["coarse_entries"] > 100
+    assert peak["unit"] == "GiB"
