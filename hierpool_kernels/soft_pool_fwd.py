@@ -92,8 +92,24 @@ def _soft_pool_rows_fwd_kernel(
         if a_ptr is not None:
             whole = whole_columns(mask_ptr, i_b, N, end, BJ, VECTOR)
             m, degree, square = dense_rows(
-                p_a, a_row, a_col, p_s, s_row, p_mask, i_n, m_n, i_col, m_k, whole, end,
-                BN, BJ, BK, ACC, PRECISION, VECTOR,
+                p_a,
+                a_row,
+                a_col,
+                p_s,
+                s_row,
+                p_mask,
+                i_n,
+                m_n,
+                i_col,
+                m_k,
+                whole,
+                end,
+                BN,
+                BJ,
+                BK,
+                ACC,
+                PRECISION,
+                VECTOR,
             )
         else:
             m, degree, square = sparse_rows(
@@ -428,7 +444,7 @@ def _walk(
         CHUNK=walk.chunk, BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, LONGEST=sparse.longest if sparse else 0,
         AHEAD=sparse.ahead if sparse else 1, ON_CHIP=walk.on_chip, ENTROPY=entropy, ACC=language_type(acc),
         PRECISION=precision, PRODUCT=plan.product_precision(s.dtype, acc, target), VECTOR=edges.vector,
-        **tiles.options(precision, target),
+        **walk.options(precision, sparse is None, target),
     )  # fmt: skip
 
 

@@ -16,7 +16,13 @@ from hierpool_kernels.core.clusters import column_mask, graph_clusters
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
-from hierpool_kernels.core.rows_of_a import _long_rows_kernel, dense_rows, entry_products, sparse_rows, whole_columns
+from hierpool_kernels.core.rows_of_a import (
+    _long_rows_kernel,
+    dense_rows,
+    entry_products,
+    sparse_rows,
+    whole_columns,
+)
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import contiguous_rows, language_type, workspace
 from hierpool_kernels.core.tiles import slice_ptr, store_tile

@@ -23,6 +23,7 @@ from triton.language import constexpr
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from hierpool_kernels.aot.loads import MATRICES, read_loads
 from hierpool_kernels.core.launch import Call
 from hierpool_kernels.core.target import KNOWN
 
@@ -187,6 +188,7 @@ class Report:
         shared_bytes: shared memory of a program.
         tensor_core: the tensor-core instructions and their numbers.
         needs_tensor_core: True if there is a product of tiles that tensor cores can compute.
+        loads: bytes that the narrowest load of each matrix takes, on CUDA architectures.
     """
 
     error: str = ""
@@ -196,6 +198,7 @@ class Report:
     shared_bytes: int = 0
     tensor_core: tuple[tuple[str, int], ...] = ()
     needs_tensor_core: bool = False
+    loads: tuple[tuple[str, int], ...] = ()
 
 
 def report(found: Variant) -> Report:
@@ -203,13 +206,21 @@ def report(found: Variant) -> Report:
     with _standing_in(found.target, "compiled"):
         compiled = _compile(found.call)
     needs = needs_tensor_core(compiled.asm["ttir"])
-    shared = compiled.metadata.shared
+    shared, loads = compiled.metadata.shared, ()
     if KNOWN[found.target].family == "hip":
         registers, spilled, counts = read_amdgcn(compiled.asm["amdgcn"])
     else:
         registers, spilled, counts = _read_cubin(compiled.asm["cubin"], needs)
+        loads = _loads(found, compiled.asm["ptx"])
     local = sum(counts.pop(name, 0) for name in LOCAL_MEMORY)
-    return Report("", registers, spilled, local, shared, tuple(sorted(counts.items())), needs)
+    return Report("", registers, spilled, local, shared, tuple(sorted(counts.items())), needs, loads)
+
+
+def _loads(found: Variant, ptx: str) -> tuple[tuple[str, int], ...]:
+    """See :class:`Report`; the parameters of a kernel are its arguments that are not constants."""
+    names = [name.removesuffix("_ptr") for name, _ in found.types]
+    widths = {names[i]: width for i, width in read_loads(ptx).items() if i < len(names)}
+    return tuple(sorted((name, width) for name, width in widths.items() if name in MATRICES))
 
 
 def _read_cubin(cubin: bytes, needs: bool) -> tuple[int, int, Counter[str]]:

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+
+# The matrices whose loads count, and the arguments that may say how many columns they have.
+MATRICES = {
+    "a": (), "s": ("K",), "logits": ("K",), "x": ("F", "K"), "y": ("C",), "left": ("K",), "right": ("K",),
+    "m": ("K",), "mt": ("K",), "ds": ("K",), "t": ("K",),
+}  # fmt: skip
 
 _PARAMETER = re.compile(r"\.param\s+\.[bu]\d+(\s+\.ptr\s+\.global)?[^,()]*?\w+_param_(\d+)")
 _READ = re.compile(r"ld\.param\.[bu]64\s+(%rd\d+),\s*\[\w+_param_(\d+)\];")

@@ -82,12 +82,14 @@ def read(folder: Path) -> dict[Key, dict[str, Any]]:
 def report_of(entry: dict[str, Any]) -> Report:
     """What a line of the record says that a variant needs."""
     values = {field.name: entry[field.name] for field in fields(Report) if field.name in entry}
-    return Report(**values | {"tensor_core": tuple(sorted(values.get("tensor_core", {}).items()))})
+    pairs = {name: tuple(sorted(values.get(name, {}).items())) for name in ("tensor_core", "loads")}
+    return Report(**values | pairs)
 
 
 def entry_of(row: Row, label: str, triton: str) -> tuple[Key, dict[str, Any]]:
     """The key of a variant and its line, which leaves out zeros."""
-    variant, report = row.variant, asdict(row.report) | {"tensor_core": dict(row.report.tensor_core)}
+    variant, report = row.variant, asdict(row.report)
+    report |= {name: dict(report[name]) for name in ("tensor_core", "loads")}
     key = (triton, variant.target, variant.specialization)
     names = dict(zip(("triton", "target", "specialization"), key, strict=True))
     more = {"kernel": row.kernel, "variant": label, "use": row.uses[0], "hash": variant.hash}
