@@ -114,7 +114,8 @@ def _digest(value: Any) -> str:
 @cache
 def source(kernel: JITFunction[Any]) -> tuple[str, ...]:
     """The source of a kernel, of the functions that it calls and of the constants that they use, without comments."""
-    functions, waiting = set(), [kernel]
+    functions: set[JITFunction[Any]] = set()
+    waiting = [kernel]
     found: set[tuple[str, str]] = set()
     while waiting:
         function = waiting.pop()
@@ -134,6 +135,17 @@ def source(kernel: JITFunction[Any]) -> tuple[str, ...]:
             elif isinstance(value, constexpr):
                 found.add((name, repr(value.value)))
     return tuple(f"{name}: {text}" for name, text in sorted(found))
+
+
+def returns_none(kernel: JITFunction[Any]) -> list[str]:
+    """The functions of a kernel that state ``return None``. Triton 3.6 cannot compile them; later versions can."""
+    found = []
+    for text in source(kernel):
+        name, _, code = text.partition(": ")
+        nodes = ast.walk(ast.parse(code)) if "return" in code else ()
+        if any(isinstance(n, ast.Return) and n.value and ast.unparse(n.value) == "None" for n in nodes):
+            found.append(name)
+    return found
 
 
 def has_products(kernel: JITFunction[Any]) -> bool:

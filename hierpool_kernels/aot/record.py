@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hierpool_kernels.aot.compiler import Report, Variant
+from hierpool_kernels.aot.compiler import Report, Variant, returns_none
+from hierpool_kernels.aot.loads import VECTOR, narrow
 from hierpool_kernels.core.target import KNOWN
 
 ROWS, METADATA = "rows.jsonl", "metadata.json"
@@ -45,7 +46,10 @@ def problems(row: Row, recorded: Report | None = None) -> list[str]:
     report, architecture = row.report, KNOWN[row.variant.target]
     if report.error:
         return [f"does not compile: {report.error}"]
-    found, limit = [], architecture.shared_bytes
+    found = [
+        f"{name} returns None, which Triton 3.6 cannot compile" for name in returns_none(row.variant.call.kernel)
+    ]
+    limit = architecture.shared_bytes
     if report.shared_bytes > limit:
         found.append(f"needs {report.shared_bytes} bytes of shared memory; a program may have {limit}")
     if architecture.family == "hip":
@@ -55,7 +59,16 @@ def problems(row: Row, recorded: Report | None = None) -> list[str]:
         found.append(f"{spills(report)}; recorded are {before.spill_bytes} bytes")
     if (report.needs_tensor_core or before.tensor_core) and not report.tensor_core:
         found.append("has a product for tensor cores, but none of their instructions")
-    return found
+    return found + narrow_loads(row)
+
+
+def narrow_loads(row: Row) -> list[str]:
+    """Loads that could be wider, but for those that are accepted."""
+    return [
+        f"loads {width} bytes of {matrix} at a time, whose rows are aligned to {VECTOR} elements"
+        for matrix, width, reason in narrow(row.variant, row.report.loads)
+        if not reason
+    ]
 
 
 def spills(report: Report) -> str:

@@ -228,7 +228,7 @@ def products(k: int, columns: int, precision: str, target: Target) -> Tiles:
     if _interpreted(target):
         return Tiles(64, side(columns, 32), side(k, 32), 4, 1)
     bk, bc = side(k, 64), _columns(columns, 128 if _fast(precision) else 64)
-    bn = 32 if _fast(precision) or bk > 32 or k % _SMALLEST == 0 else 16
+    bn = 32 if _fast(precision) or bk > 32 or k == _SMALLEST else 16
     if precision == "half" and bk == _SMALLEST:  # a vector for each thread
         bn = 64
     tiles = Tiles(bn, bc, bk, min(_warps(bk, bc), 8), 3 if _fast(precision) else 2)
