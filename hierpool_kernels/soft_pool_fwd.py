@@ -92,25 +92,9 @@ def _soft_pool_rows_fwd_kernel(
         if a_ptr is not None:
             whole = whole_columns(mask_ptr, i_b, N, end, BJ, VECTOR)
             m, degree, square = dense_rows(
-                p_a,
-                a_row,
-                a_col,
-                p_s,
-                s_row,
-                p_mask,
-                i_n,
-                m_n,
-                i_col,
-                m_k,
-                whole,
-                end,
-                BN,
-                BJ,
-                BK,
-                ACC,
-                PRECISION,
-                VECTOR,
-            )
+                p_a, a_row, a_col, p_s, s_row, p_mask, i_n, m_n, i_col, m_k, whole, end,
+                BN, BJ, BK, ACC, PRECISION, VECTOR,
+            )  # fmt: skip
         else:
             m, degree, square = sparse_rows(
                 rowptr, col_ptr, value_ptr, p_s, s_row, carry_ptr, carry_sums_ptr, o_n, m_n, o_k, m_k, K,

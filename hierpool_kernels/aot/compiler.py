@@ -218,7 +218,8 @@ def report(found: Variant) -> Report:
     with _standing_in(found.target, "compiled"):
         compiled = _compile(found.call)
     needs = needs_tensor_core(compiled.asm["ttir"])
-    shared, loads = compiled.metadata.shared, ()
+    shared = compiled.metadata.shared
+    loads: tuple[tuple[str, int], ...] = ()
     if KNOWN[found.target].family == "hip":
         registers, spilled, counts = read_amdgcn(compiled.asm["amdgcn"])
     else:

@@ -6,8 +6,6 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from hierpool_kernels.core.target import KNOWN
-
 if TYPE_CHECKING:
     from hierpool_kernels.aot.compiler import Variant
 
@@ -116,7 +114,11 @@ def narrow(variant: Variant, loads: tuple[tuple[str, int], ...]) -> list[tuple[s
     """The aligned matrices that are not loaded in vectors of 16 bytes: name, bytes, and why this is accepted, or ""."""
     kernel = variant.kernel.removeprefix("_").removesuffix("_kernel")
     return [
-        (matrix, width, next((one.reason for one in ACCEPTED if _is_accepted(one, kernel, matrix, variant)), ""))
+        (
+            matrix,
+            width,
+            next((one.reason for one in ACCEPTED if _is_accepted(one, kernel, matrix, variant)), ""),
+        )
         for matrix, width in loads
         if width < VECTOR and aligned(variant, matrix)
     ]
@@ -126,4 +128,49 @@ def _is_accepted(one: Accepted, kernel: str, matrix: str, variant: Variant) -> b
     return kernel in one.kernels and matrix in one.matrices and one.applies(variant)
 
 
-ACCEPTED: tuple[Accepted, ...] = ()
+def _precision(*names: str) -> Callable[[Variant], bool]:
+    return lambda variant: dict(variant.constants).get("PRECISION") in names
+
+
+def _constant(name: str, value: int) -> Callable[[Variant], bool]:
+    return lambda variant: dict(variant.constants).get(name) == value
+
+
+def _halves(matrix: str) -> Callable[[Variant], bool]:
+    return lambda variant: dict(variant.types)[f"{matrix}_ptr"] in ("*bf16", "*fp16")
+
+
+def _both(*conditions: Callable[[Variant], bool]) -> Callable[[Variant], bool]:
+    return lambda variant: all(condition(variant) for condition in conditions)
+
+
+_ACROSS = (
+    "float32 goes to tensor cores with the terms of a sum side by side: rows of S are copied by elements"
+)
+_CAST = "16-bit elements that are multiplied as float32 are laid out for that, 8 bytes at a time"
+_SMALL = "a tile has less than 16 bytes for each thread"
+_THREE = ("tf32", "tf32x3")
+
+ACCEPTED = (
+    Accepted(("soft_pool_rows_fwd", "soft_pool_products_fwd"), ("s", "y"), _precision(*_THREE), _ACROSS),
+    Accepted(("dense_product",), ("s",), _precision("tf32"), _ACROSS),
+    Accepted(
+        ("dense_product",), ("a",), _both(_precision("tf32"), _constant("a_row", 1)),
+        f"{_ACROSS}, and so are those of a transposed A",
+    ),
+    Accepted(("soft_pool_rows_bwd",), ("s",), _both(_precision(*_THREE), _halves("s")), _CAST),
+    Accepted(("soft_pool_rows_bwd",), ("x",), _both(_precision(*_THREE), _halves("x")), _CAST),
+    Accepted(("soft_pool_row_products_bwd",), ("s",), _both(_precision(*_THREE), _halves("s")), _CAST),
+    Accepted(("soft_pool_rows_fwd",), ("s",), _both(_constant("BK", 16), _constant("BN", 32), _halves("s")), _SMALL),
+    Accepted(
+        ("link_bce_fwd", "link_bce_rows_bwd", "link_bce_dense_edges_bwd"), ("s",), _halves("s"), _SMALL
+    ),
+    Accepted(("link_bce_rows_bwd",), ("a",), _halves("a"), _SMALL),
+    Accepted(
+        ("total_variation_dense_fwd", "total_variation_dense_edges_bwd"), ("s",), _constant("BK", 8), _SMALL
+    ),
+    Accepted(("total_variation_dense_rows_bwd",), ("a", "s"), _constant("BN", 16), _SMALL),
+    Accepted(("total_variation_sparse_fwd", "long_rows"), ("s",), _both(_constant("BK", 16), _halves("s")), _SMALL),
+    Accepted(("edge_distances", "signed_sums"), ("x",), _both(_constant("BK", 16), _halves("x")), _SMALL),
+    Accepted(("asymmetric_norm_fwd",), ("s",), _both(_constant("BN", 16), _constant("BK", 16)), _SMALL),
+)  # fmt: skip

@@ -47,7 +47,8 @@ def problems(row: Row, recorded: Report | None = None) -> list[str]:
     if report.error:
         return [f"does not compile: {report.error}"]
     found = [
-        f"{name} returns None, which Triton 3.6 cannot compile" for name in returns_none(row.variant.call.kernel)
+        f"{name} returns None, which Triton 3.6 cannot compile"
+        for name in returns_none(row.variant.call.kernel)
     ]
     limit = architecture.shared_bytes
     if report.shared_bytes > limit:

@@ -138,7 +138,7 @@ class WalkTiles(NamedTuple):
         """Launch options. Some FMA kernels spill a few registers, for more programs at a time, unless told how many
         they have: where the rows of S are not aligned, and where S^T M is left to another kernel."""
         told = precision == "ieee" and dense and (self.tiles.bj == _SMALLEST or not self.on_chip)
-        more = {"maxnreg": 128} if told and target.architecture.family == "cuda" else {}
+        more = {"maxnreg": 128} if told and target.architecture.version in (80, 90) else {}
         return self.tiles.options(precision, target) | more
 
 
@@ -202,7 +202,9 @@ def sparse_rows(b: int, n: int, entries: int, k: int, target: Target) -> tuple[W
     """The walk over a sparse A in soft pooling."""
     walk = sparse(entries, k, target)
     on_chip = k <= walk.bk
-    tiles = Tiles(walk.bn, 1, walk.bk, 8 if walk.bk == 64 else walk.warps, 2)  # S^T M has registers, too
+    tiles = Tiles(
+        walk.bn, 1, walk.bk, 8 if walk.bk == 64 and target.architecture.version == 90 else walk.warps, 2
+    )
     if _interpreted(target):
         return WalkTiles(64, tiles, on_chip), walk
     return WalkTiles(_chunk_size(n, 8 * target.architecture.processors, 64, 4096), tiles, on_chip), walk

@@ -17,7 +17,7 @@ from triton.runtime.jit import JITFunction
 
 import hierpool_kernels
 from hierpool_kernels.aot import __main__ as command
-from hierpool_kernels.aot import cases, compiler, loads, record, workers
+from hierpool_kernels.aot import cases, compiler, record, workers
 from hierpool_kernels.core import plan
 from hierpool_kernels.core.launch import Call
 from hierpool_kernels.core.target import KNOWN, Target
@@ -177,39 +177,6 @@ def _wrong_kernel(x_ptr, BN: tl.constexpr):
 
 
 @triton.jit
-def _row_kernel(a_ptr, a_row, a_col, out_ptr, N, BN: tl.constexpr, BJ: tl.constexpr, VECTOR: tl.constexpr):
-    """Sums of rows, with a mask that is that of elements, or of vectors."""
-    o_n = tl.arange(0, BN)
-    total = tl.zeros([BN], tl.float32)
-    for i_j in range(0, N, BJ):
-        o_j = i_j + tl.arange(0, BJ)
-        if VECTOR > 1:
-            m_j = o_j < tl.cdiv(N, VECTOR) * VECTOR
-        else:
-            m_j = o_j < N
-        a = tl.load(a_ptr + o_n[:, None] * a_row + o_j[None, :] * a_col, mask=m_j[None, :], other=0)
-        total += tl.sum(a.to(tl.float32), 1)
-    tl.store(out_ptr + o_n, total)
-
-
-@triton.jit
-def _element_kernel(a_ptr, a_row, a_col, out_ptr, N, BN: tl.constexpr, BJ: tl.constexpr, VECTOR: tl.constexpr):
-    """As it is not to be: aligned, but read element by element."""
-    _rows(a_ptr, a_row, a_col, out_ptr, N, BN, BJ)
-
-
-@triton.jit
-def _rows(a_ptr, a_row, a_col, out_ptr, N, BN: tl.constexpr, BJ: tl.constexpr):
-    o_n = tl.arange(0, BN)
-    total = tl.zeros([BN], tl.float32)
-    for i_j in range(0, N, BJ):
-        o_j = i_j + tl.arange(0, BJ)
-        a = tl.load(a_ptr + o_n[:, None] * a_row + o_j[None, :] * a_col, mask=(o_j < N)[None, :], other=0)
-        total += tl.sum(a.to(tl.float32), 1)
-    tl.store(out_ptr + o_n, total)
-
-
-@triton.jit
 def _maybe(ptr):
     if ptr is not None:
         return ptr + 1
@@ -225,19 +192,6 @@ def _none_kernel(x_ptr, y_ptr, BN: tl.constexpr):
     tl.store(x_ptr + tl.arange(0, BN), 0.0)
 
 
-def rows_of(kernel: JITFunction, dtype: torch.dtype, n: int = 1008, offset: int = 0) -> Call:
-    a = meta(64 * 1024 + offset, dtype=dtype)[offset:]
-    options = {"BN": 64, "BJ": 64, "VECTOR": 16, "num_warps": 4}
-    return Call(kernel, (1,), (a, 1024, 1, meta(64), n), options)
-
-
-LOADS = {
-    "wide-f32": rows_of(_row_kernel, torch.float32),
-    "wide-bf16": rows_of(_row_kernel, torch.bfloat16),
-    "planted-f32": rows_of(_element_kernel, torch.float32, 1001),
-    "planted-bf16": rows_of(_element_kernel, torch.bfloat16, 1001),
-    "not-aligned": rows_of(_element_kernel, torch.float32, 1001, offset=1),
-}
 NONE = Call(_none_kernel, (1,), (meta(64), None), {"BN": 64})
 SPILLING = Call(_hungry_kernel, (1,), (meta(2048),), {"BN": 2048, "num_warps": 1, "maxnreg": 32})
 WIDE = Call(
@@ -301,31 +255,6 @@ def test_a_kernel_that_does_not_compile_is_found(rows):
     (problem,) = record.problems(rows["_wrong_kernel", "sm_90"])
     assert problem.startswith("does not compile: ")
     assert "no tile is of this width" in problem
-
-
-@pytest.fixture(scope="module")
-def loaded(tmp_path_factory) -> dict[str, record.Row]:
-    """What the kernels above load."""
-    variants = [compiler.variant(call, "sm_90") for call in LOADS.values()]
-    with knobs.cache.scope():
-        knobs.cache.dir = str(tmp_path_factory.mktemp("triton"))
-        reports = workers.reports(variants, 1, lambda index: None)
-    return {
-        name: record.Row(one, ("a case #1",), report)
-        for name, one, report in zip(LOADS, variants, reports, strict=True)
-    }
-
-
-@pytest.mark.parametrize(
-    ("name", "width"),
-    [("wide-f32", 16), ("wide-bf16", 16), ("planted-f32", 4), ("planted-bf16", 2), ("not-aligned", 4)],
-)
-def test_loads_of_single_elements_are_found(loaded, name, width):
-    row = loaded[name]
-    assert row.report.loads == (("a", width),)
-    assert loads.aligned(row.variant, "a") is (name != "not-aligned")
-    expected = f"loads {width} bytes of a at a time, whose rows are aligned to 16 elements"
-    assert record.problems(row) == ([expected] if name.startswith("planted") else [])
 
 
 @pytest.mark.parametrize("target", KNOWN)
@@ -421,39 +350,6 @@ def test_sass_is_read():
 
 def test_amdgcn_is_read():
     assert compiler.read_amdgcn(AMDGCN) == (128, 24, {"mfma": 2, "LDL": 1, "STL": 1})
-
-
-PTX = """
-.visible .entry kernel(
-	.param .u64 .ptr .global .align 1 kernel_param_0,
-	.param .u32 kernel_param_1,
-	.param .u64 .ptr .global .align 1 kernel_param_2,
-	.param .u64 .ptr .global .align 1 kernel_param_3
-)
-	ld.param.b64 	%rd1, [kernel_param_0];
-	ld.param.b32 	%r1, [kernel_param_1];
-	ld.param.b64 	%rd2, [kernel_param_2];
-	ld.param.b64 	%rd3, [kernel_param_3];
-$L__BB0_1:
-	mul.wide.s32 	%rd4, %r1, 4;
-	add.s64 	%rd5, %rd8, %rd4;
-	@%p1 ld.global.v4.b32 { %r2, %r3, %r4, %r5 }, [ %rd5 + 0 ];
-	mad.lo.s64 	%rd6, %rd4, %rd7, %rd2;
-	cp.async.cg.shared.global [ %r6 + 0 ], [ %rd6 + 0 ], 0x10, %r7;
-	cp.async.ca.shared.global [ %r6 + 0 ], [ %rd9 + 0 ], 0x4, %r7;
-	ld.global.L1::evict_last.v2.b16 { %rs1, %rs2 }, [ %rd10 ];
-	selp.b64 	%rd9, %rd6, %rd5, %p1;
-	add.s64 	%rd10, %rd3, 16;
-	mov.b64 	%rd8, %rd1;
-	st.global.b32 [ %rd3 + 0 ], { %r2 };
-"""
-
-
-def test_loads_are_read_by_parameter():
-    """Through loops, and through a choice between two."""
-    assert loads.read_loads(PTX) == {0: 4, 2: 4, 3: 4}
-    assert loads.read_loads(PTX.replace(", 0x4,", ", 0x8,")) == {0: 8, 2: 8, 3: 4}
-    assert loads.read_loads(PTX.replace("selp.b64", "//")) == {0: 16, 2: 16, 3: 4}
 
 
 @pytest.mark.parametrize(

@@ -172,7 +172,8 @@ def test_loads_are_printed_and_narrow_ones_fail_unless_there_is_a_reason(check, 
     check.launches = [Call(_sum_kernel, (1,), (X, 16, 1, X), {"BN": 16, "VECTOR": 16})]
     check.needs["_sum_kernel"] = compiler.Report(registers=40, loads=(("a", 16),))
     assert "bytes per load of aligned matrices: a 16 in 1" in check("--update")[1]
-    assert check.lines()[0]["loads"] == {"a": 16}
+    (line,) = (line for line in check.lines() if line["kernel"] == "sum")
+    assert line["loads"] == {"a": 16}
     check.needs["_sum_kernel"] = compiler.Report(registers=40, loads=(("a", 4),))
     problem = f"sm_90 sum, {CASE} #1: loads 4 bytes of a at a time"
     for arguments in (("--all",), ("--all", "--update"), ()):  # and once it is recorded
@@ -180,7 +181,9 @@ def test_loads_are_printed_and_narrow_ones_fail_unless_there_is_a_reason(check, 
         assert status == 1
         assert problem in text
         assert "a 4 in 1" in text
-    accepted = loads.Accepted(("sum",), ("a",), lambda variant: variant.target == "sm_90", "a tile is too small")
+    accepted = loads.Accepted(
+        ("sum",), ("a",), lambda variant: variant.target == "sm_90", "a tile is too small"
+    )
     monkeypatch.setattr(loads, "ACCEPTED", (accepted,))
     status, text = check()
     assert status == 0
