@@ -6,6 +6,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+import triton
+
 if TYPE_CHECKING:
     from hierpool_kernels.aot.compiler import Variant
 
@@ -140,8 +142,16 @@ def _halves(matrix: str) -> Callable[[Variant], bool]:
     return lambda variant: dict(variant.types)[f"{matrix}_ptr"] in ("*bf16", "*fp16")
 
 
+def _has(argument: str) -> Callable[[Variant], bool]:
+    return lambda variant: argument in dict(variant.types)
+
+
 def _both(*conditions: Callable[[Variant], bool]) -> Callable[[Variant], bool]:
     return lambda variant: all(condition(variant) for condition in conditions)
+
+
+def _in_triton_3_6(variant: Variant) -> bool:
+    return triton.__version__.startswith("3.6.")
 
 
 _ACROSS = (
@@ -154,6 +164,10 @@ _THREE = ("tf32", "tf32x3")
 ACCEPTED = (
     Accepted(("soft_pool_rows_fwd", "soft_pool_products_fwd"), ("s", "y"), _precision(*_THREE), _ACROSS),
     Accepted(("dense_product",), ("s",), _precision("tf32"), _ACROSS),
+    Accepted(
+        ("soft_pool_products_fwd",), ("s", "y"), _both(_precision("ieee"), lambda variant: variant.target == "sm_100"),
+        "Triton 3.7 copies the operands of this product by elements on sm_100, FMA as it is",
+    ),
     Accepted(
         ("dense_product",), ("a",), _both(_precision("tf32"), _constant("a_row", 1)),
         f"{_ACROSS}, and so are those of a transposed A",
@@ -172,5 +186,9 @@ ACCEPTED = (
     Accepted(("total_variation_dense_rows_bwd",), ("a", "s"), _constant("BN", 16), _SMALL),
     Accepted(("total_variation_sparse_fwd", "long_rows"), ("s",), _both(_constant("BK", 16), _halves("s")), _SMALL),
     Accepted(("edge_distances", "signed_sums"), ("x",), _both(_constant("BK", 16), _halves("x")), _SMALL),
+    Accepted(
+        ("soft_pool_rows_fwd",), ("s",), _both(_in_triton_3_6, _has("rowptr"), _has("clusters_ptr")),
+        "Triton 3.6 does not see that the columns of a graph end with a vector, where A is sparse",
+    ),
     Accepted(("asymmetric_norm_fwd",), ("s",), _both(_constant("BN", 16), _constant("BK", 16)), _SMALL),
 )  # fmt: skip

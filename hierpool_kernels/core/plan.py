@@ -170,7 +170,9 @@ def _product_tiles(k: int, precision: str, target: Target) -> Tiles:
         # So many columns of A that each thread has a vector of 16-bit elements in the tiles of A and S.
         bj = 64 if precision == "half" and (bn == 32 or bk == _SMALLEST) else 32
         warps = min(_warps(64, bk), 8)
-        if precision == "half" and bk == 32 and target.architecture.version >= 100:  # several edge types spill
+        if (
+            precision == "half" and bk == 32 and target.architecture.version >= 100
+        ):  # several edge types spill
             warps = 8
         return Tiles(bn, bj, bk, warps, 3)
     bk = _columns(k, 64)
