@@ -167,13 +167,12 @@ def dense_product(k: int, precision: str, target: Target) -> Tiles:
 def _product_tiles(k: int, precision: str, target: Target) -> Tiles:
     if _fast(precision):
         bk, bn = _columns(k, 128), 64 if target.architecture.version >= 90 and k % _SMALLEST == 0 else 32
-        # So many columns of A that each thread has a vector of 16-bit elements in the tiles of A and S.
-        bj = 64 if precision == "half" and (bn == 32 or bk == _SMALLEST) else 32
         warps = min(_warps(64, bk), 8)
-        if (
-            precision == "half" and bk == 32 and target.architecture.version >= 100
-        ):  # several edge types spill
+        if precision == "half" and bk == 32 and target.architecture.version >= 100:  # several edge types spill
             warps = 8
+        # So many columns of A that each thread has a vector of 16-bit elements in the tiles of A and S.
+        few = bn == 32 or bk == _SMALLEST or (bk == 32 and warps == 8)
+        bj = 64 if precision == "half" and few else 32
         return Tiles(bn, bj, bk, warps, 3)
     bk = _columns(k, 64)
     return Tiles(32, 32 if k % _SMALLEST == 0 else 16, bk, 8 if bk == 64 else 4, 2)
