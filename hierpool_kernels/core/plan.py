@@ -168,8 +168,8 @@ def _product_tiles(k: int, precision: str, target: Target) -> Tiles:
     if _fast(precision):
         bk, bn = _columns(k, 128), 64 if target.architecture.version >= 90 and k % _SMALLEST == 0 else 32
         warps = min(_warps(64, bk), 8)
-        if precision == "half" and bk == 32 and target.architecture.version >= 100:  # several edge types spill
-            warps = 8
+        if precision == "half" and bk == 32 and target.architecture.version >= 100:
+            warps = 8  # several edge types spill
         # So many columns of A that each thread has a vector of 16-bit elements in the tiles of A and S.
         few = bn == 32 or bk == _SMALLEST or (bk == 32 and warps == 8)
         bj = 64 if precision == "half" and few else 32
