@@ -118,7 +118,7 @@ def _link_bce_fwd_kernel(
     s_ptr, s_graph, s_row, a_ptr, a_graph, a_row, a_col, rowptr, col_ptr, value_ptr, part_ptr,
     ptr, sizes, mask_ptr, N, B, K,
     BN: tl.constexpr, BJ: tl.constexpr, BC: tl.constexpr, ONE_TILE: tl.constexpr, SYMMETRIC: tl.constexpr,
-    TRIANGLE: tl.constexpr, EPS: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+    TRIANGLE: tl.constexpr, EPS: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     """sum over j of -w_ij log(q_ij + eps) - (1 - w_ij) log(1 - q_ij + eps), q_ij = min(s_i . s_j, 1).
 
@@ -155,7 +155,7 @@ def _link_bce_fwd_kernel(
         o_j = i_j + tl.arange(0, BJ)
         m_j = valid_rows(o_j, end, p_mask)
         if a_ptr is not None:
-            w = symmetrized_tile(p_a, a_row, a_col, begin, m_n, i_j, m_j, BN, BJ, SYMMETRIC, ACC)
+            w = symmetrized_tile(p_a, a_row, a_col, begin, m_n, i_j, m_j, end, BN, BJ, VECTOR, SYMMETRIC, ACC)
         else:
             w, cursor, j = _sparse_entries(p_col, p_value, cursor, stop, j, i_j, BN, BJ, ACC)
         p = tl.zeros([BN, BJ], ACC)
@@ -193,6 +193,7 @@ def _link_bce_rows_bwd_kernel(
     ptr, sizes, mask_ptr, N, B, K,
     BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, ONE_TILE: tl.constexpr,
     SYMMETRIC: tl.constexpr, EPS: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr, PRECISION_OUT: tl.constexpr,
+    VECTOR: tl.constexpr,
 ):  # fmt: skip
     """dS_i = dloss / divisor sum_j 2 g_ij s_j, g = dmin(p, 1)/dp ((1 - w) / (1 - q + eps) - w / (q + eps)).
 
@@ -230,7 +231,7 @@ def _link_bce_rows_bwd_kernel(
         o_j = i_j + tl.arange(0, BJ)
         m_j = valid_rows(o_j, end, p_mask)
         if a_ptr is not None:
-            w = symmetrized_tile(p_a, a_row, a_col, begin, m_n, i_j, m_j, BN, BJ, SYMMETRIC, ACC)
+            w = symmetrized_tile(p_a, a_row, a_col, begin, m_n, i_j, m_j, end, BN, BJ, VECTOR, SYMMETRIC, ACC)
         else:
             w, cursor, j = _sparse_entries(p_col, p_value, cursor, stop, j, i_j, BN, BJ, ACC)
             if not SYMMETRIC:
@@ -261,7 +262,7 @@ def _link_bce_dense_edges_bwd_kernel(
     A program for BN x BJ entries of a graph.
     Sums in ACC.
     """
-    i_b, i_n, i_j, m_n, m_j = pairs_of_program(sizes, mask_ptr, N, BN, BJ)
+    i_b, i_n, i_j, m_n, m_j, _ = pairs_of_program(sizes, mask_ptr, N, BN, BJ)
     o_n = i_n + tl.arange(0, BN)
     o_j = i_j + tl.arange(0, BJ)
     p_s = slice_ptr(s_ptr, i_b, s_graph)
@@ -336,7 +337,7 @@ def launch_link_bce_fwd(
         s, rows.graph_stride(s), s.stride(-2), *edges.arguments(3), part, *rows.arguments, k,
         BN=tiles.bn, BJ=tiles.bj, BC=tiles.bk, ONE_TILE=cut.one_tile, SYMMETRIC=symmetric,
         TRIANGLE=symmetric or isinstance(edges, Dense), EPS=eps, ACC=language_type(acc), PRECISION=precision,
-        **tiles.options(precision, target),
+        VECTOR=edges.vector, **tiles.options(precision, target),
     )  # fmt: skip
     loss = s.new_empty((), dtype=acc)
     divisor = _divisor(rows, s, normalize)
@@ -376,7 +377,7 @@ def _gradient_of_s(
         out, rows.graph_stride(out), *rows.arguments, k,
         BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, BC=cut.sums.bk, ONE_TILE=cut.one_tile, SYMMETRIC=symmetric,
         EPS=eps, ACC=language_type(acc), PRECISION=precision, PRECISION_OUT=plan.gradient_precision(s.dtype, target),
-        **tiles.options(precision, target),
+        VECTOR=edges.vector, **tiles.options(precision, target),
     )  # fmt: skip
     return out
 

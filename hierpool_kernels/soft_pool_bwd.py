@@ -22,6 +22,7 @@ from hierpool_kernels.core.clusters import column_count, column_mask, graph_clus
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
+from hierpool_kernels.core.rows_of_a import dense_tile
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import contiguous_rows, language_type, workspace
 from hierpool_kernels.core.tiles import add_product, load_tile, slice_ptr, store_tile
@@ -289,6 +290,7 @@ def _soft_pool_dense_edges_bwd_kernel(
     s_ptr, s_graph, s_row, t_ptr, t_graph, t_type, a_ptr, a_graph, a_type, a_row, a_col, dvectors_ptr, weights_ptr,
     out_ptr, sizes, mask_ptr, N, B, clusters_ptr, R, K,
     BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+    VECTOR: tl.constexpr,
 ):  # fmt: skip
     """dA_ij = t_i . s_j + s_i . dvolume + dcut |s_i|^2 + dtotal + 2 (dadj_sq + dlink) A_ij, 0 unless both are valid.
 
@@ -296,7 +298,7 @@ def _soft_pool_dense_edges_bwd_kernel(
     A program for BN x BJ entries of a graph and an edge type.
     Sums in ACC.
     """
-    i_b, i_n, i_j, m_n, m_j = pairs_of_program(sizes, mask_ptr, N, BN, BJ)
+    i_b, i_n, i_j, m_n, m_j, end = pairs_of_program(sizes, mask_ptr, N, BN, BJ)
     i_r = tl.program_id(2).to(tl.int64)
     o_n = i_n + tl.arange(0, BN)
     o_j = i_j + tl.arange(0, BJ)
@@ -314,9 +316,8 @@ def _soft_pool_dense_edges_bwd_kernel(
         total, p_t, i_n, K, K, p_s, s_row, i_j, m_n, m_j, BN, BK, BJ, True, PRECISION, clusters
     )
     both = m_n[:, None] & m_j[None, :]
-    p_a = slice_ptr(slice_ptr(slice_ptr(slice_ptr(a_ptr, i_b, a_graph), i_r, a_type), i_n, a_row), i_j, a_col)
-    o_a = tl.arange(0, BN)[:, None] * a_row + tl.arange(0, BJ)[None, :] * a_col
-    a = tl.load(p_a + o_a, mask=both, other=0).to(ACC)
+    p_a = slice_ptr(slice_ptr(a_ptr, i_b, a_graph), i_r, a_type)
+    a = dense_tile(p_a, a_row, a_col, i_n, m_n, i_j, m_j, end, BN, BJ, VECTOR).to(ACC)
     total += term[:, None] + 2 * tl.load(p_weights + R) * a
     p_out = out_ptr + (i_b.to(tl.int64) * R + i_r) * N * N
     store_tile(p_out, i_n, N, i_j, o_n < N, o_j < N, tl.where(both, total, 0.0), BN, BJ)
@@ -533,7 +534,7 @@ def _edges_gradient(
             _soft_pool_dense_edges_bwd_kernel, (b * cdiv(n, tiles.bn), cdiv(n, tiles.bj), r),
             s, rows.graph_stride(s), k, t, t.stride(0), t.stride(1), a, *a.stride(), grads.vectors, blocks.weights,
             out, rows.sizes, rows.mask, n, b, rows.clusters, r, k,
-            BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=precision,
+            BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=precision, VECTOR=edges.vector,
             **tiles.options(precision, target),
         )  # fmt: skip
         return out

@@ -28,6 +28,7 @@ from hierpool_kernels.core.rows_of_a import (
     scaled_squares_of_dense,
     scaled_squares_of_entries,
     sparse_rows,
+    whole_columns,
 )
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, language_type, workspace
@@ -49,7 +50,7 @@ def _soft_pool_rows_fwd_kernel(
     ptr, sizes, mask_ptr, N, B, clusters_ptr, R, K,
     CHUNK: tl.constexpr, BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr,
     LONGEST: tl.constexpr, AHEAD: tl.constexpr, ON_CHIP: tl.constexpr, ENTROPY: tl.constexpr, ACC: tl.constexpr,
-    PRECISION: tl.constexpr, PRODUCT: tl.constexpr,
+    PRECISION: tl.constexpr, PRODUCT: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     """M = A S, and of each chunk S^T M (if ON_CHIP), S^T 1, S^T d, and the sums behind the scalars of the record.
 
@@ -89,9 +90,11 @@ def _soft_pool_rows_fwd_kernel(
         o_n = i_n + tl.arange(0, BN)
         m_n = valid_rows(o_n, end, p_mask)
         if a_ptr is not None:
+            whole = whole_columns(mask_ptr, i_b, N, end, BJ, VECTOR)
             m, degree, square = dense_rows(
-                p_a, a_row, a_col, p_s, s_row, p_mask, i_n, m_n, i_col, m_k, end, BN, BJ, BK, ACC, PRECISION
-            )
+                p_a, a_row, a_col, p_s, s_row, p_mask, i_n, m_n, i_col, m_k, whole, end,
+                BN, BJ, BK, ACC, PRECISION, VECTOR,
+            )  # fmt: skip
         else:
             m, degree, square = sparse_rows(
                 rowptr, col_ptr, value_ptr, p_s, s_row, carry_ptr, carry_sums_ptr, o_n, m_n, o_k, m_k, K,
@@ -138,7 +141,7 @@ def _soft_pool_rows_fwd_kernel(
         back = tl.where(large, tl.full((), 2.0**128, tl.float64), tl.full((), 2.0**-128, tl.float64))
         if a_ptr is not None:
             square = back * scaled_squares_of_dense(
-                p_a, a_row, a_col, p_mask, begin, stop, end, scale, BN, BJ, ACC
+                p_a, a_row, a_col, p_mask, begin, stop, end, scale, BN, BJ, ACC, VECTOR
             )
         elif value_ptr is not None:
             square = back * scaled_squares_of_entries(value_ptr, rowptr, begin, stop, scale, ACC)
@@ -424,7 +427,8 @@ def _walk(
         partial.adj, partial.vectors, partial.sums, *rows.arguments, rows.clusters, r, k,
         CHUNK=walk.chunk, BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, LONGEST=sparse.longest if sparse else 0,
         AHEAD=sparse.ahead if sparse else 1, ON_CHIP=walk.on_chip, ENTROPY=entropy, ACC=language_type(acc),
-        PRECISION=precision, PRODUCT=plan.product_precision(s.dtype, acc, target), **tiles.options(precision, target),
+        PRECISION=precision, PRODUCT=plan.product_precision(s.dtype, acc, target), VECTOR=edges.vector,
+        **walk.options(precision, sparse is None, target),
     )  # fmt: skip
 
 

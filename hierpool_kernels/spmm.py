@@ -10,13 +10,19 @@ import triton.language as tl
 from torch import Tensor
 
 from hierpool_kernels.core import plan
-from hierpool_kernels.core.adjacency import factor_dtype
+from hierpool_kernels.core.adjacency import factor_dtype, vector_of
 from hierpool_kernels.core.chunks import graph_rows, last_at_most, swizzled_program_ids, valid_rows
 from hierpool_kernels.core.clusters import column_mask, graph_clusters
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
-from hierpool_kernels.core.rows_of_a import _long_rows_kernel, dense_rows, entry_products, sparse_rows
+from hierpool_kernels.core.rows_of_a import (
+    _long_rows_kernel,
+    dense_rows,
+    entry_products,
+    sparse_rows,
+    whole_columns,
+)
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import contiguous_rows, language_type, workspace
 from hierpool_kernels.core.tiles import slice_ptr, store_tile
@@ -60,6 +66,7 @@ def _dense_product_kernel(
     a_ptr, a_graph, a_type, a_row, a_col, s_ptr, s_graph, s_row, out_ptr, out_graph, out_type, degree_ptr,
     sizes, mask_ptr, N, clusters_ptr, K,
     BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+    VECTOR: tl.constexpr,
 ):  # fmt: skip
     """A S on valid rows and columns (A^T S with the strides of A exchanged), or without S the row sums of A.
 
@@ -80,8 +87,8 @@ def _dense_product_kernel(
     m_n = valid_rows(o_n, end, p_mask)
     p_a = slice_ptr(slice_ptr(a_ptr, i_b, a_graph), i_r, a_type)
     total, degree, _ = dense_rows(
-        p_a, a_row, a_col, slice_ptr(s_ptr, i_b, s_graph), s_row, p_mask, i_n, m_n, i_k, m_k, end,
-        BN, BJ, BK, ACC, PRECISION,
+        p_a, a_row, a_col, slice_ptr(s_ptr, i_b, s_graph), s_row, p_mask, i_n, m_n, i_k, m_k,
+        whole_columns(mask_ptr, i_b, N, end, BJ, VECTOR), end, BN, BJ, BK, ACC, PRECISION, VECTOR,
     )  # fmt: skip
     if s_ptr is not None:
         store_tile(
@@ -170,7 +177,7 @@ def _launch_dense(
         _dense_product_kernel, (b * cdiv(n, tiles.bn), max(cdiv(k, tiles.bk), 1), r),
         a, *a.stride(), s, rows.graph_stride(s), k, product, out.stride(0), out.stride(1), degree,
         rows.sizes, rows.mask, n, None if s is None else rows.clusters, k,
-        BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=precision,
+        BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=precision, VECTOR=vector_of(a),
         **tiles.options(precision, target),
     )  # fmt: skip
 

@@ -13,7 +13,7 @@ from hierpool_kernels.core.chunks import chunk_rows, first_chunk, graph_of_chunk
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
-from hierpool_kernels.core.rows_of_a import entry_weights, sign, symmetrized_tile
+from hierpool_kernels.core.rows_of_a import dense_tile, entry_weights, sign, symmetrized_tile
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, language_type
 from hierpool_kernels.core.tiles import load_tile, slice_ptr, store_tile
@@ -47,7 +47,7 @@ def _store_part(part_ptr, i_chunk, total, count):
 @triton.jit(do_not_specialize=["N", "B"])
 def _total_variation_dense_fwd_kernel(
     s_ptr, s_graph, s_row, a_ptr, a_graph, a_row, a_col, part_ptr, sizes, mask_ptr, N, B, K,
-    BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr,
+    BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     """sum of a_ij |s_i - s_j|_1 over the entries of A that are not 0, and their number.
 
@@ -58,14 +58,13 @@ def _total_variation_dense_fwd_kernel(
     i_chunk = tl.program_id(0)
     i_b, begin, end, _, m_n = chunk_rows(i_chunk, None, sizes, mask_ptr, N, B, BN)
     p_s = slice_ptr(s_ptr, i_b, s_graph)
-    p_a = slice_ptr(slice_ptr(a_ptr, i_b, a_graph), begin, a_row)
+    p_a = slice_ptr(a_ptr, i_b, a_graph)
     p_mask = slice_ptr(mask_ptr, i_b, N)
-    o_a = tl.arange(0, BN)[:, None] * a_row + tl.arange(0, BJ)[None, :] * a_col
     total = tl.zeros([BN], tl.float64)
     count = tl.zeros([BN], tl.int32)
     for i_j in range(0, end, BJ):
         m_j = valid_rows(i_j + tl.arange(0, BJ), end, p_mask)
-        a = tl.load(slice_ptr(p_a, i_j, a_col) + o_a, mask=m_n[:, None] & m_j[None, :], other=0).to(ACC)
+        a = dense_tile(p_a, a_row, a_col, begin, m_n, i_j, m_j, end, BN, BJ, VECTOR).to(ACC)
         found = tl.sum((a != 0).to(tl.int32), 1)
         count += found
         if tl.sum(found, 0) > 0:
@@ -128,7 +127,7 @@ def _total_variation_reduce_fwd_kernel(
 @triton.jit(do_not_specialize=["N", "B"])
 def _total_variation_dense_rows_bwd_kernel(
     dvariation_ptr, s_ptr, s_graph, s_row, a_ptr, a_graph, a_row, a_col, out_ptr, out_graph, sizes, mask_ptr, N, B, K,
-    BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr,
+    BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     """dS_i = dvariation sum_j (a_ij + a_ji) sign(s_i - s_j), 0 on rows that are not valid.
 
@@ -147,7 +146,7 @@ def _total_variation_dense_rows_bwd_kernel(
     ds = tl.zeros([BN, BK], ACC)
     for i_j in range(0, end, BJ):
         m_j = valid_rows(i_j + tl.arange(0, BJ), end, p_mask)
-        w = symmetrized_tile(p_a, a_row, a_col, begin, m_n, i_j, m_j, BN, BJ, False, ACC)
+        w = symmetrized_tile(p_a, a_row, a_col, begin, m_n, i_j, m_j, end, BN, BJ, VECTOR, False, ACC)
         if tl.sum(tl.sum((w != 0).to(tl.int32), 1), 0) > 0:
             s_j = load_tile(p_s, i_j, s_row, i_k, m_j, m_k, BJ, BK).to(ACC)
             ds += tl.sum(w[:, :, None] * sign(own[:, None, :] - s_j[None, :, :]), 1)  # of [BN, BJ, BK]
@@ -167,7 +166,7 @@ def _total_variation_dense_edges_bwd_kernel(
     A program for BN x BJ entries of a graph.
     Sums in ACC.
     """
-    i_b, i_n, i_j, m_n, m_j = pairs_of_program(sizes, mask_ptr, N, BN, BJ)
+    i_b, i_n, i_j, m_n, m_j, _ = pairs_of_program(sizes, mask_ptr, N, BN, BJ)
     distance = _pair_distances(slice_ptr(s_ptr, i_b, s_graph), s_row, i_n, m_n, i_j, m_j, K, BN, BJ, BK, ACC)
     out = tl.where(m_n[:, None] & m_j[None, :], tl.load(dvariation_ptr + i_b) * distance, 0.0)
     o_n = i_n + tl.arange(0, BN)
@@ -192,7 +191,8 @@ def launch_total_variation_fwd(
             _total_variation_dense_fwd_kernel, (part.size(0),),
             s, rows.graph_stride(s), s.stride(-2), edges.a, *edges.a.stride(), part,
             rows.sizes, rows.mask, rows.n, rows.b, k,
-            BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), **tiles.options(target),
+            BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), VECTOR=edges.vector,
+            **tiles.options(target),
         )  # fmt: skip
     else:
         assert rows.ptr is not None
@@ -244,7 +244,7 @@ def _dense_gradient_of_s(dvariation: Tensor, s: Tensor, edges: Dense, rows: Rows
         _total_variation_dense_rows_bwd_kernel, (rows.chunks(tiles.bn), cdiv(k, tiles.bk)),
         dvariation, s, rows.graph_stride(s), s.stride(-2), edges.a, *edges.a.stride(), out, rows.graph_stride(out),
         rows.sizes, rows.mask, rows.n, rows.b, k,
-        BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=acc, **tiles.options(target),
+        BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=acc, VECTOR=edges.vector, **tiles.options(target),
     )  # fmt: skip
     return out
 

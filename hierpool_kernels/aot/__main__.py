@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m hierpool_kernels.aot",
         description="Compile kernel variants, and fail if one does not compile, spills more registers than recorded,"
-        " needs too much shared memory or misses the tensor cores. Needs no GPU.",
+        " needs too much shared memory, misses the tensor cores or loads single elements. Needs no GPU.",
     )
     add = parser.add_argument
     add("--targets", nargs="+", choices=KNOWN, default=list(KNOWN), help="architectures (default: all)")
@@ -181,6 +181,7 @@ class _Check:
             for i in self.changed
             for text in record.problems(rows[i], self.before[i])
         ]
+        wrong += [f"{rows[i].name}: {text}" for i in self.unchanged for text in record.narrow_loads(rows[i])]
         for i in self.sample:
             recorded = self.before[i]
             assert recorded is not None
@@ -222,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.table or not options.record:
         print(f"{table.table(rows, options.targets)}\n")
     print(table.summary(rows))
+    print(table.loads(rows))
     print(
         f"triton {triton.__version__}: {len(rows)} variants, of which {len(check.changed)} were compiled, and"
         f" {len(check.sample)} of the {len(check.unchanged)} unchanged ones (seed {options.seed}), in {seconds:.0f} s"

@@ -23,6 +23,7 @@ from triton.language import constexpr
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
+from hierpool_kernels.aot.loads import MATRICES, read_loads
 from hierpool_kernels.core.launch import Call
 from hierpool_kernels.core.target import KNOWN
 
@@ -113,7 +114,8 @@ def _digest(value: Any) -> str:
 @cache
 def source(kernel: JITFunction[Any]) -> tuple[str, ...]:
     """The source of a kernel, of the functions that it calls and of the constants that they use, without comments."""
-    functions, waiting = set(), [kernel]
+    functions: set[JITFunction[Any]] = set()
+    waiting = [kernel]
     found: set[tuple[str, str]] = set()
     while waiting:
         function = waiting.pop()
@@ -133,6 +135,17 @@ def source(kernel: JITFunction[Any]) -> tuple[str, ...]:
             elif isinstance(value, constexpr):
                 found.add((name, repr(value.value)))
     return tuple(f"{name}: {text}" for name, text in sorted(found))
+
+
+def returns_none(kernel: JITFunction[Any]) -> list[str]:
+    """The functions of a kernel that state ``return None``. Triton 3.6 cannot compile them; later versions can."""
+    found = []
+    for text in source(kernel):
+        name, _, code = text.partition(": ")
+        nodes = ast.walk(ast.parse(code)) if "return" in code else ()
+        if any(isinstance(n, ast.Return) and n.value and ast.unparse(n.value) == "None" for n in nodes):
+            found.append(name)
+    return found
 
 
 def has_products(kernel: JITFunction[Any]) -> bool:
@@ -187,6 +200,7 @@ class Report:
         shared_bytes: shared memory of a program.
         tensor_core: the tensor-core instructions and their numbers.
         needs_tensor_core: True if there is a product of tiles that tensor cores can compute.
+        loads: bytes that the narrowest load of each matrix takes, on CUDA architectures.
     """
 
     error: str = ""
@@ -196,6 +210,7 @@ class Report:
     shared_bytes: int = 0
     tensor_core: tuple[tuple[str, int], ...] = ()
     needs_tensor_core: bool = False
+    loads: tuple[tuple[str, int], ...] = ()
 
 
 def report(found: Variant) -> Report:
@@ -204,12 +219,21 @@ def report(found: Variant) -> Report:
         compiled = _compile(found.call)
     needs = needs_tensor_core(compiled.asm["ttir"])
     shared = compiled.metadata.shared
+    loads: tuple[tuple[str, int], ...] = ()
     if KNOWN[found.target].family == "hip":
         registers, spilled, counts = read_amdgcn(compiled.asm["amdgcn"])
     else:
         registers, spilled, counts = _read_cubin(compiled.asm["cubin"], needs)
+        loads = _loads(found, compiled.asm["ptx"])
     local = sum(counts.pop(name, 0) for name in LOCAL_MEMORY)
-    return Report("", registers, spilled, local, shared, tuple(sorted(counts.items())), needs)
+    return Report("", registers, spilled, local, shared, tuple(sorted(counts.items())), needs, loads)
+
+
+def _loads(found: Variant, ptx: str) -> tuple[tuple[str, int], ...]:
+    """See :class:`Report`; the parameters of a kernel are its arguments that are not constants."""
+    names = [name.removesuffix("_ptr") for name, _ in found.types]
+    widths = {names[i]: width for i, width in read_loads(ptx).items() if i < len(names)}
+    return tuple(sorted((name, width) for name, width in widths.items() if name in MATRICES))
 
 
 def _read_cubin(cubin: bytes, needs: bool) -> tuple[int, int, Counter[str]]:

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from hierpool_kernels.aot.compiler import Report, Variant
+from hierpool_kernels.aot.compiler import Report, Variant, returns_none
+from hierpool_kernels.aot.loads import VECTOR, narrow
 from hierpool_kernels.core.target import KNOWN
 
 ROWS, METADATA = "rows.jsonl", "metadata.json"
@@ -45,7 +46,11 @@ def problems(row: Row, recorded: Report | None = None) -> list[str]:
     report, architecture = row.report, KNOWN[row.variant.target]
     if report.error:
         return [f"does not compile: {report.error}"]
-    found, limit = [], architecture.shared_bytes
+    found = [
+        f"{name} returns None, which Triton 3.6 cannot compile"
+        for name in returns_none(row.variant.call.kernel)
+    ]
+    limit = architecture.shared_bytes
     if report.shared_bytes > limit:
         found.append(f"needs {report.shared_bytes} bytes of shared memory; a program may have {limit}")
     if architecture.family == "hip":
@@ -55,7 +60,16 @@ def problems(row: Row, recorded: Report | None = None) -> list[str]:
         found.append(f"{spills(report)}; recorded are {before.spill_bytes} bytes")
     if (report.needs_tensor_core or before.tensor_core) and not report.tensor_core:
         found.append("has a product for tensor cores, but none of their instructions")
-    return found
+    return found + narrow_loads(row)
+
+
+def narrow_loads(row: Row) -> list[str]:
+    """Loads that could be wider, but for those that are accepted."""
+    return [
+        f"loads {width} bytes of {matrix} at a time, whose rows are aligned to {VECTOR} elements"
+        for matrix, width, reason in narrow(row.variant, row.report.loads)
+        if not reason
+    ]
 
 
 def spills(report: Report) -> str:
@@ -82,12 +96,14 @@ def read(folder: Path) -> dict[Key, dict[str, Any]]:
 def report_of(entry: dict[str, Any]) -> Report:
     """What a line of the record says that a variant needs."""
     values = {field.name: entry[field.name] for field in fields(Report) if field.name in entry}
-    return Report(**values | {"tensor_core": tuple(sorted(values.get("tensor_core", {}).items()))})
+    pairs = {name: tuple(sorted(values.get(name, {}).items())) for name in ("tensor_core", "loads")}
+    return Report(**values | pairs)
 
 
 def entry_of(row: Row, label: str, triton: str) -> tuple[Key, dict[str, Any]]:
     """The key of a variant and its line, which leaves out zeros."""
-    variant, report = row.variant, asdict(row.report) | {"tensor_core": dict(row.report.tensor_core)}
+    variant, report = row.variant, asdict(row.report)
+    report |= {name: dict(report[name]) for name in ("tensor_core", "loads")}
     key = (triton, variant.target, variant.specialization)
     names = dict(zip(("triton", "target", "specialization"), key, strict=True))
     more = {"kernel": row.kernel, "variant": label, "use": row.uses[0], "hash": variant.hash}

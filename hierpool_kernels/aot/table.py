@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hierpool_kernels.aot.compiler import Variant
+from hierpool_kernels.aot.loads import VECTOR, aligned, narrow
 from hierpool_kernels.aot.record import Row
 
-LEGEND = "Registers per thread, bytes it spills, KiB of shared memory of a program, tensor-core instructions."
+LEGEND = (
+    "Registers per thread, bytes it spills, KiB of shared memory of a program, bytes per load of each matrix (the"
+    " narrowest), tensor-core instructions."
+)
 
 
 def _features(variant: Variant) -> dict[str, str]:
@@ -63,7 +68,9 @@ def _cell(row: Row | None) -> str:
     if report.error:
         return "does not compile"
     instructions = ", ".join(f"{count} {name}" for name, count in report.tensor_core)
-    return f"{report.registers:3} {report.spill_bytes:5} {report.shared_bytes / 1024:6.1f}  {instructions}".rstrip()
+    loads = " ".join(f"{matrix}:{width}" for matrix, width in report.loads)
+    numbers = f"{report.registers:3} {report.spill_bytes:5} {report.shared_bytes / 1024:6.1f}"
+    return f"{numbers}  {loads}  {instructions}".rstrip()
 
 
 def table(rows: Sequence[Row], targets: Sequence[str]) -> str:
@@ -101,3 +108,25 @@ def summary(rows: Sequence[Row]) -> str:
             f" {max(report.shared_bytes for report in own) / 1024:.1f} KiB of shared memory"
         )
     return "\n".join(lines)
+
+
+def loads(rows: Sequence[Row]) -> str:
+    """Bytes per load of the matrices whose rows are aligned, by architecture; then why some are narrow."""
+    lines, reasons = [], Counter[str]()
+    for target in dict.fromkeys(row.variant.target for row in rows):
+        widths: dict[str, Counter[int]] = {}
+        for row in rows:
+            if row.variant.target == target:
+                for matrix, width in row.report.loads:
+                    if aligned(row.variant, matrix):
+                        widths.setdefault(matrix, Counter())[min(width, VECTOR)] += 1
+                reasons.update(reason for _, _, reason in narrow(row.variant, row.report.loads))
+        if widths:
+            cells = (f"{matrix} {_widths(counts)}" for matrix, counts in sorted(widths.items()))
+            lines.append(f"{target}: bytes per load of aligned matrices: {'; '.join(cells)}")
+    lines += [f"  {count} narrow: {reason}" for reason, count in reasons.most_common() if reason]
+    return "\n".join(lines)
+
+
+def _widths(counts: Counter[int]) -> str:
+    return ", ".join(f"{width} in {count}" for width, count in sorted(counts.items(), reverse=True))

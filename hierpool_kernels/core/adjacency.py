@@ -30,6 +30,11 @@ class Dense(NamedTuple):
         """The tensor of the entries."""
         return self.a
 
+    @property
+    def vector(self) -> int:
+        """See :func:`vector_of`."""
+        return vector_of(self.a)
+
     def arguments(self, dimensions: int) -> tuple[Any, ...]:
         """The kernel arguments of A: pointer and strides of a dense one, then ``rowptr``, ``col``, ``value``."""
         return self.a, *self.a.stride(), None, None, None
@@ -55,9 +60,20 @@ class Csr(NamedTuple):
         """The tensor of the entries; ``None`` if all of them are 1."""
         return self.value
 
+    @property
+    def vector(self) -> int:
+        """See :func:`vector_of`; a sparse A has none."""
+        return 1
+
     def arguments(self, dimensions: int) -> tuple[Any, ...]:
         """As of :class:`Dense`; ``dimensions`` is the number of strides that the kernel takes."""
         return None, *(0,) * dimensions, self.rowptr, self.col, self.value
+
+
+def vector_of(a: Tensor) -> int:
+    """Rows and columns of a dense A that kernels may read at once, beyond the end of a graph but not beyond N: 16 if N
+    is a multiple of it, else 1."""
+    return 1 if a.size(-1) % 16 else 16
 
 
 def factor_dtype(a: Tensor, s: Tensor) -> torch.dtype:

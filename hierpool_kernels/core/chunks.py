@@ -104,7 +104,7 @@ def chunk_rows(i_chunk, ptr, sizes, mask_ptr, N, B, BN: tl.constexpr):
 @triton.jit
 def pairs_of_program(sizes, mask_ptr, N, BN: tl.constexpr, BJ: tl.constexpr):
     """For a grid (graphs times tiles of rows, tiles of columns): the graph, the first row and column of the tile of its
-    node pairs, and the masks of the rows and columns that are nodes."""
+    node pairs, the masks of the rows and columns that are nodes, and the row after the last of the graph."""
     i_b = tl.program_id(0) // tl.cdiv(N, BN)
     i_n = tl.program_id(0) % tl.cdiv(N, BN) * BN
     i_j = tl.program_id(1) * BJ
@@ -112,7 +112,7 @@ def pairs_of_program(sizes, mask_ptr, N, BN: tl.constexpr, BJ: tl.constexpr):
     p_mask = slice_ptr(mask_ptr, i_b, N)
     m_n = valid_rows(i_n + tl.arange(0, BN), end, p_mask)
     m_j = valid_rows(i_j + tl.arange(0, BJ), end, p_mask)
-    return i_b, i_n, i_j, m_n, m_j
+    return i_b, i_n, i_j, m_n, m_j, end
 
 
 @triton.jit

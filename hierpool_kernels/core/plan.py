@@ -134,6 +134,13 @@ class WalkTiles(NamedTuple):
     tiles: Tiles
     on_chip: bool
 
+    def options(self, precision: str, dense: bool, target: Target) -> dict[str, int]:
+        """Launch options. Some FMA kernels spill a few registers, for more programs at a time, unless told how many
+        they have: where the rows of S are not aligned, and where S^T M is left to another kernel."""
+        told = precision == "ieee" and dense and (self.tiles.bj == _SMALLEST or not self.on_chip)
+        more = {"maxnreg": 128} if told and target.architecture.version in (80, 90) else {}
+        return self.tiles.options(precision, target) | more
+
 
 def _chunk_size(rows: int, programs: int, smallest: int, largest: int) -> int:
     """Rows of a chunk that give about ``programs`` chunks."""
@@ -160,8 +167,15 @@ def dense_product(k: int, precision: str, target: Target) -> Tiles:
 def _product_tiles(k: int, precision: str, target: Target) -> Tiles:
     if _fast(precision):
         bk, bn = _columns(k, 128), 64 if target.architecture.version >= 90 and k % _SMALLEST == 0 else 32
-        return Tiles(bn, 32, bk, min(_warps(64, bk), 8), 3)
-    return Tiles(32, 32 if k % _SMALLEST == 0 and k > _SMALLEST else 16, _columns(k, 64), 4, 2)
+        warps = min(_warps(64, bk), 8)
+        if precision == "half" and bk == 32 and target.architecture.version >= 100:
+            warps = 8  # several edge types spill
+        # So many columns of A that each thread has a vector of 16-bit elements in the tiles of A and S.
+        few = bn == 32 or bk == _SMALLEST or (bk == 32 and warps == 8)
+        bj = 64 if precision == "half" and few else 32
+        return Tiles(bn, bj, bk, warps, 3)
+    bk = _columns(k, 64)
+    return Tiles(32, 32 if k % _SMALLEST == 0 else 16, bk, 8 if bk == 64 else 4, 2)
 
 
 class SparseTiles(NamedTuple):
@@ -192,7 +206,9 @@ def sparse_rows(b: int, n: int, entries: int, k: int, target: Target) -> tuple[W
     """The walk over a sparse A in soft pooling."""
     walk = sparse(entries, k, target)
     on_chip = k <= walk.bk
-    tiles = Tiles(walk.bn, 1, walk.bk, walk.warps, 2)
+    tiles = Tiles(
+        walk.bn, 1, walk.bk, 8 if walk.bk == 64 and target.architecture.version == 90 else walk.warps, 2
+    )
     if _interpreted(target):
         return WalkTiles(64, tiles, on_chip), walk
     return WalkTiles(_chunk_size(n, 8 * target.architecture.processors, 64, 4096), tiles, on_chip), walk
@@ -218,7 +234,9 @@ def products(k: int, columns: int, precision: str, target: Target) -> Tiles:
     if _interpreted(target):
         return Tiles(64, side(columns, 32), side(k, 32), 4, 1)
     bk, bc = side(k, 64), _columns(columns, 128 if _fast(precision) else 64)
-    bn = 32 if _fast(precision) or bk > 32 else 16
+    bn = 32 if _fast(precision) or bk > 32 or k == _SMALLEST else 16
+    if precision == "half" and bk == _SMALLEST:  # a vector for each thread
+        bn = 64
     tiles = Tiles(bn, bc, bk, min(_warps(bk, bc), 8), 3 if _fast(precision) else 2)
     return _measured("products", target, precision, k, columns) or tiles
 
@@ -251,7 +269,7 @@ def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
     bk = _columns(k, 128 if _fast(precision) or (k <= 128 and k % _SMALLEST == 0) else 64)
     # A warp group of Hopper multiplies 64 rows.
     bn = 64 if _fast(precision) and (bk <= 64 or target.architecture.version == 90) else 32
-    tiles = Tiles(bn, 32 if _fast(precision) else 16, bk, _warps(bn, bk), 2)
+    tiles = Tiles(bn, 32 if _fast(precision) or bk == 128 else 16, bk, _warps(bn, bk), 2)
     tiles = _measured("rows_backward", target, precision, k) or tiles
     return tiles, k <= tiles.bk
 

@@ -18,47 +18,106 @@ def _used_once(total, m_n):
 
 
 @triton.jit
+def dense_tile(
+    p_a, a_row, a_col, i_n, m_n, i_j, m_j, end, BN: tl.constexpr, BJ: tl.constexpr, VECTOR: tl.constexpr
+):  # fmt: skip
+    """A tile of a dense A, 0 outside ``m_n`` and ``m_j``.
+
+    With VECTOR it is read as far as the vectors of VECTOR rows and columns reach that begin before ``end``: the lanes
+    of a vector share a mask, without which the compiler loads elements one by one.
+    """
+    o_n = tl.arange(0, BN)
+    o_j = tl.arange(0, BJ)
+    both = m_n[:, None] & m_j[None, :]
+    p_tile = slice_ptr(slice_ptr(p_a, i_n, a_row), i_j, a_col) + o_n[:, None] * a_row + o_j[None, :] * a_col
+    if VECTOR > 1:
+        reach = tl.cdiv(end, VECTOR) * VECTOR
+        a = tl.load(p_tile, mask=(i_n + o_n < reach)[:, None] & (i_j + o_j < reach)[None, :], other=0)
+        return tl.where(both, a, tl.zeros_like(a))
+    else:
+        return tl.load(p_tile, mask=both, other=0)
+
+
+@triton.jit
+def whole_columns(mask_ptr, i_b, N, end, BJ: tl.constexpr, VECTOR: tl.constexpr, SIZE: tl.constexpr = 1024):
+    """The columns of the tiles of BJ of them that come before the first column that is no node; 0 without VECTOR."""
+    if VECTOR > 1:
+        whole = end
+        if mask_ptr is not None:
+            p_mask = slice_ptr(mask_ptr, i_b, N // VECTOR * VECTOR)  # as above, for the compiler
+            reach = tl.cdiv(end, VECTOR) * VECTOR
+            for i_j in range(0, end, SIZE):
+                o_j = i_j + tl.arange(0, SIZE)
+                node = tl.load(p_mask + o_j, mask=o_j < reach, other=1) != 0
+                whole = tl.minimum(whole, tl.min(tl.where(node, end, o_j), 0))
+        return whole // BJ * BJ
+    else:
+        return 0
+
+
+@triton.jit
+def _add_tile(m, degree, square, a, s, ACC: tl.constexpr, PRECISION: tl.constexpr):
+    """The sums of `dense_rows` with those of one tile of A, and of S if it is not None."""
+    if s is not None:
+        if PRECISION == "half":
+            m = dot(a.to(s.dtype), s, m, PRECISION)
+        else:
+            m = dot(a, s, m, PRECISION)
+    weight = a.to(ACC)
+    return m, degree + tl.sum(weight, 1), square + tl.sum(weight * weight, 1)
+
+
+@triton.jit
+def _rows_of_s(s_ptr, s_row, i_j, m_j, i_k, m_k, BJ: tl.constexpr, BK: tl.constexpr):
+    """A tile of S; None if there is none."""
+    if s_ptr is not None:
+        return load_tile(s_ptr, i_j, s_row, i_k, m_j, m_k, BJ, BK)
+
+
+@triton.jit
 def dense_rows(
-    a_ptr, a_row, a_col, s_ptr, s_row, mask_ptr, i_n, m_n, i_k, m_k, end,
+    a_ptr, a_row, a_col, s_ptr, s_row, mask_ptr, i_n, m_n, i_k, m_k, whole, end,
     BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
+    VECTOR: tl.constexpr,
 ):  # fmt: skip
     """Rows ``i_n`` to ``i_n + BN`` of A S (0 without S), and the sums and sums of squares of these rows of A. The
-    values of A in padding do not matter."""
+    values of A in padding do not matter.
+
+    The `whole_columns` are read without a mask, so that they can be copied in vectors behind the products.
+    """
     m = tl.zeros([BN, BK], ACC)
     degree = tl.zeros([BN], ACC)
     square = tl.zeros([BN], ACC)
-    o_a = tl.arange(0, BN)[:, None] * a_row + tl.arange(0, BJ)[None, :] * a_col
-    p_a = slice_ptr(a_ptr, i_n, a_row)
-    for i_j in range(0, end, BJ):
+    if VECTOR > 1:
+        o_a = tl.arange(0, BN)[:, None] * a_row + tl.arange(0, BJ)[None, :] * a_col
+        p_a = slice_ptr(a_ptr, i_n, a_row)
+        m_read = i_n + tl.arange(0, BN) < tl.cdiv(end, VECTOR) * VECTOR
+        for i_j in range(0, whole, BJ):
+            a = tl.load(slice_ptr(p_a, i_j, a_col) + o_a, mask=m_read[:, None], other=0)  # [BN, BJ]
+            s = _rows_of_s(s_ptr, s_row, i_j, tl.full([BJ], True, tl.int1), i_k, m_k, BJ, BK)
+            m, degree, square = _add_tile(m, degree, square, a, s, ACC, PRECISION)
+    for i_j in tl.range(whole, end, BJ, num_stages=1 if VECTOR > 1 else None):
         m_j = valid_rows(i_j + tl.arange(0, BJ), end, mask_ptr)
-        a = tl.load(slice_ptr(p_a, i_j, a_col) + o_a, mask=m_n[:, None] & m_j[None, :], other=0)  # [BN, BJ]
-        if s_ptr is not None:
-            s = load_tile(s_ptr, i_j, s_row, i_k, m_j, m_k, BJ, BK)
-            if PRECISION == "half":
-                m = dot(a.to(s.dtype), s, m, PRECISION)
-            else:
-                m = dot(a, s, m, PRECISION)
-        weight = a.to(ACC)
-        degree += tl.sum(weight, 1)
-        square += tl.sum(weight * weight, 1)
+        a = dense_tile(a_ptr, a_row, a_col, i_n, m_n, i_j, m_j, end, BN, BJ, VECTOR)
+        s = _rows_of_s(s_ptr, s_row, i_j, m_j, i_k, m_k, BJ, BK)
+        m, degree, square = _add_tile(m, degree, square, a, s, ACC, PRECISION)
+    if VECTOR > 1:  # other rows of a vector are read, too
+        m = tl.where(m_n[:, None], m, 0.0)
     return m, _used_once(degree, m_n), _used_once(square, m_n)
 
 
 @triton.jit
 def scaled_squares_of_dense(
     a_ptr, a_row, a_col, mask_ptr, begin, stop, end, scale, BN: tl.constexpr, BJ: tl.constexpr,
-    ACC: tl.constexpr,
+    ACC: tl.constexpr, VECTOR: tl.constexpr,
 ):  # fmt: skip
     """The sum of the squares of rows ``begin`` to ``stop`` of a dense A times ``scale``, in float64."""
     total = tl.zeros([BN], ACC)
-    o_a = tl.arange(0, BN)[:, None] * a_row + tl.arange(0, BJ)[None, :] * a_col
     for i_n in range(begin, stop, BN):
         m_n = valid_rows(i_n + tl.arange(0, BN), stop, mask_ptr)
-        p_a = slice_ptr(a_ptr, i_n, a_row)
         for i_j in range(0, end, BJ):
             m_j = valid_rows(i_j + tl.arange(0, BJ), end, mask_ptr)
-            a = tl.load(slice_ptr(p_a, i_j, a_col) + o_a, mask=m_n[:, None] & m_j[None, :], other=0)
-            weight = a.to(ACC) * scale
+            weight = dense_tile(a_ptr, a_row, a_col, i_n, m_n, i_j, m_j, end, BN, BJ, VECTOR).to(ACC) * scale
             total += tl.sum(weight * weight, 1)
     return tl.sum(total.to(tl.float64), 0)
 
@@ -79,18 +138,13 @@ def scaled_squares_of_entries(
 
 @triton.jit
 def symmetrized_tile(
-    p_a, a_row, a_col, i_n, m_n, i_j, m_j,
-    BN: tl.constexpr, BJ: tl.constexpr, SYMMETRIC: tl.constexpr, ACC: tl.constexpr,
+    p_a, a_row, a_col, i_n, m_n, i_j, m_j, end,
+    BN: tl.constexpr, BJ: tl.constexpr, VECTOR: tl.constexpr, SYMMETRIC: tl.constexpr, ACC: tl.constexpr,
 ):  # fmt: skip
     """A tile of (A + A^T) / 2 of a dense A, 0 outside; with SYMMETRIC a tile of A."""
-    both = m_n[:, None] & m_j[None, :]
-    o_n = tl.arange(0, BN)[:, None]
-    o_j = tl.arange(0, BJ)[None, :]
-    p_tile = slice_ptr(slice_ptr(p_a, i_n, a_row), i_j, a_col)
-    w = tl.load(p_tile + o_n * a_row + o_j * a_col, mask=both, other=0).to(ACC)
+    w = dense_tile(p_a, a_row, a_col, i_n, m_n, i_j, m_j, end, BN, BJ, VECTOR).to(ACC)
     if not SYMMETRIC:
-        p_transposed = slice_ptr(slice_ptr(p_a, i_j, a_row), i_n, a_col)
-        w = 0.5 * (w + tl.load(p_transposed + o_j * a_row + o_n * a_col, mask=both, other=0).to(ACC))
+        w = 0.5 * (w + dense_tile(p_a, a_col, a_row, i_n, m_n, i_j, m_j, end, BN, BJ, VECTOR).to(ACC))
     return w
 
 

@@ -176,6 +176,23 @@ def _wrong_kernel(x_ptr, BN: tl.constexpr):
     tl.static_assert(BN == 0, "no tile is of this width")
 
 
+@triton.jit
+def _maybe(ptr):
+    if ptr is not None:
+        return ptr + 1
+    else:
+        return None
+
+
+@triton.jit
+def _none_kernel(x_ptr, y_ptr, BN: tl.constexpr):
+    p_y = _maybe(y_ptr)
+    if p_y is not None:
+        tl.store(p_y, 0.0)
+    tl.store(x_ptr + tl.arange(0, BN), 0.0)
+
+
+NONE = Call(_none_kernel, (1,), (meta(64), None), {"BN": 64})
 SPILLING = Call(_hungry_kernel, (1,), (meta(2048),), {"BN": 2048, "num_warps": 1, "maxnreg": 32})
 WIDE = Call(
     _wide_kernel, (1,), (meta(128, 1024, dtype=torch.bfloat16), meta(128, 128), 1024),
@@ -238,6 +255,17 @@ def test_a_kernel_that_does_not_compile_is_found(rows):
     (problem,) = record.problems(rows["_wrong_kernel", "sm_90"])
     assert problem.startswith("does not compile: ")
     assert "no tile is of this width" in problem
+
+
+@pytest.mark.parametrize("target", KNOWN)
+def test_a_function_that_returns_none_is_found(target):
+    row = record.Row(compiler.variant(NONE, target), ("a case #1",), compiler.Report(registers=16))
+    assert record.problems(row) == ["_maybe returns None, which Triton 3.6 cannot compile"]
+
+
+def test_no_kernel_returns_none(calls):
+    for kernel in {call.kernel for call in calls}:
+        assert compiler.returns_none(kernel) == []
 
 
 def test_missing_tensor_cores_are_found():

@@ -16,7 +16,7 @@ import triton.language as tl
 from triton import knobs
 
 from hierpool_kernels.aot import __main__ as command
-from hierpool_kernels.aot import cases, compiler
+from hierpool_kernels.aot import cases, compiler, loads
 from hierpool_kernels.core.launch import Call
 
 pytestmark = pytest.mark.skipif(knobs.runtime.interpret, reason="Triton's interpreter compiles nothing")
@@ -160,6 +160,34 @@ def test_lost_tensor_cores_fail(check):
     status, text = check("--all")
     assert status == 1
     assert "none of their instructions" in text
+
+
+@triton.jit
+def _sum_kernel(a_ptr, a_row, a_col, out_ptr, BN: tl.constexpr, VECTOR: tl.constexpr):
+    o_n = tl.arange(0, BN)
+    tl.store(out_ptr + o_n, tl.sum(tl.load(a_ptr + o_n[:, None] * a_row + o_n[None, :] * a_col), 1))
+
+
+def test_loads_are_printed_and_narrow_ones_fail_unless_there_is_a_reason(check, monkeypatch):
+    check.launches = [Call(_sum_kernel, (1,), (X, 16, 1, X), {"BN": 16, "VECTOR": 16})]
+    check.needs["_sum_kernel"] = compiler.Report(registers=40, loads=(("a", 16),))
+    assert "bytes per load of aligned matrices: a 16 in 1" in check("--update")[1]
+    (line,) = (line for line in check.lines() if line["kernel"] == "sum")
+    assert line["loads"] == {"a": 16}
+    check.needs["_sum_kernel"] = compiler.Report(registers=40, loads=(("a", 4),))
+    problem = f"sm_90 sum, {CASE} #1: loads 4 bytes of a at a time"
+    for arguments in (("--all",), ("--all", "--update"), ()):  # and once it is recorded
+        status, text = check(*arguments)
+        assert status == 1
+        assert problem in text
+        assert "a 4 in 1" in text
+    accepted = loads.Accepted(
+        ("sum",), ("a",), lambda variant: variant.target == "sm_90", "a tile is too small"
+    )
+    monkeypatch.setattr(loads, "ACCEPTED", (accepted,))
+    status, text = check()
+    assert status == 0
+    assert "1 narrow: a tile is too small" in text
 
 
 def test_other_versions_of_triton_have_lines_of_their_own(check, monkeypatch):
