@@ -65,6 +65,17 @@ void maximal_independent_set(const Neighbours& graph, const int64_t* order, int6
 template <typename T>
 void topk(const Blocks& blocks, const T* score, const int64_t* count, int64_t* kept, const Runtime& runtime);
 
+// How many of n rows are kept: min(most, ceil(n * over / under)).
+struct KeptRows {
+  int64_t over, under, most;
+  int64_t operator()(int64_t n) const { return std::min(most, (n * over + under - 1) / under); }
+};
+
+// The same for rows whose graphs batch[n] are in any order; kept[] are rows. Returns false if a score is NaN.
+template <typename T>
+bool topk_in_batch(int64_t n, const int64_t* batch, const T* score, const KeptRows& rows,
+                   std::vector<int64_t>& kept, const Runtime& runtime);
+
 // first[N]: the first node of the connected component of each node, over the entries with usable[E] != 0, or over all
 // entries if it is null. Entries join their nodes in both directions.
 void components(const Csr& a, const uint8_t* usable, int64_t* first);
@@ -79,17 +90,6 @@ void spectral_sign(const Csr& a, const Blocks& blocks, uint64_t seed, uint8_t* k
 // entries end in it, of equally frequent ones the smallest. inward: the transpose of the matrix. label[N]: -1 for nodes
 // without a label, also for those that are not reached.
 void propagate(const Csr& inward, int64_t hops, int64_t* label, const Runtime& runtime);
-
-// How many of n rows are kept: min(most, ceil(n * over / under)).
-struct KeptRows {
-  int64_t over, under, most;
-  int64_t operator()(int64_t n) const { return std::min(most, (n * over + under - 1) / under); }
-};
-
-// The same for rows whose graphs batch[n] are in any order; kept[] are rows. Returns false if a score is NaN.
-template <typename T>
-bool topk_in_batch(int64_t n, const int64_t* batch, const T* score, const KeptRows& rows,
-                   std::vector<int64_t>& kept, const Runtime& runtime);
 
 }  // namespace cpu
 }  // namespace hierpool
