@@ -206,9 +206,9 @@ def sparse_rows(b: int, n: int, entries: int, k: int, target: Target) -> tuple[W
     """The walk over a sparse A in soft pooling."""
     walk = sparse(entries, k, target)
     on_chip = k <= walk.bk
-    tiles = Tiles(
-        walk.bn, 1, walk.bk, 8 if walk.bk == 64 and target.architecture.version == 90 else walk.warps, 2
-    )
+    # S^T M takes registers, too, with Triton 3.6 more than there are.
+    warps = 8 if walk.bk == 64 and target.architecture.version == 90 else walk.warps
+    tiles = Tiles(walk.bn, 1, walk.bk, warps, 2)
     if _interpreted(target):
         return WalkTiles(64, tiles, on_chip), walk
     return WalkTiles(_chunk_size(n, 8 * target.architecture.processors, 64, 4096), tiles, on_chip), walk

@@ -44,7 +44,9 @@ def whole_columns(mask_ptr, i_b, N, end, BJ: tl.constexpr, VECTOR: tl.constexpr,
     if VECTOR > 1:
         whole = end
         if mask_ptr is not None:
-            p_mask = slice_ptr(mask_ptr, i_b, N // VECTOR * VECTOR)  # as above, for the compiler
+            p_mask = slice_ptr(
+                mask_ptr, i_b, N // VECTOR * VECTOR
+            )  # the compiler does not know that N is a multiple
             reach = tl.cdiv(end, VECTOR) * VECTOR
             for i_j in range(0, end, SIZE):
                 o_j = i_j + tl.arange(0, SIZE)
