@@ -44,9 +44,8 @@ def whole_columns(mask_ptr, i_b, N, end, BJ: tl.constexpr, VECTOR: tl.constexpr,
     if VECTOR > 1:
         whole = end
         if mask_ptr is not None:
-            p_mask = slice_ptr(
-                mask_ptr, i_b, N // VECTOR * VECTOR
-            )  # the compiler does not know that N is a multiple
+            # This is N, of which the compiler does not know that it is a multiple.
+            p_mask = slice_ptr(mask_ptr, i_b, N // VECTOR * VECTOR)
             reach = tl.cdiv(end, VECTOR) * VECTOR
             for i_j in range(0, end, SIZE):
                 o_j = i_j + tl.arange(0, SIZE)
