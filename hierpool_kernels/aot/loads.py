@@ -174,6 +174,7 @@ ACCEPTED = (
     ),
     Accepted(("soft_pool_rows_bwd",), ("s",), _both(_precision(*_THREE), _halves("s")), _CAST),
     Accepted(("soft_pool_rows_bwd",), ("x",), _both(_precision(*_THREE), _halves("x")), _CAST),
+    Accepted(("soft_pool_rows_fwd",), ("a",), _both(_precision(*_THREE), _halves("a")), _CAST),
     Accepted(("soft_pool_row_products_bwd",), ("s",), _both(_precision(*_THREE), _halves("s")), _CAST),
     Accepted(("soft_pool_rows_fwd",), ("s",), _both(_constant("BK", 16), _constant("BN", 32), _halves("s")), _SMALL),
     Accepted(
