@@ -34,7 +34,7 @@ def section(rows: list[dict]) -> str:
         cells = [row["title"], f"{row['k']}{said}", f"{row['modularity']:.4f}", f"{row['cut']:.4f}"]
         cells += [f"{row['nmi']:.3f}"] if has_labels else []
         cells += [f"{row['balance']:.2f}", number(row["seconds"]), number(row["build_s"])]
-        lines.append((*cells, "yes" if row["same_again"] else "no"))
+        lines.append((*cells, {True: "yes", False: "no", None: "-"}[row["same_again"]]))
     first = rows[0]
     return (
         f"## {first['graph_title'][0].upper()}{first['graph_title'][1:]}\n\n{first['nodes']:,} nodes, "
