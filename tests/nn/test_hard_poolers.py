@@ -289,7 +289,7 @@ def test_two_levels_and_a_linear_classifier_learn() -> None:
     graph = RaggedGraph.from_edge_index(torch.cat([ends, ends.flip(0)], 1), ptr=torch.arange(graphs + 1) * n)
     x = torch.stack([graph.degree, torch.ones(graphs * n)], 1)
     for name in sorted(HARD_POOLERS):
-        torch.manual_seed(0)
+        torch.manual_seed(1)
         pools = [get_pooler(name, in_channels=2) for _ in range(2)]
         head = torch.nn.Linear(4, 2)
         parameters = [*head.parameters(), *(p for pool in pools for p in pool.parameters())]
@@ -373,5 +373,5 @@ def test_bad_arguments_are_named() -> None:
         GraclusPool()(x, negative)
     with pytest.raises(ValueError, match="so must be the assignment of the pooling layer with lifting=True"):
         TopKPool(F)(x, lifting=True)
-    with pytest.raises(ValueError, match=r"name must be one of 'acc', 'cluster', .*'topk'"):
+    with pytest.raises(ValueError, match=r"name must be one of 'acc', 'asap', .*'topk'"):
         get_pooler("best")

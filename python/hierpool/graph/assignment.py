@@ -313,6 +313,19 @@ class Assignment:
             return self.weight
         return self.weight.new_zeros(self.num_nodes).index_copy(0, self.row.to(torch.int64), self.weight)
 
+    def with_weight(self, weight: Tensor | None) -> Assignment:
+        """The same pairs with other weights, floating ``[M]`` in the order of ``cluster``; ``None``: 1.
+
+        Raises:
+            TypeError: ``weight`` is not a floating tensor.
+            ValueError: its shape or device is invalid.
+        """
+        weight = pairs.check_weights("weight", weight, self.num_entries, "cluster", self.cluster)
+        sizes = self.num_clusters, self.is_hard, self.is_injective
+        out = Assignment(self.rowptr, self.cluster, weight, self.ptr, self.cluster_ptr, self.order, *sizes)
+        out._transpose, out._clusters = self._transpose, self._clusters
+        return out
+
     def to(self, device: torch.device | str) -> Assignment:
         """A copy on another device; the assignment itself if it is there."""
         if torch.device(device) == self.device:

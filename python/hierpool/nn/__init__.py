@@ -1,6 +1,7 @@
 """Layers for padded and ragged batches of graphs: pooling, message passing, normalisation, readout."""
 
 from hierpool.graph.levels import Level, collate_levels
+from hierpool.nn.asap import ASAPool
 from hierpool.nn.asym_cheeger_cut import AsymCheegerCutPool
 from hierpool.nn.cluster_pooling import ClusterPool
 from hierpool.nn.decimation import NDPPool
@@ -32,6 +33,7 @@ __all__ = [
     "HARD_POOLERS",
     "MLP",
     "POOLERS",
+    "ASAPool",
     "AsymCheegerCutPool",
     "ClusterPool",
     "DETPool",

@@ -26,9 +26,9 @@ def get_pooler(
 
     Args:
         name: ``"acc"``, ``"diff"``, ``"dmon"``, ``"hosc"``, ``"jb"`` or ``"mincut"``, or of poolers that keep or merge
-            nodes ``"cluster"``, ``"det"``, ``"ec"``, ``"graclus"``, ``"kmis"``, ``"maxcut"``, ``"ndp"``, ``"pan"``,
-            ``"sag"`` or ``"topk"``, in upper or lower case; ``"cluster"`` and ``"det"`` are not in tgp. The suffix
-            ``"_u"`` of the first means ``batched=False``.
+            nodes ``"asap"``, ``"cluster"``, ``"det"``, ``"ec"``, ``"graclus"``, ``"kmis"``, ``"maxcut"``, ``"ndp"``,
+            ``"pan"``, ``"sag"`` or ``"topk"``, in upper or lower case; ``"cluster"`` and ``"det"`` are not in tgp. The
+            suffix ``"_u"`` of the first means ``batched=False``.
         in_channels, k: see the class. Poolers without parameters ignore ``in_channels``.
         batched: the mode of tgp whose conventions are used. The modes differ in the normalisation of DiffPool's losses,
             and in ``adj_transpose``, which has no effect with ``batched=False``. Both take padded and sparse batches.

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from hierpool.data import BatchLoader, GraphDataset, Split
-from hierpool.nn import POOLERS, DETPool, MaxCutPool, ScorePooling, SoftPooling
+from hierpool.nn import POOLERS, ASAPool, DETPool, MaxCutPool, ScorePooling, SoftPooling
 from hierpool.training.config import TrainConfig
 from hierpool.training.loop import build_model, fold_seed, make_loader
 
@@ -165,7 +165,7 @@ def count_of(pool: nn.Module, config: TrainConfig) -> Clusters:
     """The number of supernodes that a layer gives a graph, by its number of nodes."""
     if isinstance(pool, SoftPooling):
         return pool.clusters.for_nodes
-    if isinstance(pool, ScorePooling | DETPool | MaxCutPool):
+    if isinstance(pool, ScorePooling | ASAPool | DETPool | MaxCutPool):
         return lambda nodes: math.ceil(config.ratio * nodes)
     return lambda nodes: math.ceil(0.6 * nodes)  # of matchings and independent sets, about
 
