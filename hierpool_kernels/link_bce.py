@@ -377,7 +377,7 @@ def _gradient_of_s(
         out, rows.graph_stride(out), *rows.arguments, k,
         BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, BC=cut.sums.bk, ONE_TILE=cut.one_tile, SYMMETRIC=symmetric,
         EPS=eps, ACC=language_type(acc), PRECISION=precision, PRECISION_OUT=plan.gradient_precision(s.dtype, target),
-        VECTOR=edges.vector, **tiles.options(precision, target),
+        VECTOR=edges.vector, **cut.rows_options(precision, isinstance(edges, Dense), target),
     )  # fmt: skip
     return out
 

@@ -97,6 +97,7 @@ def registers(warps: int, target: Target) -> dict[str, int]:
     return {"maxnreg": min(255, (1 << 16) // (32 * warps))} if target.architecture.family == "cuda" else {}
 
 
+_TOLD = {"maxnreg": 128}  # two programs of 8 warps at a time
 _WIDEST = 256  # wider matrices share one entry of a table
 
 
@@ -138,7 +139,7 @@ class WalkTiles(NamedTuple):
         """Launch options. Some FMA kernels spill a few registers, for more programs at a time, unless told how many
         they have: where the rows of S are not aligned, and where S^T M is left to another kernel."""
         told = precision == "ieee" and dense and (self.tiles.bj == _SMALLEST or not self.on_chip)
-        more = {"maxnreg": 128} if told and target.architecture.version in (80, 90) else {}
+        more = _TOLD if told and target.architecture.version in (80, 90) else {}
         return self.tiles.options(precision, target) | more
 
 
@@ -151,7 +152,7 @@ def dense_rows(b: int, n: int, r: int, k: int, precision: str, target: Target) -
     """The walk over a dense A: enough chunks to fill the device; each has partial sums ``[R, K, K]``."""
     if _interpreted(target):
         return WalkTiles(64, Tiles(32, 256, side(k, 32), 4, 1), k <= 32)
-    tiles = _measured("dense_rows", target, precision, k) or _product_tiles(k, precision, target)
+    tiles = _measured("dense_rows", target, precision, k) or _walk_tiles(n, k, precision, target)
     programs = 4 * target.architecture.processors // r
     return WalkTiles(_chunk_size(b * n, max(programs, 1), tiles.bn, power(n)), tiles, k <= min(tiles.bk, 64))
 
@@ -176,6 +177,19 @@ def _product_tiles(k: int, precision: str, target: Target) -> Tiles:
         return Tiles(bn, bj, bk, warps, 3)
     bk = _columns(k, 64)
     return Tiles(32, 32 if k % _SMALLEST == 0 else 16, bk, 8 if bk == 64 else 4, 2)
+
+
+def _walk_tiles(n: int, k: int, precision: str, target: Target) -> Tiles:
+    """As `_product_tiles`, but for what spills on Blackwell: FMA where S^T M is left to another kernel, and TF32 where
+    a matrix A has so many elements that its stride needs 64 bits."""
+    tiles = _product_tiles(k, precision, target)
+    if target.architecture.version < 100:
+        return tiles
+    if precision == "ieee" and k > tiles.bk == 64:
+        return tiles._replace(warps=4)
+    if precision == "tf32" and tiles.bn == 64 and n * n >= 1 << 31:
+        return tiles._replace(bn=128)
+    return tiles
 
 
 class SparseTiles(NamedTuple):
@@ -269,7 +283,9 @@ def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
     bk = _columns(k, 128 if _fast(precision) or (k <= 128 and k % _SMALLEST == 0) else 64)
     # A warp group of Hopper multiplies 64 rows.
     bn = 64 if _fast(precision) and (bk <= 64 or target.architecture.version == 90) else 32
-    tiles = Tiles(bn, 32 if _fast(precision) or bk == 128 else 16, bk, _warps(bn, bk), 2)
+    # A warp of AMD has 64 lanes; 8 of them have too few registers for each lane.
+    warps = 4 if target.architecture.family == "hip" and bk == 128 else _warps(bn, bk)
+    tiles = Tiles(bn, 32 if _fast(precision) or bk == 128 else 16, bk, warps, 2)
     tiles = _measured("rows_backward", target, precision, k) or tiles
     return tiles, k <= tiles.bk
 
@@ -308,6 +324,11 @@ class LinkTiles(NamedTuple):
     edges: Tiles
     one_tile: bool
     splits: int
+
+    def rows_options(self, precision: str, dense: bool, target: Target) -> dict[str, int]:
+        """Launch options of the gradient to S; see :meth:`WalkTiles.options`."""
+        told = precision == "ieee" and dense and self.rows.bk == 64 and target.architecture.version == 80
+        return self.rows.options(precision, target) | (_TOLD if told else {})
 
 
 def link_bce(rows: int, n: int, k: int, precision: str, dense: bool, target: Target) -> LinkTiles:
