@@ -85,27 +85,27 @@ class ASAPool(HardPooling, name="asap"):
         share = self._shares(x if self.gnn is None else self.gnn(x, graph), looped)
         shared = spmm(looped.with_value(share, symmetric=False), x, transpose=True)
         fitness = self.gnn_score(shared, looped)
-        chosen = Assignment.from_kept(self._kept(fitness, graph).nodes, graph)
+        nodes = self._kept(fitness, graph).nodes
+        chosen = Assignment.from_kept(nodes, graph)
         place = chosen.clusters().cluster.long()[looped.col.long()]
         kept = (place >= 0).nonzero()[:, 0]
         node = looped.row.index_select(0, kept).long()
         own = place[kept] - chosen.cluster_ptr[:-1][looped.graph_of_node()[node]]
         node = node if graph.order is None else graph.order[node]
-        of_entry = looped.in_graph_order(fitness).index_select(0, looped.col.index_select(0, kept).long())
-        weight = share.index_select(0, kept) * of_entry
-        return Selected(Assignment.from_coo(node, own, graph, weight, chosen.cluster_ptr.diff()), fitness)
+        counts = chosen.cluster_ptr.diff()
+        shares = Assignment.from_coo(node, own, graph, share.index_select(0, kept), counts)
+        assert shares.weight is not None
+        of_entry = fitness.index_select(0, nodes).index_select(0, shares.cluster)
+        return Selected(shares.with_weight(shares.weight * of_entry), fitness, of_graph=shares)
 
     def pool(self, x: Tensor, graph: RaggedGraph, selected: Selected) -> tuple[Tensor, RaggedGraph]:
         """Sums over the nodes of each cluster, and the graph of the clusters, which fitness does not count for."""
-        looped, so = with_loops(graph), selected.assignment
-        if selected.score is None:
+        looped = with_loops(graph)
+        if selected.of_graph is None:
             return super().pool(x, looped, selected)
-        fitness = selected.score.index_select(0, self._kept(selected.score, graph).nodes)
-        assert so.weight is not None
-        shares = so.with_weight(so.weight / fitness.index_select(0, so.cluster))
-        rows = _pooled_rows(looped.in_graph_order(x), so, self.reduce, self.backend)
+        rows = _pooled_rows(looped.in_graph_order(x), selected.assignment, self.reduce, self.backend)
         loops: Any = "drop" if self.remove_self_loops else "keep"
-        return rows, sparse_pool(None, looped, shares, loops=loops, backend=self.backend).graph
+        return rows, sparse_pool(None, looped, selected.of_graph, loops=loops, backend=self.backend).graph
 
     def _kept(self, fitness: Tensor, graph: RaggedGraph) -> Kept:
         if self.k is not None:

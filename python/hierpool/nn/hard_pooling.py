@@ -27,6 +27,7 @@ class Selected(NamedTuple):
     assignment: Assignment
     score: Tensor | None = None  # of each node, [N], or of each entry of the graph, [E]
     loss: dict[str, Tensor] | None = None  # auxiliary losses by name
+    of_graph: Assignment | None = None  # what the graph is pooled by, if it is not the assignment
 
 
 @dataclass
