@@ -215,13 +215,7 @@ class Assignment:
             TypeError: an element is not an ``Assignment``.
             ValueError: the sequence is empty, or devices or dtypes of weights differ.
         """
-        for one in assignments:
-            if not isinstance(one, Assignment):
-                raise TypeError(
-                    f"assignments must be a sequence of Assignment, got an element {type(one).__name__}"
-                )
-        if not assignments:
-            raise ValueError("assignments must have at least one element")
+        checks.check_elements("assignments", assignments, Assignment)
         return assignments[0] if len(assignments) == 1 else normally(_joined, assignments)
 
     @classmethod

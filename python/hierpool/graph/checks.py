@@ -6,6 +6,7 @@ Functions named ``check_`` read shapes, dtypes and devices. Backends check value
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -167,6 +168,17 @@ def _count_graphs(num_graphs: Any, batch: Tensor | None, ptr: Tensor | None) -> 
     if num_graphs not in (None, 1):
         raise ValueError(f"num_graphs must be 1 without batch and ptr, got {num_graphs}")
     return 1
+
+
+def check_elements(name: str, values: Sequence[Any], kind: type) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless there are elements, all of class ``kind``."""
+    for value in values:
+        if not isinstance(value, kind):
+            raise TypeError(
+                f"{name} must be a sequence of {kind.__name__}, got an element {type(value).__name__}"
+            )
+    if not values:
+        raise ValueError(f"{name} must have at least one element")
 
 
 def check_edges(

@@ -216,13 +216,7 @@ class RaggedGraph(CompressedRows):
             TypeError: an element is not a ``RaggedGraph``.
             ValueError: the sequence is empty, or devices or dtypes of values differ.
         """
-        for graph in graphs:
-            if not isinstance(graph, RaggedGraph):
-                raise TypeError(
-                    f"graphs must be a sequence of RaggedGraph, got an element {type(graph).__name__}"
-                )
-        if not graphs:
-            raise ValueError("graphs must have at least one element")
+        checks.check_elements("graphs", graphs, RaggedGraph)
         if len(graphs) == 1:
             return graphs[0]
         stated = True if all(graph._stated for graph in graphs) else None

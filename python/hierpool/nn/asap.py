@@ -14,7 +14,7 @@ from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.ops import spmm_max
 from hierpool.ops._contraction import not_triton
-from hierpool.ops.sparse_pool import _pooled_rows, sparse_pool
+from hierpool.ops.sparse_pool import pooled_rows, sparse_pool
 from hierpool.ops.spmm import spmm
 from hierpool.selection import Kept, topk
 from hierpool.selection._shared import check_count
@@ -96,16 +96,16 @@ class ASAPool(HardPooling, name="asap"):
         shares = Assignment.from_coo(node, own, graph, share.index_select(0, kept), counts)
         assert shares.weight is not None
         of_entry = fitness.index_select(0, nodes).index_select(0, shares.cluster)
-        return Selected(shares.with_weight(shares.weight * of_entry), fitness, of_graph=shares)
+        return Selected(shares.with_weight(shares.weight * of_entry), fitness, of_graph=(looped, shares))
 
     def pool(self, x: Tensor, graph: RaggedGraph, selected: Selected) -> tuple[Tensor, RaggedGraph]:
         """Sums over the nodes of each cluster, and the graph of the clusters, which fitness does not count for."""
-        looped = with_loops(graph)
         if selected.of_graph is None:
-            return super().pool(x, looped, selected)
-        rows = _pooled_rows(looped.in_graph_order(x), selected.assignment, self.reduce, self.backend)
+            return super().pool(x, with_loops(graph), selected)
+        looped, shares = selected.of_graph
+        rows = pooled_rows(looped.in_graph_order(x), selected.assignment, self.reduce, self.backend)
         loops: Any = "drop" if self.remove_self_loops else "keep"
-        return rows, sparse_pool(None, looped, selected.of_graph, loops=loops, backend=self.backend).graph
+        return rows, sparse_pool(None, looped, shares, loops=loops, backend=self.backend).graph
 
     def _kept(self, fitness: Tensor, graph: RaggedGraph) -> Kept:
         if self.k is not None:

@@ -15,7 +15,7 @@ from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.levels import Level
 from hierpool.nn.inputs import Structure, batch_of
 from hierpool.ops._checks import FLOATS, check_tensor
-from hierpool.ops.sparse_pool import REDUCTIONS, _pooled_rows, sparse_lift, sparse_pool
+from hierpool.ops.sparse_pool import REDUCTIONS, pooled_rows, sparse_lift, sparse_pool
 
 HARD_POOLERS: dict[str, type[HardPooling]] = {}
 """Poolers by name."""
@@ -27,7 +27,7 @@ class Selected(NamedTuple):
     assignment: Assignment
     score: Tensor | None = None  # of each node, [N], or of each entry of the graph, [E]
     loss: dict[str, Tensor] | None = None  # auxiliary losses by name
-    of_graph: Assignment | None = None  # what the graph is pooled by, if it is not the assignment
+    of_graph: tuple[RaggedGraph, Assignment] | None = None  # another graph to pool, and by what
 
 
 @dataclass
@@ -217,7 +217,7 @@ class HardPooling(nn.Module):
         if x.dim() != 2 or x.size(0) != assignment.num_nodes:
             raise ValueError(f"x must have shape [{assignment.num_nodes}, F], got {list(x.shape)}")
         x = x if assignment.order is None else x[assignment.order]
-        return HardPoolingOutput(_pooled_rows(x, assignment, self.reduce, self.backend), graph, assignment)
+        return HardPoolingOutput(pooled_rows(x, assignment, self.reduce, self.backend), graph, assignment)
 
     # A traced graph has an entry for each of several equal edges, with which scores and selections would differ.
     @untraced

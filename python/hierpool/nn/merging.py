@@ -151,8 +151,13 @@ class KMISPool(HardPooling, name="kmis"):
 
 def pairs_as_clusters(mate: Tensor, graph: RaggedGraph) -> Tensor:
     """The cluster of each node in its graph, int64 ``[N]``, of matched pairs and of nodes without a mate (-1)."""
+    return numbered(heads_of_pairs(mate), graph)
+
+
+def heads_of_pairs(mate: Tensor) -> Tensor:
+    """The smaller node of each pair, and each node without a mate (-1) itself, int64 ``[N]``."""
     nodes = torch.arange(mate.numel(), device=mate.device)
-    return numbered(torch.where(mate < 0, nodes, torch.minimum(mate, nodes)), graph)
+    return torch.where(mate < 0, nodes, torch.minimum(mate, nodes))
 
 
 def numbered(head: Tensor, graph: RaggedGraph) -> Tensor:

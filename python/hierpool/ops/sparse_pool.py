@@ -108,7 +108,7 @@ def sparse_pool(
         _check_soft(edge_reduce, weights, max_entries)
     if x is not None:
         _checks.check_features(graph, x)
-        x = _pooled_rows(graph.in_graph_order(x), assignment, reduce, backend)
+        x = pooled_rows(graph.in_graph_order(x), assignment, reduce, backend)
     if not assignment.is_hard:
         weight = weights_of(assignment, weighted_edges is not False, graph.dtype)
         return PooledGraph(x, *multiplied(graph, assignment, weight, where, max_entries, backend))
@@ -221,7 +221,7 @@ def _entries(assignment: Assignment) -> Tensor:
     return weight.to(accumulation_dtype(weight))
 
 
-def _pooled_rows(x: Tensor, assignment: Assignment, reduce: str, backend: str) -> Tensor:
+def pooled_rows(x: Tensor, assignment: Assignment, reduce: str, backend: str) -> Tensor:
     """Features of the clusters; those of nodes are in the order of the matrix."""
     weight = assignment.weight
     if reduce == "mean" and x.dtype in (torch.float16, torch.bfloat16):

@@ -5,20 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.backends.reference._multilevel import multilevel_clusters
-from hierpool.backends.reference._spectral import spectral_sign
+from hierpool.backends.reference._multilevel import multilevel_clusters as multilevel_clusters
+from hierpool.backends.reference._spectral import spectral_sign as spectral_sign
 from hierpool.contract import Links, mix_pair, node_hash, ranges_of, unsigned_order
-
-__all__ = [
-    "components",
-    "match",
-    "mis",
-    "multilevel_clusters",
-    "propagate",
-    "spectral_sign",
-    "topk",
-    "topk_in_batch",
-]
 
 
 def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from hierpool._tracing import untraced
 from hierpool.graph import RaggedGraph
-from hierpool.integrations.pyg.selecting import pool_edge
-from hierpool.ops._checks import FLOATS, check_tensor
+from hierpool.integrations.pyg.edge_pooling import check_rows, scores_of_ends
+from hierpool.integrations.pyg.selecting import clusters_of_heads, pool_edge
 from hierpool.ops.spmm import spmm
 from hierpool.selection import components
 
@@ -74,9 +74,7 @@ class ClusterPooling(nn.Module):
         Returns:
             Features, edges and graphs of the clusters, and what belonged to the graph before.
         """
-        check_tensor("x", x, FLOATS)
-        if x.dim() != 2 or x.size(1) != self.in_channels:
-            raise ValueError(f"x must have shape [N, {self.in_channels}], got {list(x.shape)}")
+        check_rows(x, self.in_channels)
         edge_index = edge_index[:, edge_index[0] != edge_index[1]]
         score = self._scores(x, edge_index)
         joined = edge_index[:, score > self.threshold]
@@ -89,10 +87,7 @@ class ClusterPooling(nn.Module):
         return pooled, edges, new_batch, UnpoolInfo(edge_index, cluster, batch)
 
     def _scores(self, x: Tensor, edge_index: Tensor) -> Tensor:
-        source, target = self.lin.weight[0].chunk(2)
-        # Two numbers for each node instead of 2 F for each edge.
-        raw = (x @ source)[edge_index[0]] + (x @ target)[edge_index[1]] + self.lin.bias
-        raw = F.dropout(raw, self.dropout, self.training)
+        raw = F.dropout(scores_of_ends(self.lin, x, edge_index), self.dropout, self.training)
         if self.edge_score_method == "log_softmax":
             return F.log_softmax(raw, 0)
         return raw.tanh() if self.edge_score_method == "tanh" else raw.sigmoid()
@@ -104,10 +99,8 @@ class ClusterPooling(nn.Module):
 @untraced  # how many components there are depends on values
 def _components(edge_index: Tensor, num_nodes: int) -> tuple[Tensor, int]:
     """The component of each node, numbered by first nodes, and their number."""
-    head = components(RaggedGraph.from_edge_index(edge_index, num_nodes))
-    is_head = head == torch.arange(num_nodes, device=head.device)
-    number = is_head.cumsum(0) - 1
-    return number[head], int(is_head.sum())
+    cluster, is_head = clusters_of_heads(components(RaggedGraph.from_edge_index(edge_index, num_nodes)))
+    return cluster, int(is_head.sum())
 
 
 @untraced  # a traced graph has an entry for each of several equal edges

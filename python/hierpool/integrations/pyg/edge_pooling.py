@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hierpool._tracing import untraced
 from hierpool.contract import BuildOptions, softmax_by_index
 from hierpool.graph import RaggedGraph, build, checks
+from hierpool.integrations.pyg.selecting import merged_edges
 from hierpool.ops._checks import FLOATS, check_tensor
 from hierpool.selection import match
 
@@ -94,20 +95,15 @@ class EdgePooling(nn.Module):
         Returns:
             Features, edges and graphs of the clusters, and what :meth:`unpool` needs.
         """
-        check_tensor("x", x, FLOATS)
-        if x.dim() != 2 or x.size(1) != self.in_channels:
-            raise ValueError(f"x must have shape [N, {self.in_channels}], got {list(x.shape)}")
-        source, target = self.lin.weight[0].chunk(2)
-        # Two numbers for each node instead of 2 F for each edge.
-        raw = (x @ source)[edge_index[0]] + (x @ target)[edge_index[1]] + self.lin.bias
-        raw = F.dropout(raw, self.dropout, self.training)
+        check_rows(x, self.in_channels)
+        raw = F.dropout(scores_of_ends(self.lin, x, edge_index), self.dropout, self.training)
         score = self.compute_edge_score(raw, edge_index, x.size(0)) + self.add_to_edge_score
         chosen = contracted_edges(edge_index, score.detach(), batch, x.size(0))
         cluster, count = _clusters(edge_index[:, chosen], x.size(0))
         rest = x.new_ones(count - chosen.numel(), dtype=score.dtype)
         new_score = torch.cat([score[chosen], rest])
         pooled = x.new_zeros(count, x.size(1)).index_add(0, cluster, x) * new_score[:, None]
-        edges = _coalesced(cluster[edge_index], count)
+        edges, _ = merged_edges(cluster, edge_index, None, None, drop_loops=False)
         new_batch = torch.empty_like(batch[:count]).index_copy(0, cluster, batch)
         return pooled, edges, new_batch, UnpoolInfo(edge_index, cluster, batch, new_score)
 
@@ -120,10 +116,18 @@ class EdgePooling(nn.Module):
         return f"{type(self).__name__}({self.in_channels})"
 
 
-@untraced  # a traced graph has an entry for each of several equal edges
-def _coalesced(edge_index: Tensor, num_nodes: int) -> Tensor:
-    """The different edges, sorted."""
-    return RaggedGraph.from_edge_index(edge_index, num_nodes).to_edge_index()[0]
+def check_rows(x: Tensor, in_channels: int) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless ``x`` is floating ``[N, in_channels]``."""
+    check_tensor("x", x, FLOATS)
+    if x.dim() != 2 or x.size(1) != in_channels:
+        raise ValueError(f"x must have shape [N, {in_channels}], got {list(x.shape)}")
+
+
+def scores_of_ends(lin: nn.Linear, x: Tensor, edge_index: Tensor) -> Tensor:
+    """The linear map of the features of both ends of each edge, ``[E]``."""
+    source, target = lin.weight[0].chunk(2)
+    # Two numbers for each node instead of 2 F for each edge.
+    return (x @ source)[edge_index[0]] + (x @ target)[edge_index[1]] + lin.bias
 
 
 @untraced  # which edges these are depends on values

@@ -13,6 +13,7 @@ from hierpool._extras import require
 from hierpool._tracing import untraced
 from hierpool.contract import exact_ratio
 from hierpool.graph import RaggedGraph
+from hierpool.nn.merging import heads_of_pairs
 from hierpool.selection import match
 from hierpool.selection._shared import backend_of
 
@@ -67,12 +68,9 @@ def graclus(edge_index: Tensor, weight: Tensor | None = None, num_nodes: int | N
     """The cluster of each node, int64 ``[N]``: the smaller node of matched pairs, and each other node itself."""
     nodes = num_nodes_of(edge_index, num_nodes)
     graph = RaggedGraph.from_edge_index(edge_index, nodes, edge_weight=weight)
-    mate = match(graph)
-    own = torch.arange(nodes, device=mate.device)
-    return torch.where(mate < 0, own, torch.minimum(mate, own))
+    return heads_of_pairs(match(graph))
 
 
-@untraced  # how many edges differ depends on values
 def pool_edge(
     cluster: Tensor, edge_index: Tensor, edge_attr: Tensor | None = None, reduce: str | None = "sum"
 ) -> tuple[Tensor, Tensor | None]:
@@ -80,6 +78,7 @@ def pool_edge(
     return merged_edges(cluster, edge_index, edge_attr, reduce, drop_loops=True)
 
 
+@untraced  # how many edges differ depends on values
 def merged_edges(
     cluster: Tensor, edge_index: Tensor, edge_attr: Tensor | None, reduce: str | None, drop_loops: bool
 ) -> tuple[Tensor, Tensor | None]:
@@ -112,6 +111,12 @@ def _check_ends(edge_index: Tensor, wrong: int, num_nodes: int) -> None:
         raise ValueError(
             f"edge_index[:, {wrong}] is {ends}, but there are {num_nodes} nodes, numbered from 0"
         )
+
+
+def clusters_of_heads(head: Tensor) -> tuple[Tensor, Tensor]:
+    """The cluster of each node from its head, numbered in the order of heads, and whether each node is a head."""
+    is_head = head == torch.arange(head.numel(), device=head.device)
+    return (is_head.cumsum(0) - 1)[head], is_head
 
 
 def num_nodes_of(edge_index: Tensor, num_nodes: int | None) -> int:

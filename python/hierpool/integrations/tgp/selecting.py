@@ -95,8 +95,8 @@ def maximal_independent_set_cluster(
     nodes = selecting.num_nodes_of(edge_index, num_nodes)
     graph = RaggedGraph.from_edge_index(edge_index, nodes)
     head = mis(graph, -_places(perm, nodes, edge_index.device).double(), hops=order_k)
-    is_head = head == torch.arange(nodes, device=head.device)
-    return is_head, (is_head.cumsum(0) - 1)[head]
+    cluster, is_head = selecting.clusters_of_heads(head)
+    return is_head, cluster
 
 
 def _graclus(
