@@ -533,5 +533,6 @@ def _reduce(
         _soft_pool_scalars_fwd_kernel, (r,),
         partial.graph_sums, partial.squares, out.scalars, out.total_entropy, out.link_norm,
         rows.largest() if options.mean else None, rows.n, b, r, tiles[1],
-        BB=cut.bb, LINK=options.link, ENTROPY=options.entropy, MEAN=options.mean, ACC=acc_type, num_warps=4,
+        BB=plan.graphs(target), LINK=options.link, ENTROPY=options.entropy, MEAN=options.mean, ACC=acc_type,
+        num_warps=4,
     )  # fmt: skip

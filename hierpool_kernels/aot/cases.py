@@ -29,6 +29,8 @@ from hierpool_kernels.core.adjacency import Csr, Dense
 from hierpool_kernels.core.launch import Call, watch
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import KNOWN, Target
+from hierpool_kernels.cut_terms import Sums, launch_cut_terms_bwd, launch_cut_terms_fwd
+from hierpool_kernels.cut_terms import Upstream as CutUpstream
 from hierpool_kernels.edge_distances import launch_edge_distances, launch_signed_sums
 from hierpool_kernels.soft_pool import Options, Saved, Upstream
 from hierpool_kernels.soft_pool_bwd import launch_soft_pool_bwd
@@ -56,8 +58,9 @@ class Case:
     """One call of an operator, forward and backward.
 
     Attributes:
-        op: ``"pool"``, ``"link"`` (cross-entropy link loss), ``"variation"`` (total variation, and distances at the
-            entries of a sparse A), ``"norm"`` (balance term) or ``"spmm"``.
+        op: ``"pool"``, ``"cut"`` (the last step of MinCut and DMoN), ``"link"`` (cross-entropy link loss),
+            ``"variation"`` (total variation, and distances at the entries of a sparse A), ``"norm"`` (balance term) or
+            ``"spmm"``.
         layout: ``"dense"``, a padded batch, or ``"csr"``, a ragged batch.
         s: dtype of logits, of S, or of the matrix that A is multiplied by.
         x: dtype of the features.
@@ -156,6 +159,17 @@ def _pool(case: Case, target: Target) -> None:
     launch_soft_pool_bwd(upstream, saved, *inputs[1:], True, needs, target)
 
 
+def _cut(case: Case, target: Target) -> None:
+    """MinCut, or DMoN of graphs with numbers of clusters of their own, crossed or with `diffpool` not."""
+    b, k, dtype = case.b, case.k, case.s
+    adj, gram = (case.tensor(dtype, b, k, k) for _ in range(2))
+    clusters = case.tensor("int64", b) if case.clusters else None
+    sums = Sums(adj, gram, case.tensor(dtype, b, 2, k), case.tensor(dtype, b, 6), clusters)
+    mincut = not case.clusters
+    out, *losses, saved = launch_cut_terms_fwd(sums, mincut, not mincut and not case.diffpool, target)
+    launch_cut_terms_bwd(CutUpstream(out, *losses), sums, out, saved, mincut, target)
+
+
 def _link(case: Case, target: Target) -> None:
     s, edges, rows = case.nodes(case.s, case.k), case.adjacency(), case.graph_rows()
     loss = link_bce.launch_link_bce_fwd(s, edges, rows, 1e-7, "numel", case.symmetric, target)
@@ -188,6 +202,7 @@ def _norm(case: Case, target: Target) -> None:
 
 _RUN: dict[str, Callable[[Case, Target], None]] = {
     "pool": _pool,
+    "cut": _cut,
     "link": _link,
     "variation": _variation,
     "norm": _norm,
@@ -264,6 +279,9 @@ CASES = (
     replace(_OWN_CSR, fp32="tf32", k=12),
     replace(_OWN_CSR, fp32="tf32", k=1500),
     replace(_OWN_CSR, a="none", k=33, index=32, entries=200, symmetric=True, diffpool=True, edges=False),
+    *(Case("cut", "dense", k=k) for k in (8, 20, 64)),
+    *(Case("cut", "dense", k=k, clusters=True) for k in (20, 64)),
+    Case("cut", "dense", clusters=True, diffpool=True),
     replace(_SPMM, k=8),
     replace(_SPMM, k=32),
     replace(_SPMM, k=33),

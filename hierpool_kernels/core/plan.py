@@ -255,19 +255,23 @@ def products(k: int, columns: int, precision: str, target: Target) -> Tiles:
     return _measured("products", target, precision, k, columns) or tiles
 
 
+def graphs(target: Target) -> int:
+    """Graphs at a time in a sum over graphs."""
+    return 16 if _interpreted(target) else 256
+
+
 class ReduceTiles(NamedTuple):
-    """Sums over chunks: chunks at a time, elements of a program, graphs of the scalars at a time."""
+    """Sums over chunks: chunks at a time, elements of a program."""
 
     bs: int
     bq: int
-    bb: int
 
 
 def reduce(elements: int, target: Target) -> ReduceTiles:
     """Many chunks of few elements, as one large graph has, need small programs. Triton 3.6 spills with 16 x 512."""
     if _interpreted(target):
-        return ReduceTiles(16, 1024, 16)
-    return ReduceTiles(16, 128, 256) if elements <= 1 << 15 else ReduceTiles(8, 512, 256)
+        return ReduceTiles(16, 1024)
+    return ReduceTiles(16, 128) if elements <= 1 << 15 else ReduceTiles(8, 512)
 
 
 def blocks(k: int, target: Target) -> int:

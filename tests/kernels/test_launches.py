@@ -26,8 +26,8 @@ from hierpool_kernels.core.tensors import workspace
 LIMITS = {
     "dense_diff_pool, mask": ((6, 10, 4), (4, 5, 0)),
     "dense_diff_pool": ((6, 10, 1), (4, 5, 0)),
-    "dense_mincut_pool, mask": ((6, 10, 31), (5, 6, 23)),
-    "DMoNPooling, mask": ((6, 10, 49), (5, 6, 40)),
+    "dense_mincut_pool, mask": ((9, 15, 4), (6, 9, 0)),
+    "DMoNPooling, mask": ((9, 15, 8), (6, 10, 7)),
     "soft_pool, CSR": ((7, 12, 3), (3, 5, 1)),
     "diff_pool, CSR": ((7, 12, 3), (3, 4, 2)),
     "spmm": ((2, 2, 0), (2, 2, 0)),

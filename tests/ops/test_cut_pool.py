@@ -16,10 +16,11 @@ from hierpool.ops.cut_pool import cut_pool
 from hierpool.ops.cut_terms import Kind, crossed_cluster_loss
 from hierpool.ops.linear_maps import linear_maps
 from tests.support.ragged import both_forms
+from tests.support.running import INTERPRETED
 
 SIZES = (6, 9, 0, 1, 4)
 FEATURES, K = 4, 3
-BACKENDS = ("native", "reference")
+BACKENDS = ("triton",) if INTERPRETED else ("native", "reference")
 
 Leaves = dict[str, Tensor]
 
@@ -192,9 +193,11 @@ def test_error_is_that_of_plain_torch(
         (*plain, *gradients(plain, [pick[0][name] for name in leaves])),
         (*truth, *gradients(truth, [pick[1][name] for name in leaves])),
     ]
+    # Another exponential may round S of 16 bits to its neighbour, on which all sums are defined.
+    largest = max(float(t.detach().abs().max()) for t in results[2]) if backend == "triton" else 0.0
     for ours, theirs, wanted in zip(*results, strict=True):
         assert ours.isfinite().all()
-        scale = wanted.abs().max()
+        scale = max(float(wanted.detach().abs().max()), largest)
         errors = [(t.double() - wanted).abs().max() for t in (ours, theirs)]
         assert errors[0] <= 2 * errors[1] + 8 * torch.finfo(dtype).eps * scale
 

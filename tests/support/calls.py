@@ -20,7 +20,17 @@ import torch
 from torch import Tensor
 
 from hierpool import ops, reference
-from hierpool.contract import Csr, Dense, Loops, Padded, Ragged, Reduce, existing_columns, ranges_of
+from hierpool.contract import (
+    Csr,
+    Dense,
+    Loops,
+    Padded,
+    Ragged,
+    Reduce,
+    existing_clusters,
+    existing_columns,
+    ranges_of,
+)
 from hierpool.ops._operator import OPERATORS, Operator
 from hierpool.ops.cut_terms import Kind
 from tests.support.cases import Case
@@ -305,7 +315,12 @@ def cut_terms(batch: Batch) -> Fields:
     scalars = batch["scalars"]
     nodes = torch.full_like(scalars[:, :1], 4)  # has no gradient
     fields = {"adj": batch["pooled"], "gram": batch["gram"], "vectors": batch["vectors"]}
-    fields |= {"scalars": torch.cat([nodes, scalars], 1), "num_clusters": batch.num_clusters}
+    if (counts := batch.num_clusters) is not None:  # soft pooling writes 0 beyond them
+        exists = existing_clusters(counts, fields["adj"].size(-1))
+        both = exists[:, None] & exists[..., None]
+        masks = {"adj": both, "gram": both, "vectors": exists[:, None]}
+        fields = {name: torch.where(masks[name], t, 0) for name, t in fields.items()}
+    fields |= {"scalars": torch.cat([nodes, scalars], 1), "num_clusters": counts}
     return fields, {"kind": kind}
 
 

@@ -98,7 +98,7 @@ class CutPool(Operator, opaque=False):
     """The operator of MinCut and DMoN pooling."""
 
     def select(self, call: Call) -> ModuleType | None:
-        """There is no Triton kernel of the last step. The composite uses the Triton kernels of soft pooling."""
+        """On a GPU the composite calls the Triton kernels of soft pooling and of the last step."""
         if call.options.backend == "triton":
             return None
         backend = super().select(call)
@@ -121,7 +121,7 @@ class CutPool(Operator, opaque=False):
         s, pooled_x, adj_sums, gram, vectors, scalars = SOFT_POOL(pooling, _FIELDS, read_only=True)
         if selu:
             pooled_x = F.selu(pooled_x)
-        last = cut_terms.Options(kind, "reference" if backend == "reference" else "auto")
+        last = cut_terms.Options(kind, "auto" if backend == "native" else backend)
         terms = cut_terms.Call(adj_sums, gram, vectors, scalars, num_clusters, last)
         pooled, *losses = cut_terms.OPERATOR(terms)
         dtype = torch.promote_types(x.dtype, logits.dtype)
