@@ -58,6 +58,25 @@ def _degree_of(p_scalars, MINCUT: tl.constexpr):
     return tl.load(p_scalars + (2 if MINCUT else 4)).to(tl.float64)
 
 
+@triton.jit
+def _scale_of(degree):
+    """The inverse root, 0 where the degree is not positive; of NaN it is NaN."""
+    none = degree <= 0
+    return tl.where(none, 0.0, tl.rsqrt(tl.where(none, 1.0, degree)))
+
+
+@triton.jit
+def _sums_of_tile(a, gram, diagonal):
+    """Of each row of a tile: the sum off the diagonal, a_ii, and the squares of the gram off the diagonal and on it."""
+    square = gram * gram
+    return (
+        tl.sum(tl.where(diagonal, 0.0, a), 1),
+        tl.sum(tl.where(diagonal, a, 0.0), 1),
+        tl.sum(tl.where(diagonal, 0.0, square), 1),
+        tl.sum(tl.where(diagonal, square, 0.0), 1),
+    )
+
+
 @triton.jit(do_not_specialize=["B"])
 def _cut_terms_rows_fwd_kernel(
     adj_ptr, gram_ptr, scale_ptr, part_ptr, clusters_ptr, B, K, BK: tl.constexpr, ACC: tl.constexpr
@@ -79,17 +98,14 @@ def _cut_terms_rows_fwd_kernel(
     on = degree
     for i_col in range(0, clusters, BK):
         o_col = i_col + tl.arange(0, BK)
-        m_col = o_col < clusters
-        diagonal = o_row[:, None] == o_col[None, :]
-        a = load_tile(slice_ptr(adj_ptr, i_b, K * K), i_row, K, i_col, m_row, m_col, BK, BK)
-        degree += tl.sum(tl.where(diagonal, 0.0, a), 1)
-        trace += tl.sum(tl.where(diagonal, a, 0.0), 1)
-        gram = load_tile(slice_ptr(gram_ptr, i_b, K * K), i_row, K, i_col, m_row, m_col, BK, BK)
-        off += tl.sum(tl.where(diagonal, 0.0, gram * gram), 1)
-        on += tl.sum(tl.where(diagonal, gram * gram, 0.0), 1)
-    none = degree <= 0  # not of NaN, which stays NaN
-    scale = tl.where(none, 0.0, tl.rsqrt(tl.where(none, 1.0, degree)))
-    tl.store(scale_ptr + i_b * K + o_row, scale, mask=o_row < K)
+        a = load_tile(slice_ptr(adj_ptr, i_b, K * K), i_row, K, i_col, m_row, o_col < clusters, BK, BK)
+        gram = load_tile(slice_ptr(gram_ptr, i_b, K * K), i_row, K, i_col, m_row, o_col < clusters, BK, BK)
+        more = _sums_of_tile(a, gram, o_row[:, None] == o_col[None, :])
+        degree += more[0]
+        trace += more[1]
+        off += more[2]
+        on += more[3]
+    tl.store(scale_ptr + i_b * K + o_row, _scale_of(degree), mask=o_row < K)
     p_part = part_ptr + (i_b * tl.num_programs(1) + tl.program_id(1)) * PARTS
     tl.store(p_part, tl.sum(trace.to(tl.float64), 0))
     tl.store(p_part + 1, tl.sum(off.to(tl.float64), 0))
@@ -98,16 +114,9 @@ def _cut_terms_rows_fwd_kernel(
 
 @triton.jit
 def _terms_of_graph(
-    p_terms, p_part, p_gram, p_vectors, p_scalars, clusters, K, TILES, BK: tl.constexpr, MINCUT: tl.constexpr
+    p_terms, trace, off, on, p_gram, p_vectors, p_scalars, clusters, K, BK: tl.constexpr, MINCUT: tl.constexpr
 ):  # fmt: skip
     """Store the TERMS of a graph, but for the last."""
-    trace = tl.zeros((), tl.float64)
-    off = trace
-    on = trace
-    for i_t in range(TILES):
-        trace += tl.load(p_part + i_t * PARTS)
-        off += tl.load(p_part + i_t * PARTS + 1)
-        on += tl.load(p_part + i_t * PARTS + 2)
     norm = tl.sqrt(off + on)
     equal = 1 / tl.sqrt(tl.full((), 1, tl.float64) * clusters)
     degree = _degree_of(p_scalars, MINCUT)
@@ -140,13 +149,14 @@ def _terms_of_graph(
 @triton.jit(do_not_specialize=["B"])
 def _cut_terms_tiles_fwd_kernel(
     adj_ptr, gram_ptr, vectors_ptr, scalars_ptr, scale_ptr, part_ptr, out_ptr, terms_ptr, clusters_ptr, B, K,
-    BK: tl.constexpr, MINCUT: tl.constexpr,
+    BK: tl.constexpr, ONE_TILE: tl.constexpr, MINCUT: tl.constexpr,
 ):  # fmt: skip
     """out_ij = scale_i a_ij scale_j off the diagonal, 0 on it; and the TERMS of each graph, but for the last.
 
     A', G, out [B, K, K]; vectors [B, 2, K]; scalars [B, SCALARS]; scale [B, K]; parts [B, tiles, PARTS]; terms
     [B, TERMS].
-    A program for BK x BK elements of a graph; the first one also for its terms.
+    A program for BK x BK elements of a graph; the first one also for its terms. With ONE_TILE, BK >= K, it computes the
+    scales, too, and there are no parts.
     Terms in float64.
     """
     i_b = tl.program_id(0).to(tl.int64)
@@ -157,16 +167,37 @@ def _cut_terms_tiles_fwd_kernel(
     clusters = column_count(graph_clusters(i_b, clusters_ptr, K), K)
     m_row = o_row < clusters
     m_col = o_col < clusters
+    diagonal = o_row[:, None] == o_col[None, :]
+    p_gram = slice_ptr(gram_ptr, i_b, K * K)
+    p_scale = scale_ptr + i_b * K
     a = load_tile(slice_ptr(adj_ptr, i_b, K * K), i_row, K, i_col, m_row, m_col, BK, BK)
-    row = tl.load(scale_ptr + i_b * K + o_row, mask=m_row, other=0)
-    col = tl.load(scale_ptr + i_b * K + o_col, mask=m_col, other=0)
-    a = tl.where(o_row[:, None] == o_col[None, :], 0.0, a * row[:, None] * col[None, :])
+    trace = tl.zeros((), tl.float64)
+    off = trace
+    on = trace
+    if ONE_TILE:
+        more = _sums_of_tile(a, load_tile(p_gram, 0, K, 0, m_row, m_col, BK, BK), diagonal)
+        row = _scale_of(more[0])
+        col = row
+        tl.store(p_scale + o_row, row, mask=o_row < K)
+        trace += tl.sum(more[1].to(tl.float64), 0)
+        off += tl.sum(more[2].to(tl.float64), 0)
+        on += tl.sum(more[3].to(tl.float64), 0)
+    else:
+        row = tl.load(p_scale + o_row, mask=m_row, other=0)
+        col = tl.load(p_scale + o_col, mask=m_col, other=0)
+    a = tl.where(diagonal, 0.0, a * row[:, None] * col[None, :])
     store_tile(slice_ptr(out_ptr, i_b, K * K), i_row, K, i_col, o_row < K, o_col < K, a, BK, BK)
     if (i_row == 0) & (i_col == 0):
-        tiles = tl.num_programs(1)
+        if not ONE_TILE:
+            tiles = tl.num_programs(1)
+            for i_t in range(tiles):
+                p_part = part_ptr + (i_b * tiles + i_t) * PARTS
+                trace += tl.load(p_part)
+                off += tl.load(p_part + 1)
+                on += tl.load(p_part + 2)
         _terms_of_graph(
-            terms_ptr + i_b * TERMS, part_ptr + i_b * tiles * PARTS, slice_ptr(gram_ptr, i_b, K * K),
-            vectors_ptr + i_b * 2 * K, scalars_ptr + i_b * SCALARS, clusters, K, tiles, BK, MINCUT,
+            terms_ptr + i_b * TERMS, trace, off, on, p_gram, vectors_ptr + i_b * 2 * K, scalars_ptr + i_b * SCALARS,
+            clusters, K, BK, MINCUT,
         )  # fmt: skip
 
 
@@ -316,7 +347,10 @@ def _cut_terms_bwd_kernel(
 def launch_cut_terms_fwd(
     sums: Sums, mincut: bool, crossed: bool, target: Target
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, tuple[Tensor, Tensor]]:
-    """The normalised matrix and the three losses; scales and terms for the backward. Three launches."""
+    """The normalised matrix and the three losses; scales and terms for the backward.
+
+    Three launches, or two if K is no more than a tile.
+    """
     adj, gram, vectors, scalars, clusters = sums
     b, k, _ = adj.shape
     side = plan.blocks(k, target)
@@ -324,14 +358,15 @@ def launch_cut_terms_fwd(
     out, first, ortho, cluster = adj.new_empty(adj.shape), *(adj.new_empty(()) for _ in range(3))
     doubles = b * TERMS.value, b * tiles * PARTS.value
     scale, terms, part = workspace(adj, adj.dtype, b * k, doubles=doubles)
-    launch(
-        _cut_terms_rows_fwd_kernel, (b, tiles), adj, gram, scale, part, clusters, b, k,
-        BK=side, ACC=language_type(adj.dtype), num_warps=4,
-    )  # fmt: skip
+    if tiles > 1:
+        launch(
+            _cut_terms_rows_fwd_kernel, (b, tiles), adj, gram, scale, part, clusters, b, k,
+            BK=side, ACC=language_type(adj.dtype), num_warps=4,
+        )  # fmt: skip
     launch(
         _cut_terms_tiles_fwd_kernel, (b, tiles, tiles),
         adj, gram, vectors, scalars, scale, part, out, terms, clusters, b, k,
-        BK=side, MINCUT=mincut, num_warps=4,
+        BK=side, ONE_TILE=tiles == 1, MINCUT=mincut, num_warps=4,
     )  # fmt: skip
     launch(
         _cut_terms_sums_fwd_kernel, (1,), scalars, terms, first, ortho, cluster, clusters, b, k,

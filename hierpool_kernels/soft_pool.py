@@ -8,6 +8,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+SUMS = tl.constexpr(6)  # of rows: nodes, entropy, cut_degree, adj_sq, total_degree, tr(adj)
+
 
 class Options(NamedTuple):
     """The outputs to compute: gram, link error and entropy; whether these are means; whether to save M."""
@@ -69,3 +71,10 @@ def mean_divisors(B, N, largest_ptr, MEAN: tl.constexpr):
         rows = tl.maximum(largest * B, 1.0)
         entries = rows * tl.maximum(largest, 1.0)
     return rows, entries
+
+
+@triton.jit
+def gradient_of_square(dnorm_ptr, norm):
+    """The gradient of the square of a norm from that of the norm, which is 0 where the norm is 0; in float64."""
+    norm = norm.to(tl.float64)
+    return tl.where(norm > 0, tl.load(dnorm_ptr).to(tl.float64) / (2 * tl.where(norm > 0, norm, 1.0)), 0.0)

@@ -26,18 +26,12 @@ from hierpool_kernels.core.rows_of_a import dense_tile
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import contiguous_rows, language_type, workspace
 from hierpool_kernels.core.tiles import add_product, load_tile, slice_ptr, store_tile
-from hierpool_kernels.soft_pool import Saved, Upstream, mean_divisors
+from hierpool_kernels.soft_pool import Saved, Upstream, gradient_of_square, mean_divisors
+from hierpool_kernels.soft_pool_small import launch_small_bwd, small_tiles
 from hierpool_kernels.soft_pool_softmax import launch_softmax_bwd
 from hierpool_kernels.spmm import launch_dense_degrees, launch_dense_product, launch_spmm
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
-
-
-@triton.jit
-def _gradient_of_square(dnorm_ptr, norm):
-    """The gradient of the square of a norm from that of the norm, which is 0 where the norm is 0; in float64."""
-    norm = norm.to(tl.float64)
-    return tl.where(norm > 0, tl.load(dnorm_ptr).to(tl.float64) / (2 * tl.where(norm > 0, norm, 1.0)), 0.0)
 
 
 @triton.jit(do_not_specialize=["N", "B"])
@@ -80,12 +74,12 @@ def _soft_pool_blocks_bwd_kernel(
         if dscalars_ptr is not None:
             dcut = tl.load(p_dscalars + 2 + i_r)
             dtotal = tl.load(p_dscalars + 2 + 2 * R + i_r)
-            dadj_sq = _gradient_of_square(p_dscalars + 2 + R + i_r, tl.load(p_scalars + 2 + R + i_r)).to(ACC)
+            dadj_sq = gradient_of_square(p_dscalars + 2 + R + i_r, tl.load(p_scalars + 2 + R + i_r)).to(ACC)
             link = tl.load(p_scalars + 2 + 3 * R + i_r)
-            dlink = _gradient_of_square(p_dscalars + 2 + 3 * R + i_r, link).to(ACC)
+            dlink = gradient_of_square(p_dscalars + 2 + 3 * R + i_r, link).to(ACC)
         norm = tl.load(link_norm_ptr + i_r).to(tl.float64) * entries
         if dlink_norm_ptr is not None:
-            dlink += (_gradient_of_square(dlink_norm_ptr + i_r, norm) / entries).to(ACC)
+            dlink += (gradient_of_square(dlink_norm_ptr + i_r, norm) / entries).to(ACC)
         dlink = tl.where(norm == norm, dlink, 0.0)  # NaN if it was not computed
         dlink_total += dlink
         at = (i_b * R + i_r) * K * K
@@ -433,13 +427,19 @@ def launch_soft_pool_bwd(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients to logits, features and entries; of size 0 where they are not needed.
 
-    Three launches: blocks, rows of the gradient to the logits, S dx. One more if K is more than a tile, one more if A
-    is not symmetric, one more if the row sums of A have a gradient, and two for the gradient to A.
+    One launch for small graphs, if A needs no gradient. For others three: blocks, rows of the gradient to the logits,
+    S dx; one more if K is more than a tile, one more if A is not symmetric, one more if the row sums of A have a
+    gradient, and two for the gradient to A.
     """
     grads = Upstream(*(None if t is None else t.contiguous() for t in grads))
     x = contiguous_rows(x)
     s, m = saved.s, saved.m
     acc, r = m.dtype, edges.types
+    if not needs[2] and (tiles := small_tiles(edges, rows, s, x, target)) is not None:
+        dlogits, dx = launch_small_bwd(
+            grads, saved, x, edges, rows, temperature, given, symmetric, mean, needs[:2], tiles, target
+        )
+        return dlogits, dx, (s if edges.values is None else edges.values).new_empty(0)
     blocks = _make_blocks(grads, saved, rows, r, symmetric, mean, needs[2], target)
     if needs[0]:
         dlogits = _logits_gradient(

@@ -33,13 +33,12 @@ from hierpool_kernels.core.rows_of_a import (
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, language_type, workspace
 from hierpool_kernels.core.tiles import dot, gather_tile, load_tile, slice_ptr, store_tile
-from hierpool_kernels.soft_pool import Options, Outputs, mean_divisors
+from hierpool_kernels.soft_pool import SUMS, Options, Outputs, mean_divisors
+from hierpool_kernels.soft_pool_small import launch_small_fwd, small_tiles
 from hierpool_kernels.soft_pool_softmax import launch_softmax_fwd
 from hierpool_kernels.spmm import launch_long_rows
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
-
-SUMS = tl.constexpr(6)  # of a chunk: nodes, entropy, cut_degree, adj_sq, total_degree, tr(adj)
 
 
 @triton.jit(do_not_specialize=["N", "B"])
@@ -469,13 +468,36 @@ def launch_soft_pool_fwd(
 ) -> Outputs:  # fmt: skip
     """All outputs of the operator.
 
-    Six launches: softmax, walk over A, products of S with X and with S (and with M, if K is more than a tile), sums
-    over chunks, scalars. One more for a sparse A that may have long rows. One allocation beside those of the outputs.
+    Two launches for small graphs. For others six: softmax, walk over A, products of S with X and with S (and with M, if
+    K is more than a tile), sums over chunks, scalars; one more for a sparse A that may have long rows. One allocation
+    beside those of the outputs.
     """
     logits, x = contiguous_rows(logits), contiguous_rows(x)
     k, f, r, b, n = logits.size(-1), x.size(-1), edges.types, rows.b, rows.n
     _check_sizes(k, f, r)
     acc = accumulation_dtype(logits, x, edges.values)
+    if (tiles := small_tiles(edges, rows, logits, x, target)) is not None:
+        s = rows.empty(logits, k)
+        m = s.new_empty((n, k) if rows.ptr is not None else (b, r, n, k), dtype=acc) if options.save else None
+        out = _outputs(s, x, m, rows, r, options, acc)
+        sums, squares = workspace(s, torch.float64, b * SUMS.value, b)
+        launch_small_fwd(
+            logits,
+            x,
+            edges,
+            rows,
+            temperature,
+            given,
+            symmetric,
+            options.entropy,
+            out,
+            sums,
+            squares,
+            tiles,
+            target,
+        )
+        _scalars(out, sums, squares, 1, rows, options, acc, target)
+        return out
     s = launch_softmax_fwd(logits, rows, temperature, given, acc, target)
     ragged, entries, factor = rows.ptr is not None, 0, s.dtype
     if isinstance(edges, Dense):
@@ -529,10 +551,19 @@ def _reduce(
         BK=0 if rows.clusters is None else walk.tiles.bk, BS=cut.bs, BQ=cut.bq, SYMMETRIC=symmetric, ACC=acc_type,
         num_warps=4, **plan.registers(4, target),
     )  # fmt: skip
+    _scalars(out, partial.graph_sums, partial.squares, tiles[1], rows, options, acc, target)
+
+
+def _scalars(
+    out: Outputs, sums: Tensor, squares: Tensor, gram_tiles: int, rows: Rows, options: Options, acc: torch.dtype,
+    target: Target,
+) -> None:  # fmt: skip
+    """The scalars, the total entropy and the link norm from the sums of graphs."""
+    r = out.vectors.size(1) - 1
     launch(
         _soft_pool_scalars_fwd_kernel, (r,),
-        partial.graph_sums, partial.squares, out.scalars, out.total_entropy, out.link_norm,
-        rows.largest() if options.mean else None, rows.n, b, r, tiles[1],
-        BB=plan.graphs(target), LINK=options.link, ENTROPY=options.entropy, MEAN=options.mean, ACC=acc_type,
-        num_warps=4,
+        sums, squares, out.scalars, out.total_entropy, out.link_norm, rows.largest() if options.mean else None,
+        rows.n, rows.b, r, gram_tiles,
+        BB=plan.graphs(target), LINK=options.link, ENTROPY=options.entropy, MEAN=options.mean,
+        ACC=language_type(acc), num_warps=4,
     )  # fmt: skip

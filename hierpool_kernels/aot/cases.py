@@ -6,6 +6,7 @@ gradients of all outputs. Then each option once: float16; mixed dtypes of logits
 several edge types; K, F and N that are not multiples of 16; A symmetric, or a transposed view; S given; a temperature;
 the outputs of DiffPool only; strides of more than 31 bits. Graphs with numbers of clusters of their own: K of some tile
 widths, and some options, with a dense A and with a sparse one, and the balance term.
+The same for graphs that are small enough for one program each, and options.
 With a sparse A: some of these, with and without values, 32- and 64-bit indices, with and without long rows. Products
 with a sparse A; the cross-entropy link loss and the total variation of both layouts; the balance term for graphs of
 each tile size, for larger ones, and for both layouts.
@@ -229,8 +230,10 @@ def _grid(base: Case, widths: tuple[int, ...], *modes: str) -> list[Case]:
 
 _FP32 = ("fp32/ieee", "fp32/tf32", "fp32/tf32x3")
 _BF16, _FP16 = "bf16/ieee", "fp16/ieee"
-_DENSE = Case("pool", "dense", rows="mask", edges=True)
-_CSR = Case("pool", "csr", edges=True)
+_DENSE = Case("pool", "dense", n=512, rows="mask", edges=True)
+_CSR = Case("pool", "csr", n=512, edges=True)
+_SMALL = Case("pool", "dense", rows="mask")
+_SMALL_CSR = Case("pool", "csr")
 _OWN = replace(_DENSE, clusters=True)
 _OWN_CSR = replace(_CSR, clusters=True)
 _SPMM = Case("spmm", "csr", edges=True)
@@ -279,6 +282,15 @@ CASES = (
     replace(_OWN_CSR, fp32="tf32", k=12),
     replace(_OWN_CSR, fp32="tf32", k=1500),
     replace(_OWN_CSR, a="none", k=33, index=32, entries=200, symmetric=True, diffpool=True, edges=False),
+    *_grid(_SMALL, (20, 32), "fp32/ieee", "fp32/tf32", _BF16, "bf16/tf32", "fp16/tf32"),
+    replace(_SMALL, a="uint8", n=126, k=31),
+    replace(_SMALL, k=16, rows="sizes", diffpool=True),
+    replace(_SMALL, k=32, rows="all", symmetric=True, diffpool=True),
+    replace(_SMALL, **_HALF, k=32, given=True),
+    replace(_SMALL, k=32, clusters=True, temperature=True),
+    *_grid(_SMALL_CSR, (20, 32), "fp32/ieee", _BF16),
+    replace(_SMALL_CSR, a="none", k=32, index=32, symmetric=True, diffpool=True),
+    replace(_SMALL_CSR, k=31, clusters=True),
     *(Case("cut", "dense", k=k) for k in (8, 20, 64)),
     *(Case("cut", "dense", k=k, clusters=True) for k in (20, 64)),
     Case("cut", "dense", clusters=True, diffpool=True),

@@ -109,6 +109,35 @@ def _measured(kernel: str, target: Target, precision: str, *widths: int) -> Tile
     return None if found is None else Tiles(*found)
 
 
+class SmallTiles(NamedTuple):
+    """A graph of a program: rows and columns of A at a time, columns of S and of X, neighbors in flight, warps."""
+
+    bn: int
+    bj: int
+    bk: int
+    bf: int
+    ahead: int
+    warps: int
+
+    def options(self, target: Target) -> dict[str, int]:
+        """Tiles and launch options. There is little to load ahead of the products."""
+        tiles = {"BN": self.bn, "BJ": self.bj, "BK": self.bk, "BF": self.bf, "AHEAD": self.ahead}
+        return {**tiles, "num_warps": self.warps, "num_stages": 1, **registers(self.warps, target)}
+
+
+@tuned.kept
+def small(n: int, k: int, f: int, s: torch.dtype, target: Target) -> SmallTiles | None:
+    """The tiles of a graph of a program, or ``None`` if the graph is too large for one, or the kernels would spill.
+
+    Each thread has a vector of A, S and X.
+    """
+    if _interpreted(target):
+        return SmallTiles(16, 16, 16, 16, 16, 4) if n <= 16 and k <= 16 and 0 < f <= 16 else None
+    if n > 128 or k > 32 or not 0 < f <= 64 or gradient_precision(s, target) == "tf32x3":
+        return None
+    return SmallTiles(32 if s in HALVES else 16, 64, 32, 64, 2, 4 if k % _SMALLEST == 0 else 8)
+
+
 class SoftmaxTiles(NamedTuple):
     """Rows and columns of a tile of the softmax, whether a tile holds whole rows, and warps."""
 

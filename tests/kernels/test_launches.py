@@ -24,12 +24,12 @@ from hierpool_kernels.core.tensors import workspace
 
 # (launches, allocations, kernels of torch), forward and backward. A change may lower them.
 LIMITS = {
-    "dense_diff_pool, mask": ((6, 10, 4), (4, 5, 0)),
-    "dense_diff_pool": ((6, 10, 1), (4, 5, 0)),
-    "dense_mincut_pool, mask": ((9, 15, 4), (6, 9, 0)),
-    "DMoNPooling, mask": ((9, 15, 8), (6, 10, 7)),
-    "soft_pool, CSR": ((7, 12, 3), (3, 5, 1)),
-    "diff_pool, CSR": ((7, 12, 3), (3, 4, 2)),
+    "dense_diff_pool, mask": ((2, 10, 4), (1, 3, 0)),
+    "dense_diff_pool": ((2, 10, 1), (1, 3, 0)),
+    "dense_mincut_pool, mask": ((4, 15, 4), (2, 6, 0)),
+    "DMoNPooling, mask": ((4, 15, 8), (2, 7, 7)),
+    "soft_pool, CSR": ((2, 11, 3), (1, 3, 0)),
+    "diff_pool, CSR": ((2, 11, 3), (1, 3, 2)),
     "spmm": ((2, 2, 0), (2, 2, 0)),
 }
 

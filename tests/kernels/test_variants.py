@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -17,6 +19,7 @@ from hierpool.ops.soft_pool import Out, pooling_call
 from hierpool_kernels.core.launch import Call, watch
 from tests.support import link, variation
 from tests.support.cases import Case
+from tests.support.ragged import BothForms, both_forms
 from tests.support.running import check, run
 from tests.support.sparse import RaggedCase
 
@@ -91,6 +94,57 @@ def test_variants_of_soft_pooling() -> None:
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_variants_in_bfloat16(case: Case | RaggedCase) -> None:
     check(case.make(SEED, bf16), "triton")
+
+
+# ---- small graphs ---------------------------------------------------------------------------------------------------
+
+# A dense or sparse, symmetric; S given
+OF_SMALL_GRAPHS: list[tuple[str, tuple[Callable[[Call], Any], ...], set[tuple[Any, ...]]]] = [
+    (f"_soft_pool_small_{way}_kernel", (argument(a), option("SYMMETRIC"), option("GIVEN")),
+     set(itertools.product((True, False), repeat=3)))
+    for way, a in (("fwd", 6), ("bwd", 17))
+]  # fmt: skip
+
+
+def pooled_small(
+    batch: BothForms, sparse: bool, given: bool, symmetric: bool, dtype: torch.dtype, backend: str
+) -> list[Tensor]:
+    """The record, and gradients of features and logits."""
+    logits = torch.randn(
+        *batch.mask.shape, 5, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    s = logits.softmax(-1) if given else logits
+    leaves = [(t[batch.mask] if sparse else t).to(dtype).requires_grad_() for t in (batch.x, s)]
+    options: dict[str, Any] = (
+        {"assignment": "given"} if given else {"temperature": torch.tensor(0.7, dtype=dtype)}
+    )
+    if not sparse:
+        options |= {"mask": batch.mask, "symmetric": symmetric}
+    adj = batch.graph.to(dtype=dtype) if sparse else batch.adj.to(dtype)
+    clusters = torch.tensor([5, 1, 3])
+    record = hierpool.soft_pool(leaves[0], adj, leaves[1], num_clusters=clusters, backend=backend, **options)
+    results = [t for t in record[:8] if t is not None]
+    draw = torch.Generator().manual_seed(2)
+    weights = [torch.randn(t.shape, generator=draw, dtype=torch.float64).to(dtype) for t in results]
+    return [*results, *torch.autograd.grad(results, leaves, weights)]
+
+
+def test_variants_of_small_graphs() -> None:
+    with watch() as launched:
+        for sparse, symmetric, given in itertools.product((True, False), repeat=3):
+            batch = both_forms((14, 0, 3), 3, directed=not symmetric, weighted=True)
+            results = pooled_small(batch, sparse, given, symmetric, f32, "triton")
+            exact = pooled_small(batch, sparse, given, symmetric, torch.float64, "reference")
+            torch.testing.assert_close(results, [t.float() for t in exact])
+    assert_reached(launched, OF_SMALL_GRAPHS)
+
+
+def test_small_graphs_with_a_gradient_of_their_weights() -> None:
+    """The forward is one launch, the backward those of large graphs."""
+    inputs = Case("small", n=14, k=5, f=3, directed=True, valid="holes", b=3).make(SEED, f32)
+    names = launches(lambda: check(inputs, "triton"))
+    assert "_soft_pool_small_fwd_kernel" in names
+    assert "_soft_pool_dense_edges_bwd_kernel" in names
 
 
 # ---- the total variation --------------------------------------------------------------------------------------------
