@@ -11,7 +11,15 @@ from hierpool.experiments.queue import Plan, check, make_runs
 from hierpool.experiments.results import NAME
 
 NAME_OF_DATA = "TOY"
-SHORT = {"epochs": 4, "patience": 2, "hidden_channels": 8, "layers": 2, "levels": 1, "rounds": 1, "penalties": [1.0]}
+SHORT = {
+    "epochs": 4,
+    "patience": 2,
+    "hidden_channels": 8,
+    "layers": 2,
+    "levels": 1,
+    "rounds": 1,
+    "penalties": [1.0],
+}
 
 
 def write_data(root: Path, graphs: int = 40) -> Path:
@@ -43,7 +51,9 @@ def write_config(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def make_plan(folder: Path, methods: list[str], folds: range = range(2), protocol: str = "fair", **options: Any) -> Plan:
+def make_plan(
+    folder: Path, methods: list[str], folds: range = range(2), protocol: str = "fair", **options: Any
+) -> Plan:
     """A checked plan of short runs on the data of ``folder``, whose results are in its folder ``out``."""
     if not (folder / "tu").exists():
         write_data(folder)

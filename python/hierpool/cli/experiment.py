@@ -36,8 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--splits",
         type=Path,
         metavar="PATH",
-        help="JSON file with the folds of the one data set, or folder with NAME_splits.json of each (default: own"
-        " stratified folds)",
+        help="JSON file with the folds of the one data set, or folder with NAME_splits.json of data sets; others have"
+        " our own stratified folds",
     )
     parser.add_argument(
         "--folds", default=f"0-{FOLDS - 1}", help="for example 0-9 or 0,4 (default: %(default)s)"

@@ -54,7 +54,8 @@ class Plan:
         runs: the runs in the order of work.
         protocol: the configuration.
         data_root: see :func:`hierpool.data.load_tu`.
-        splits: file of folds for the one data set, or a folder with ``NAME_splits.json``; ``None``: own folds.
+        splits: file of folds for the one data set, or a folder with ``NAME_splits.json`` of data sets; others have own
+            folds.
         time_limit: seconds for a run; ``None``: no limit.
         again: rows that do not count: of runs that failed, or had no data, and are to be done again.
     """
@@ -107,12 +108,19 @@ def load(name: str, root: Path | None, protocol: Protocol) -> GraphDataset:
     return features.without_attributes(load_tu(name, root), protocol)
 
 
+def file_of_folds(name: str, splits: Path | None) -> Path | None:
+    """The file of the folds of a data set; ``None`` for own folds. See :class:`Plan`."""
+    if splits is None or not splits.is_dir():
+        return splits
+    path = splits / f"{name}_splits.json"
+    return path if path.exists() else None
+
+
 @functools.lru_cache(maxsize=1)
-def load_folds(dataset: GraphDataset, splits: Path | None) -> tuple[Split, ...]:
-    """The folds of a data set; see :class:`Plan`."""
-    if splits is None:
+def load_folds(dataset: GraphDataset, path: Path | None) -> tuple[Split, ...]:
+    """The folds of a data set, from a file or own ones. Raises what :func:`read_folds` raises."""
+    if path is None:
         return tuple(folds.make_folds(dataset.labels))
-    path = splits / f"{dataset.name}_splits.json" if splits.is_dir() else splits
     return tuple(folds.read_folds(path, len(dataset.graphs)))
 
 
@@ -121,9 +129,16 @@ def _prepared(method: str, dataset: GraphDataset, protocol: Protocol) -> Any:
     return METHODS[method].prepare(dataset, protocol)
 
 
-def _identity(dataset: GraphDataset, splits: Sequence[Split], protocol: Protocol) -> Row:
+def _identity(dataset: GraphDataset, plan: Plan) -> Row:
     """What runs of one column of a table have in common."""
-    return {"settings": protocol.digest, "data": dataset.fingerprint, "splits": folds.digest(splits)}
+    path = file_of_folds(dataset.name, plan.splits)
+    splits = load_folds(dataset, path)
+    return {
+        "settings": plan.protocol.digest,
+        "data": dataset.fingerprint,
+        "splits": folds.digest(splits),
+        "own_folds": path is None,
+    }
 
 
 # ---- checks ---------------------------------------------------------------------------------------------------------
@@ -137,12 +152,13 @@ class Column:
     graphs: int = 0
     nodes: int = 0
     folds: int = 0
+    origin: str = ""  # of the folds
     reason: str = ""
 
     def __str__(self) -> str:
         if self.reason:
             return f"{self.name}: not available here: {self.reason}"
-        return f"{self.name}: {self.graphs} graphs, {self.nodes} nodes, {self.folds} folds"
+        return f"{self.name}: {self.graphs} graphs, {self.nodes} nodes, {self.folds} folds, {self.origin}"
 
 
 def check(plan: Plan, retry: bool = False) -> tuple[Plan, list[Column]]:
@@ -182,16 +198,18 @@ def _column(plan: Plan, name: str, results: ResultFile) -> Column:
             if run.dataset == name and run.key not in results.rows:
                 results.add(asdict(run) | {"status": NO_DATA, "reason": _sentence(error)})
         return Column(name, reason=_sentence(error))
-    splits = load_folds(dataset, plan.splits)
+    path = file_of_folds(name, plan.splits)
+    splits = load_folds(dataset, path)
     most = max(run.fold for run in plan.runs if run.dataset == name)
     if most >= len(splits):
         raise ValueError(f"folds of {name} must be from 0 to {len(splits) - 1}, got {most}")
-    found = _identity(dataset, splits, plan.protocol)
+    found = _identity(dataset, plan)
     for row in results.rows.values():
         if (row["dataset"], row["protocol"], row["status"]) == (name, plan.protocol.name, OK):
             _compare(row, found, plan.folder)
     nodes = sum(graph.x.size(0) for graph in dataset.graphs)
-    return Column(name, len(dataset.graphs), nodes, len(splits))
+    origin = "our own" if path is None else f"of {path.name}"
+    return Column(name, len(dataset.graphs), nodes, len(splits), origin)
 
 
 def _compare(row: Row, found: Row, folder: Path) -> None:
@@ -234,9 +252,8 @@ def perform(plan: Plan, run: Run) -> Row:
     row: Row = asdict(run) | {"status": OK}
     try:
         dataset = load(run.dataset, plan.data_root, plan.protocol)
-        splits = load_folds(dataset, plan.splits)
-        row |= _identity(dataset, splits, plan.protocol)
-        split = splits[run.fold]
+        row |= _identity(dataset, plan)
+        split = load_folds(dataset, file_of_folds(run.dataset, plan.splits))[run.fold]
         # 1009: as fold_seed of hierpool.training. Methods of one fold and seed have the same order of graphs.
         task = Task(dataset, split, plan.protocol, run.seed * 1009 + run.fold, plan.time_limit)
         prepared = _prepared(run.method, dataset, plan.protocol)
