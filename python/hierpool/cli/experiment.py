@@ -7,8 +7,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from hierpool.experiments import METHODS, PROTOCOLS, methods, queue, read_protocol, workers
+from hierpool.experiments import METHODS, PROTOCOLS, methods, plots, queue, read_protocol, report, workers
+from hierpool.experiments.comparison import make_cells
 from hierpool.experiments.folds import FOLDS
+from hierpool.experiments.results import read_rows
+from hierpool.training.files import write_atomic
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +129,16 @@ def parse_numbers(name: str, text: str) -> list[int]:
 
 
 def _report(args: argparse.Namespace) -> None:
+    """Print the tables of a folder, and write them and the plots there."""
     if len(args.report) != 2 or args.report[0] != "report":
         raise ValueError(f"report must be followed by one folder, got {' '.join(args.report)!r}")
-    raise NotImplementedError
+    folder = Path(args.report[1])
+    rows = read_rows(folder)
+    text = report.sections(rows)
+    if not text:
+        raise ValueError(f"folder must hold finished runs, but {folder} holds none")
+    print(text)
+    write_atomic(folder / "report.md", (text + "\n").encode())
+    print(f"\ntables: {folder / 'report.md'}")
+    for path in plots.draw_all(folder, make_cells(rows, "fair")):
+        print(f"plot: {path}")

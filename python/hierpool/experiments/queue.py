@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -137,6 +136,7 @@ def _identity(dataset: GraphDataset, plan: Plan) -> Row:
         "settings": plan.protocol.digest,
         "data": dataset.fingerprint,
         "splits": folds.digest(splits),
+        "folds": len(splits),
         "own_folds": path is None,
     }
 
@@ -262,10 +262,9 @@ def perform(plan: Plan, run: Run) -> Row:
     except Exception as error:  # a queue of days must not end with one run
         row |= {"status": FAILED, "reason": f"{type(error).__name__}: {_sentence(error)}"}
     seconds = round(time.perf_counter() - start, 3)
-    versions = {"hierpool": __version__, "torch": torch.__version__, "machine": platform.node()}
-    return (
-        row | {"seconds": seconds, "finished": f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ}"} | versions
-    )
+    finished = f"{datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%S.%fZ}"
+    versions = {"hierpool": __version__, "torch": torch.__version__}
+    return row | {"seconds": seconds, "finished": finished} | versions
 
 
 def work(plan: Plan, on_row: Callable[[Row], None] | None = None) -> None:
