@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.harness.machine import ROOT
 from hierpool.experiments import plots, report
 from hierpool.experiments.comparison import Cell, make_cells
-from hierpool.experiments.results import OK, ResultFile, Row, read_rows
+from hierpool.experiments.results import NO_DATA, OK, ResultFile, Row, read_rows
 
 RESULTS = ROOT / "bench" / "results" / "experiments"
 PAGE, ASSETS, PREFIX = Path("docs") / "accuracy.md", Path("docs") / "assets", "accuracy-"
@@ -18,16 +18,15 @@ TEMPLATE = Path(__file__).parent / "templates" / "accuracy.md"
 
 def whole(rows: list[Row]) -> list[Row]:
     """The rows of cells that are whole, and those that say that there are no data."""
-    found = []
-    for protocol in dict.fromkeys(row["protocol"] for row in rows):
-        cells = make_cells(rows, protocol)
-        for row in rows:
-            cell = cells.get((row["dataset"], row["method"]))
-            if row["protocol"] != protocol or row["status"] not in (OK, "no data"):
-                continue
-            if row["status"] == "no data" or (isinstance(cell, Cell) and row["seed"] in cell.seeds):
-                found.append(row)
-    return found
+    tables = {
+        protocol: make_cells(rows, protocol) for protocol in dict.fromkeys(row["protocol"] for row in rows)
+    }
+
+    def is_whole(row: Row) -> bool:
+        cell = tables[row["protocol"]].get((row["dataset"], row["method"]))
+        return row["status"] == OK and isinstance(cell, Cell) and row["seed"] in cell.seeds
+
+    return [row for row in rows if row["status"] == NO_DATA or is_whole(row)]
 
 
 def add(folder: Path, parent: Path = RESULTS) -> int:
@@ -36,13 +35,12 @@ def add(folder: Path, parent: Path = RESULTS) -> int:
     results.update()
     merged = [*results.rows.values(), *read_rows(folder)]
     chosen = whole(merged)  # checks that they can be compared
-    count = sum(results.add(row) for row in chosen if row not in results.rows.values())
     for path in folder.glob("protocol-*.json"):
         target = parent / path.name
         if target.exists() and json.loads(target.read_text()) != json.loads(path.read_text()):
             raise ValueError(f"{path} is another configuration than {target}")
         shutil.copyfile(path, target)
-    return count
+    return sum(results.add(row) for row in chosen if row not in results.rows.values())
 
 
 def published(parent: Path) -> list[str]:
@@ -64,7 +62,12 @@ def page(parent: Path = RESULTS) -> str:
     pictures = [
         f"![{name}]({ASSETS.name}/{PREFIX}{file}.svg)" for name, file in PLOTS.items() if file in drawn(rows)
     ]
-    parts = [TEMPLATE.read_text(encoding="utf-8").rstrip(), about, report.sections(rows), *pictures]
+    parts = [
+        TEMPLATE.read_text(encoding="utf-8").rstrip(),
+        about,
+        report.sections(rows, everything=True),
+        *pictures,
+    ]
     return "\n\n".join([*parts, *published(parent)]) + "\n"
 
 

@@ -33,7 +33,7 @@ def test_run_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
         main(arguments(tmp_path, "--methods", "majority,diffpool", "--seeds", "0-1", "--workers", "2")) == 0
     )
     output = capsys.readouterr().out
-    assert "TOY: 40 graphs, 240 nodes, 10 folds, our own" in output
+    assert "TOY: 40 graphs, 260 nodes, 10 folds, our own" in output
     assert "0 of 30 runs are finished" in output
     assert "[30/30]" in output
     assert len(read_rows(tmp_path / "out")) == 30

@@ -230,8 +230,14 @@ def test_data_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "not available here" in str(columns[0])
     work(checked)
     rows = read_rows(plan.folder)
-    assert [row["status"] for row in rows] == [NO_DATA, OK]
+    assert [(row["method"], row["status"]) for row in rows] == [("*", NO_DATA), ("majority", OK)]
     assert "REDDIT-MULTI-12K" in rows[0]["reason"]
+    check(replace(plan, runs=runs))
+    assert len(lines_of(tmp_path)) == 2
+    with pytest.raises(
+        ValueError, match="datasets must hold one that can be had; REDDIT-MULTI-12K: not"
+    ):
+        check(replace(plan, runs=runs[:1]))
     source = tmp_path / "tu" / NAME_OF_DATA / "raw"  # now the data come
     target = tmp_path / "tu" / "REDDIT-MULTI-12K" / "raw"
     target.mkdir(parents=True)
@@ -239,7 +245,7 @@ def test_data_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         (target / file.name.replace(NAME_OF_DATA, "REDDIT-MULTI-12K")).write_bytes(file.read_bytes())
     checked, _ = check(replace(plan, runs=runs))
     work(checked)
-    assert {row["status"] for row in read_rows(plan.folder)} == {OK}
+    assert [row["status"] for row in read_rows(plan.folder)] == [NO_DATA, OK, OK]
 
 
 def test_what_does_not_belong_to_the_folder(tmp_path: Path) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
 
 from hierpool._extras import require
 from hierpool.experiments.folds import FOLDS
 from hierpool.experiments.layers import EXTRA
-from hierpool.experiments.results import FAILED, NO_DATA, OK, Row
+from hierpool.experiments.methods import METHODS
+from hierpool.experiments.queue import DATASETS
+from hierpool.experiments.results import ALL, FAILED, OK, Row
 
 LEVEL = 0.95  # of intervals
 
@@ -43,12 +45,6 @@ class Cell:
         return stdev(self.accuracy)
 
 
-def by_run(rows: Sequence[Row], protocol: str, dataset: str, method: str) -> list[Row]:
-    """The rows of a method on a data set."""
-    wanted = (protocol, dataset, method)
-    return [row for row in rows if (row["protocol"], row["dataset"], row["method"]) == wanted]
-
-
 def make_cell(rows: Sequence[Row]) -> Cell | str:
     """The cell of the rows of a method on a data set, or why there is none."""
     done = [row for row in rows if row["status"] == OK]
@@ -73,11 +69,10 @@ def make_cell(rows: Sequence[Row]) -> Cell | str:
 
 
 def _reason(rows: Sequence[Row], done: int, count: int) -> str:
-    for status in (NO_DATA, FAILED):
-        reasons = [str(row["reason"]) for row in rows if row["status"] == status]
-        if reasons:
-            return reasons[0] if status == NO_DATA else f"{len(reasons)} runs failed: {reasons[0]}"
-    return f"{done} of {count} folds are finished" if done else "not run"
+    reasons = [str(row["reason"]) for row in rows if row["status"] == FAILED]
+    if reasons:
+        return f"{len(reasons)} runs failed: {reasons[0]}"
+    return f"{done} of {count} folds are finished"
 
 
 def _accuracies(folds: Sequence[Sequence[Row]]) -> list[float]:
@@ -98,15 +93,39 @@ def _median(rows: Sequence[Row], name: str) -> float | None:
     return median(values) if values else None
 
 
-def make_cells(rows: Sequence[Row], protocol: str) -> dict[tuple[str, str], Cell | str]:
-    """The cells of a protocol by data set and method, or why they are missing, in the order of the rows.
+def make_cells(
+    rows: Sequence[Row], protocol: str, everything: bool = False
+) -> dict[tuple[str, str], Cell | str]:
+    """The cells of a protocol by data set and method, or why they are missing.
+
+    Args:
+        rows: all rows.
+        protocol: name of the protocol.
+        everything: have the cells of the whole table, not only those of the data sets and methods in the rows.
 
     Raises:
         ValueError: rows of a data set are of several configurations, files or folds.
     """
-    _check_same([row for row in rows if row["protocol"] == protocol and row["status"] == OK])
-    names = dict.fromkeys((row["dataset"], row["method"]) for row in rows if row["protocol"] == protocol)
-    return {(data, method): make_cell(by_run(rows, protocol, data, method)) for data, method in names}
+    own = [row for row in rows if row["protocol"] == protocol]
+    _check_same([row for row in own if row["status"] == OK])
+    absent = {row["dataset"]: row["reason"] for row in own if row["method"] == ALL}
+    datasets = ordered([row["dataset"] for row in own], DATASETS, everything)
+    known = [method.name for method in METHODS.values() if protocol == "fair" or method.in_paper]
+    methods = ordered([row["method"] for row in own if row["method"] != ALL], known, everything)
+    found: dict[tuple[str, str], list[Row]] = {(data, method): [] for data in datasets for method in methods}
+    for row in own:
+        if row["method"] != ALL:
+            found[row["dataset"], row["method"]].append(row)
+    return {key: make_cell(some) if some else absent.get(key[0], "not run") for key, some in found.items()}
+
+
+def ordered(names: Iterable[str], known: Sequence[str], everything: bool = False) -> list[str]:
+    """``names`` once each, those of ``known`` first and in its order; with ``everything`` all of ``known``."""
+    given = dict.fromkeys(names)
+    return [
+        *(one for one in known if everything or one in given),
+        *(one for one in given if one not in known),
+    ]
 
 
 def _check_same(rows: Sequence[Row]) -> None:

@@ -19,7 +19,7 @@ from hierpool.experiments import features, folds
 from hierpool.experiments.claims import Claims
 from hierpool.experiments.methods import METHODS, Task
 from hierpool.experiments.protocol import Protocol
-from hierpool.experiments.results import FAILED, NO_DATA, OK, ResultFile, Row
+from hierpool.experiments.results import ALL, FAILED, NO_DATA, OK, ResultFile, Row
 from hierpool.training.files import write_json
 
 CLAIMS = "claims"
@@ -56,7 +56,7 @@ class Plan:
         splits: file of folds for the one data set, or a folder with ``NAME_splits.json`` of data sets; others have own
             folds.
         time_limit: seconds for a run; ``None``: no limit.
-        again: rows that do not count: of runs that failed, or had no data, and are to be done again.
+        again: rows that do not count: of runs that failed, and are to be done again.
     """
 
     folder: Path
@@ -169,23 +169,22 @@ def check(plan: Plan, retry: bool = False) -> tuple[Plan, list[Column]]:
         retry: do again what failed.
 
     Returns:
-        The plan, with what is to be done again, and the data sets.
+        The plan, without data sets that cannot be had, and with what is to be done again; and the data sets.
 
     Raises:
-        ValueError, OSError, ImportError: a data set outside the table cannot be loaded, folds are invalid or too few,
-            or the folder holds results of another protocol, data set or folds.
+        ValueError, OSError, ImportError: no data set can be had, or one outside the table, folds are invalid or too
+            few, or the folder holds results of another protocol, data set or folds.
     """
     _check_config(plan)
     results = ResultFile(plan.folder)
     results.update()
     columns = [_column(plan, name, results) for name in dict.fromkeys(run.dataset for run in plan.runs)]
     found = {column.name for column in columns if not column.reason}
-    again = {
-        key: row
-        for key, row in results.rows.items()
-        if (row["status"] == NO_DATA and row["dataset"] in found) or (row["status"] == FAILED and retry)
-    }
-    return replace(plan, again=again), columns
+    if not found:
+        raise ValueError(f"datasets must hold one that can be had; {columns[0]}")
+    again = {key: row for key, row in results.rows.items() if row["status"] == FAILED and retry}
+    runs = tuple(run for run in plan.runs if run.dataset in found)
+    return replace(plan, runs=runs, again=again), columns
 
 
 def _column(plan: Plan, name: str, results: ResultFile) -> Column:
@@ -194,9 +193,12 @@ def _column(plan: Plan, name: str, results: ResultFile) -> Column:
     except (DatasetError, OSError, ImportError, RuntimeError) as error:
         if name not in DATASETS:
             raise
-        for run in plan.runs:
-            if run.dataset == name and run.key not in results.rows:
-                results.add(asdict(run) | {"status": NO_DATA, "reason": _sentence(error)})
+        row = asdict(Run(plan.protocol.name, name, ALL, 0, 0)) | {
+            "status": NO_DATA,
+            "reason": _sentence(error),
+        }
+        if row not in results.rows.values():
+            results.add(row)
         return Column(name, reason=_sentence(error))
     path = file_of_folds(name, plan.splits)
     splits = load_folds(dataset, path)

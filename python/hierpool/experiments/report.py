@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from hierpool.experiments.comparison import Cell, critical_difference, difference, make_cells, mean_ranks
+from hierpool.experiments.comparison import (
+    Cell,
+    critical_difference,
+    difference,
+    make_cells,
+    mean_ranks,
+    ordered,
+)
 from hierpool.experiments.methods import METHODS, PAIR
 from hierpool.experiments.queue import DATASETS
 from hierpool.experiments.results import Row
@@ -22,14 +29,6 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     head, *body = lines
     rows = [head, ["---"] * len(head), *body]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def ordered(names: Sequence[str], known: Sequence[str]) -> list[str]:
-    """``names`` once each, those of ``known`` first and in its order."""
-    return [
-        *(name for name in known if name in names),
-        *(name for name in dict.fromkeys(names) if name not in known),
-    ]
 
 
 def title(method: str) -> str:
@@ -69,11 +68,31 @@ def missing(cells: Cells) -> list[str]:
     for (data, method), cell in cells.items():
         if isinstance(cell, str):
             found.setdefault((data, cell), []).append(title(method))
-    everything = {data: sum(1 for name, _ in cells if name == data) for data, _ in cells}
+    total = len({method for _, method in cells})
     return [
-        f"{data}, {'all methods' if len(names) == everything[data] else ', '.join(names)}: {reason}"
+        f"{data}, {'all methods' if len(names) == total else ', '.join(names)}: {reason}"
         for (data, reason), names in found.items()
     ]
+
+
+def summary(cells: Cells, reference: str = REFERENCE) -> list[str]:
+    """A sentence on each data set: the best mean, and how many methods are told apart from ``reference``."""
+    lines = []
+    for data in dict.fromkeys(data for data, _ in cells):
+        found = {
+            method: cell for (name, method), cell in cells.items() if name == data and isinstance(cell, Cell)
+        }
+        if reference not in found or len(found) < 2:
+            continue
+        best = max(found, key=lambda method: found[method].mean)
+        intervals = [difference(cell, found[reference]) for name, cell in found.items() if name != reference]
+        above, below = sum(one.low > 0 for one in intervals), sum(one.high < 0 for one in intervals)
+        lines.append(
+            f"{data}: the highest mean is {100 * found[best].mean:.1f}, of {title(best)}. Of {len(intervals)} methods,"
+            f" {above} are above {title(reference)} and {below} below, with an interval without 0; the other"
+            f" {len(intervals) - above - below} are not told apart from it."
+        )
+    return lines
 
 
 def difference_table(cells: Cells, reference: str = REFERENCE, methods: Sequence[str] | None = None) -> str:
@@ -133,21 +152,25 @@ def _cost(cell: Cell | None) -> str:
     return f"{cell.seconds_per_epoch:.2f} s, {cell.parameters / 1000:.0f} k"
 
 
-def sections(rows: Sequence[Row], heading: str = "##") -> str:
+def sections(rows: Sequence[Row], everything: bool = False, heading: str = "##") -> str:
     """Tables of all protocols.
+
+    Args:
+        rows: all rows.
+        everything: see :func:`hierpool.experiments.comparison.make_cells`.
+        heading: mark of a heading.
 
     Raises:
         ImportError: SciPy is not installed.
     """
     parts = []
     for protocol, label in LABELS.items():
-        cells = make_cells(rows, protocol)
+        cells = make_cells(rows, protocol, everything)
         if not cells:
             continue
         parts += [f"{heading} {label}", accuracy_table(cells)]
-        gaps = missing(cells)
-        if gaps:
-            parts += [f"{heading}# Not in the table", "\n".join(f"* {line}" for line in gaps)]
+        for name, lines in {"What it shows": summary(cells), "Not in the table": missing(cells)}.items():
+            parts += [f"{heading}# {name}", "\n".join(f"* {line}" for line in lines)] if lines else []
         pair = ("diffpool-one-k-pyg", "diffpool-one-k")
         compared = [name for _, name in cells if name not in pair]
         tables = {

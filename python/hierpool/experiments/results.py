@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ Row = dict[str, Any]
 NAME = "runs.jsonl"
 KEY = ("protocol", "dataset", "method", "fold", "seed")
 OK, FAILED, NO_DATA = "ok", "failed", "no data"
+ALL = "*"  # the method in the row of a data set that cannot be had
 
 
 def key_of(row: Row) -> str:
@@ -102,8 +102,3 @@ def read_rows(folder: str | Path) -> list[Row]:
         )
     file.update()
     return list(file.rows.values())
-
-
-def seconds_of(rows: Sequence[Row]) -> float:
-    """Seconds of all runs."""
-    return float(sum(row.get("seconds", 0.0) for row in rows))
