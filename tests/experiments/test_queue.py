@@ -234,9 +234,7 @@ def test_data_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert "REDDIT-MULTI-12K" in rows[0]["reason"]
     check(replace(plan, runs=runs))
     assert len(lines_of(tmp_path)) == 2
-    with pytest.raises(
-        ValueError, match="datasets must hold one that can be had; REDDIT-MULTI-12K: not"
-    ):
+    with pytest.raises(ValueError, match="datasets must hold one that can be had; REDDIT-MULTI-12K: not"):
         check(replace(plan, runs=runs[:1]))
     source = tmp_path / "tu" / NAME_OF_DATA / "raw"  # now the data come
     target = tmp_path / "tu" / "REDDIT-MULTI-12K" / "raw"
