@@ -136,13 +136,24 @@ def test_a_claim_belongs_to_one(tmp_path: Path) -> None:
     assert not list((tmp_path / "c").iterdir())
 
 
+def test_claims_without_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on file systems that have none."""
+
+    def link(source: Path, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    test_a_claim_belongs_to_one(tmp_path)
+    test_a_claim_ends_with_its_process(tmp_path / "d")
+
+
 def test_a_claim_ends_with_its_process(tmp_path: Path) -> None:
     folder = tmp_path / "c"
 
     def claim() -> None:
         Claims(folder).take("a/b")
 
-    folder.mkdir()
+    folder.mkdir(parents=True)
     pids = [in_child(claim) for _ in range(2)]  # the second takes it over from the first
     assert [held_by(folder, pid) for pid in pids] == [["a/b"], ["a/b"]]
     with Claims(folder) as own:
@@ -272,6 +283,12 @@ def test_what_does_not_belong_to_the_folder(tmp_path: Path) -> None:
 
 
 # ---- what is left ---------------------------------------------------------------------------------------------------
+
+
+def test_methods_without_chance_have_one_seed(tmp_path: Path) -> None:
+    how = make_plan(tmp_path, ["majority"]).protocol
+    runs = make_runs(how, ["TOY"], ["wl", "diffpool"], [3], [1, 2])
+    assert [run.key for run in runs] == ["fair/TOY/wl/3/0", "fair/TOY/diffpool/3/1", "fair/TOY/diffpool/3/2"]
 
 
 def test_the_estimate() -> None:

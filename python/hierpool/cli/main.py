@@ -32,7 +32,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:<8}{text}" for name, text in COMMANDS.items())
+    width = max(map(len, COMMANDS)) + 2
+    listing = "\n".join(f"  {name:<{width}}{text}" for name, text in COMMANDS.items())
     parser = _Parser(
         prog="hierpool",
         description="Fused graph pooling operators for PyTorch.",

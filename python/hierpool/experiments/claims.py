@@ -78,9 +78,7 @@ class Claims:
         temporary = self.folder / f".{uuid.uuid4().hex}"
         descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
         try:
-            owner = {"machine": machine(), "pid": os.getpid()}
-            os.write(descriptor, (json.dumps(owner) + "\n").encode())
-            _lock(descriptor)
+            _write_owner(descriptor)
             number = self._next(name, os.fstat(descriptor).st_mtime)
             if number is None:
                 os.close(descriptor)
@@ -91,6 +89,13 @@ class Claims:
             except FileExistsError:
                 os.close(descriptor)
                 return False
+            except OSError:  # there are no links on this file system
+                os.close(descriptor)
+                try:
+                    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+                except FileExistsError:
+                    return False
+                _write_owner(descriptor)
         finally:
             temporary.unlink()
         with self._guard:
@@ -144,6 +149,12 @@ def held_by(folder: Path, pid: int) -> list[str]:
             if owner == {"machine": machine(), "pid": pid} and not entry.startswith("."):
                 found.append(unquote(entry.rpartition(".")[0]))
     return found
+
+
+def _write_owner(descriptor: int) -> None:
+    """Lock a claim, then say whose it is: one that says nothing is not taken over before it is old."""
+    _lock(descriptor)
+    os.write(descriptor, (json.dumps({"machine": machine(), "pid": os.getpid()}) + "\n").encode())
 
 
 def _lock(descriptor: int) -> bool:

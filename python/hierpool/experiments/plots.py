@@ -124,6 +124,6 @@ def _figure(size: tuple[float, float]) -> Any:
 def _save(figure: Any, path: str | Path) -> None:
     """Write an SVG file, the same for the same results."""
     buffer = io.BytesIO()
-    with require("matplotlib", EXTRA).rc_context({"svg.hashsalt": "hierpool"}):
+    with require("matplotlib", EXTRA).rc_context({"svg.hashsalt": "hierpool", "svg.fonttype": "none"}):
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     write_atomic(path, buffer.getvalue())

@@ -84,7 +84,7 @@ def make_runs(
     numbers: Sequence[int],
     seeds: Sequence[int],
 ) -> tuple[Run, ...]:
-    """All runs, data set by data set; methods that do not depend on the seed have the first one alone.
+    """All runs, data set by data set; methods that do not depend on the seed have seed 0 alone.
 
     With the protocol of the paper, of methods that it is not for there are no runs.
     """
@@ -94,7 +94,7 @@ def make_runs(
         for method in methods
         if protocol.name == "fair" or METHODS[method].in_paper
         for fold in numbers
-        for seed in (seeds if METHODS[method].is_random else seeds[:1])
+        for seed in (seeds if METHODS[method].is_random else (0,))
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -89,6 +90,7 @@ def _begin(plan: Plan, parent: int) -> None:
             time.sleep(0.5)
         os._exit(1)
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent is interrupted, too, and ends this process
     threading.Thread(target=watch, daemon=True).start()
     torch.set_num_threads(1)
     work(plan)
