@@ -115,6 +115,20 @@ def test_a_gradient_that_is_not_finite() -> None:
         train(net, dataset, split, HOW, 0)
 
 
+class Exploding(Bias):
+    """Infinite logits in evaluation."""
+
+    def forward(self, x: Tensor, graph: Any) -> networks.Classified:
+        out = super().forward(x, graph)
+        return out if self.training else networks.Classified(out.logits * torch.inf)
+
+
+def test_validation_losses_that_are_not_finite() -> None:
+    dataset, split = biased()
+    with pytest.raises(FloatingPointError, match="validation loss is not finite in any epoch"):
+        train(Exploding(), dataset, split, HOW, 0)
+
+
 def test_the_support_vector_machine_is_chosen_on_validation_graphs() -> None:
     """The first matrix says nothing, the second the class, the third is noise that outweighs it."""
     sparse = pytest.importorskip("scipy.sparse")

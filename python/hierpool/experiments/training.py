@@ -87,7 +87,7 @@ def train(
 
     Raises:
         TimeLimitError: the limit is exceeded.
-        FloatingPointError: a gradient is not finite.
+        FloatingPointError: a gradient is not finite, or the validation loss of every epoch.
     """
     start = time.perf_counter()
     is_fair = protocol.name == "fair"
@@ -103,7 +103,8 @@ def train(
         train_epoch(net, optimizer, train_loader, epoch, protocol.clip)
         seconds.append(time.process_time() - before)
         rows.append(evaluate(net, validation))  # type: ignore[arg-type]
-        if is_fair and (not best or rows[-1][1] < rows[best - 1][1]):
+        loss = rows[-1][1]
+        if is_fair and math.isfinite(loss) and (not best or loss < rows[best - 1][1]):
             best, weights = epoch, copy.deepcopy(net.state_dict())
         elif is_fair and epoch - best >= protocol.patience:
             break
@@ -115,6 +116,8 @@ def train(
     }
     if not is_fair:
         return outcome | {"validation_curve": [round(accuracy, 6) for accuracy, _ in rows]}
+    if not best:
+        raise FloatingPointError("the validation loss is not finite in any epoch")
     net.load_state_dict(weights)
     test, _ = evaluate(net, _loader(dataset, split.test, protocol, dense))  # type: ignore[arg-type]
     accuracy, loss = rows[best - 1]
