@@ -1,6 +1,6 @@
 """Command line: ``python -m bench run`` times operators on the CPU, ``gpu`` on a CUDA device, ``step`` whole training
 steps, ``clusterings`` clusterings of one graph; ``launches`` counts what calls need of the host of a GPU; ``report``
-writes tables and plots, ``poolers`` the page of that name."""
+writes tables and plots, ``poolers`` and ``accuracy`` the pages of these names."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from bench.harness import machine, results, run, stages
 from bench.harness.timing import Effort
 from bench.harness.workload import CPU, Study, Workload, select
 from bench.ops import PROVIDERS, STUDIES, clusterings, launches, step, workloads_on
+from bench.report import accuracy, pages, plots, poolers, tables
 from bench.report import clusterings as clusterings_page
-from bench.report import pages, plots, poolers, tables
 
 CUDA = torch.device("cuda", 0)
 SECONDS = 420.0  # of the workloads on a GPU
@@ -74,6 +74,14 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--threads", type=int, help="threads (default: torch's own choice)")
     one.add_argument("--report", action="store_true", help="only write the page of the newest results")
     one.add_argument("--check", action="store_true", help="only check that the page holds the newest results")
+    accuracies = commands.add_parser("accuracy", help="write docs/accuracy.md from the runs of experiments")
+    accuracies.add_argument(
+        "--add",
+        type=Path,
+        metavar="FOLDER",
+        help="first add the finished cells of this folder of an experiment",
+    )
+    accuracies.add_argument("--check", action="store_true", help="only check that the page holds the results")
     page = commands.add_parser("poolers", help="write docs/poolers.md from the poolers")
     page.add_argument("--check", action="store_true", help="only check that the page is what it should be")
     return top
@@ -160,6 +168,8 @@ def main(argv: list[str] | None = None) -> int:
             torch.set_num_threads(1)
             print(f"{tables.aligned(launches.table())}\n\n{launches.LEGEND}")
             return 0
+        if args.command == "accuracy":
+            return accuracy.command(args.check, args.add)
         if args.command == "poolers":
             return poolers.command(args.check)
         return pages.command(args.folder, check=args.check, print_only=args.print_only)

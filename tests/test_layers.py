@@ -28,7 +28,7 @@ OPS = BACKENDS | {"hierpool.graph", "hierpool.losses", "hierpool.ops", "hierpool
 FUNCTIONAL = OPS | {"hierpool.functional"}
 NN = FUNCTIONAL | {"hierpool.nn"}
 MODELS = NN | {"hierpool", "hierpool.models", "hierpool.data", "hierpool.integrations"}
-TRAINING = MODELS | {"hierpool.training", "hierpool.clustering", "hierpool.metrics"}
+TRAINING = MODELS | {"hierpool.training", "hierpool.clustering", "hierpool.experiments", "hierpool.metrics"}
 ALLOWED = {
     "hierpool": NN,
     "hierpool._version": set(),
@@ -51,6 +51,7 @@ ALLOWED = {
     "hierpool.data": LEAVES | {"hierpool.graph"},
     "hierpool.training": MODELS,
     "hierpool.clustering": MODELS | {"hierpool.training", "hierpool.metrics"},
+    "hierpool.experiments": MODELS | {"hierpool.training"},
     "hierpool.cli": TRAINING | BACKENDS,
     "hierpool.__main__": {"hierpool.cli"},
 }

@@ -178,6 +178,8 @@ def test_name_cannot_leave_the_root(tmp_path: Path) -> None:
             "1e39, 1\n" * 10,
             "node_attributes.txt in .* has a value that is not finite in float32",
         ),
+        ("edge_labels", "0\n", "edge_labels.txt in .* has 1 lines for"),
+        ("edge_labels", "0\nx\n", "edge_labels.txt in .* cannot be read: line 2"),
         (
             "node_labels",
             "1\n" * 9 + "9223372036854775808\n",
@@ -191,6 +193,27 @@ def test_corrupt_files_are_refused(tmp_path: Path, kind: str, text: str | None, 
     with pytest.raises(DatasetError, match=reason):
         load_tu("TINY", tmp_path)
     assert not (tmp_path / "cache").exists()
+
+
+def test_labels_of_edges(tmp_path: Path) -> None:
+    """Without loops; of an edge that is there twice the first label counts. The fingerprint is that of features."""
+    files = {
+        "A": "2, 1\n1, 1\n1, 2\n4, 3\n3, 4\n1, 2\n",
+        "graph_indicator": "1\n1\n2\n2\n",
+        "graph_labels": "0\n1\n",
+        "edge_labels": "7\n9\n-1\n3\n7\n3\n",
+    }
+    write_raw(tmp_path / "TINY" / "raw", files)
+    dataset = load_tu("TINY", tmp_path)
+    assert [graph.edge_index.tolist() for graph in dataset.graphs] == [[[0, 1], [1, 0]]] * 2
+    assert [graph.edge_labels.tolist() for graph in dataset.graphs] == [[0, 2], [2, 1]]
+    assert dataset.num_edge_labels == 3
+    del files["edge_labels"]
+    write_raw(tmp_path / "other" / "TINY" / "raw", files)
+    without = load_tu("TINY", tmp_path / "other")
+    assert without.graphs[0].edge_labels is None
+    assert without.num_edge_labels == 0
+    assert without.fingerprint == dataset.fingerprint
 
 
 def test_graphs_without_edges_are_kept(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hierpool._version import __version__
 COMMANDS = {
     "info": "show versions, and which backend runs each operator",
     "train": "train a hierarchical network on a graph classification dataset",
+    "experiment": "compare methods of graph classification, and make a table of the results",
     "cluster": "cluster the nodes of one large graph without labels",
     "demo": "train on MUTAG with hierpool's pooling operator and with PyG's, and compare",
 }
@@ -31,7 +32,8 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _parser() -> argparse.ArgumentParser:
-    listing = "\n".join(f"  {name:<8}{text}" for name, text in COMMANDS.items())
+    width = max(map(len, COMMANDS)) + 2
+    listing = "\n".join(f"  {name:<{width}}{text}" for name, text in COMMANDS.items())
     parser = _Parser(
         prog="hierpool",
         description="Fused graph pooling operators for PyTorch.",

@@ -22,6 +22,7 @@ class Graph:
     edge_index: Tensor  # [2, E] int64, both directions of an undirected edge, each once
     y: int
     levels: tuple[Level, ...] = ()  # of hierpool.nn.Precoarsening
+    edge_labels: Tensor | None = None  # [E] int64 from 0, if the files have them
 
     @cached_property
     def adj(self) -> RaggedGraph:
@@ -52,6 +53,12 @@ class GraphDataset:
     @property
     def num_features(self) -> int:
         return self.graphs[0].x.size(1)
+
+    @property
+    def num_edge_labels(self) -> int:
+        """Number of labels of edges; 0 if the files have none."""
+        given = [graph.edge_labels for graph in self.graphs if graph.edge_labels is not None]
+        return max((int(labels.max()) + 1 for labels in given if labels.numel()), default=0)
 
     @property
     def max_nodes(self) -> int:

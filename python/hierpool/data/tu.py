@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 EMBEDDED = ("MUTAG",)
 _COLLECTIONS = ("tu", ".")
 _REQUIRED = ("A", "graph_indicator", "graph_labels")
-_OPTIONAL = ("node_labels", "node_attributes")
+_OPTIONAL = ("node_labels", "node_attributes", "edge_labels")
+# Features are made of the other files.
+_NO_FEATURES = ("edge_labels",)
 
 
 def load_tu(name: str, root: str | Path | None = None, *, cache: str | Path | None = None) -> GraphDataset:
@@ -62,7 +64,8 @@ def load_tu(name: str, root: str | Path | None = None, *, cache: str | Path | No
         source = str(raw)
     files = _read(raw, name, source)
     contents = read_graphs(name, files, source)
-    digest = hashlib.sha256(b"".join(key.encode() + files[key] for key in sorted(files))).hexdigest()[:16]
+    hashed = sorted(files.keys() - {*_NO_FEATURES})
+    digest = hashlib.sha256(b"".join(key.encode() + files[key] for key in hashed)).hexdigest()[:16]
     return GraphDataset(name, contents.graphs, contents.num_classes, contents.features, source, digest)
 
 

@@ -84,14 +84,15 @@ def read_graphs(name: str, files: dict[str, bytes], source: str) -> Contents:
     Line i of ``graph_indicator`` is the graph of node i; graphs are numbered from 1 and ascend. A line of ``A`` is an
     edge between two nodes of one graph; nodes are numbered from 1. Self-loops and duplicates are removed, as in PyTorch
     Geometric. ``graph_labels`` has one line per graph; labels are numbered from 0 in ascending order. ``node_labels``
-    and ``node_attributes`` have one line per node. Features are attributes, then one-hot labels with a column for every
-    integer from the smallest to the largest, or for every different one if these are more than the nodes. Without both,
-    features are one-hot degrees.
+    and ``node_attributes`` have one line per node. ``edge_labels`` has one line per line of ``A``; labels are numbered
+    from 0 in ascending order, and of an edge that is there twice the first counts. Features are attributes, then
+    one-hot labels with a column for every integer from the smallest to the largest, or for every different one if these
+    are more than the nodes. Without both, features are one-hot degrees.
 
     Args:
         name: name of the dataset.
         files: contents of ``"A"``, ``"graph_indicator"``, ``"graph_labels"`` and, where they exist,
-            ``"node_labels"`` and ``"node_attributes"``.
+            ``"node_labels"``, ``"node_attributes"`` and ``"edge_labels"``.
         source: location of the files, for messages.
 
     Raises:
@@ -108,22 +109,25 @@ def read_graphs(name: str, files: dict[str, bytes], source: str) -> Contents:
     if len(labels) != count:
         raise tables.corrupt("graph_labels", f"has {len(labels)} lines for {count} graphs")
     classes, y = labels.unique(return_inverse=True)
-    edges = _read_edges(tables, graph)
+    edges, edge_labels = _read_edges(tables, graph)
     x, features = _read_features(tables, len(graph), edges)
     sizes = graph.bincount(minlength=count)
     first = sizes.cumsum(0) - sizes
     owner = graph[edges[0]]
     edges = edges - first[owner]
-    parts = edges.split(owner.bincount(minlength=count).tolist(), 1)
+    lengths = owner.bincount(minlength=count).tolist()
+    kinds = [None] * count if edge_labels is None else edge_labels.split(lengths)
     graphs = tuple(
-        Graph(nodes, part.contiguous(), label)
-        for nodes, part, label in zip(x.split(sizes.tolist()), parts, y.tolist(), strict=True)
+        Graph(nodes, part.contiguous(), label, edge_labels=kind)
+        for nodes, part, label, kind in zip(
+            x.split(sizes.tolist()), edges.split(lengths, 1), y.tolist(), kinds, strict=True
+        )
     )
     return Contents(graphs, len(classes), features)
 
 
-def _read_edges(tables: _Files, graph: Tensor) -> Tensor:
-    """Edges without self-loops and duplicates, ascending, int64 ``[2, E]``."""
+def _read_edges(tables: _Files, graph: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Edges without self-loops and duplicates, ascending, int64 ``[2, E]``, and their labels ``[E]`` if there are."""
     edges = tables.table("A", columns=2).t() - 1
     nodes = len(graph)
 
@@ -136,8 +140,19 @@ def _read_edges(tables: _Files, graph: Tensor) -> Tensor:
     crossing = graph[edges[0]] != graph[edges[1]]
     if bool(crossing.any()):
         raise tables.corrupt("A", f"joins two graphs in line {line_of(crossing)}")
-    keys = (edges[0] * nodes + edges[1])[edges[0] != edges[1]].unique()
-    return torch.stack([keys // nodes, keys % nodes])
+    kept = edges[0] != edges[1]
+    keys, place = (edges[0] * nodes + edges[1])[kept].unique(return_inverse=True)
+    labels = None
+    if "edge_labels" in tables.files:
+        given = tables.table("edge_labels")
+        if len(given) != edges.size(1):
+            raise tables.corrupt("edge_labels", f"has {len(given)} lines for {edges.size(1)} lines of A")
+        numbers = given.unique(dim=0, return_inverse=True)[1][kept]
+        first = torch.full((len(keys),), len(place)).scatter_reduce(
+            0, place, torch.arange(len(place)), "amin", include_self=True
+        )
+        labels = numbers[first]
+    return torch.stack([keys // nodes, keys % nodes]), labels
 
 
 def _read_features(tables: _Files, nodes: int, edges: Tensor) -> tuple[Tensor, str]:
