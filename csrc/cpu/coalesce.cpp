@@ -67,7 +67,8 @@ class Coalescing {
         slot_(static_cast<const I*>(c.slot)),
         merged_(static_cast<const I*>(c.merged.rowptr)),
         rows_(c.merged.rows),
-        entries_(merged_[rows_]) {}
+        entries_(merged_[rows_]),
+        width_(c.width) {}
 
   template <Reduce reduce>
   void forward(T* out, I* source) const {
@@ -76,11 +77,13 @@ class Coalescing {
     each_task([&](int64_t begin, int64_t end) {
       Row<reduce, I> row;
       for (int64_t k = begin; k < end; ++k) {
-        const int64_t n = merged_[k + 1] - merged_[k];
-        row.reset(n + c_.loops, none);
-        each_entry(k, [&](size_t place, int64_t e) { row.add(place, static_cast<double>(value_[e]), e); });
-        for (int64_t i = 0; i < n + c_.loops; ++i) {
-          const int64_t place = i < n ? merged_[k] + i : entries_ + k;
+        const int64_t n = (merged_[k + 1] - merged_[k]) * width_;
+        row.reset(n + c_.loops * width_, none);
+        each_value(k, [&](size_t place, int64_t v, int64_t e) {
+          row.add(place, static_cast<double>(value_[v]), e);
+        });
+        for (int64_t i = 0; i < n + c_.loops * width_; ++i) {
+          const int64_t place = i < n ? merged_[k] * width_ + i : (entries_ + k) * width_ + i - n;
           out[place] = static_cast<T>(row.result(static_cast<size_t>(i)));
           source[place] = row.source[static_cast<size_t>(i)];
         }
@@ -89,7 +92,7 @@ class Coalescing {
     });
     // Terms in another order may give another number.
     if (c_.symmetric && (rounded || reduce == Reduce::mul)) {
-      mirror_values(rows_, merged_, static_cast<const I*>(c_.merged.col), out, runtime_);
+      mirror_values(rows_, merged_, static_cast<const I*>(c_.merged.col), out, runtime_, width_);
     }
   }
 
@@ -99,9 +102,12 @@ class Coalescing {
     const int64_t count = rowptr_[c_.graph.rows];
     run_tasks(runtime_, (count + kEntries - 1) / kEntries, [&](int64_t t, int64_t) {
       for (int64_t e = t * kEntries; e < std::min(count, (t + 1) * kEntries); ++e) {
-        const int64_t s = slot_[e];
-        const bool counts = s >= 0 && (!Row<reduce, I>::kExtreme || source[s] == e);
-        dvalue[e] = counts ? dout[s] / (reduce == Reduce::mean ? static_cast<T>(source[s]) : T(1)) : T(0);
+        for (int64_t r = 0; r < width_; ++r) {
+          const int64_t s = slot_[e] < 0 ? -1 : slot_[e] * width_ + r;
+          const bool counts = s >= 0 && (!Row<reduce, I>::kExtreme || source[s] == e);
+          const T number = reduce == Reduce::mean && counts ? static_cast<T>(source[s]) : T(1);
+          dvalue[e * width_ + r] = counts ? dout[s] / number : T(0);
+        }
       }
     });
     if constexpr (reduce == Reduce::mul) times_others(dvalue);
@@ -114,29 +120,32 @@ class Coalescing {
       Row<Reduce::mul, I> factors;  // that are not 0
       std::vector<int64_t> zeros;
       for (int64_t k = begin; k < end; ++k) {
-        const int64_t size = merged_[k + 1] - merged_[k] + c_.loops;
+        const int64_t size = (merged_[k + 1] - merged_[k] + c_.loops) * width_;
         factors.reset(size, 0);
         zeros.assign(static_cast<size_t>(size), 0);
-        each_entry(k, [&](size_t place, int64_t e) {
-          value_[e] == 0 ? void(++zeros[place]) : factors.add(place, static_cast<double>(value_[e]), e);
+        each_value(k, [&](size_t place, int64_t v, int64_t e) {
+          value_[v] == 0 ? void(++zeros[place]) : factors.add(place, static_cast<double>(value_[v]), e);
         });
-        each_entry(k, [&](size_t place, int64_t e) {
-          const bool is_zero = value_[e] == 0;
-          const double others = factors.value[place] / (is_zero ? 1.0 : static_cast<double>(value_[e]));
-          dvalue[e] = zeros[place] > is_zero ? T(0) : static_cast<T>(dvalue[e] * others);
+        each_value(k, [&](size_t place, int64_t v, int64_t) {
+          const bool is_zero = value_[v] == 0;
+          const double others = factors.value[place] / (is_zero ? 1.0 : static_cast<double>(value_[v]));
+          dvalue[v] = zeros[place] > is_zero ? T(0) : static_cast<T>(dvalue[v] * others);
         });
       }
     });
   }
 
-  // use(place in row k, entry) for the entries that are merged into row k; its loop is behind its entries.
+  // use(place in row k, place of the value, entry) for the values of the entries that are merged into row k; those of
+  // its loop are behind those of its entries.
   template <typename Use>
-  void each_entry(int64_t k, const Use& use) const {
+  void each_value(int64_t k, const Use& use) const {
     const int64_t first = merged_[k], last = merged_[k + 1];
     for (I m = first_[k]; m < first_[k + 1]; ++m) {
       for (int64_t e = rowptr_[node_[m]]; e < rowptr_[node_[m] + 1]; ++e) {
         const int64_t s = slot_[e];
-        if (s >= 0) use(static_cast<size_t>((s < entries_ ? s : last) - first), e);
+        if (s < 0) continue;
+        const int64_t place = ((s < entries_ ? s : last) - first) * width_;
+        for (int64_t r = 0; r < width_; ++r) use(static_cast<size_t>(place + r), e * width_ + r, e);
       }
     }
   }
@@ -158,7 +167,7 @@ class Coalescing {
   const I* node_;
   const I* slot_;
   const I* merged_;
-  int64_t rows_, entries_;
+  int64_t rows_, entries_, width_;
 };
 
 // Calls run<reduce>() for the reduction of a call.

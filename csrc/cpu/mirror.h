@@ -21,8 +21,10 @@ void each_column_range(int64_t rows, const I* rowptr, const Runtime& runtime, co
 }
 
 // What is left of the diagonal becomes the mirror image of what is right of it; the places of entries are symmetric.
+// An entry has `width` values.
 template <typename I, typename T>
-void mirror_values(int64_t rows, const I* rowptr, const I* col, T* value, const Runtime& runtime) {
+void mirror_values(int64_t rows, const I* rowptr, const I* col, T* value, const Runtime& runtime,
+                   int64_t width = 1) {
   each_column_range(rows, rowptr, runtime, [&](int64_t begin, int64_t end, int64_t) {
     std::vector<I> next(rowptr + begin,
                         rowptr + end);  // where the next entry left of the diagonal is, for each row
@@ -30,7 +32,8 @@ void mirror_values(int64_t rows, const I* rowptr, const I* col, T* value, const 
       const I* last = col + rowptr[i + 1];
       const I* at = std::lower_bound(col + rowptr[i], last, static_cast<I>(std::max(begin, i + 1)));
       for (; at != last && *at < end; ++at) {
-        value[next[static_cast<size_t>(*at - begin)]++] = value[at - col];
+        const int64_t mirrored = next[static_cast<size_t>(*at - begin)]++;
+        std::copy_n(value + (at - col) * width, width, value + mirrored * width);
       }
     }
   });

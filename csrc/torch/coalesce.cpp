@@ -11,7 +11,7 @@
 namespace hierpool::torch_binding {
 namespace {
 
-// The arguments that forward and backward share. reduce: a number of hierpool::Reduce.
+// The arguments that forward and backward share. value: [E] or [E, width]; reduce: a number of hierpool::Reduce.
 Coalesce arguments(const Tensor& value, const Tensor& slot, const Tensor& rowptr, const Tensor& first,
                    const Tensor& node, const Tensor& merged_rowptr, const Tensor& merged_col, int64_t reduce,
                    bool loops, bool symmetric) {
@@ -20,7 +20,12 @@ Coalesce arguments(const Tensor& value, const Tensor& slot, const Tensor& rowptr
   }
   Coalesce c{};
   c.is_double = value.scalar_type() == ScalarType::Double;
-  c.graph = csr(rowptr, slot, value, c.is_double);
+  c.width = value.dim() == 2 ? value.size(1) : 1;
+  STD_TORCH_CHECK(value.dim() <= 2 && value.size(0) == slot.numel(), "value must have a row for each slot");
+  STD_TORCH_CHECK(c.is_double || value.scalar_type() == ScalarType::Float,
+                  "value must have the accumulation type");
+  c.graph = csr(rowptr, slot, {}, c.is_double);
+  c.graph.value = pointer(value);
   c.members = {first.numel() - 1, pointer(first), pointer(node)};
   c.slot = pointer(slot);
   c.merged = csr(merged_rowptr, merged_col, {}, c.is_double);
@@ -29,13 +34,18 @@ Coalesce arguments(const Tensor& value, const Tensor& slot, const Tensor& rowptr
   return c;
 }
 
+// [count] or [count, width]
+Tensor like(const Tensor& value, int64_t count, ScalarType type) {
+  return value.dim() == 2 ? empty({count, value.size(1)}, type) : empty({count}, type);
+}
+
 std::tuple<Tensor, Tensor> coalesce(Tensor value, Tensor slot, Tensor rowptr, Tensor first, Tensor node,
                                     Tensor merged_rowptr, Tensor merged_col, int64_t reduce, bool loops,
                                     bool symmetric) {
   const Coalesce c =
       arguments(value, slot, rowptr, first, node, merged_rowptr, merged_col, reduce, loops, symmetric);
   const int64_t count = merged_col.numel() + (loops ? c.merged.rows : 0);
-  Tensor out = empty({count}, value.scalar_type()), source = empty({count}, slot.scalar_type());
+  Tensor out = like(value, count, value.scalar_type()), source = like(value, count, slot.scalar_type());
   cpu::coalesce_fwd(c, out.data_ptr(), source.data_ptr(), runtime());
   return {out, source};
 }
@@ -46,7 +56,7 @@ Tensor coalesce_backward(Tensor value, Tensor slot, Tensor rowptr, Tensor first,
   const Coalesce c =
       arguments(value, slot, rowptr, first, node, merged_rowptr, merged_col, reduce, loops, symmetric);
   STD_TORCH_CHECK(dout.scalar_type() == value.scalar_type(), "the gradient must have the type of the values");
-  Tensor dvalue = empty({value.numel()}, value.scalar_type());
+  Tensor dvalue = like(value, value.size(0), value.scalar_type());
   cpu::coalesce_bwd(c, pointer(source), pointer(dout), dvalue.data_ptr(), runtime());
   return dvalue;
 }

@@ -282,6 +282,10 @@ def largest_of_ranges(values: Tensor, offsets: Tensor) -> Tensor:
 
 def diagonal_of(rowptr: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
     """The entries on the diagonal of a matrix in compressed rows, ``[N]``; 0 where there is none; differentiable."""
+    if torch.compiler.is_compiling():  # how many entries there are may depend on values
+        of_entry = ranges_of(rowptr, col.numel())
+        ones = torch.ones(col.numel(), device=col.device) if value is None else value
+        return sum_by_index(torch.where(of_entry == col, ones, 0), of_entry, rowptr.numel() - 1)
     last = col.numel() - 1
     end, row = rowptr[1:].long(), torch.arange(rowptr.numel() - 1, device=col.device)
     low, high = rowptr[:-1].long(), end
@@ -298,13 +302,13 @@ def diagonal_of(rowptr: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
 
 
 def sum_by_index(values: Tensor, index: Tensor, size: int) -> Tensor:
-    """Sum values that share an index, ``[size]``, accumulated in at least float32 and rounded once; differentiable.
+    """Sum rows of values that share an index, ``[size, ...]``, in at least float32, rounded once; differentiable.
 
     On the CPU, values are added in their order.
     """
     dtype = torch.float64 if values.dtype == torch.float64 else torch.float32
     return (
-        torch.zeros(size, dtype=dtype, device=values.device)
+        torch.zeros(size, *values.shape[1:], dtype=dtype, device=values.device)
         .index_add(0, index, values.to(dtype))
         .to(values.dtype)
     )

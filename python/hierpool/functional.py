@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hierpool.connect import SparsePooled, sparse_pooled
 from hierpool.graph import RaggedGraph
-from hierpool.graph.ragged import graph_of
+from hierpool.graph.arguments import graph_of
 from hierpool.ops._checks import FLOATS, as_batch, check_choice, check_dense, check_tensor, viewed_mask
 from hierpool.ops._shared import as_one_batch
 from hierpool.ops.cut_pool import cut_pool

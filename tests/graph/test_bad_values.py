@@ -52,7 +52,7 @@ METADATA = [
     bad(ValueError, "edge_weight must have shape [E] = [3], got (2,)", EDGES, edge_weight=ONES[:2]),
     bad(
         ValueError,
-        "edge_weight must have shape [E] = [3], got (3, 1); edge features must be reduced to one weight per edge",
+        "edge_weight must have shape [E] = [3], got (3, 1); several numbers for each edge are features, edge_attr",
         EDGES,
         edge_weight=ONES[:, None],
     ),
@@ -84,7 +84,7 @@ METADATA = [
     bad(ValueError, "batch has graph 1000000000000, but only 3 elements", EDGES, batch=ptr(10**12, 0, 0)),
     bad(
         ValueError,
-        "edge_attr must be 'weight' or None, got 'weights'",
+        "edge_attr must be 'weight', 'features' or None, got 'weights'",
         EDGES,
         edge_attr="weights",
         of="from_pyg",

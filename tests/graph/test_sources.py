@@ -267,17 +267,24 @@ def test_objects_with_the_attributes_of_data(builder: str) -> None:
     assert RaggedGraph.from_pyg(weighted).degree.tolist() == [1.0, 2.0, 0.0, 3.0]
 
 
-def test_attributes_of_edges_are_weights_if_asked() -> None:
+def test_attributes_of_edges_are_weights_or_features() -> None:
     edge_index, attr = torch.tensor([[0, 1], [1, 0]]), torch.tensor([5.0, 6.0])
     data = SimpleNamespace(edge_index=edge_index, edge_attr=attr, num_nodes=3)
+    integers = SimpleNamespace(edge_index=edge_index, edge_attr=attr.long(), num_nodes=3)
     with pytest.warns(
-        UserWarning, match=r"data\.edge_attr has one number for each edge and is not used"
+        UserWarning, match=r"data\.edge_attr has one integer for each edge and is not used"
     ) as said:
-        assert RaggedGraph.from_pyg(data).value is None
+        assert RaggedGraph.from_pyg(integers).value is None
     assert [one.filename for one in said] == [__file__]
-    value = RaggedGraph.from_pyg(data, edge_attr="weight").value
-    assert value is not None
-    assert value.tolist() == [5.0, 6.0]
+    for graph in (RaggedGraph.from_pyg(data), RaggedGraph.from_pyg(integers, edge_attr="weight")):
+        assert graph.value is not None
+        assert graph.value.tolist() == [5.0, 6.0]
+        assert graph.edge_attr is None
+    for one in (data, integers):
+        graph = RaggedGraph.from_pyg(one, edge_attr="features")
+        assert graph.value is None
+        assert graph.edge_attr is not None
+        assert graph.edge_attr.tolist() == [[5.0], [6.0]]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert (
@@ -287,8 +294,9 @@ def test_attributes_of_edges_are_weights_if_asked() -> None:
         assert RaggedGraph.from_pyg(both).degree.tolist() == [6.0, 7.0, 0.0]
     with pytest.raises(ValueError, match="data must not have edge_weight with edge_attr='weight'"):
         RaggedGraph.from_pyg(both, edge_attr="weight")
-    with pytest.raises(TypeError, match="data must have edge_attr with edge_attr='weight'"):
-        RaggedGraph.from_pyg(SimpleNamespace(edge_index=edge_index, num_nodes=3), edge_attr="weight")
+    for use in ("weight", "features"):
+        with pytest.raises(TypeError, match=f"data must have edge_attr with edge_attr='{use}'"):
+            RaggedGraph.from_pyg(SimpleNamespace(edge_index=edge_index, num_nodes=3), edge_attr=use)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"edge_attr must have shape \[E\] = \[2\], got \(2, 1\)"):
         RaggedGraph.from_pyg(
             SimpleNamespace(edge_index=edge_index, edge_attr=attr[:, None]), edge_attr="weight"

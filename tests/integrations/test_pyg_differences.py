@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from hierpool import DMoNPooling, RaggedGraph, dense_diff_pool, dense_mincut_pool
-from hierpool.integrations.pyg import selecting
+from hierpool.integrations.pyg import patch, selecting
 from hierpool.integrations.pyg.edge_pooling import EdgePooling
 from tests.support.ragged import both_forms
 
@@ -259,15 +259,37 @@ def test_features_of_all_graphs() -> None:
     torch.testing.assert_close(dense_diff_pool(x[0], adj, s, mask), expected)
 
 
-@difference("`edge_attr` of one dimension")
-def test_edge_attributes_are_weights_if_asked_for() -> None:
+@difference("`edge_attr` of one dimension, integers")
+def test_edge_attributes_are_weights() -> None:
     ends, weight = torch.tensor([[0, 1], [1, 2]]), torch.tensor([2.0, 3.0])
     data = Data(x=torch.ones(3, 1), edge_index=ends, edge_attr=weight)
     theirs = to_dense_adj(data.edge_index, edge_attr=data.edge_attr)
+    assert torch.equal(RaggedGraph.from_pyg(data).to_dense(), theirs)
+    data.edge_attr = weight.long()  # which may be kinds of edges
+    assert torch.equal(to_dense_adj(data.edge_index, edge_attr=data.edge_attr), theirs.long())
     with pytest.warns(UserWarning, match="edge_attr"):
-        unweighted = RaggedGraph.from_pyg(data)
-    assert unweighted.value is None
+        assert RaggedGraph.from_pyg(data).value is None
     assert torch.equal(RaggedGraph.from_pyg(data, edge_attr="weight").to_dense(), theirs)
+
+
+@difference("`ASAPooling`: gradient of the weights of the coarsened edges to features and parameters")
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_products_of_sparse_matrices_have_gradients() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ends = torch.randint(7, (2, 12), generator=generator)
+    weight = torch.rand(12, generator=generator, dtype=torch.float64)
+    torch.manual_seed(0)
+    layer = nn.ASAPooling(3).double()
+    leaves = torch.randn(7, 3, dtype=torch.float64).requires_grad_(), weight.requires_grad_()
+
+    def weights(x: Tensor, weight: Tensor) -> Tensor:
+        found: Tensor = layer(x, ends, weight)[2]
+        return found
+
+    with pytest.raises(RuntimeError, match="Could not run"):
+        torch.autograd.grad(weights(*leaves).sum(), leaves)
+    with patch():
+        assert torch.autograd.gradcheck(weights, leaves)
 
 
 def test_every_row_is_tested() -> None:

@@ -17,6 +17,7 @@ from hierpool.integrations.pyg.selecting import filter_adj, graclus, pool_edge, 
 pyg = pytest.importorskip("torch_geometric.nn", reason="PyTorch Geometric is not installed (hierpool[pyg])")
 
 from torch_geometric.data import Batch, Data  # noqa: E402
+from torch_geometric.utils import coalesce  # noqa: E402
 
 F, DRAWS = 5, 200
 Drawn = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -99,14 +100,41 @@ def test_asap_gives_the_same_results() -> None:
     def run(seed: int) -> list[Any]:
         x, edges, attr, batch = drawn(seed)
         leaf = x.clone().requires_grad_()
-        out = layer(leaf, edges, attr[:, 0], batch)  # no gradient flows to weights, as torch has none
+        weight = attr[:, 0].clone().requires_grad_()
+        layer.add_self_loops = seed % 5 == 0
+        out = list(layer(leaf, edges, weight, batch))
+        out[1:3] = coalesce(out[1], out[2])  # in the order of the product
         if scores[-1].round(decimals=9).unique().numel() < len(x):  # neighbours with the same neighbours
             ties.add(seed)
             return [out[0].size(0)]
-        return [*out, *torch.autograd.grad(out[0].square().sum(), [leaf, layer.lin.weight])]
+        of_x = [leaf, *layer.parameters()]
+        grads = torch.autograd.grad(out[0].square().sum(), of_x, allow_unused=True, retain_graph=True)
+        grads += torch.autograd.grad(out[2].square().sum(), weight)  # theirs has no gradient of S
+        return [*out, *grads]
 
     assert_patched_equal(run, DRAWS)
     assert len(ties) < DRAWS // 2
+
+
+@pytest.mark.filterwarnings("ignore:Sparse")
+def test_asap_returns_no_weights_if_there_are_none() -> None:
+    """In float32, as the product of PyTorch Geometric takes no other without weights."""
+    torch.manual_seed(0)
+    layer = pyg.ASAPooling(F, ratio=0.4)
+
+    def run(seed: int) -> list[Any]:
+        path = torch.stack([torch.arange(11), torch.arange(1, 12)])  # no two nodes have the same neighbours
+        edges = torch.cat([path, path.flip(0)], 1)
+        x = torch.randn(12, F, generator=torch.Generator().manual_seed(seed))
+        out = list(layer(x, edges))
+        assert out[2] is None
+        out[1] = coalesce(out[1])
+        return out
+
+    assert_patched_equal(run, 3)
+    with patch():
+        assert "hierpool" in layer.forward.__func__.__module__
+    assert "hierpool" not in layer.forward.__func__.__module__
 
 
 @pytest.mark.parametrize("method", ["tanh", "sigmoid", "log_softmax"])

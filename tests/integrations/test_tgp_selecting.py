@@ -13,7 +13,7 @@ from tests.support.tgp_poolers import poolers, unpatched
 
 __all__ = ["unpatched"]  # a fixture
 
-F, DRAWS = 5, 60
+F, DRAWS = 5, 200
 
 
 def drawn(seed: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -26,7 +26,7 @@ from hierpool.nn import (
 from tests.selection.graphs import drawn_batch
 from tests.support.tgp import import_tgp
 
-F = 6
+F, DRAWS = 6, 200
 
 
 def made(name: str, **options: Any) -> HardPooling:
@@ -79,7 +79,7 @@ def test_topk_is_that_of_torch_geometric(options: dict[str, Any]) -> None:
     theirs = pytest.importorskip("torch_geometric.nn").TopKPooling(F, **options).double()
     ours = TopKPool(F, **options).double()
     ours.load_state_dict({"weight": theirs.select.weight})
-    for graph, x, copy in cases(100):
+    for graph, x, copy in cases(DRAWS):
         edge_index, edge_weight = graph.to_edge_index()
         expected, edges, weights, batch, _, _ = theirs(x, edge_index, edge_weight, batch=graph.batch)
         out = ours(copy, graph)
@@ -100,7 +100,7 @@ def test_sag_is_topk_of_the_scores_of_a_convolution() -> None:
     assert scorer.lin_root is not None
     scorer.lin_rel.weight, scorer.lin_root.weight = theirs.gnn.lin_rel.weight, theirs.gnn.lin_root.weight
     scorer.lin_root.bias = theirs.gnn.lin_rel.bias
-    for graph, x, copy in cases(60):
+    for graph, x, copy in cases(DRAWS):
         ends, _ = graph.to_edge_index()
         undirected = RaggedGraph.from_edge_index(
             torch.cat([ends, ends.flip(0)], 1), graph.num_nodes, ptr=graph.ptr
@@ -119,7 +119,7 @@ def test_edge_pooling_is_that_of_torch_geometric(kind: str) -> None:
     theirs = pooling(F, edge_score_method=getattr(pooling, f"compute_edge_score_{kind}")).double()
     ours = EdgePool(F, edge_score=kind).double()
     ours.load_state_dict(theirs.state_dict())
-    for graph, x, copy in cases(100):
+    for graph, x, copy in cases(DRAWS):
         if graph.num_edges == 0:
             continue
         edge_index, _ = graph.to_edge_index()
@@ -145,7 +145,7 @@ def test_kmis_is_that_of_torch_geometric_pool(heuristic: str | None, hops: int) 
     ours = KMISPool(F, hops=hops, heuristic=heuristic).double()
     assert ours.lin is not None
     ours.lin.load_state_dict(theirs.lin.state_dict())
-    for graph, x, copy in cases(60):
+    for graph, x, copy in cases(DRAWS):
         ends, _ = graph.to_edge_index()
         graph = RaggedGraph.from_edge_index(
             torch.cat([ends, ends.flip(0)], 1), graph.num_nodes, ptr=graph.ptr
@@ -163,7 +163,7 @@ def test_ndp_is_that_of_torch_geometric_pool_for_the_same_nodes() -> None:
     connect = import_tgp("tgp.connect.kron_conn").KronConnect()
     select = import_tgp("tgp.select.base_select").SelectOutput
     pooler = NDPPool().double()
-    for graph, x, _ in cases(40):
+    for graph, x, _ in cases(DRAWS):
         ends, _ = graph.to_edge_index()
         graph = RaggedGraph.from_edge_index(
             torch.cat([ends, ends.flip(0)], 1), graph.num_nodes, ptr=graph.ptr

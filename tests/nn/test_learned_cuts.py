@@ -12,7 +12,7 @@ from torch import Tensor
 from hierpool import RaggedGraph
 from hierpool.nn import ClusterPool, MaxCutPool, PANPool, get_pooler
 from hierpool.nn.gcn import GCNConv
-from tests.nn.test_hard_poolers import F, assert_gradients_agree, cases, dense
+from tests.nn.test_hard_poolers import DRAWS, F, assert_gradients_agree, cases, dense
 from tests.support.tgp import import_tgp
 
 
@@ -32,7 +32,7 @@ def test_clusters_are_those_of_torch_geometric(options: dict[str, Any]) -> None:
     theirs = pooling(F, edge_score_method=method, threshold=options.get("threshold"))  # of float32 only
     ours = ClusterPool(F, **options)
     ours.load_state_dict(theirs.state_dict())
-    for graph, x, copy in cases(100):
+    for graph, x, copy in cases(DRAWS):
         if graph.num_edges == 0:
             continue
         graph = single(graph) if method == "log_softmax" else graph
@@ -68,7 +68,7 @@ def test_maxcut_is_that_of_torch_geometric_pool(whole: bool) -> None:
     assert isinstance(ours, MaxCutPool)
     ours.score_net.load_state_dict(theirs.selector.score_net.state_dict())
     compared = 0
-    for graph, x, copy in cases(80):
+    for graph, x, copy in cases(DRAWS):
         graph = undirected(graph)
         ends, weight = graph.to_edge_index()
         if graph.num_edges == 0 or int(ends.max()) + 1 < graph.num_nodes or graph.num_nodes < 3:
@@ -125,7 +125,7 @@ def test_pan_pooling_is_that_of_torch_geometric_for_a_given_matrix() -> None:
     for module in (theirs, ours):
         module.beta.data = torch.tensor([0.3, -0.7], dtype=torch.float64)
         module.p.data = torch.linspace(-1, 1, F, dtype=torch.float64)
-    for graph, x, copy in cases(60):
+    for graph, x, copy in cases(DRAWS):
         ends, weight = graph.to_edge_index()
         weight = torch.ones(graph.num_edges) if weight is None else weight
         weight = weight.double()
@@ -144,7 +144,7 @@ def test_scores_of_paths_are_those_of_the_matrix() -> None:
     pooler = PANPool(F, filter_size=3).double()
     assert pooler.weight is not None
     pooler.weight.data = torch.tensor([0.5, 0.9, 0.2, 0.4], dtype=torch.float64)
-    for graph, x, _ in cases(60):
+    for graph, x, _ in cases(DRAWS):
         ends, weight = graph.to_edge_index()
         adj = dense(ends, weight, graph.num_nodes)
         power = torch.eye(graph.num_nodes, dtype=torch.float64)
@@ -164,7 +164,7 @@ def test_graph_convolution_is_that_of_torch_geometric(improved: bool) -> None:
     ours = GCNConv(F, 3, improved=improved).double()
     torch.nn.init.normal_(theirs.bias)
     ours.load_state_dict(theirs.state_dict())
-    for graph, x, copy in cases(60):
+    for graph, x, copy in cases(DRAWS):
         ends, weight = graph.to_edge_index()
         # Theirs is not improved without weights.
         ones = torch.ones(graph.num_edges, dtype=torch.float64)

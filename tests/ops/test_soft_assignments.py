@@ -8,8 +8,9 @@ import pytest
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch._dynamo.utils import counters
 
-from hierpool import Assignment, RaggedGraph, sparse_pool, top_m_softmax
+from hierpool import Assignment, RaggedGraph, sparse_pool, sparse_soft_pool, spmm, top_m_softmax
 from hierpool.backends.reference import graph_product
 from hierpool.data.synthetic import stochastic_block_model
 from tests.support.assignments import Drawn, draw
@@ -47,7 +48,7 @@ def dense(graph: RaggedGraph, value: Tensor) -> Tensor:
 def test_values_and_gradients_are_those_of_dense_matrices(loops: Any, backend: str) -> None:
     for drawn in soft(25):
         graph, s, leaves = learned(drawn)
-        _, coarse, apart = sparse_pool(None, graph, s, loops=loops, backend=backend)
+        _, coarse, apart, _ = sparse_pool(None, graph, s, loops=loops, backend=backend)
         assert coarse.value is not None
         full, a = drawn.s.to_dense().detach().requires_grad_(), drawn.a.clone().requires_grad_()
         expected = full.T @ a @ full
@@ -92,7 +93,7 @@ def step(graph: RaggedGraph, s: Assignment, backend: str = "auto") -> list[Tenso
     value = graph.value.detach().requires_grad_()
     s = Assignment(s.rowptr, s.cluster, weight, s.ptr, s.cluster_ptr, s.order, s.num_clusters, False)
     graph = graph.with_value(value, symmetric=graph.is_symmetric)
-    _, coarse, _ = sparse_pool(None, graph, s, backend=backend)
+    coarse = sparse_pool(None, graph, s, backend=backend).graph
     assert coarse.value is not None
     up = torch.randn(coarse.num_edges, generator=torch.Generator().manual_seed(2), dtype=f64)
     one = torch.autograd.grad(coarse.value, weight, up.to(coarse.value.dtype), retain_graph=True)
@@ -169,7 +170,7 @@ def test_precision(dtype: torch.dtype, backend: str) -> None:
         s = rounded.to_dense()
         value = None if drawn.graph.value is None else drawn.graph.value.to(dtype)
         graph = drawn.graph if value is None else drawn.graph.with_value(value)
-        _, coarse, _ = sparse_pool(None, graph, rounded, backend=backend)
+        coarse = sparse_pool(None, graph, rounded, backend=backend).graph
         assert coarse.value is not None
         assert coarse.value.dtype == dtype
         a = drawn.a.to(dtype)
@@ -210,8 +211,8 @@ def test_without_weights_and_with_wide_indices(backend: str) -> None:
         plain = Assignment(
             s.rowptr.long(), s.cluster.long(), None, s.ptr, s.cluster_ptr, s.order, s.num_clusters, False
         )
-        _, coarse, _ = sparse_pool(None, drawn.graph, plain, backend=backend)
-        _, other, _ = sparse_pool(None, drawn.graph, s, weighted_edges=False, backend=backend)
+        coarse = sparse_pool(None, drawn.graph, plain, backend=backend).graph
+        other = sparse_pool(None, drawn.graph, s, weighted_edges=False, backend=backend).graph
         member = (s.to_dense() != 0).double()
         assert coarse.col.dtype == torch.int32
         for one in (coarse, other):
@@ -251,7 +252,49 @@ def test_bad_options(options: dict[str, Any], error: type[Exception], message: s
         sparse_pool(None, drawn.graph, drawn.s, **options)
 
 
-def test_compilers_are_told_why_not() -> None:
+@pytest.mark.usefixtures("dynamo")
+@pytest.mark.parametrize("what", ["pool", "record"])
+@torch.fx.experimental._config.patch(use_duck_shape=False)  # sizes that are equal by chance
+def test_compiles_into_one_graph_for_all_sizes(what: str) -> None:
+    """The number of entries of the product depends on values, so that the compiler cannot know it."""
+
+    def step(x: Tensor, value: Tensor, weight: Tensor, graph: RaggedGraph, s: Assignment) -> Tensor:
+        graph, s = graph.with_value(value, symmetric=False), s.with_weight(weight)
+        if what == "pool":
+            pooled = sparse_pool(x, graph, s, loops="separate")
+            assert pooled.loops is not None
+            return spmm(pooled.graph, pooled.x).square().sum() + pooled.loops.square().sum()  # type: ignore[arg-type]
+        record = sparse_soft_pool(x, graph, s)
+        assert record.gram is not None
+        sums = (
+            record.x,
+            record.adj.degree,
+            record.gram.degree,
+            record.volume,
+            record.trace,
+            record.link,
+            record.entropy,
+        )
+        return torch.stack([t.square().sum() for t in sums]).sum()
+
+    compiled: Any = torch.compile(step, backend="aot_eager", fullgraph=True, dynamic=True)
+    chosen = [one for one in soft(20) if one.graph.value is not None and one.graph.order is None]
+    for drawn in [one for one in chosen if one.graph.num_graphs > 2][:3]:
+        x = torch.randn(drawn.graph.num_nodes, 4, dtype=f64)
+        leaves = [x, drawn.graph.value, drawn.s.weight]
+        leaves = [t.detach().double().requires_grad_() for t in leaves if t is not None]
+        results = [run(*leaves, drawn.graph, drawn.s) for run in (compiled, step)]
+        torch.testing.assert_close(*results)
+        torch.testing.assert_close(*(torch.autograd.grad(t, leaves) for t in results))
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_exporters_are_told_why_not() -> None:
     drawn = soft(1)[0]
-    with pytest.raises(Exception, match="cannot be compiled or exported, as its size depends on values"):
-        torch.compile(lambda: sparse_pool(None, drawn.graph, drawn.s), fullgraph=True, backend="eager")()
+
+    class Net(torch.nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return sparse_pool(x, drawn.graph, drawn.s).x  # type: ignore[return-value]
+
+    with pytest.raises(Exception, match="cannot be exported, as its size depends on values"):
+        torch.export.export(Net(), (torch.ones(drawn.graph.num_nodes, 1),))

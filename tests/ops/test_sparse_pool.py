@@ -77,7 +77,7 @@ def test_edges(how: str, backend: str) -> None:
     for seed in range(30):
         drawn = draw(seed)
         for loops in LOOPS:
-            _, graph, apart = sparse_pool(
+            _, graph, apart, _ = sparse_pool(
                 None,
                 drawn.graph,
                 drawn.s,

@@ -74,3 +74,13 @@ def assign(
     if seed % 13 == 0:
         cluster[:] = -1
     return Assignment.from_clusters(cluster, graph, weight)
+
+
+def with_features(drawn: Drawn, both_ways: bool = False, width: int = 3, dtype: torch.dtype = f64) -> Drawn:
+    """The same graphs with features of edges, with ``both_ways`` equal for both directions of an edge."""
+    random = torch.Generator().manual_seed(5)
+    row, col = drawn.graph.to_edge_index()[0]
+    n = drawn.graph.num_nodes
+    dense = torch.randn(n, n, width, generator=random, dtype=f64)
+    dense = dense + dense.transpose(0, 1) if both_ways else dense
+    return drawn._replace(graph=drawn.graph.with_edge_attr(dense[row, col].to(dtype)))

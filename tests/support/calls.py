@@ -218,7 +218,7 @@ def spmm_max(batch: Batch) -> Fields | None:
 
 
 def coalesce(batch: Batch) -> Fields | None:
-    """Five clusters, every pair of which has an entry, and nodes without a cluster."""
+    """Five clusters, every pair of which has an entry, and nodes without a cluster; with int64, two values an entry."""
     if not isinstance(batch.adj, Csr) or batch.symmetric or batch.get("value") is None:
         return None
     rowptr, col = batch.adj.rowptr, batch.adj.col
@@ -239,7 +239,8 @@ def coalesce(batch: Batch) -> Fields | None:
         "merged_rowptr": 5 * numbers(6), "merged_col": numbers(25) % 5,
     }  # fmt: skip
     options = {"reduce": int(Reduce.MAX if wide else Reduce.MEAN), "loops": wide, "symmetric": False}
-    return {"value": batch["value"], "slot": slot, "rowptr": rowptr} | structure, options
+    value = torch.stack([batch["value"], batch["value"].square()], 1) if wide else batch["value"]
+    return {"value": value, "slot": slot, "rowptr": rowptr} | structure, options
 
 
 def triple_product(batch: Batch) -> Fields | None:

@@ -19,20 +19,21 @@ struct Coalesce {
   const void* slot;  // [entries of the graph]: place in the result; negative: none
   Csr merged;        // without values
   bool loops;        // the result has an element for the loop of each row behind those of the entries
-  bool symmetric;    // the graph equals its transpose: the result does so, too
+  bool symmetric;    // the graph equals its transpose, with all values: the result does so, too
   Reduce reduce;
   bool is_double;
+  int64_t width = 1;  // values of each entry
 };
 
 namespace cpu {
 
 // The results do not depend on runtime.threads. Sums and products are taken in double.
 
-// out and source [entries of merged, and its rows if `loops`]: the values, and for each the number of its entries or, for
-// extremes, the entry that counts; the number of entries of the graph where there is none, whose value is 0.
+// out and source [entries of merged, and its rows if `loops`, width]: the values, and for each the number of its entries
+// or, for extremes, the entry that counts; the number of entries of the graph where there is none, whose value is 0.
 void coalesce_fwd(const Coalesce& c, void* out, void* source, const Runtime& runtime);
 
-// dvalue [entries of the graph]
+// dvalue [entries of the graph, width]
 void coalesce_bwd(const Coalesce& c, const void* source, const void* dout, void* dvalue,
                   const Runtime& runtime);
 

@@ -48,9 +48,9 @@ def build(edges: Edges, options: BuildOptions) -> Built:
 
 
 def build_traced(
-    edges: Edges, weight: Tensor | None, is_coalesced: bool
-) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Row pointers, columns, values and graph pointers with one entry for every edge."""
+    edges: Edges, weight: Tensor | None, attr: Tensor | None, is_coalesced: bool
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]:
+    """Row pointers, columns, values, graph pointers and features with one entry for every edge."""
     row, col, _, batch, ptr, num_nodes, num_graphs = edges
     csr_build = _exported_build if torch.compiler.is_exporting() else torch.ops.hierpool.csr_build
     rowptr, col, ptr, entry = csr_build(row, col, batch, ptr, num_nodes, num_graphs)
@@ -58,7 +58,8 @@ def build_traced(
         if weight is None:
             weight = torch.ones(entry.numel(), device=entry.device)
         weight = sum_by_index(weight, entry, entry.numel())
-    return rowptr, col, weight, ptr
+        attr = None if attr is None else sum_by_index(attr, entry, entry.numel())
+    return rowptr, col, weight, ptr, attr
 
 
 def traced_rows(ends: Tensor, ptr: Tensor, num_nodes: int, num_graphs: int) -> tuple[Tensor, Tensor, Tensor]:

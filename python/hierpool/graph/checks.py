@@ -81,8 +81,18 @@ def check_weight(name: str, value: Any, entries: int, beside: str, other: Tensor
     """``value`` as floating-point weights, one for each entry, on the device of ``other``."""
     value = strided(name, value)
     if value.dim() != 1 or value.size(0) != entries:
-        hint = "; edge features must be reduced to one weight per edge" if value.dim() > 1 else ""
+        hint = "; several numbers for each edge are features, edge_attr" if value.dim() > 1 else ""
         raise ValueError(f"{name} must have shape [E] = [{entries}], got {tuple(value.shape)}{hint}")
+    value = as_floating(name, value)
+    check_device(name, value, beside, other)
+    return value
+
+
+def check_edge_attr(name: str, value: Any, entries: int, beside: str, other: Tensor) -> Tensor:
+    """``value`` as floating-point features, a row for each entry, on the device of ``other``."""
+    value = strided(name, value)
+    if value.dim() != 2 or value.size(0) != entries:
+        raise ValueError(f"{name} must have shape [E, R] = [{entries}, R], got {tuple(value.shape)}")
     value = as_floating(name, value)
     check_device(name, value, beside, other)
     return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -148,8 +148,8 @@ def dense_batch(graph: RaggedGraph, max_num_nodes: int | None) -> Tensor:
 
 def pyg_arguments(data: Any, edge_attr: Any) -> tuple[Tensor, dict[str, Any]]:
     """Arguments of :meth:`RaggedGraph.from_edge_index` from those of :meth:`RaggedGraph.from_pyg`."""
-    if edge_attr not in ("weight", None):
-        raise ValueError(f"edge_attr must be 'weight' or None, got {edge_attr!r}")
+    if edge_attr not in ("weight", "features", None):
+        raise ValueError(f"edge_attr must be 'weight', 'features' or None, got {edge_attr!r}")
     if isinstance(data, Tensor):
         if edge_attr is not None:
             raise ValueError("edge_attr must be None with an EdgeIndex, which has no edge_attr")
@@ -167,27 +167,49 @@ def pyg_arguments(data: Any, edge_attr: Any) -> tuple[Tensor, dict[str, Any]]:
     ptr = getattr(data, "ptr", None)
     batch = getattr(data, "batch", None) if ptr is None else None
     nodes = getattr(data, "num_nodes", None)
-    weight = _pyg_weight(data, edge_index, edge_attr == "weight")
-    return edge_index, {"num_nodes": nodes, "edge_weight": weight, "batch": batch, "ptr": ptr}
+    weight, features = _pyg_values(data, edge_index, edge_attr)
+    given = {"edge_weight": weight, "edge_attr": features, "batch": batch, "ptr": ptr}
+    return edge_index, {"num_nodes": nodes, **given}
 
 
-def _pyg_weight(data: Any, edge_index: Tensor, in_attr: bool) -> Tensor | None:
-    """``edge_weight``, or ``edge_attr`` if the weights are there."""
+def _pyg_values(data: Any, edge_index: Tensor, use: str | None) -> tuple[Tensor | None, Tensor | None]:
+    """Weights and features: ``edge_weight``, and ``edge_attr`` as what it is used for."""
     weight, attr = getattr(data, "edge_weight", None), getattr(data, "edge_attr", None)
-    if not in_attr:
-        if weight is None and isinstance(attr, Tensor) and attr.dim() == 1:
+    if use is not None and attr is None:
+        raise TypeError(f"data must have edge_attr with edge_attr={use!r}")
+    if use == "features":
+        return weight, attr[:, None] if isinstance(attr, Tensor) and attr.dim() == 1 else attr
+    if use is None:
+        plain = attr if weight is None and isinstance(attr, Tensor) and attr.dim() == 1 else None
+        if plain is not None and plain.is_floating_point():
+            return plain, None
+        if plain is not None:
             warnings.warn(
-                "data.edge_attr has one number for each edge and is not used; pass edge_attr='weight' to"
-                " RaggedGraph.from_pyg if these are weights",
+                "data.edge_attr has one integer for each edge and is not used; pass edge_attr='weight' to"
+                " RaggedGraph.from_pyg if these are weights, or 'features'",
                 stacklevel=4,
             )
-        return weight
-    if attr is None:
-        raise TypeError("data must have edge_attr with edge_attr='weight'")
+        return weight, None
     if weight is not None:
         raise ValueError("data must not have edge_weight with edge_attr='weight', which would be ignored")
     checks.check_weight("edge_attr", attr, edge_index.size(1), "edge_index", edge_index)
-    return attr
+    return attr, None
+
+
+def features_of_pyg(data: Any) -> Literal["features"] | None:
+    """How :meth:`RaggedGraph.from_pyg` is to take ``data.edge_attr`` where features are carried along."""
+    attr = getattr(data, "edge_attr", None)
+    return "features" if isinstance(attr, Tensor) and attr.dim() == 2 else None
+
+
+def dtype_of_features(graphs: Sequence[RaggedGraph]) -> torch.dtype | None:
+    """The dtype of the features of entries of several graphs; ``None`` if there are none."""
+    given = {None if attr is None else (attr.size(1), attr.dtype) for attr in (g.edge_attr for g in graphs)}
+    if len(given) > 1:
+        kinds = sorted("none" if one is None else f"{one[0]} of {one[1]}" for one in given)
+        raise ValueError(f"graphs must have equally many edge features of one dtype, got {', '.join(kinds)}")
+    (kind,) = given
+    return None if kind is None else kind[1]
 
 
 def concatenate(

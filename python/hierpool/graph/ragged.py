@@ -13,7 +13,7 @@ from hierpool.contract import BuildOptions, ranges_of, sum_by_index
 from hierpool.graph import build, checks, convert
 from hierpool.graph.facts import normally
 from hierpool.graph.rows import CompressedRows
-from hierpool.graph.values import Given, Joined, Moved, Values, join
+from hierpool.graph.values import Given, Own, Values, joined, moved
 
 
 class RaggedGraph(CompressedRows):
@@ -34,6 +34,9 @@ class RaggedGraph(CompressedRows):
         col: column of each entry, ``[E]``, ascending within a row; the dtype of ``rowptr``.
         value: weight of each entry, floating ``[E]``; ``None`` if all are 1. If the weights need a gradient it is
             differentiable in them, and it is their tensor if the edges were sorted without duplicates.
+        edge_attr: :math:`R` features of each entry, such as one for each type of edges, floating ``[E, R]``, or
+            ``None``. They follow changes of the tensor that was given as weights do. Message passing and losses do not
+            read them.
         ptr: first node of each graph, int64 ``[B + 1]``: the nodes of graph ``b`` are ``ptr[b]`` to ``ptr[b + 1] - 1``.
         order: int64 ``[N]`` if the batch was not sorted by graph, else ``None``: node ``i`` of the matrix is the
             caller's node ``order[i]``. Operators take and return node tensors in the caller's order.
@@ -53,6 +56,7 @@ class RaggedGraph(CompressedRows):
         num_nodes: int | None = None,
         *,
         edge_weight: Tensor | None = None,
+        edge_attr: Tensor | None = None,
         batch: Tensor | None = None,
         ptr: Tensor | None = None,
         num_graphs: int | None = None,
@@ -72,6 +76,7 @@ class RaggedGraph(CompressedRows):
                 in ``edge_index``.
             edge_weight: ``[E]``, floating, or bool or integers, which become float32. ``value`` is differentiable in
                 it and follows its changes in place.
+            edge_attr: features of each edge, ``[E, R]``, of these dtypes; those of duplicate edges are summed.
             batch: graph of each node, ``[num_nodes]``, sorted or not.
             ptr: first node of each graph, ``[B + 1]``, instead of ``batch``.
             num_graphs: number of graphs, PyG's ``batch_size``; ``None``: one more than the largest in ``batch``.
@@ -89,14 +94,21 @@ class RaggedGraph(CompressedRows):
         checks.check_flag("symmetric", symmetric, True, False, None)
         checks.check_flag("is_coalesced", is_coalesced, True, False)
         checks.check_flag("validate", validate, True, False)
+        attr: Any = edge_attr
+        if attr is not None:
+            attr = checks.check_edge_attr("edge_attr", attr, edges.row.numel(), "edge_index", edges.row)
         if is_traced():
-            return cls(*build.build_traced(edges, weight, is_coalesced), None, symmetric is True)
-        options = BuildOptions(True, weight is not None, symmetric, is_coalesced, validate)
+            rowptr, col, value, ptr, attr = build.build_traced(edges, weight, attr, is_coalesced)
+            return cls(rowptr, col, value, ptr, None, symmetric is True)._with_attr(attr)
+        kept = weight is not None or attr is not None
+        options = BuildOptions(True, kept, symmetric, is_coalesced, validate)
         rowptr, col, value, ptr, order, entry, tested = build.build(edges, options)
+        if attr is not None:
+            attr = Given("edge_attr", checks.strided("edge_attr", edge_attr), entry, col.numel())
         if weight is None:
-            return cls(rowptr, col, value, ptr, order, symmetric)._with_symmetry(tested)
+            return cls(rowptr, col, value, ptr, order, symmetric)._with_symmetry(tested)._with_attr(attr)
         given = Given("edge_weight", checks.strided("edge_weight", edge_weight), entry, col.numel())
-        graph = cls(rowptr, col, given, ptr, order, symmetric)
+        graph = cls(rowptr, col, given, ptr, order, symmetric)._with_attr(attr)
         return graph._with_facts(normally(given.connected, weight, value), tested)
 
     @classmethod
@@ -107,6 +119,7 @@ class RaggedGraph(CompressedRows):
         value: Tensor | None = None,
         ptr: Tensor | None = None,
         *,
+        edge_attr: Tensor | None = None,
         symmetric: bool | None = None,
         is_coalesced: bool = False,
         validate: bool = False,
@@ -118,7 +131,7 @@ class RaggedGraph(CompressedRows):
             col: column of each entry, ``[E]``, the dtype of ``rowptr``.
             value: weight of each entry, ``[E]``, as ``edge_weight`` of :meth:`from_edge_index`; ``None``: 1.
             ptr: first node of each graph, ``[B + 1]``; ``None``: one graph.
-            symmetric: as in :meth:`from_edge_index`.
+            edge_attr, symmetric: as in :meth:`from_edge_index`.
             is_coalesced: whether columns ascend strictly within each row; ``True`` is checked on the CPU only.
             validate: check index values on a GPU as well.
 
@@ -136,9 +149,11 @@ class RaggedGraph(CompressedRows):
                 )
             edges = torch.stack([ranges_of(rowptr, col.numel()), col])
             n = rowptr.numel() - 1
-            return cls.from_edge_index(edges, n, edge_weight=value, ptr=ptr, symmetric=symmetric)
+            given: dict[str, Any] = {"edge_weight": value, "edge_attr": edge_attr}
+            return cls.from_edge_index(edges, n, **given, ptr=ptr, symmetric=symmetric)
         rowptr, col = normally(convert.own_rows, rowptr, col)
-        return cls(rowptr, col, _given(value, col), ptr, None, symmetric)._with_symmetry()
+        graph = cls(rowptr, col, _given("value", value, col), ptr, None, symmetric)._with_symmetry()
+        return graph if edge_attr is None else graph.with_edge_attr(edge_attr)
 
     @classmethod
     def from_sparse(
@@ -187,7 +202,7 @@ class RaggedGraph(CompressedRows):
         cls,
         data: Any,
         *,
-        edge_attr: Literal["weight"] | None = None,
+        edge_attr: Literal["weight", "features"] | None = None,
         symmetric: bool | None = None,
         validate: bool = False,
     ) -> RaggedGraph:
@@ -196,13 +211,14 @@ class RaggedGraph(CompressedRows):
         Args:
             data: has ``edge_index``, and may have ``num_nodes``, ``edge_weight``, ``ptr`` or ``batch``; or an
                 ``EdgeIndex``, whose ``sparse_size()`` gives the number of nodes.
-            edge_attr: ``"weight"``: the weights are ``data.edge_attr``, ``[E]``. ``None``: it is not used, with a
-                warning if it could be weights.
+            edge_attr: what ``data.edge_attr`` is. ``"weight"``: weights, ``[E]``. ``"features"``: features, ``[E]`` or
+                ``[E, R]``. ``None``: if it is floating, ``[E]``, and there is no ``edge_weight``, it is weights;
+                otherwise it is not used, with a warning if it is ``[E]``.
             symmetric: as in :meth:`from_edge_index`.
             validate: check index values on a GPU as well.
 
         Raises:
-            TypeError: ``data`` has no ``edge_index``, or ``edge_attr="weight"`` and it has no ``edge_attr``.
+            TypeError: ``data`` has no ``edge_index``, or ``edge_attr`` is given and it has none.
             ValueError: as :meth:`from_edge_index`, or there are two tensors of weights.
         """
         edge_index, arguments = convert.pyg_arguments(data, edge_attr)
@@ -214,18 +230,15 @@ class RaggedGraph(CompressedRows):
 
         Raises:
             TypeError: an element is not a ``RaggedGraph``.
-            ValueError: the sequence is empty, or devices or dtypes of values differ.
+            ValueError: the sequence is empty, or devices, dtypes of values or features, or numbers of these differ.
         """
         checks.check_elements("graphs", graphs, RaggedGraph)
         if len(graphs) == 1:
             return graphs[0]
         stated = True if all(graph._stated for graph in graphs) else None
         rowptr, col, dtype, ptr, order = normally(convert.concatenate, graphs)
-        values: Tensor | Values | None = None
-        if dtype is not None:
-            learned = any(graph._is_learned for graph in graphs)
-            values = Joined(tuple(graphs), dtype) if learned else normally(join, graphs, dtype)
-        graph = cls(rowptr, col, values, ptr, order, stated)
+        attr = joined(graphs, convert.dtype_of_features(graphs), "edge_attr")
+        graph = cls(rowptr, col, joined(graphs, dtype), ptr, order, stated)._with_attr(attr)
         return graph._with_symmetry(all(graph.is_symmetric for graph in graphs))
 
     @property
@@ -281,9 +294,26 @@ class RaggedGraph(CompressedRows):
         checks.check_flag("symmetric", symmetric, True, False, None)
         if value is not None:
             checks.check_weight("value", value, self.num_edges, "the graph", self.rowptr)
-        graph = RaggedGraph(self.rowptr, self.col, _given(value, self.col), self.ptr, self.order, symmetric)
+        values = _given("value", value, self.col)
+        graph = RaggedGraph(self.rowptr, self.col, values, self.ptr, self.order, symmetric)
         graph._transpose = self._transpose
-        return graph._with_symmetry()
+        return graph._with_symmetry()._with_attr(self._attr, self._attr_facts)
+
+    def with_edge_attr(self, edge_attr: Tensor | None) -> RaggedGraph:
+        """The same graph with other features of its entries.
+
+        Args:
+            edge_attr: features of each entry, ``[E, R]``, in the order of ``row`` and ``col``; ``None``: none.
+        """
+        if edge_attr is not None:
+            checks.check_edge_attr("edge_attr", edge_attr, self.num_edges, "the graph", self.rowptr)
+        graph = RaggedGraph(self.rowptr, self.col, self._values, self.ptr, self.order, self._stated)
+        graph._transpose, graph._facts, graph._trusts_counts = (
+            self._transpose,
+            self._facts,
+            self._trusts_counts,
+        )
+        return graph._with_attr(_given("edge_attr", edge_attr, self.col))
 
     def to_edge_index(self) -> tuple[Tensor, Tensor | None]:
         """``edge_index``, int64 ``[2, E]`` of the caller's node indices in the order of entries, and ``value``."""
@@ -301,15 +331,17 @@ class RaggedGraph(CompressedRows):
         """
         return convert.dense_batch(self, max_num_nodes)
 
-    def _moved(self, move: Callable[[Tensor], Tensor], values: Tensor | Values | None) -> RaggedGraph:
-        """The graph with other values and ``move`` applied to all other tensors."""
+    def _moved(
+        self, move: Callable[[Tensor], Tensor], values: Values | None, attr: Values | None
+    ) -> RaggedGraph:
+        """The graph with other values and features, and ``move`` applied to all other tensors."""
         rowptr, col, ptr = map(move, (self.rowptr, self.col, self.ptr))
         order = None if self.order is None else move(self.order)
         graph = RaggedGraph(rowptr, col, values, ptr, order, self._stated)
         if self._transpose is not None:
             first, second, third = map(move, self._transpose)
             graph._transpose = first, second, third
-        return graph._with_symmetry(self.is_symmetric)
+        return graph._with_symmetry(self.is_symmetric)._with_attr(attr)
 
     def to(
         self,
@@ -318,7 +350,7 @@ class RaggedGraph(CompressedRows):
         *,
         non_blocking: bool = False,
     ) -> RaggedGraph:
-        """Move the graph to a device, or convert its values to a dtype; return the graph itself if nothing changes.
+        """Move the graph to a device, or convert its values and features to a dtype; itself if nothing changes.
 
         Raises:
             TypeError: ``dtype`` is not float64, float32, bfloat16 or float16.
@@ -329,58 +361,29 @@ class RaggedGraph(CompressedRows):
         def move(t: Tensor) -> Tensor:
             return t.to(device, non_blocking=non_blocking)
 
-        value = self.value
-        values: Tensor | Values | None = value
-        if value is not None:
-            values = normally(lambda: value.to(device, dtype, non_blocking=non_blocking))
-        if values is value and move(self.rowptr) is self.rowptr:
+        values, others = moved(self, "value", device, dtype, non_blocking)
+        attr, other_attr = moved(self, "edge_attr", device, dtype, non_blocking)
+        if not others and not other_attr and move(self.rowptr) is self.rowptr:
             return self
-        return normally(self._moved, move, Moved(self, device, dtype) if self._is_learned else values)
+        return normally(self._moved, move, values, attr)
 
     def pin_memory(self) -> RaggedGraph:
         """Copy the graph to page-locked memory, from which transfers to a GPU are asynchronous."""
-        value = self.value
-        return self._moved(Tensor.pin_memory, None if value is None else value.pin_memory())
+        pinned = [None if t is None else Own(t.pin_memory()) for t in (self.value, self.edge_attr)]
+        return self._moved(Tensor.pin_memory, *pinned)
 
     def __repr__(self) -> str:
         dtype = "" if self.value is None else f", dtype={self.value.dtype}"
         device = "" if self.device.type == "cpu" else f", device={str(self.device)!r}"
+        attr = "" if self.edge_attr is None else f", edge_attr={list(self.edge_attr.shape)}"
         return (
             f"{type(self).__name__}(num_graphs={self.num_graphs}, num_nodes={self.num_nodes}, "
-            f"num_edges={self.num_edges}, is_symmetric={self.is_symmetric}{dtype}{device})"
+            f"num_edges={self.num_edges}, is_symmetric={self.is_symmetric}{dtype}{attr}{device})"
         )
 
 
 torch.serialization.add_safe_globals([RaggedGraph])  # for torch.load
 
 
-def _given(value: Any, col: Tensor) -> Given | None:
-    return None if value is None else Given("value", checks.strided("value", value), None, col.numel())
-
-
-def graph_of(
-    x: Tensor,
-    edge_index: Tensor | RaggedGraph,
-    edge_weight: Tensor | None,
-    batch: Tensor | None,
-    ptr: Tensor | None,
-    batch_size: int | None,
-    symmetric: bool | None,
-) -> RaggedGraph:
-    """The graph that the arguments of a function in the style of PyTorch Geometric describe."""
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}")
-    sparse = isinstance(edge_index, Tensor) and edge_index.layout is not torch.strided
-    if sparse or isinstance(edge_index, RaggedGraph):
-        unused = {"edge_weight": edge_weight, "batch": batch, "batch_size": batch_size}
-        unused |= {} if sparse else {"ptr": ptr, "symmetric": symmetric}
-        for name, value in unused.items():
-            if value is not None:
-                kind = "sparse matrix" if sparse else "RaggedGraph"
-                raise ValueError(f"{name} must be None if edge_index is a {kind}, got {value!r:.40}")
-    if isinstance(edge_index, RaggedGraph):
-        return edge_index
-    if sparse:
-        return RaggedGraph.from_sparse(edge_index, ptr=ptr, symmetric=symmetric).within_a_call()
-    given: dict[str, Any] = {"edge_weight": edge_weight, "batch": batch, "ptr": ptr, "symmetric": symmetric}
-    return RaggedGraph.from_edge_index(edge_index, x.size(0), **given, num_graphs=batch_size).within_a_call()
+def _given(name: str, value: Any, col: Tensor) -> Given | None:
+    return None if value is None else Given(name, checks.strided(name, value), None, col.numel())

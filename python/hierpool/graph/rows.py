@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor
 
 from hierpool._tracing import is_traced, is_transformed
@@ -16,6 +17,9 @@ Self = TypeVar("Self", bound="CompressedRows")
 
 class CompressedRows:
     """The matrix of a :class:`hierpool.RaggedGraph`: its arrays, its present values, its symmetry and its transpose."""
+
+    _attr: Values | None = None  # features of the entries
+    _attr_facts: Facts | None = None
 
     def __init__(
         self,
@@ -55,6 +59,11 @@ class CompressedRows:
                 self._facts.symmetric = tested
         return self
 
+    def _with_attr(self: Self, attr: Tensor | Values | None, facts: Facts | None = None) -> Self:
+        """The graph itself, with features of its entries."""
+        self._attr, self._attr_facts = Own(attr) if isinstance(attr, Tensor) else attr, facts
+        return self
+
     def _with_facts(self: Self, value: Tensor, symmetric: bool) -> Self:
         """The graph itself, with its values and their symmetry, which are known."""
         if self._values is not None and not is_transformed():
@@ -66,15 +75,20 @@ class CompressedRows:
     def _is_learned(self) -> bool:
         return self._values is not None and self._values.is_learned
 
-    def _present(self, values: Values) -> Facts:
-        """The present values and what is kept of them: nothing under transforms of ``torch.func``."""
+    def _present(self, values: Values, kept: str = "_facts") -> Facts:
+        """The present values and what is kept of them: nothing under transforms of ``torch.func``.
+
+        ``kept``: the name of the attribute that holds it.
+        """
         if is_transformed():
             return Facts(values.values(self.rowptr))
-        sources, facts = values.sources, self._facts
+        sources, facts = values.sources, getattr(self, kept)
         if facts is None or not facts.come_from(sources):
-            facts = self._facts = Facts(normally(values.values, self.rowptr), sources)
+            facts = Facts(normally(values.values, self.rowptr), sources)
+            setattr(self, kept, facts)
         elif not facts.are_current():  # value was changed in place
-            facts = self._facts = Facts(facts.value, sources)
+            facts = Facts(facts.value, sources)
+            setattr(self, kept, facts)
         return facts
 
     @property
@@ -84,6 +98,25 @@ class CompressedRows:
         if values is None:
             return None
         return values.values(self.rowptr) if is_traced() else self._present(values).value
+
+    @property
+    def edge_attr(self) -> Tensor | None:
+        """Features of each entry; see the attributes of the class."""
+        attr = self._attr
+        if attr is None:
+            return None
+        return attr.values(self.rowptr) if is_traced() else self._present(attr, "_attr_facts").value
+
+    def has_symmetric_attr(self) -> bool:
+        """Whether the matrix and every column of ``edge_attr`` equal their transposes; ``False`` if it is unknown."""
+        if self._attr is None or is_traced() or is_transformed() or not self.is_symmetric:
+            return False
+        facts = self._present(self._attr, "_attr_facts")
+        value = facts.value.detach()
+        if facts.symmetric is None or (facts.value.requires_grad and not self._trusts_counts):
+            tested = value.device.type == "cpu" or not facts.value.requires_grad  # a test synchronises a GPU
+            facts.symmetric = tested and torch.equal(value, value[self.reversed_entries()[2].long()])
+        return facts.symmetric
 
     @property
     def is_symmetric(self) -> bool:
@@ -133,7 +166,7 @@ class CompressedRows:
 
     def __getstate__(self) -> dict[str, Any]:
         symmetric = None if self._stated is not None or self._is_learned else self.is_symmetric
-        return self.__dict__ | {"_facts": symmetric}
+        return self.__dict__ | {"_facts": symmetric, "_attr_facts": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         symmetric = state["_facts"]

@@ -11,6 +11,7 @@ from torch import Tensor
 from hierpool._tracing import is_traced, is_transformed
 from hierpool.contract import sum_by_index
 from hierpool.graph import checks
+from hierpool.graph.facts import normally
 
 if TYPE_CHECKING:
     from hierpool.graph.ragged import RaggedGraph
@@ -37,7 +38,7 @@ class Own(NamedTuple):
 
 
 class Given(NamedTuple):
-    """Weights that a caller gave, one for each edge."""
+    """Weights that a caller gave, one for each edge, or features, a row for each edge."""
 
     name: str  # of the argument
     weight: Tensor
@@ -54,7 +55,8 @@ class Given(NamedTuple):
 
     def values(self, structure: Tensor) -> Tensor:
         edges = self.num_entries if self.entry_of_edge is None else self.entry_of_edge.numel()
-        return self.connected(checks.check_weight(self.name, self.weight, edges, "the graph", structure))
+        check = checks.check_edge_attr if self.name == "edge_attr" else checks.check_weight
+        return self.connected(check(self.name, self.weight, edges, "the graph", structure))
 
     def connected(self, weight: Tensor, known: Tensor | None = None) -> Tensor:
         """The values: weights that need a gradient are not copied, others are.
@@ -76,11 +78,12 @@ class Given(NamedTuple):
 
 
 class Moved(NamedTuple):
-    """The values of a graph that need a gradient, on a device and in a dtype."""
+    """The values or features of a graph that need a gradient, on a device and in a dtype."""
 
     graph: RaggedGraph
     device: torch.device | str | None
     dtype: torch.dtype | None
+    name: str = "value"  # of the attribute of the graph
 
     @property
     def is_learned(self) -> bool:
@@ -88,7 +91,7 @@ class Moved(NamedTuple):
 
     @property
     def sources(self) -> tuple[Tensor, ...]:
-        value = self.graph.value
+        value = getattr(self.graph, self.name)
         return () if value is None else (value,)
 
     def values(self, structure: Tensor) -> Tensor:
@@ -96,10 +99,11 @@ class Moved(NamedTuple):
 
 
 class Joined(NamedTuple):
-    """The values of several graphs, of which some need a gradient, one after the other."""
+    """The values or features of several graphs, of which some need a gradient, one after the other."""
 
     graphs: tuple[RaggedGraph, ...]
     dtype: torch.dtype
+    name: str = "value"  # of the attribute of the graphs
 
     @property
     def is_learned(self) -> bool:
@@ -107,19 +111,52 @@ class Joined(NamedTuple):
 
     @property
     def sources(self) -> tuple[Tensor, ...]:
-        return tuple([graph.value for graph in self.graphs if graph.value is not None])
+        found = [getattr(graph, self.name) for graph in self.graphs]
+        return tuple([value for value in found if value is not None])
 
     def values(self, structure: Tensor) -> Tensor:
-        return join(self.graphs, self.dtype)
+        return join(self.graphs, self.dtype, self.name)
 
 
 Values = Own | Given | Moved | Joined
 torch.serialization.add_safe_globals([Own, Given, Moved, Joined])  # for torch.load
 
 
-def join(graphs: Sequence[RaggedGraph], dtype: torch.dtype) -> Tensor:
-    """The values of several graphs, one after the other."""
-    return torch.cat([ones_or_values(graph, dtype) for graph in graphs])
+def join(graphs: Sequence[RaggedGraph], dtype: torch.dtype, name: str = "value") -> Tensor:
+    """The values or features of several graphs, one after the other."""
+    if name == "value":
+        return torch.cat([ones_or_values(graph, dtype) for graph in graphs])
+    return torch.cat([getattr(graph, name) for graph in graphs])
+
+
+def joined(graphs: Sequence[RaggedGraph], dtype: torch.dtype | None, name: str = "value") -> Values | None:
+    """:func:`join` as a function of those of the graphs if they need a gradient; ``None`` without a dtype."""
+    if dtype is None:
+        return None
+    if any(_is_learned(graph, name) for graph in graphs):
+        return Joined(tuple(graphs), dtype, name)
+    return Own(normally(join, graphs, dtype, name))
+
+
+def moved(
+    graph: RaggedGraph,
+    name: str,
+    device: torch.device | str | None,
+    dtype: torch.dtype | None,
+    non_blocking: bool,
+) -> tuple[Values | None, bool]:
+    """The values or features of a graph on a device and in a dtype, and whether these are others."""
+    value: Tensor | None = getattr(graph, name)
+    if value is None:
+        return None, False
+    found = normally(lambda: value.to(device, dtype, non_blocking=non_blocking))
+    values = Moved(graph, device, dtype, name) if _is_learned(graph, name) else Own(found)
+    return values, found is not value
+
+
+def _is_learned(graph: RaggedGraph, name: str) -> bool:
+    values = graph._values if name == "value" else graph._attr
+    return values is not None and values.is_learned
 
 
 def ones_or_values(graph: RaggedGraph, dtype: torch.dtype) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
+from hierpool.graph.convert import features_of_pyg
 from hierpool.graph.levels import Level, collate_levels
 from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling, HardPoolingOutput
 from hierpool.nn.masking import select_valid
@@ -31,7 +32,9 @@ class PoolNet(nn.Module):
     r"""Graph classifier that alternates message passing and pooling, with any pooler of :mod:`hierpool.nn`.
 
     Every level is a GraphSAGE stack, whose output is read out and pooled; a last stack follows the last pooling. The
-    readouts of all levels are concatenated and classified by a perceptron with one hidden layer.
+    readouts of all levels are concatenated and classified by a perceptron with one hidden layer. Features of edges are
+    pooled with them by poolers that keep or merge nodes, for use of the levels of the output; message passing does not
+    read them.
 
     Args:
         in_channels: number of node features.
@@ -121,7 +124,8 @@ class PoolNet(nn.Module):
         if adj is None:
             found = getattr(x, "levels", None)
             levels = collate_levels(found) if levels is None and isinstance(found, list) else levels or found
-            adj, x = RaggedGraph.from_pyg(x), x.x
+            pools = getattr(self.pools[0], "pools_edge_attr", False)
+            adj, x = RaggedGraph.from_pyg(x, edge_attr=features_of_pyg(x) if pools else None), x.x
         if levels is not None and len(levels) < len(self.pools):
             raise ValueError(f"levels must be those of {len(self.pools)} poolings, got {len(levels)}")
         if levels is not None and not isinstance(self.pools[0], HardPooling):

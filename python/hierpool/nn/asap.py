@@ -36,7 +36,8 @@ class ASAPool(HardPooling, name="asap"):
     before it selects: if that is negative, it keeps the worst clusters. Without weights of edges, it returns none.
 
     :math:`S^T \hat A S` may have many entries: nodes become neighbours that were three steps apart. It is refused above
-    ``max_entries`` of :func:`hierpool.sparse_pool`.
+    ``max_entries`` of :func:`hierpool.sparse_pool`. Features of edges are pooled as the weights are, by
+    :math:`S^T A_r S` for each feature r; a self-loop that is added has none.
 
     Args:
         in_channels: number of features.
@@ -105,7 +106,8 @@ class ASAPool(HardPooling, name="asap"):
         looped, shares = selected.of_graph
         rows = pooled_rows(looped.in_graph_order(x), selected.assignment, self.reduce, self.backend)
         loops: Any = "drop" if self.remove_self_loops else "keep"
-        return rows, sparse_pool(None, looped, shares, loops=loops, backend=self.backend).graph
+        how: dict[str, Any] = {"degree_norm": self.degree_norm, "edge_weight_norm": self.edge_weight_norm}
+        return rows, sparse_pool(None, looped, shares, loops=loops, **how, backend=self.backend).graph
 
     def _kept(self, fitness: Tensor, graph: RaggedGraph) -> Kept:
         if self.k is not None:
@@ -160,8 +162,12 @@ def with_loops(graph: RaggedGraph) -> RaggedGraph:
     value = graph.value
     weight = None if value is None else torch.cat([value, value.new_ones(new.numel())])
     symmetric = True if graph.is_symmetric else None
-    found = RaggedGraph.from_edge_index(ends, n, edge_weight=weight, ptr=graph.ptr, symmetric=symmetric)
-    return RaggedGraph(found.rowptr, found.col, found.value, graph.ptr, graph.order, symmetric)
+    attr = graph.edge_attr
+    attr = None if attr is None else torch.cat([attr, attr.new_zeros(new.numel(), attr.size(1))])
+    given: dict[str, Any] = {"edge_weight": weight, "edge_attr": attr, "ptr": graph.ptr}
+    found = RaggedGraph.from_edge_index(ends, n, **given, symmetric=symmetric)
+    looped = RaggedGraph(found.rowptr, found.col, found.value, graph.ptr, graph.order, symmetric)
+    return looped._with_attr(found.edge_attr)
 
 
 def _column_maxima(z: Tensor, looped: RaggedGraph, backend: str) -> Tensor:

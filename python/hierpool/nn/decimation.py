@@ -25,16 +25,18 @@ class NDPPool(HardPooling, name="ndp"):
     :func:`hierpool.kron` makes the graph, of which entries with at most the weight ``threshold`` are left out. As in
     torch-geometric-pool, the next level pools the graph without them, while the original code leaves them out of the
     results only: there ``threshold=0`` of all levels but the last is the same. The layer has no parameters, and no
-    gradient flows to the weights of the graph.
+    gradient flows to the weights of the graph. Features of edges are refused: of paths over others there are none.
 
     Args:
         threshold: see above.
         seed: selects the start of the search for the eigenvector.
-        options: ``lift`` and ``backend``, see :class:`hierpool.nn.HardPooling`. ``reduce`` and ``remove_self_loops``
-            have no effect: supernodes are single nodes, and there are no self-loops.
+        options: ``lift`` and ``backend``, see :class:`hierpool.nn.HardPooling`. Others have no
+            effect: supernodes are single nodes, and there are no self-loops.
 
     Source: Bianchi, Grattarola, Livi, Alippi, TNNLS 2020 (arXiv:1910.11436).
     """
+
+    pools_edge_attr = False
 
     def __init__(self, *, threshold: float = 0.01, seed: int = 0, **options: Any) -> None:
         super().__init__(**options)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
-from hierpool.graph.ragged import graph_of
+from hierpool.graph.arguments import graph_of
 from hierpool.nn.mlp import MLP, is_plain
 from hierpool.ops._checks import as_batch, check_flag, viewed_mask
 from hierpool.ops._shared import as_one_batch

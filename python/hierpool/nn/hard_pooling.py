@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.levels import Level
 from hierpool.nn.inputs import Structure, batch_of
 from hierpool.ops._checks import FLOATS, check_tensor
-from hierpool.ops.sparse_pool import REDUCTIONS, pooled_rows, sparse_lift, sparse_pool
+from hierpool.ops.sparse_pool import ATTR_REDUCTIONS, REDUCTIONS, pooled_rows, sparse_lift, sparse_pool
 
 HARD_POOLERS: dict[str, type[HardPooling]] = {}
 """Poolers by name."""
@@ -59,6 +59,11 @@ class HardPoolingOutput:
         return self.graph.value
 
     @property
+    def edge_attr(self) -> Tensor | None:
+        """Features of the entries of the coarsened graphs, ``[E', R]``, if those that were pooled have them."""
+        return self.graph.edge_attr
+
+    @property
     def batch(self) -> Tensor:
         """Graph of each supernode, int64 ``[K]``."""
         return self.graph.batch
@@ -83,7 +88,8 @@ class HardPoolingOutput:
             ImportError: PyTorch Geometric is not installed.
         """
         data = require("torch_geometric.data", "pyg").Data
-        return data(x=self.x, edge_index=self.edge_index, edge_weight=self.edge_weight, batch=self.batch)
+        edges = {"edge_index": self.edge_index, "edge_weight": self.edge_weight, "edge_attr": self.edge_attr}
+        return data(x=self.x, **edges, batch=self.batch)
 
     def __repr__(self) -> str:
         said = f"x={list(self.x.shape)}, graph={self.graph}, so={self.so}, loss={list(self.loss)}"
@@ -101,11 +107,14 @@ class HardPooling(nn.Module):
 
     A subclass defines :meth:`select`, which returns the supernode :math:`c_i` and the weight :math:`s_i` of each node;
     :func:`hierpool.sparse_pool` does the rest, unless it overrides :meth:`pool`. :func:`hierpool.nn.get_pooler` finds
-    ``class MyPool(HardPooling, name="my")`` by the name ``"my"``.
+    ``class MyPool(HardPooling, name="my")`` by the name ``"my"``. Features of edges are pooled with them, unless the
+    class sets ``pools_edge_attr = False``: then it takes no graph with features.
 
     Args:
         reduce: ``"sum"``, ``"mean"``, ``"max"`` or ``"min"``: how the features of a supernode are made.
+        attr_reduce: these or ``"mul"``: how the features of edges that become one are made.
         remove_self_loops: drop the edges within a supernode; otherwise they become a self-loop.
+        degree_norm, edge_weight_norm: normalise the weights of the coarsened graph; see :func:`hierpool.sparse_pool`.
         lift: how :meth:`lift` unpools: ``"transpose"``, ``"inverse"`` or ``"gather"``; see
             :func:`hierpool.sparse_lift`.
         backend: see :func:`hierpool.sparse_pool`.
@@ -116,6 +125,8 @@ class HardPooling(nn.Module):
     Source of the scheme: Grattarola et al., TNNLS 2022 (arXiv:2110.05292).
     """
 
+    pools_edge_attr: ClassVar[bool] = True
+
     def __init_subclass__(cls, name: str | None = None) -> None:
         super().__init_subclass__()
         if name is not None:
@@ -125,18 +136,26 @@ class HardPooling(nn.Module):
         self,
         *,
         reduce: str = "sum",
+        attr_reduce: str = "sum",
         remove_self_loops: bool = True,
+        degree_norm: bool = False,
+        edge_weight_norm: bool = False,
         lift: str = "transpose",
         backend: str = "auto",
     ) -> None:
         super().__init__()
         if reduce not in REDUCTIONS:
             raise ValueError(f"reduce must be one of {', '.join(map(repr, REDUCTIONS))}, got {reduce!r}")
+        if attr_reduce not in ATTR_REDUCTIONS[:-1]:
+            names = ", ".join(map(repr, ATTR_REDUCTIONS[:-1]))
+            raise ValueError(f"attr_reduce must be one of {names}, got {attr_reduce!r}")
         if lift not in ("transpose", "inverse", "gather"):
             raise ValueError(f"lift must be 'transpose', 'inverse' or 'gather', got {lift!r}")
         self.in_channels: int | None = None  # number of features that the parameters need
         self.reduce: Any = reduce
+        self.attr_reduce: Any = attr_reduce
         self.remove_self_loops = remove_self_loops
+        self.degree_norm, self.edge_weight_norm = degree_norm, edge_weight_norm
         self.lift_how: Any = lift
         self.backend = backend
 
@@ -161,8 +180,11 @@ class HardPooling(nn.Module):
             graph,
             selected.assignment,
             reduce=self.reduce,
+            attr_reduce=self.attr_reduce,
             loops="drop" if self.remove_self_loops else "keep",
             weights="keep" if selected.assignment.is_injective else "sum",
+            degree_norm=self.degree_norm,
+            edge_weight_norm=self.edge_weight_norm,
             backend=self.backend,
         )
         assert pooled.x is not None
@@ -177,6 +199,7 @@ class HardPooling(nn.Module):
         *,
         ptr: Tensor | None = None,
         batch_size: int | None = None,
+        edge_attr: Tensor | None = None,
         so: Assignment | None = None,
         lifting: bool = False,
         level: Level | None = None,
@@ -186,7 +209,8 @@ class HardPooling(nn.Module):
         Args:
             x: node features ``[N, F]``; without ``adj``, a ``Data`` or ``Batch`` of PyTorch Geometric.
             adj: a :class:`hierpool.RaggedGraph`, ``edge_index [2, E]``, a sparse matrix, or a ``Data`` or ``Batch``.
-            edge_weight, batch, ptr, batch_size: with ``edge_index``, see :meth:`hierpool.RaggedGraph.from_edge_index`.
+            edge_weight, batch, ptr, batch_size, edge_attr: with ``edge_index``, see
+                :meth:`hierpool.RaggedGraph.from_edge_index`.
             so: pool by this assignment; with ``lifting`` that of the layer that pooled.
             lifting: return :meth:`lift` of ``x`` and ``so``.
             level: what :class:`hierpool.nn.Precoarsening` made of these graphs; only ``x`` is pooled, and ``adj`` is
@@ -206,7 +230,7 @@ class HardPooling(nn.Module):
             return self.lift(x, so)
         if level is not None:
             return self._of_level(x, level)
-        structure = Structure(edge_weight, None, batch, ptr, batch_size)
+        structure = Structure(edge_weight, None, batch, ptr, batch_size, edge_attr)
         return self._selected(x, adj, structure) if so is None else self._pooled(x, adj, structure, so)
 
     def _of_level(self, x: Tensor, level: Level) -> HardPoolingOutput:
@@ -225,11 +249,17 @@ class HardPooling(nn.Module):
         return self._pooled(x, adj, structure, None)
 
     def _pooled(self, x: Any, adj: Any, structure: Structure, so: Assignment | None) -> HardPoolingOutput:
-        x, graph, _ = batch_of(x, adj, structure, symmetric=None, transposed=False)
+        known: dict[str, Any] = {"symmetric": None, "transposed": False, "features": self.pools_edge_attr}
+        x, graph, _ = batch_of(x, adj, structure, **known)
         if not isinstance(graph, RaggedGraph):
             raise ValueError(
                 f"adj must be a RaggedGraph, edge_index or a sparse matrix, got a dense {list(graph.shape)};"
                 " RaggedGraph.from_dense converts it"
+            )
+        if graph.edge_attr is not None and not self.pools_edge_attr:
+            raise ValueError(
+                f"{type(self).__name__} does not pool features of edges; leave out edge_attr, as"
+                " RaggedGraph.with_edge_attr(None) does"
             )
         selected = Selected(so) if so is not None else self.select(self._checked(x, graph), graph)
         features, coarse = self.pool(x, graph, selected)

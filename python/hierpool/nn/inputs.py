@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from hierpool.graph import RaggedGraph
-from hierpool.graph.ragged import graph_of
+from hierpool.graph.arguments import graph_of
+from hierpool.graph.convert import features_of_pyg
 from hierpool.ops._checks import ADJ_DTYPES, FLOATS, check_mask, check_tensor, fitted_mask
 from hierpool.ops._shared import as_one_batch, is_one_batch
 
@@ -21,10 +22,11 @@ class Structure(NamedTuple):
     batch: Tensor | None
     ptr: Tensor | None
     batch_size: int | None
+    edge_attr: Tensor | None = None
 
 
 def batch_of(
-    x: Any, adj: Any, given: Structure, *, symmetric: bool | None, transposed: bool
+    x: Any, adj: Any, given: Structure, *, symmetric: bool | None, transposed: bool, features: bool = False
 ) -> tuple[Tensor, Tensor | RaggedGraph, Tensor | None]:
     """Features, adjacency and mask of a padded batch, or features and graph of a ragged batch.
 
@@ -32,6 +34,7 @@ def batch_of(
         x, adj, given: the arguments of :meth:`SoftPooling.forward`.
         symmetric: whether every adjacency equals its transpose; ``None``: it is determined.
         transposed: use the transpose of ``edge_index``.
+        features: take the features of edges of a ``Data`` or ``Batch``.
 
     Raises:
         TypeError, ValueError: an argument is invalid; the message names it.
@@ -47,7 +50,8 @@ def batch_of(
             f" got {type(adj).__name__}"
         )
     if not isinstance(adj, Tensor | RaggedGraph):
-        adj = RaggedGraph.from_pyg(adj, symmetric=symmetric)
+        use = features_of_pyg(adj) if features else None
+        adj = RaggedGraph.from_pyg(adj, edge_attr=use, symmetric=symmetric)
     check_tensor("x", x, FLOATS)
     check_mask(mask)
     if isinstance(adj, Tensor) and (adj.is_nested or (adj.layout is not torch.strided and x.dim() == 3)):
@@ -60,12 +64,13 @@ def batch_of(
         adj = adj.flip(0)
     if isinstance(adj, RaggedGraph) or adj.layout is not torch.strided:
         symmetric = None
-    edge_weight, _, batch, ptr, batch_size = given
-    return x, graph_of(x, adj, edge_weight, batch, ptr, batch_size, symmetric), None
+    edge_weight, _, batch, ptr, batch_size, edge_attr = given
+    return x, graph_of(x, adj, edge_weight, batch, ptr, batch_size, symmetric, edge_attr), None
 
 
 def _padded(x: Tensor, adj: Tensor, given: Structure) -> tuple[Tensor, Tensor, Tensor | None]:
-    for name, value in {"edge_weight": given.edge_weight, "batch": given.batch, "ptr": given.ptr}.items():
+    for name in ("edge_weight", "edge_attr", "batch", "ptr"):
+        value = getattr(given, name)
         if value is not None:
             raise ValueError(f"{name} must be None if adj is dense, got {value!r:.40}")
     mask = given.mask

@@ -122,7 +122,7 @@ class MaxCutPool(HardPooling, name="maxcut"):
         max_iter: rounds of the assignment.
         loss_coeff: factor of the loss.
         mp_units, mp_act, mlp_units, mlp_act, act, delta: see :class:`hierpool.nn.maxcut.MaxCutScores`.
-        edge_weight_norm: divide the weights of each coarsened graph by the largest absolute one.
+        edge_weight_norm: as in :class:`hierpool.nn.HardPooling`.
         seed: selects the supernodes of nodes that the assignment does not reach.
         options: see :class:`hierpool.nn.HardPooling`.
 
@@ -148,12 +148,12 @@ class MaxCutPool(HardPooling, name="maxcut"):
         seed: int = 0,
         **options: Any,
     ) -> None:
-        super().__init__(**options)
+        super().__init__(edge_weight_norm=edge_weight_norm, **options)
         self.in_channels = check_size("in_channels", in_channels)
         self.ratio = ratio if k is not None else check_ratio(ratio, "; give k for a number of nodes")
         self.k = None if k is None else check_count("k", k)
         self.assign_all_nodes, self.max_iter = assign_all_nodes, check_count("max_iter", max_iter)
-        self.loss_coeff, self.edge_weight_norm, self.seed = loss_coeff, edge_weight_norm, check_seed(seed)
+        self.loss_coeff, self.seed = loss_coeff, check_seed(seed)
         self.score_net = MaxCutScores(in_channels, mp_units, mp_act, mlp_units, mlp_act, act, delta)
 
     def reset_parameters(self) -> None:
@@ -174,17 +174,6 @@ class MaxCutPool(HardPooling, name="maxcut"):
             label = propagate(graph, label, hops=self.max_iter, seed=self.seed)
             chosen = Assignment.from_clusters(label, graph, score, chosen.cluster_ptr.diff())
         return Selected(chosen, score, {"maxcut_loss": self.loss_coeff * maxcut_loss(score, graph)})
-
-    def pool(self, x: Tensor, graph: RaggedGraph, selected: Selected) -> tuple[Tensor, RaggedGraph]:
-        """Sums over the nodes of each supernode, and the coarsened graph with scaled weights."""
-        pooled, coarse = super().pool(x, graph, selected)
-        value = coarse.value
-        if value is None or not self.edge_weight_norm:
-            return pooled, coarse
-        of_entry = coarse.graph_of_node()[coarse.row]
-        largest = value.new_zeros(coarse.num_graphs).scatter_reduce(0, of_entry, value.abs(), "amax")
-        value = value / torch.where(largest == 0, 1, largest)[of_entry]
-        return pooled, coarse.with_value(value, symmetric=True if coarse.is_symmetric else None)
 
     def extra_repr(self) -> str:
         kept = f"ratio={self.ratio}" if self.k is None else f"k={self.k}"

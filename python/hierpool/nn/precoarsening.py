@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from hierpool.graph import RaggedGraph
+from hierpool.graph.convert import features_of_pyg
 from hierpool.graph.levels import Level
 from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling
 from hierpool.selection._shared import check_count
@@ -64,7 +65,8 @@ class Precoarsening:
         if isinstance(getattr(data, "adj", None), RaggedGraph):
             return dataclasses.replace(data, levels=self.pyramid(data.adj))
         pooled = copy.copy(data)
-        pooled.levels = self.pyramid(RaggedGraph.from_pyg(data))
+        use = features_of_pyg(data) if self.pooler.pools_edge_attr else None
+        pooled.levels = self.pyramid(RaggedGraph.from_pyg(data, edge_attr=use))
         return pooled
 
     @torch.no_grad()

@@ -178,6 +178,11 @@ def check_ragged(x: Any, graph: RaggedGraph, s: Any) -> None:
     check_tensor("x", x, FLOATS)
     check_tensor("s", s, FLOATS)
     _check_ragged_assignment(s, graph)
+    if graph._attr is not None:
+        raise ValueError(
+            "adj must not have edge_attr with a dense assignment, as the pooled matrix has no features; leave it out"
+            " with with_edge_attr(None), or pool by an Assignment"
+        )
     n = graph.num_nodes
     if x.dim() != 2 or x.size(0) != n:
         raise ValueError(f"x must have shape [N, F] = [{n}, F] to match the graph, got {_shape(x)}")

@@ -19,6 +19,7 @@ class How(NamedTuple):
     """How entries are merged."""
 
     reduce: str  # name of a Reduce, or "count"
+    of_attr: str  # name of the Reduce of features
     loops: Loops
     keep: bool  # a graph without weights stays so
     backend: str
@@ -31,6 +32,7 @@ class Merged(NamedTuple):
     col: Tensor  # [E']
     value: Tensor | None  # [E'], or [E' + K] with separate loops; None: not computed, as all are 1
     ones: bool  # no weights were given, and no entry is the sum of several
+    slot: Tensor | None  # [E], element of value that each entry is part of; -1: none; None: not needed
 
 
 def not_triton(backend: str) -> str:
@@ -38,20 +40,33 @@ def not_triton(backend: str) -> str:
     return "auto" if backend == "triton" else backend
 
 
-def contracted(
-    graph: RaggedGraph, value: Tensor | None, assignment: Assignment, how: How
-) -> tuple[RaggedGraph, Tensor | None]:
-    """The graph of the clusters, and the weights of self-loops that are separate.
+class Given(NamedTuple):
+    """What the entries of the graph have."""
 
-    ``value``: of the entries of the graph; ``None``: 1.
-    """
+    value: Tensor | None  # [E]; None: 1
+    attr: Tensor | None  # [E, R]
+
+
+def contracted(
+    graph: RaggedGraph, given: Given, assignment: Assignment, how: How
+) -> tuple[RaggedGraph, Tensor | None, Tensor | None]:
+    """The graph of the clusters, and the weights and features of self-loops that are separate."""
+    value, attr = given
     counted = how.reduce == "count"
     value = None if counted else value
     unweighted = value is None and not counted and (how.keep or how.reduce != "sum")
     clusters = Clusters(*(t.to(graph.col.dtype) for t in assignment.clusters()))
     run = _traced if is_traced() else _eager
-    rowptr, col, total, ones = run(graph, value, assignment, clusters, how, unweighted)
-    apart = None
+    rowptr, col, total, ones, slot = run(graph, value, assignment, clusters, how, unweighted)
+    apart = attr_apart = None
+    if attr is not None:
+        assert slot is not None
+        of_attr = how._replace(reduce=how.of_attr)
+        symmetric = graph.has_symmetric_attr()
+        attr = _by_operator(graph, attr, clusters, of_attr, slot, rowptr, col, symmetric).value
+        assert attr is not None
+        if how.loops is Loops.SEPARATE:
+            attr, attr_apart = attr[: col.numel()], attr[col.numel() :].clone()
     if how.loops is Loops.SEPARATE:
         assert total is not None
         total, apart = total[: col.numel()], total[col.numel() :].clone()
@@ -60,9 +75,9 @@ def contracted(
     if ones and not counted:
         total = None
     dtype = index_dtype(assignment.num_clusters, col.numel())
-    symmetric = True if graph.is_symmetric else None
-    coarse = RaggedGraph(rowptr.to(dtype), col.to(dtype), total, assignment.cluster_ptr, None, symmetric)
-    return coarse._with_symmetry(), apart
+    stated = True if graph.is_symmetric else None
+    coarse = RaggedGraph(rowptr.to(dtype), col.to(dtype), total, assignment.cluster_ptr, None, stated)
+    return coarse._with_symmetry()._with_attr(attr), apart, attr_apart
 
 
 def _eager(
@@ -75,14 +90,15 @@ def _eager(
 ) -> Merged:
     separate, symmetric = how.loops is Loops.SEPARATE, graph.is_symmetric
     fused = value is None or (how.reduce == "sum" and not _checks.needs_gradient(value))
-    wanted = fused and (separate or not unweighted)
-    options = ContractOptions(how.loops, assignment.is_injective, symmetric, wanted, not fused)
+    wanted, slots = fused and (separate or not unweighted), not fused or graph._attr is not None
+    options = ContractOptions(how.loops, assignment.is_injective, symmetric, wanted, slots)
     module: Any = backends.module("graph_contract", graph.device.type, not_triton(how.backend))
     known = None if value is None else value.detach()
     found = normally(module.contract, graph.rowptr, graph.col, known, clusters, options)
-    if value is None or found.slot is None:
+    if fused:
         ones = unweighted or (value is None and not found.merged)
-        return Merged(found.rowptr, found.col, found.value, ones)
+        return Merged(found.rowptr, found.col, found.value, ones, found.slot)
+    assert value is not None
     return _by_operator(graph, value, clusters, how, found.slot, found.rowptr, found.col, symmetric)
 
 
@@ -128,4 +144,4 @@ def _by_operator(
     options = coalesce.Options(Reduce[how.reduce.upper()], how.loops is Loops.SEPARATE, symmetric, backend)
     structure = slot, graph.rowptr, clusters.first, clusters.node, rowptr, col
     (total,) = coalesce.OPERATOR(coalesce.Call(value, *structure, options))
-    return Merged(rowptr, col, total, False)
+    return Merged(rowptr, col, total, False, slot)

@@ -23,7 +23,7 @@ class Options(NamedTuple):
 class Call(NamedTuple):
     """The arguments: values, and what :func:`contract` of a backend made of their matrix. Indices have one dtype."""
 
-    value: Tensor  # [E]
+    value: Tensor  # [E] or [E, R]
     slot: Tensor  # [E], element of the result; -1: none
     rowptr: Tensor  # [N + 1], of the matrix of the values
     first: Tensor  # [K + 1], in node: first node of each cluster
@@ -36,7 +36,7 @@ class Call(NamedTuple):
 class Out(NamedTuple):
     """The result."""
 
-    value: Tensor  # [E'] or, with loops, [E' + K]
+    value: Tensor  # [E'] or, with loops, [E' + K]; with R columns if the values have them
     source: Tensor  # of value, dtype of slot: number of entries, or of extremes the entry that counts
 
 
@@ -65,7 +65,8 @@ class Coalesce(Operator):
         count = call.merged_col.numel()
         if call.options.loops:
             count = count + call.merged_rowptr.numel() - 1
-        return Out(call.value.new_empty(count), call.slot.new_empty(count))
+        shape = (count, *call.value.shape[1:])
+        return Out(call.value.new_empty(shape), call.slot.new_empty(shape))
 
     def composite(self, call: Call) -> Out:
         value, slot, _, _, _, rowptr, col, (reduce, loops, symmetric, _) = call

@@ -55,6 +55,8 @@ def kron(
     if not math.isfinite(threshold) or threshold < 0:
         raise ValueError(f"threshold must be a finite number that is not negative, got {threshold}")
     if isinstance(graph, RaggedGraph):
+        if graph.edge_attr is not None:
+            raise ValueError("graph must not have edge_attr: paths over other nodes have no features")
         dtype = torch.float32 if graph.dtype is None else graph.dtype
         graph = undirected(graph)
     kept = sparse_pool(None, graph, assignment, loops="drop", weights="keep").graph

@@ -11,12 +11,14 @@ from hierpool import backends
 from hierpool._tracing import is_traced
 from hierpool.contract import Csr, Loops, accumulation_dtype, sum_by_index
 from hierpool.graph import Assignment, RaggedGraph, checks
+from hierpool.graph.values import ones_or_values
 from hierpool.ops import _checks, spmm, spmm_max
-from hierpool.ops._contraction import How, contracted, not_triton
+from hierpool.ops._contraction import Given, How, contracted, not_triton
 from hierpool.ops._product import MAX_ENTRIES, multiplied
 
 REDUCTIONS = ("sum", "mean", "max", "min")
 EDGE_REDUCTIONS = (*REDUCTIONS, "mul", "count")
+ATTR_REDUCTIONS = (*REDUCTIONS, "mul", None)
 LOOPS = ("keep", "drop", "separate")
 MODES = ("transpose", "inverse", "gather")
 
@@ -27,6 +29,7 @@ class PooledGraph(NamedTuple):
     x: Tensor | None  # [K, F]; None without features
     graph: RaggedGraph
     loops: Tensor | None  # [K], weights of the self-loops, with loops="separate"
+    loop_attr: Tensor | None = None  # [K, R], and their features if the graph has edge_attr
 
 
 def sparse_pool(
@@ -36,9 +39,12 @@ def sparse_pool(
     *,
     reduce: Literal["sum", "mean", "max", "min"] = "sum",
     edge_reduce: Literal["sum", "mean", "max", "min", "mul", "count"] = "sum",
+    attr_reduce: Literal["sum", "mean", "max", "min", "mul"] | None = None,
     loops: Literal["keep", "drop", "separate"] = "keep",
     weights: Literal["sum", "keep"] = "sum",
     weighted_edges: bool | None = None,
+    degree_norm: bool = False,
+    edge_weight_norm: bool = False,
     max_entries: int = MAX_ENTRIES,
     backend: str = "auto",
 ) -> PooledGraph:
@@ -50,6 +56,7 @@ def sparse_pool(
         x'_k = \mathrm{reduce}_{i:\, c_i = k}\, s_i x_i, \qquad
         a'_{kl} = \mathrm{edge\_reduce}_{i, j:\, c_i = k,\, c_j = l}\, a_{ij}
 
+    Features of entries, ``graph.edge_attr``, are reduced by ``attr_reduce``, each as entries of a matrix of its own.
     With sums, and ``weighted_edges`` where S has weights, these are :math:`S^T X` and :math:`S^T A S`. Nodes without a
     cluster are dropped with their edges. If each cluster is one node, the result is the subgraph of these nodes. An
     entry of the result is stored for every pair of clusters that an entry of :math:`A` joins, and its row and columns
@@ -61,8 +68,9 @@ def sparse_pool(
 
     If nodes have several clusters, :math:`x'_k` is taken of all nodes of cluster k, and :math:`A' = S^T A S`. It takes
     an operation for every pair of entries of S that an entry of :math:`A` joins, :math:`O(E m^2)` for m clusters a
-    node, and no memory but that of the result, whose number of entries is counted first. ``edge_reduce`` and
-    ``weights`` must be ``"sum"``, and ``torch.compile`` is refused.
+    node, and no memory but that of the result, whose number of entries is counted first. Every column of features takes
+    as many. ``edge_reduce``, ``attr_reduce`` and ``weights`` must be ``"sum"``. ``torch.compile`` makes a graph of a
+    number of entries that depends on values; ``torch.export`` is refused.
 
     Args:
         x: :math:`X`, ``[N, F]``, in the caller's order of nodes; float64, float32, bfloat16 or float16. ``None``:
@@ -72,12 +80,17 @@ def sparse_pool(
         reduce: what is taken of the rows of a cluster. The mean divides by the number of nodes. A cluster without nodes
             has 0. Of equal extremes, that of the first node gets the gradient.
         edge_reduce: what is taken of entries that become one; ``"count"``: their number.
+        attr_reduce: what is taken of their features, ``graph.edge_attr``; ``None``: as of the entries, or the sum if
+            these are counted.
         loops: entries within a cluster become a self-loop, are dropped, or are returned as a vector, 0 where there are
             none.
         weights: what an :math:`A` without weights becomes: ``"sum"``: as if they were 1; ``"keep"``: a graph without
             weights, of which ``loops="separate"`` counts the entries.
         weighted_edges: multiply :math:`a_{ij}` by the weights of S at both ends; otherwise these are taken as 1.
             ``None``: only if a node has several clusters.
+        degree_norm: take :math:`D^{-1/2} A' D^{-1/2}` with the row sums D of :math:`A'`, without self-loops that are
+            dropped or separate; rows and columns of clusters whose row sum is not positive are 0.
+        edge_weight_norm: then divide the entries of each graph by their largest absolute value, unless it is 0.
         max_entries: most entries that :math:`S^T A S` may have if a node has several clusters. An entry takes 8 bytes,
             and 4 more for its gradient.
         backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``, for the steps that have it; see
@@ -85,8 +98,9 @@ def sparse_pool(
 
     Returns:
         Features ``[K, F]`` in the dtype of ``x``; the coarsened graph, whose weights have the dtype of those of
-        ``graph``, or of ``assignment`` with ``weighted_edges``, or float32; self-loops ``[K]`` or ``None``. Gradients
-        flow to ``x``, ``graph.value`` and ``assignment.weight``.
+        ``graph``, or of ``assignment`` with ``weighted_edges``, or float32; weights ``[K]`` of self-loops, or ``None``;
+        their features ``[K, R]``, or ``None``. Gradients flow to ``x``, ``graph.value``, ``graph.edge_attr`` and
+        ``assignment.weight``.
 
     Raises:
         TypeError: an argument has the wrong type or dtype.
@@ -100,21 +114,27 @@ def sparse_pool(
     """
     _checks.check_choice("reduce", reduce, REDUCTIONS)
     _checks.check_choice("edge_reduce", edge_reduce, EDGE_REDUCTIONS)
+    _checks.check_choice("attr_reduce", attr_reduce, ATTR_REDUCTIONS)
     where = Loops(_checks.check_choice("loops", loops, LOOPS))
     _checks.check_choice("weights", weights, ("sum", "keep"))
     backends.check_name(backend)
     _check_assignment(graph, assignment)
     if not assignment.is_hard:
-        _check_soft(edge_reduce, weights, max_entries)
+        _check_soft(edge_reduce, attr_reduce, weights, max_entries)
     if x is not None:
         _checks.check_features(graph, x)
         x = pooled_rows(graph.in_graph_order(x), assignment, reduce, backend)
+    for name, flag in (("degree_norm", degree_norm), ("edge_weight_norm", edge_weight_norm)):
+        checks.check_flag(name, flag, True, False)
     if not assignment.is_hard:
         weight = weights_of(assignment, weighted_edges is not False, graph.dtype)
-        return PooledGraph(x, *multiplied(graph, assignment, weight, where, max_entries, backend))
-    value = _weighted(graph, assignment.weight_of_node() if weighted_edges else None)
-    how = How(edge_reduce, where, weights == "keep", backend)
-    return PooledGraph(x, *contracted(graph, value, assignment, how))
+        coarse, *apart = multiplied(graph, assignment, weight, where, max_entries, backend)
+        return PooledGraph(x, normalised(coarse, degree_norm, edge_weight_norm), *apart)
+    given = _weighted(graph, assignment.weight_of_node() if weighted_edges else None)
+    of_attr = attr_reduce or ("sum" if edge_reduce == "count" else edge_reduce)
+    how = How(edge_reduce, of_attr, where, weights == "keep", backend)
+    coarse, *apart = contracted(graph, given, assignment, how)
+    return PooledGraph(x, normalised(coarse, degree_norm, edge_weight_norm), *apart)
 
 
 def sparse_lift(
@@ -187,9 +207,10 @@ def _check_assignment(graph: Any, assignment: Any) -> None:
             raise ValueError(f"assignment must be made of the graph, whose {name} differs")
 
 
-def _check_soft(edge_reduce: str, weights: str, max_entries: Any) -> None:
+def _check_soft(edge_reduce: str, attr_reduce: str | None, weights: str, max_entries: Any) -> None:
     """Check options of an assignment with several clusters for a node."""
-    for name, given in (("edge_reduce", edge_reduce), ("weights", weights)):
+    options = {"edge_reduce": edge_reduce, "attr_reduce": attr_reduce or "sum", "weights": weights}
+    for name, given in options.items():
         if given != "sum":
             raise ValueError(f"{name} must be 'sum' if a node has several clusters, got {given!r}")
     checks.check_size("max_entries", max_entries)
@@ -247,10 +268,30 @@ def weights_of(assignment: Assignment, is_weighted: bool = True, dtype: torch.dt
     return torch.ones(assignment.num_entries, dtype=dtype, device=assignment.device)
 
 
-def _weighted(graph: RaggedGraph, s: Tensor | None) -> Tensor | None:
-    """The weights of the entries, times those of their ends."""
-    value = graph.value
+def normalised(graph: RaggedGraph, degree_norm: bool, edge_weight_norm: bool) -> RaggedGraph:
+    """The graph with its weights divided by the roots of degrees, then by the largest of each graph."""
+    value = ones_or_values(graph, torch.float32) if degree_norm else graph.value
+    if value is None or not (degree_norm or edge_weight_norm):
+        return graph
+    row = graph.row.long()
+    if degree_norm:
+        degree = sum_by_index(value.to(accumulation_dtype(value)), row, graph.num_nodes)
+        positive = degree > 0
+        # Not rsqrt, whose derivative has the cube of the result.
+        scale = torch.where(positive, torch.where(positive, degree, 1).sqrt().reciprocal(), 0)
+        ends = scale.index_select(0, row) * scale.index_select(0, graph.col)  # the same in both directions
+        value = (value * ends).to(value.dtype)
+    if edge_weight_norm:
+        of_entry = graph.graph_of_node()[row]
+        largest = value.new_zeros(graph.num_graphs).scatter_reduce(0, of_entry, value.abs(), "amax")
+        value = value / torch.where(largest == 0, 1, largest)[of_entry]
+    return graph.with_value(value, symmetric=True if graph.is_symmetric else None)
+
+
+def _weighted(graph: RaggedGraph, s: Tensor | None) -> Given:
+    """The weights and features of the entries, times the weights of their ends."""
+    value, attr = graph.value, graph.edge_attr
     if s is None:
-        return value
+        return Given(value, attr)
     ends = s.index_select(0, graph.row) * s.index_select(0, graph.col)  # the same in both directions
-    return ends if value is None else value * ends
+    return Given(ends if value is None else value * ends, None if attr is None else attr * ends[:, None])

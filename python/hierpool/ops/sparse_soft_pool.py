@@ -65,7 +65,7 @@ def sparse_soft_pool(
             "gram must be True or None with link_loss='frobenius', got False; pass link_loss=None as well"
         )
     options: dict[str, Any] = {"max_entries": max_entries, "backend": backend}
-    pooled, adj, _ = sparse_pool(x, graph, assignment, weighted_edges=True, **options)
+    pooled, adj, *_ = sparse_pool(x, graph, assignment, weighted_edges=True, **options)
     assert pooled is not None
     weight = weights_of(assignment)
     acc = accumulation_dtype(x, weight, graph.value)

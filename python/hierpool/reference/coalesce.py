@@ -20,7 +20,7 @@ def coalesce(
     """The values of the merged entries, differentiable any number of times by autograd.
 
     Args:
-        value: of the entries, ``[E]``.
+        value: of the entries, ``[E]``, or several of each, ``[E, R]``.
         slot: the merged entry of each entry, ``[E]``; -1: none.
         rowptr: first of the merged entries of each row, ``[K + 1]``.
         col: column of each merged entry, ``[E']``.
@@ -29,8 +29,8 @@ def coalesce(
         symmetric: whether the matrix of ``value`` equals its transpose: the merged matrix does so bit for bit.
 
     Returns:
-        ``[E']`` or ``[E' + K]``, and int64 of the same shape: the number of the entries of each, or, for extremes, the
-        entry that counts; ``E`` where there is none, whose value is 0.
+        ``[E']`` or ``[E' + K]``, or with R columns, and int64 of the same shape: the number of the entries of each, or,
+        for extremes, the entry that counts; ``E`` where there is none, whose value is 0.
     """
     entries = col.numel() + (rowptr.numel() - 1 if loops else 0)
     index = torch.where(slot < 0, entries, slot).to(torch.int64)  # others are collected behind the last
@@ -38,28 +38,33 @@ def coalesce(
     if reduce in (Reduce.MAX, Reduce.MIN):
         out, source = _extremes(terms, index, entries + 1, reduce)
         return out[:entries].to(value.dtype), source[:entries]
-    count = torch.zeros(entries + 1, dtype=torch.int64, device=col.device)
-    count = count.index_add(0, index, torch.ones_like(index))
+    count = torch.zeros(entries + 1, *terms.shape[1:], dtype=torch.int64, device=col.device)
+    count = count.index_add(0, index, torch.ones_like(terms, dtype=torch.int64))
     if reduce == Reduce.MUL:
-        out = terms.new_ones(entries + 1).scatter_reduce(0, index, terms, "prod")
+        out = terms.new_ones(count.shape).scatter_reduce(0, _of_each(index, terms), terms, "prod")
         out = torch.where(count > 0, out, 0)
     else:
-        out = terms.new_zeros(entries + 1).index_add(0, index, terms)
+        out = terms.new_zeros(count.shape).index_add(0, index, terms)
         out = out / count.clamp(min=1) if reduce == Reduce.MEAN else out
     out, count = out[:entries], count[:entries]
     return (mirrored(out, rowptr, col) if symmetric else out).to(value.dtype), count
 
 
+def _of_each(index: Tensor, terms: Tensor) -> Tensor:
+    """The index of every element of the terms."""
+    return index if terms.dim() == 1 else index[:, None].expand(terms.shape)
+
+
 def _extremes(terms: Tensor, index: Tensor, entries: int, reduce: Reduce) -> tuple[Tensor, Tensor]:
     """The largest or smallest of the terms with each index, and its number; one more than the last if there is none."""
-    known = terms.detach()
-    which = "amax" if reduce == Reduce.MAX else "amin"
-    best = known.new_zeros(entries).scatter_reduce(0, index, known, which, include_self=False)
+    known, columns = terms.detach(), terms.shape[1:]
+    which, of_each = "amax" if reduce == Reduce.MAX else "amin", _of_each(index, terms)
+    best = known.new_zeros(entries, *columns).scatter_reduce(0, of_each, known, which, include_self=False)
     number = torch.arange(index.numel(), device=index.device)
-    number = torch.where((known == best[index]) | known.isnan(), number, index.numel())
-    empty = number.new_full((entries,), index.numel())
-    first = empty.scatter_reduce(0, index, number, "amin")
-    return torch.cat([terms, terms.new_zeros(1)])[first], first
+    number = _of_each(number, terms).masked_fill((known != best[index]) & ~known.isnan(), index.numel())
+    empty = number.new_full((entries, *columns), index.numel())
+    first = empty.scatter_reduce(0, of_each, number, "amin")
+    return torch.cat([terms, terms.new_zeros(1, *columns)]).gather(0, first), first
 
 
 def mirrored(value: Tensor, rowptr: Tensor, col: Tensor) -> Tensor:
@@ -70,6 +75,6 @@ def mirrored(value: Tensor, rowptr: Tensor, col: Tensor) -> Tensor:
     """
     row, k = ranges_of(rowptr, col.numel()).to(torch.int64), rowptr.numel() - 1
     source = torch.argsort(col.to(torch.int64) * k + row)
-    own = torch.arange(value.numel(), device=col.device)
+    own = torch.arange(value.size(0), device=col.device)
     source = torch.cat([torch.minimum(source, own[: col.numel()]), own[col.numel() :]])
     return value.detach()[source] + (value - value.detach()).nan_to_num(0, 0, 0)

@@ -8,7 +8,7 @@ from types import ModuleType, TracebackType
 from typing import Any
 
 from hierpool._extras import require
-from hierpool.integrations.pyg import stand_ins
+from hierpool.integrations.pyg import asap_pooling, stand_ins
 from hierpool.integrations.pyg.stand_ins import Settings
 
 NAMES = {
@@ -23,7 +23,12 @@ NAMES = {
     "topk": "torch_geometric.nn.pool.select.topk",
 }
 
+METHODS = {("torch_geometric.nn.pool.asap", "ASAPooling", "forward"): asap_pooling.forward}
+
 _originals: dict[str, Any] = {}  # the replaced objects of PyTorch Geometric by name
+
+
+_methods: list[tuple[Any, str, Any]] = []  # class, name and replaced method
 
 
 class Patch:
@@ -53,7 +58,8 @@ def patch(*, pyg_compat: bool = False) -> Patch:
     ``dense`` and ``pool``, in their own modules, and in the global variables of all loaded modules. Names that the
     program has imported before are therefore replaced as well. So ``TopKPooling``, ``SAGPooling``, ``PANPooling``,
     ``ASAPooling``, ``max_pool`` and ``avg_pool``, also existing layers, select nodes, filter edges and merge them by
-    hierpool's kernels, and ``graclus`` needs no compiled package. The search through ``sys.modules`` takes some
+    hierpool's kernels, and ``graclus`` needs no compiled package. The forward pass of ``ASAPooling`` is replaced, too,
+    of which hierpool computes the product of three sparse matrices. The search through ``sys.modules`` takes some
     milliseconds and imports nothing. Other references are not replaced: attributes of objects, default arguments,
     closures, and existing layers of the replaced classes.
 
@@ -86,6 +92,10 @@ def patch(*, pyg_compat: bool = False) -> Patch:
         found = {name: getattr(require(module, "pyg"), name) for name, module in NAMES.items()}
         _rebind({id(found[name]): getattr(stand_ins, name) for name in NAMES})
         _originals.update(found)
+        for (module, kind, name), function in METHODS.items():
+            owner = getattr(require(module, "pyg"), kind)
+            _methods.append((owner, name, owner.__dict__[name]))
+            setattr(owner, name, _method(function))
     Settings.pyg_compat = pyg_compat
     return before
 
@@ -98,7 +108,19 @@ def unpatch() -> None:
     if _originals:
         _rebind({id(getattr(stand_ins, name)): original for name, original in _originals.items()})
         _originals.clear()
+    while _methods:
+        owner, name, method = _methods.pop()
+        setattr(owner, name, method)
     Settings.pyg_compat = False
+
+
+def _method(function: Any) -> Any:
+    """A function as a method of a class."""
+
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        return function(self, *args, **kwargs)
+
+    return forward
 
 
 def _rebind(replacements: dict[int, Any]) -> None:

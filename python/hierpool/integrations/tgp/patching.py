@@ -30,7 +30,8 @@ def patch() -> Patch:
 
     Of the sparse poolers, the patch replaces functions that select nodes and connect supernodes: those of
     ``TopkPooling``, ``SAGPooling``, ``ASAPooling`` and ``PANPooling``, whose edges join other nodes without it, of
-    ``KMISPooling`` and ``EdgeContractionPooling``, which need no compiled package then, and of ``GraclusPooling``.
+    ``KMISPooling`` and ``EdgeContractionPooling``, which need no compiled package then, of ``GraclusPooling``,
+    ``NDPPooling``, with ``KronConnect`` wherever it is, and ``MaxCutPooling``.
 
     Use it as a statement or as a context manager::
 
