@@ -427,35 +427,37 @@ def launch_soft_pool_bwd(
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradients to logits, features and entries; of size 0 where they are not needed.
 
-    One launch for small graphs, if A needs no gradient. For others three: blocks, rows of the gradient to the logits,
-    S dx; one more if K is more than a tile, one more if A is not symmetric, one more if the row sums of A have a
-    gradient, and two for the gradient to A.
+    One launch for small graphs. For others three: blocks, rows of the gradient to the logits, S dx; one more if K is
+    more than a tile, one more if A is not symmetric, and one more if the row sums of A have a gradient. The gradient to
+    A takes two more, and that of small graphs the blocks.
     """
     grads = Upstream(*(None if t is None else t.contiguous() for t in grads))
     x = contiguous_rows(x)
     s, m = saved.s, saved.m
     acc, r = m.dtype, edges.types
-    if not needs[2] and (tiles := small_tiles(edges, rows, s, x, target)) is not None:
-        dlogits, dx = launch_small_bwd(
+    tiles = small_tiles(edges, rows, s, x, target)
+    blocks = None
+    if needs[2] or tiles is None:
+        blocks = _make_blocks(grads, saved, rows, r, symmetric, mean, needs[2], target)
+    dedges = (s if edges.values is None else edges.values).new_empty(0)
+    if needs[2]:
+        assert blocks is not None
+        dedges = _edges_gradient(grads, s, edges, rows, blocks, acc, target)
+    if tiles is not None:
+        return *launch_small_bwd(
             grads, saved, x, edges, rows, temperature, given, symmetric, mean, needs[:2], tiles, target
-        )
-        return dlogits, dx, (s if edges.values is None else edges.values).new_empty(0)
-    blocks = _make_blocks(grads, saved, rows, r, symmetric, mean, needs[2], target)
+        ), dedges
+    assert blocks is not None
+    dlogits = s.new_empty(0)
     if needs[0]:
         dlogits = _logits_gradient(
             grads, saved, x, edges, rows, blocks, temperature, given, symmetric, target
         )
-    else:
-        dlogits = s.new_empty(0)
     dx = x.new_empty(x.shape if needs[1] else 0)
     if grads.x is None:
         dx.zero_()
     elif needs[1]:
         _row_products(s, grads.x, dx, rows, False, acc, target)
-    if needs[2]:
-        dedges = _edges_gradient(grads, s, edges, rows, blocks, acc, target)
-    else:
-        dedges = (s if edges.values is None else edges.values).new_empty(0)
     return dlogits, dx, dedges
 
 

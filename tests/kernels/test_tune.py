@@ -116,7 +116,7 @@ def test_results_agree_beside_their_largest_element() -> None:
 def test_a_measurement_is_of_forced_tiles_that_give_the_results_of_the_plan(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name, size in (("B", 1), ("N", 20), ("F", 16), ("INPUTS", 2)):
+    for name, size in (("B", 1), ("N", 140), ("F", 16), ("INPUTS", 2)):
         monkeypatch.setattr(tune, name, size)
     timed: list[Call] = []
     spills = [0]

@@ -140,11 +140,9 @@ def test_variants_of_small_graphs() -> None:
 
 
 def test_small_graphs_with_a_gradient_of_their_weights() -> None:
-    """The forward is one launch, the backward those of large graphs."""
     inputs = Case("small", n=14, k=5, f=3, directed=True, valid="holes", b=3).make(SEED, f32)
     names = launches(lambda: check(inputs, "triton"))
-    assert "_soft_pool_small_fwd_kernel" in names
-    assert "_soft_pool_dense_edges_bwd_kernel" in names
+    assert {"_soft_pool_small_bwd_kernel", "_soft_pool_dense_edges_bwd_kernel"} <= set(names)
 
 
 # ---- the total variation --------------------------------------------------------------------------------------------
