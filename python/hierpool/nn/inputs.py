@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
-from hierpool.graph.ragged import graph_of
 from hierpool.ops._checks import ADJ_DTYPES, FLOATS, check_mask, check_tensor, fitted_mask
-from hierpool.ops._shared import as_one_batch, is_one_batch
+from hierpool.ops._shared import as_one_batch, graph_of, is_one_batch
 
 
 class Structure(NamedTuple):
@@ -25,7 +25,7 @@ class Structure(NamedTuple):
 
 def batch_of(
     x: Any, adj: Any, given: Structure, *, symmetric: bool | None, transposed: bool
-) -> tuple[Tensor, Tensor | RaggedGraph, Tensor | None]:
+) -> tuple[Tensor, Tensor | RaggedGraph | ShardedGraph, Tensor | None]:
     """Features, adjacency and mask of a padded batch, or features and graph of a ragged batch.
 
     Args:
@@ -41,12 +41,12 @@ def batch_of(
         if isinstance(x, Tensor):
             raise TypeError("adj must be given, unless x is a Data or Batch of PyTorch Geometric")
         adj, x = x, getattr(x, "x", None)
-    elif not isinstance(adj, Tensor | RaggedGraph) and not hasattr(adj, "edge_index"):
+    elif not isinstance(adj, Tensor | RaggedGraph | ShardedGraph) and not hasattr(adj, "edge_index"):
         raise TypeError(
-            "adj must be a tensor, a RaggedGraph, or a Data or Batch of PyTorch Geometric,"
+            "adj must be a tensor, a RaggedGraph, a ShardedGraph, or a Data or Batch of PyTorch Geometric,"
             f" got {type(adj).__name__}"
         )
-    if not isinstance(adj, Tensor | RaggedGraph):
+    if not isinstance(adj, Tensor | RaggedGraph | ShardedGraph):
         adj = RaggedGraph.from_pyg(adj, symmetric=symmetric)
     check_tensor("x", x, FLOATS)
     check_mask(mask)
@@ -58,10 +58,21 @@ def batch_of(
         raise ValueError(f"mask must be None with a sparse adjacency, which has no padding, got {mask!r:.40}")
     if isinstance(adj, Tensor) and adj.layout is torch.strided and transposed:
         adj = adj.flip(0)
-    if isinstance(adj, RaggedGraph) or adj.layout is not torch.strided:
+    if not isinstance(adj, Tensor) or adj.layout is not torch.strided:
         symmetric = None
     edge_weight, _, batch, ptr, batch_size = given
     return x, graph_of(x, adj, edge_weight, batch, ptr, batch_size, symmetric), None
+
+
+def whole(adj: Tensor | RaggedGraph | ShardedGraph, what: str) -> Tensor | RaggedGraph:
+    """The adjacency, for a loss that needs more than the record.
+
+    Raises:
+        TypeError: the graph is sharded.
+    """
+    if isinstance(adj, ShardedGraph):
+        raise TypeError(f"adj must not be a ShardedGraph with {what}, which needs all nodes in one process")
+    return adj
 
 
 def _padded(x: Tensor, adj: Tensor, given: Structure) -> tuple[Tensor, Tensor, Tensor | None]:
