@@ -54,7 +54,7 @@ ALLOWED = {
     "hierpool.nn": FUNCTIONAL,
     "hierpool.integrations": NN,
     "hierpool.models": NN,
-    "hierpool.metrics": {"hierpool.graph"},
+    "hierpool.metrics": {"hierpool.distributed", "hierpool.graph"},
     "hierpool.data": LEAVES | {"hierpool.graph"},
     "hierpool.training": MODELS,
     "hierpool.clustering": MODELS | {"hierpool.training", "hierpool.metrics"},

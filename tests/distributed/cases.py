@@ -16,6 +16,7 @@ import hierpool
 from hierpool import RaggedGraph, losses, soft_pool, spmm
 from hierpool.distributed import ShardedGraph, sum_gradients
 from hierpool.nn import get_pooler
+from tests.distributed import clusterings
 from tests.support.sharded import F, K, compare, draw, sharded_results, whole_results
 
 Group = dist.ProcessGroup
@@ -351,6 +352,7 @@ CASES: dict[str, Callable[[Group], None]] = {
     **{f"drawn-{seed}": partial(drawn_graph, seed) for seed in range(60)},
     **{f"spmm-{seed}": partial(product, seed) for seed in range(1, 8)},
     **{f"layer-{name}": partial(layer, name) for name in ("diff", "mincut", "dmon", "jb")},
+    **{f"clustering-{name}": case for name, case in clusterings.CASES.items()},
     **{
         one.__name__: one
         for one in (

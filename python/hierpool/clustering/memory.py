@@ -14,6 +14,15 @@ _MIN_STEPS, _MIN_EPOCHS = 100, 5
 _MIN_BATCH_NODES = 1024
 
 
+class Share(NamedTuple):
+    """The part of a graph that a process has."""
+
+    processes: int
+    nodes: int
+    entries: int
+    halo: int  # rows of other processes
+
+
 class GraphSize(NamedTuple):
     """Size of a graph to cluster."""
 
@@ -21,6 +30,7 @@ class GraphSize(NamedTuple):
     entries: int
     weighted: bool
     given_channels: int  # number of given features; 0: none are given
+    share: Share | None = None  # of the process with the most, if several share the graph
 
 
 class MemoryEstimate(NamedTuple):
@@ -96,6 +106,8 @@ def _estimate(
     config: ClusterConfig, size: GraphSize, batch: int, before: int, refine: bool
 ) -> MemoryEstimate:
     channels = size.given_channels or config.feature_channels
+    if size.share is not None:
+        return _estimate_share(config, size, size.share, batch, before, refine)
     matrix = size.nodes * channels * _FLOAT
     share = batch / size.nodes if size.nodes else 1.0
     # For every node a step holds the inputs, four hidden values in the forward and two in the backward, and rows of
@@ -114,3 +126,18 @@ def _estimate(
         2 * matrix + given + nodes + step + subgraph,
         2 * matrix + given + nodes + levels if refine else 0,
     )
+
+
+def _estimate_share(
+    config: ClusterConfig, size: GraphSize, share: Share, batch: int, before: int, refine: bool
+) -> MemoryEstimate:
+    """The estimate for a process of several that share the graph; the terms are explained above."""
+    own = GraphSize(share.nodes, share.entries, size.weighted, size.given_channels)
+    alone = _estimate(config, own, -(-batch // share.processes), before, False)
+    # Rows that are sent and received, 16 columns at a time; clusters of the halo.
+    features = alone.features + share.halo * (4 * 16 * _FLOAT + 8)
+    # A permutation of all nodes, which of them are in a batch, and their new numbers.
+    training = alone.training + (36 * size.nodes if batch < size.nodes else 0)
+    # What the first process writes: clusters, ids and probabilities of all nodes, as numbers and as text.
+    refinement = alone.training + 200 * size.nodes if refine else 0
+    return alone._replace(features=features, training=training, refinement=refinement)

@@ -50,7 +50,8 @@ class ShardedGraph:
         graph_sizes: nodes of each graph in all processes, int64 ``[B]``.
         ptr: first row of each graph among the rows of this process, int64 ``[B + 1]``.
         offsets: number of rows before those of each process, int64 ``[P + 1]``.
-        value: weight of each entry of this process by row and then by column, or ``None``.
+        value: weight of each entry of this process, first of those in columns of its own nodes, by row and column, then
+            of the others; or ``None``.
         is_symmetric: whether :math:`A = A^T`: stated, or tested with two 64-bit hashes of all entries.
         halo: plan of the exchange; ``halo.size`` rows are received.
         ranks: the group; ``ranks.rank`` and ``ranks.size``.
@@ -70,9 +71,10 @@ class ShardedGraph:
         sums = torch.cat([shard.ptr.diff(), shard.ptr.new_tensor([self.num_edges])])
         *sizes, self.total_edges = ranks.total(sums).tolist()
         self.graph_sizes = shard.ptr.new_tensor(sizes)
-        self.value = shard.value
         self.gradients = gradients
-        self.blocks, asked = Blocks.of(shard.rowptr, shard.col, self.low, self.low + self.num_nodes)
+        high = self.low + self.num_nodes
+        self.blocks, asked, order = Blocks.of(shard.rowptr, shard.col, self.low, high)
+        self.value = shard.value if shard.value is None or order is None else shard.value[order]
         self.halo = Halo.plan(ranks, asked, shard.offsets)
         self.agreed: set[Any] = set()  # calls whose arguments all processes have compared
         self.bounds: list[int] = shard.ptr.tolist()
@@ -166,13 +168,13 @@ class ShardedGraph:
     @property
     def row(self) -> Tensor:
         """Row of each entry among those of this process, int64 ``[num_edges]``."""
-        return torch.repeat_interleave(self.row_counts(), output_size=self.num_edges)
+        return self.blocks.rows()
 
     @property
     def col(self) -> Tensor:
         """Column of each entry, numbered by ``offsets``, int64 ``[num_edges]``."""
         inner, outer = self.blocks.inner, self.blocks.outer
-        return self.blocks.joined(inner.col.long() + self.low, self.halo.nodes[outer.col.long()])
+        return torch.cat([inner.col.long() + self.low, self.halo.nodes[outer.col.long()]])
 
     def graph_of_node(self) -> Tensor:
         """Graph of each node of this process, int64 ``[n]``."""
@@ -217,10 +219,15 @@ class ShardedGraph:
         """
         return partition.scatter_rows(self, nodes, src)
 
-    def gather(self, nodes: Tensor) -> Tensor:
-        """The rows of all processes, ``[N, ...]`` in the caller's order, in each of them. Not differentiable."""
+    def gather(self, nodes: Tensor, *, dst: int | None = None) -> Tensor:
+        """The rows of all processes, ``[N, ...]`` in the caller's order. Not differentiable.
+
+        Args:
+            nodes: the rows of this process.
+            dst: the process that gets them, while the others get no row; ``None``: all get them.
+        """
         counts = self.offsets.diff().tolist()
-        order, rows = (self.ranks.gather(t.detach(), counts) for t in (self.nodes, nodes))
+        order, rows = (self.ranks.gather(t.detach(), counts, dst) for t in (self.nodes, nodes))
         return torch.empty_like(rows).index_copy_(0, order, rows)
 
     def _test_symmetry(self) -> bool:

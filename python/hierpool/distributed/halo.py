@@ -76,49 +76,45 @@ class Halo:
 class Blocks(NamedTuple):
     """The rows of a process in two matrices, of the entries in own columns, and of those in columns of the halo.
 
-    The second has only the rows of the border, those with an entry in the halo.
+    The second has only the rows of the border, those with an entry in the halo. The entries of the process are those of
+    the first matrix, then those of the second.
     """
 
     inner: Csr  # [n, n]
     outer: Csr  # [border, H]
     border: Tensor  # int64, ascending: the rows of outer
-    inner_entry: Tensor | None  # entry of each entry of inner; None: all entries are inner
-    outer_entry: Tensor  # entry of each entry of outer
 
     @classmethod
-    def of(cls, rowptr: Tensor, col: Tensor, low: int, high: int) -> tuple[Blocks, Tensor]:
-        """The blocks of rows ``low`` to ``high - 1`` with columns ``col`` of all rows, and the nodes of the halo."""
+    def of(cls, rowptr: Tensor, col: Tensor, low: int, high: int) -> tuple[Blocks, Tensor, Tensor | None]:
+        """The blocks of rows ``low`` to ``high - 1`` with columns ``col`` of all rows.
+
+        Also the nodes of the halo, and the place in ``col`` of each entry; ``None``: the same.
+        """
         n = rowptr.numel() - 1
         inside = (col >= low) & (col < high)
         if bool(inside.all()):
             none = col.new_empty(0, dtype=torch.int64)
             dtype = index_dtype(n, col.numel())
             inner = Csr(None, rowptr.to(dtype), (col - low).to(dtype))
-            outer = Csr(None, none.new_zeros(1, dtype=dtype), none.to(dtype))
-            return cls(inner, outer, none, None, none), none
+            return cls(inner, Csr(None, none.new_zeros(1, dtype=dtype), none.to(dtype)), none), none, None
         row = ranges_of(rowptr, col.numel())
-        inner_entry, outer_entry = inside.nonzero().flatten(), (~inside).nonzero().flatten()
-        halo, place = col[outer_entry].long().unique(return_inverse=True)
-        border, outer_row = row[outer_entry].long().unique_consecutive(return_inverse=True)
-        inner = _csr(row[inner_entry], col[inner_entry] - low, n)
-        outer = _csr(outer_row, place, border.numel())
-        return cls(inner, outer, border, inner_entry, outer_entry), halo
+        near, far = inside.nonzero().flatten(), (~inside).nonzero().flatten()
+        halo, place = col[far].long().unique(return_inverse=True)
+        border, outer_row = row[far].long().unique_consecutive(return_inverse=True)
+        inner = csr(row[near], col[near] - low, n)
+        return cls(inner, csr(outer_row, place, border.numel()), border), halo, torch.cat([near, far])
 
     def parts(self, value: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
         """The values of the two matrices."""
         if value is None:
             return None, None
-        inner = value if self.inner_entry is None else value[self.inner_entry]
-        return inner, value[self.outer_entry]
+        inner, outer = value.split([self.inner.col.numel(), self.outer.col.numel()])
+        return inner, outer
 
-    def joined(self, inner: Tensor, outer: Tensor) -> Tensor:
-        """Values of all entries from those of the two matrices."""
-        if self.inner_entry is None:
-            return inner
-        out = inner.new_empty(inner.numel() + outer.numel())
-        out[self.inner_entry] = inner
-        out[self.outer_entry] = outer
-        return out
+    def rows(self) -> Tensor:
+        """The row of each entry, int64."""
+        inner, outer = (ranges_of(block.rowptr, block.col.numel()).long() for block in self[:2])
+        return torch.cat([inner, self.border[outer]])
 
     def with_transposes(self, halo: int) -> Blocks:
         """The blocks with the structure of their transposes; ``value_t`` has the entries of the values in it."""
@@ -130,7 +126,7 @@ class Blocks(NamedTuple):
         return self._replace(inner=inner, outer=outer._replace(**_transposed(outer, halo)))
 
 
-def _csr(row: Tensor, col: Tensor, rows: int) -> Csr:
+def csr(row: Tensor, col: Tensor, rows: int) -> Csr:
     dtype = index_dtype(rows, col.numel())
     rowptr = torch.zeros(rows + 1, dtype=dtype, device=col.device)
     rowptr[1:] = row.bincount(minlength=rows).cumsum(0)

@@ -9,8 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hierpool.contract import ranges_of, sum_by_index
-from hierpool.distributed.halo import Blocks, with_values
+from hierpool.contract import entries_of, sum_by_index
+from hierpool.distributed.halo import Blocks, csr, with_values
 from hierpool.distributed.ranks import Facts, Ranks
 from hierpool.graph import RaggedGraph, checks
 
@@ -27,6 +27,9 @@ class Shard(NamedTuple):
     ptr: Tensor  # int64 [B + 1]
     nodes: Tensor  # int64 [n]
     offsets: Tensor  # int64 [P + 1]
+
+
+_COMPARED = "dtype of edge_weight", "symmetric", "batch is given", "device", "gradients"
 
 
 class Edges(NamedTuple):
@@ -76,7 +79,7 @@ def scatter(
         meta = (counts.tolist(), graph.num_graphs, graph.dtype, graph.is_symmetric, str(graph.col.dtype))
         return {"gradients": gradients, "src": src, "meta": meta}
 
-    facts = ranks.agree(check, local=() if src is None else ("meta",))
+    facts = ranks.agree(check, compared=None if src is None else ("gradients", "src"))
     counts, num_graphs, dtype, symmetric, index = facts[src or 0]["meta"]
     offsets = torch.tensor([0, *counts], dtype=torch.int64).cumsum(0)
     index_dtype = torch.int32 if index == "torch.int32" else torch.int64
@@ -179,7 +182,7 @@ def scatter_rows(graph: ShardedGraph, nodes: Tensor | None, src: int | None) -> 
             raise ValueError(f"nodes must have {graph.total_nodes} rows, those of all processes, got {given}")
         return {"meta": (tuple(nodes.shape[1:]), nodes.dtype)}
 
-    facts = ranks.agree(check, local=() if src is None else ("meta",))
+    facts = ranks.agree(check, compared=None if src is None else ())
     if src is None:
         assert nodes is not None
         return nodes[graph.nodes]
@@ -202,7 +205,7 @@ def sorted_shard(ranks: Ranks, given: Edges, gradients: str) -> Shard:
         check_gradients(gradients)
         return _check_edges(given) | {"gradients": gradients}
 
-    facts = ranks.agree(check, local=("nodes", "graphs"))
+    facts = ranks.agree(check, compared=_COMPARED)
     offsets = torch.tensor([0, *(one["nodes"] for one in facts)], dtype=torch.int64).cumsum(0)
     num_graphs = max(one["graphs"] for one in facts)
     low, n, total = int(offsets[ranks.rank]), given.num_nodes, int(offsets[-1])
@@ -286,9 +289,8 @@ def check_graphs(graph: ShardedGraph) -> None:
         return
     of_node = graph.graph_of_node()
     of_halo = graph.halo.rows(of_node)
-    inner, outer, border, *_ = graph.blocks
-    row = ranges_of(inner.rowptr, inner.col.numel()).long()
-    far = border[ranges_of(outer.rowptr, outer.col.numel()).long()]
+    inner, outer, _ = graph.blocks
+    row, far = graph.row.split([inner.col.numel(), outer.col.numel()])
     crossing = (of_node[row] != of_node[inner.col.long()]).sum()
     crossing += (of_node[far] != of_halo[outer.col.long()]).sum()
 
@@ -314,30 +316,36 @@ def valued(blocks: Blocks, value: Tensor | None, dtype: torch.dtype) -> Blocks:
 
 def induced(graph: ShardedGraph, kept: Tensor) -> ShardedGraph:
     """See :meth:`ShardedGraph.induced`."""
-    number = kept.long().cumsum(0) - 1  # new numbers, in the order of rows
     low, n = graph.low, graph.num_nodes
     own, in_halo = kept[low : low + n], kept[graph.halo.nodes]
-    row, col = graph.row, graph.col
-    inside = own[row] & kept[col]
-    place = own.long().cumsum(0) - 1
-    ends = torch.cat([graph.offsets.new_zeros(1), kept.long().cumsum(0)])
+    before = torch.cat([graph.offsets.new_zeros(1), kept.cumsum(0)])  # kept nodes before each node
     part = copy.copy(graph)
-    part.offsets = ends[graph.offsets]
+    part.offsets = before[graph.offsets]
     part.low, part.num_nodes = int(part.offsets[graph.ranks.rank]), int(own.sum())
     part.nodes = graph.nodes[own]
-    part.num_edges = int(inside.sum())
-    part.total_nodes, part.total_edges = int(part.offsets[-1]), -1  # which nobody has counted
-    starts = torch.cat([place.new_zeros(1), own.long().cumsum(0)])
-    part.ptr = starts[graph.ptr]
+    part.total_nodes, part.total_edges = int(part.offsets[-1]), -1  # nobody has counted the entries
+    part.ptr = before[low + graph.ptr] - part.low
     part.bounds = part.ptr.tolist()
-    of_graph = part.ptr.diff() if graph.num_graphs > 1 else part.ptr.new_tensor([part.total_nodes])
-    part.graph_sizes = graph.total(of_graph) if graph.num_graphs > 1 else of_graph
-    part.value = None if graph.value is None else graph.value[inside]
-    rowptr = _starts(place[row[inside]].bincount(minlength=part.num_nodes))
-    part.blocks, _ = Blocks.of(rowptr, number[col[inside]], part.low, part.low + part.num_nodes)
-    part.halo = graph.halo.restricted(own, in_halo, place, number[graph.halo.nodes[in_halo]])
-    outer = part.blocks.outer
-    # The plan also has rows whose entries are all left out.
-    place = torch.searchsorted(part.halo.nodes, number[col[inside][part.blocks.outer_entry]])
-    part.blocks = part.blocks._replace(outer=outer._replace(col=place.to(outer.col.dtype)))
+    part.graph_sizes = part.ptr.new_tensor([part.total_nodes])
+    if graph.num_graphs != 1:
+        part.graph_sizes = graph.total(part.ptr.diff())
+    place, place_in_halo = own.cumsum(0) - 1, in_halo.cumsum(0) - 1
+    part.halo = graph.halo.restricted(own, in_halo, place, before[graph.halo.nodes[in_halo]])
+    inner, outer, border = graph.blocks
+    row, near = entries_of(inner.rowptr, own.nonzero().flatten())
+    inside = own[inner.col[near].long()]
+    row, near = row[inside], near[inside]
+    kept_border = own[border].nonzero().flatten()
+    far_row, far = entries_of(outer.rowptr, kept_border)
+    inside = in_halo[outer.col[far].long()]
+    far_row, far = far_row[inside], far[inside]
+    part.num_edges = near.numel() + far.numel()
+    if graph.value is not None:
+        of_inner, of_outer = graph.value.split([inner.col.numel(), outer.col.numel()])
+        part.value = torch.cat([of_inner[near], of_outer[far]])
+    part.blocks = Blocks(
+        csr(row, place[inner.col[near].long()], part.num_nodes),
+        csr(far_row, place_in_halo[outer.col[far].long()], kept_border.numel()),
+        place[border[kept_border]],
+    )
     return part

@@ -15,6 +15,10 @@ _all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_t
 Facts = dict[str, Any]
 
 
+# Errors that a process tells the others.
+_ERRORS = (TypeError, ValueError, OSError, ImportError, MemoryError, RuntimeError)
+
+
 class Pending:
     """Rows that are on their way."""
 
@@ -105,10 +109,15 @@ class Ranks:
         _all_gather(padded, own, group=self.group)
         return padded[: flat.numel()].view(values.shape)
 
-    def gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        """The rows of all processes, one after the other, of which process r has ``counts[r]``, in all of them."""
-        copies = torch.cat([rows] * self.size) if self.size > 1 else rows
-        return self.exchange(copies, [rows.size(0)] * self.size, counts)
+    def gather(self, rows: Tensor, counts: Sequence[int], dst: int | None = None) -> Tensor:
+        """The rows of all processes, one after the other, of which process r has ``counts[r]``.
+
+        ``dst``: the process that gets them, the others get none; ``None``: all get them.
+        """
+        n, everyone = rows.size(0), dst is None
+        send = [n if everyone or rank == dst else 0 for rank in range(self.size)]
+        copies = torch.cat([rows] * self.size) if everyone and self.size > 1 else rows
+        return self.exchange(copies, send, counts if everyone or dst == self.rank else [0] * self.size)
 
     def objects(self, value: T) -> list[T]:
         """A plain value of every process, in all of them."""
@@ -118,35 +127,41 @@ class Ranks:
         dist.all_gather_object(found, value, group=self.group)
         return found
 
-    def agree(self, check: Callable[[], Facts], *, local: Iterable[str] = ()) -> list[Facts]:
+    def agree(self, check: Callable[[], Facts], *, compared: Iterable[str] | None = None) -> list[Facts]:
         """Run a check in every process, and compare what it returns; the facts of all processes.
 
-        ``local`` names facts that may differ.
+        ``compared`` names the facts that must be the same; ``None``: all.
 
         Raises:
-            TypeError, ValueError: in all processes, if the check raised it in one, or if the facts differ; the message
-                names the processes.
+            TypeError, ValueError, OSError, ImportError, MemoryError, RuntimeError: in all processes, if the check
+                raised it in one; ``ValueError`` if the facts differ. The message names the processes.
         """
         mine: Facts = {}
-        error: tuple[bool, str] | None = None
+        error: tuple[int, str] | None = None
         try:
             mine = check()
-        except (TypeError, ValueError) as raised:
-            error = isinstance(raised, TypeError), str(raised)
+        except _ERRORS as raised:
+            kind = next(place for place, one in enumerate(_ERRORS) if isinstance(raised, one))
+            error = kind, str(raised) or type(raised).__name__
         found = self.objects((mine, error))
         for rank, (_, error) in enumerate(found):
             if error is not None:
                 where = f"process {rank} of {self.size}: " if self.size > 1 else ""
-                raise (TypeError if error[0] else ValueError)(where + error[1])
+                raise _of_all(_ERRORS[error[0]](where + error[1]))
         facts = [one for one, _ in found]
-        for name, value in facts[0].items():
+        for name in facts[0] if compared is None else compared:
+            value = facts[0][name]
             for rank, other in enumerate(facts):
-                if other[name] != value and name not in local:
-                    raise ValueError(
-                        f"{name} must be the same in all processes, got {value} in process 0"
-                        f" and {other[name]} in process {rank}"
-                    )
+                if other[name] != value:
+                    text = f"got {value} in process 0 and {other[name]} in process {rank}"
+                    raise _of_all(ValueError(f"{name} must be the same in all processes, {text}"))
         return facts
+
+
+def _of_all(error: Exception) -> Exception:
+    """An error that all processes raise, of which one may report it."""
+    error.of_all = True  # type: ignore[attr-defined]
+    return error
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter], group: dist.ProcessGroup | None = None) -> None:

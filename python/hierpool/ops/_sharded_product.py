@@ -56,7 +56,7 @@ def times_transpose(graph: ShardedGraph, blocks: Blocks, rows: Tensor, backend: 
 def sampled(blocks: Blocks, left: Tensor, right: Tensor, halo: Tensor, backend: str) -> Tensor:
     """``left_i . right_j`` at every entry (i, j) of this process; ``halo`` has the rows of ``right`` in the halo."""
     inner = _sampled(blocks.inner, left, right, backend)
-    return blocks.joined(inner, _sampled(blocks.outer, left[blocks.border], halo, backend))
+    return torch.cat([inner, _sampled(blocks.outer, left[blocks.border], halo, backend)])
 
 
 def _sampled(block: Csr, left: Tensor, right: Tensor, backend: str) -> Tensor:
