@@ -55,7 +55,7 @@ ALLOWED = {
     "hierpool.integrations": NN,
     "hierpool.models": NN,
     "hierpool.metrics": {"hierpool.distributed", "hierpool.graph"},
-    "hierpool.data": LEAVES | {"hierpool.graph"},
+    "hierpool.data": LEAVES | {"hierpool.distributed", "hierpool.graph"},
     "hierpool.training": MODELS,
     "hierpool.clustering": MODELS | {"hierpool.training", "hierpool.metrics"},
     "hierpool.cli": TRAINING | BACKENDS,

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import copy
+import tempfile
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 import hierpool
+from bench.ops import exchange
 from hierpool import RaggedGraph, losses, soft_pool, spmm
+from hierpool.data import load_sharded
 from hierpool.distributed import ShardedGraph, sum_gradients
 from hierpool.nn import get_pooler
-from tests.distributed import clusterings
+from tests.distributed import clusterings, trainings
 from tests.support.sharded import F, K, compare, draw, sharded_results, whole_results
 
 Group = dist.ProcessGroup
@@ -348,16 +353,90 @@ def half(group: Group) -> None:
     close([graph.gather(t) for t in up], list(truth), rtol=3e-2, atol=3e-2)
 
 
+def files(group: Group) -> None:
+    """Every form of a file in parts, and files that are cut short."""
+    np = pytest.importorskip("numpy")
+    rank = dist.get_rank(group)
+    with tempfile.TemporaryDirectory() as own:
+        folder = Path(sharded(1, group)[1].ranks.objects(own)[0])
+        generator = torch.Generator().manual_seed(7)
+        for n, e in ((40, 300), (3, 2)):
+            ends = torch.randint(n, (2, e), generator=generator)
+            ends[:, -1] = n - 1
+            weight = torch.randint(1, 9, (e,), generator=generator).double()
+            if rank == 0:
+                np.save(folder / "edges.npy", ends.numpy())
+                lines = [f"{i} {j}\n" for i, j in ends.t().tolist()]
+                (folder / "edges.txt").write_text("# comment\n" + "".join(lines))
+                lines = [f"{i},{j},{w}" for (i, j), w in zip(ends.t().tolist(), weight.tolist(), strict=True)]
+                (folder / "edges.csv").write_text("source,target,weight\n" + "\n".join(lines))
+                whole = RaggedGraph.from_edge_index(ends, n, edge_weight=weight)
+                arrays = {
+                    "format": b"csr", "shape": np.array([n, n]), "data": whole.value.numpy(),
+                    "indices": whole.col.numpy(), "indptr": whole.rowptr.numpy(),
+                }  # fmt: skip
+                np.savez(folder / "matrix.npz", **arrays)
+                np.savez_compressed(folder / "small.npz", **arrays)
+            dist.barrier(group=group)
+            for name in ("edges.npy", "edges.txt", "edges.csv", "matrix.npz", "small.npz"):
+                for both in (False, True):
+                    given = torch.cat([ends, ends.flip(0)], 1) if both else ends
+                    weights = None if name in ("edges.npy", "edges.txt") else weight.float().repeat(1 + both)
+                    expected = RaggedGraph.from_edge_index(given, n, edge_weight=weights)
+                    graph = load_sharded(folder / name, both_directions=both, group=group)
+                    assert graph.total_edges == expected.num_edges, name
+                    x = torch.randn(n, F, generator=generator)
+                    torch.testing.assert_close(
+                        graph.gather(spmm(graph, graph.scatter(x, src=None))), spmm(expected, x), msg=name
+                    )
+            dist.barrier(group=group)
+        if rank == 0:
+            for name in ("edges.npy", "matrix.npz"):
+                content = (folder / name).read_bytes()
+                (folder / name).write_bytes(content[: len(content) - 20])
+            (folder / "edges.csv").write_text("0,1,1\n1,2")
+        dist.barrier(group=group)
+        for name, text in {
+            "edges.npy": "cut short",
+            "matrix.npz": "cut short",
+            "edges.csv": "expected 3 columns",
+        }.items():
+            raises(ValueError, text, lambda name=name: load_sharded(folder / name, group=group), 2)
+        raises(OSError, "No such file", lambda: load_sharded(folder / "none.txt", group=group), 2)
+        raises(
+            ValueError,
+            "num_nodes must be at least 3",
+            lambda: load_sharded(folder / "edges.txt", num_nodes=2, group=group),
+            2,
+        )
+        dist.barrier(group=group)
+
+
+def exchanged_bytes(group: Group) -> None:
+    """The bytes that are counted are those of the formula, for every graph and partition."""
+    size = dist.get_world_size(group)
+    for name in exchange.GRAPHS:
+        whole, labels = exchange.draw(name, 2048, 8.0)
+        for partition in exchange.PARTITIONS:
+            parts = exchange.parts_of(whole, labels, partition, size)
+            for graph in (whole, RaggedGraph.from_csr(whole.rowptr, whole.col, symmetric=False)):
+                shard = ShardedGraph.from_global(graph, parts=parts, src=None, group=group)
+                sent, formula = exchange.count_step(shard, exchange.Step(8, 5, size))
+                assert abs(sent - formula) <= 0.05 * formula, (name, partition, sent, formula)
+                assert (size == 1) == (sent == 0)
+
+
 CASES: dict[str, Callable[[Group], None]] = {
     **{f"drawn-{seed}": partial(drawn_graph, seed) for seed in range(60)},
     **{f"spmm-{seed}": partial(product, seed) for seed in range(1, 8)},
     **{f"layer-{name}": partial(layer, name) for name in ("diff", "mincut", "dmon", "jb")},
     **{f"clustering-{name}": case for name, case in clusterings.CASES.items()},
+    **{f"training-{name}": case for name, case in trainings.CASES.items()},
     **{
         one.__name__: one
         for one in (
             functions, relative_clusters, lifting, disagreement, bad_arguments, split_edges, repeatable, subgraph,
-            dtensor, half,
+            dtensor, half, files, exchanged_bytes,
         )
     },
 }  # fmt: skip

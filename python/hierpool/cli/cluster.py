@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> None:
 def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, started: float) -> None:
     """Cluster in one process, or in one of several that share the graph."""
     is_first = ranks is None or ranks.rank == 0
-    say = print if is_first else _silent
+    say = print if is_first else options.silent
     data = _load(args, config) if ranks is None else share(ranks, lambda: _load(args, config))
     config = _choose_k(config, data)
     loaded = time.perf_counter()
@@ -157,10 +157,6 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
         written += _draw(args.out, data, clusters, config, result, title)
     say(result_text(contents))
     say("written: " + ", ".join(map(str, written)))
-
-
-def _silent(text: str) -> None:
-    """In place of ``print`` in all processes but the first."""
 
 
 def _resolve(

@@ -73,6 +73,10 @@ def add_threads(parser: argparse.ArgumentParser, default: int | None) -> None:
     )
 
 
+def silent(text: str) -> None:
+    """In place of ``print`` in all processes but the first."""
+
+
 @contextmanager
 def processes(args: argparse.Namespace) -> Iterator[Ranks | None]:
     """The group of the processes that torchrun has started; ``None`` of a process that was started alone.

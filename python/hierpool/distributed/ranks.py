@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 T = TypeVar("T")
 # Under its older name where there is no newer one.
@@ -127,6 +128,19 @@ class Ranks:
         dist.all_gather_object(found, value, group=self.group)
         return found
 
+    def in_turn(self, make: Callable[[], T]) -> T:
+        """What a function returns in each process; the first one calls it alone, so that it may download a file."""
+        made: list[T] = []
+
+        def call(first: bool) -> Facts:
+            if first == (self.rank == 0):
+                made.append(make())
+            return {}
+
+        self.agree(lambda: call(True))
+        self.agree(lambda: call(False))
+        return made[0]
+
     def agree(self, check: Callable[[], Facts], *, compared: Iterable[str] | None = None) -> list[Facts]:
         """Run a check in every process, and compare what it returns; the facts of all processes.
 
@@ -156,6 +170,24 @@ class Ranks:
                     text = f"got {value} in process 0 and {other[name]} in process {rank}"
                     raise _of_all(ValueError(f"{name} must be the same in all processes, {text}"))
         return facts
+
+
+class _Total(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ranks: Ranks, values: Tensor) -> Tensor:
+        ctx.ranks = ranks
+        return ranks.total(values.clone())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor]:
+        return None, ctx.ranks.total(grad)
+
+
+def total_of_parts(ranks: Ranks, values: Tensor) -> Tensor:
+    """:meth:`Ranks.total`, differentiable for a loss that is itself a sum of parts, one of each process."""
+    out: Tensor = _Total.apply(ranks, values)
+    return out
 
 
 def _of_all(error: Exception) -> Exception:
