@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import copy
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -18,24 +15,23 @@ from torch.nn.parallel import DistributedDataParallel
 import hierpool
 from bench.ops import exchange
 from hierpool import RaggedGraph, losses, soft_pool, spmm
-from hierpool.data import load_sharded
 from hierpool.distributed import ShardedGraph, sum_gradients
 from hierpool.nn import get_pooler
-from tests.distributed import clusterings, trainings
-from tests.support.sharded import F, K, compare, draw, sharded_results, whole_results
+from tests.distributed import clusterings, commands, inputs, trainings
+from tests.support.sharded import (
+    F,
+    K,
+    close,
+    compare,
+    draw,
+    raises,
+    sharded,
+    sharded_results,
+    whole_results,
+)  # fmt: skip
 
 Group = dist.ProcessGroup
 f32, f64 = torch.float32, torch.float64
-
-
-def close(got: Any, expected: Any) -> None:
-    torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
-
-
-def sharded(seed: int, group: Group, **options: Any) -> tuple[Any, ShardedGraph]:
-    """A drawn graph, whole in all processes, and sharded."""
-    drawn = draw(seed, dist.get_world_size(group))
-    return drawn, ShardedGraph.from_global(drawn.graph, parts=drawn.parts, src=None, group=group, **options)
 
 
 def drawn_graph(seed: int, group: Group) -> None:
@@ -160,16 +156,6 @@ def lifting(group: Group) -> None:
     close([graph.gather(t) for t in own], [t.detach() for t in whole])
 
 
-def raises(kind: type[Exception], text: str, call: Callable[[], Any], size: int) -> None:
-    """The call raises in every process, in groups of at least two."""
-    try:
-        call()
-    except kind as error:
-        assert text in str(error), f"{text!r} is not in {error}"  # noqa: PT017
-    else:
-        assert size == 1, f"expected {kind.__name__} with {text!r}"
-
-
 def disagreement(group: Group) -> None:
     """What differs in one process is an error in all."""
     rank, size = dist.get_rank(group), dist.get_world_size(group)
@@ -246,45 +232,6 @@ def bad_arguments(group: Group) -> None:
     raises(ValueError, "rows, those of all processes", lambda: graph.scatter(s[:0], src=None), 2 if n else 1)
 
 
-def split_edges(group: Group) -> None:
-    """Edges that are split by source, with duplicates, several graphs and a process without nodes."""
-    rank, size = dist.get_rank(group), dist.get_world_size(group)
-    generator = torch.Generator().manual_seed(size)
-    counts = [0 if r == 1 else 4 + r for r in range(size)]
-    n, first = sum(counts), sum(counts[:rank])
-    batch = (torch.arange(n) >= 3).long()
-    ends = torch.randint(n, (2, 60), generator=generator)
-    ends = ends[:, batch[ends[0]] == batch[ends[1]]]
-    for symmetric in (False, True):
-        edges = torch.cat([ends, ends.flip(0)], 1) if symmetric else ends
-        for weight in (None, torch.arange(edges.size(1)).double() % (edges.size(1) // (1 + symmetric)) + 1):
-            whole = RaggedGraph.from_edge_index(edges, n, edge_weight=weight, batch=batch)
-            mine = (edges[0] >= first) & (edges[0] < first + counts[rank])
-            graph = ShardedGraph.from_edge_index(
-                edges[:, mine], counts[rank], batch=batch[first : first + counts[rank]],
-                edge_weight=None if weight is None else weight[mine], group=group,
-            )  # fmt: skip
-            assert graph.is_symmetric == whole.is_symmetric == symmetric
-            assert graph.total_edges == whole.num_edges
-            assert graph.graph_sizes.tolist() == whole.ptr.diff().tolist()
-            x = torch.randn(n, F, generator=generator, dtype=f64)
-            close(graph.gather(spmm(graph, graph.scatter(x, src=None))), spmm(whole, x))
-            close(graph.gather(graph.degree), whole.degree.to(graph.degree.dtype))
-    crossing = torch.tensor([[0], [3]])
-    raises(
-        ValueError, "must not join two graphs",
-        lambda: ShardedGraph.from_edge_index(
-            crossing[:, : 1 if rank == 0 else 0], counts[rank], batch=batch[first : first + counts[rank]], group=group
-        ), 2,
-    )  # fmt: skip
-    raises(
-        ValueError, "batch must ascend",
-        lambda: ShardedGraph.from_edge_index(
-            crossing[:, :0], counts[rank], batch=batch[first : first + counts[rank]].flip(0) - rank, group=group
-        ), 2,
-    )  # fmt: skip
-
-
 def repeatable(group: Group) -> None:
     """The same bits in every run and in every process."""
     for dtype in (f32, f64):
@@ -327,13 +274,13 @@ def dtensor(group: Group) -> None:
     from torch.distributed.device_mesh import DeviceMesh
     from torch.distributed.tensor import Shard, distribute_tensor
 
-    drawn = draw(2, 1)._replace(parts=None)
-    graph = ShardedGraph.from_global(drawn.graph, src=None, group=group)
+    whole, _ = exchange.draw("planted", 1301, 6.0)
+    graph = ShardedGraph.from_global(whole, src=None, group=group)
     mesh = DeviceMesh.from_group(group, "cpu")
-    if drawn.graph.order is not None:
-        return
-    x, s = (distribute_tensor(t, mesh, [Shard(0)]) for t in (drawn.x, drawn.s))
-    close(soft_pool(x, graph, s).x, soft_pool(drawn.x, drawn.graph, drawn.s).x)
+    x, s = torch.randn(1301, F + K, generator=torch.Generator().manual_seed(1), dtype=f64).split([F, K], 1)
+    rows = [distribute_tensor(t.contiguous(), mesh, [Shard(0)]) for t in (x, s)]
+    assert [len(t.to_local()) for t in rows] == [graph.num_nodes] * 2
+    close(soft_pool(rows[0], graph, rows[1]).x, soft_pool(x, whole, s).x)
 
 
 def half(group: Group) -> None:
@@ -351,65 +298,6 @@ def half(group: Group) -> None:
     truth = torch.autograd.grad(expected.adj.square().sum() + expected.x.sum(), leaves)
     close = torch.testing.assert_close
     close([graph.gather(t) for t in up], list(truth), rtol=3e-2, atol=3e-2)
-
-
-def files(group: Group) -> None:
-    """Every form of a file in parts, and files that are cut short."""
-    np = pytest.importorskip("numpy")
-    rank = dist.get_rank(group)
-    with tempfile.TemporaryDirectory() as own:
-        folder = Path(sharded(1, group)[1].ranks.objects(own)[0])
-        generator = torch.Generator().manual_seed(7)
-        for n, e in ((40, 300), (3, 2)):
-            ends = torch.randint(n, (2, e), generator=generator)
-            ends[:, -1] = n - 1
-            weight = torch.randint(1, 9, (e,), generator=generator).double()
-            if rank == 0:
-                np.save(folder / "edges.npy", ends.numpy())
-                lines = [f"{i} {j}\n" for i, j in ends.t().tolist()]
-                (folder / "edges.txt").write_text("# comment\n" + "".join(lines))
-                lines = [f"{i},{j},{w}" for (i, j), w in zip(ends.t().tolist(), weight.tolist(), strict=True)]
-                (folder / "edges.csv").write_text("source,target,weight\n" + "\n".join(lines))
-                whole = RaggedGraph.from_edge_index(ends, n, edge_weight=weight)
-                arrays = {
-                    "format": b"csr", "shape": np.array([n, n]), "data": whole.value.numpy(),
-                    "indices": whole.col.numpy(), "indptr": whole.rowptr.numpy(),
-                }  # fmt: skip
-                np.savez(folder / "matrix.npz", **arrays)
-                np.savez_compressed(folder / "small.npz", **arrays)
-            dist.barrier(group=group)
-            for name in ("edges.npy", "edges.txt", "edges.csv", "matrix.npz", "small.npz"):
-                for both in (False, True):
-                    given = torch.cat([ends, ends.flip(0)], 1) if both else ends
-                    weights = None if name in ("edges.npy", "edges.txt") else weight.float().repeat(1 + both)
-                    expected = RaggedGraph.from_edge_index(given, n, edge_weight=weights)
-                    graph = load_sharded(folder / name, both_directions=both, group=group)
-                    assert graph.total_edges == expected.num_edges, name
-                    x = torch.randn(n, F, generator=generator)
-                    torch.testing.assert_close(
-                        graph.gather(spmm(graph, graph.scatter(x, src=None))), spmm(expected, x), msg=name
-                    )
-            dist.barrier(group=group)
-        if rank == 0:
-            for name in ("edges.npy", "matrix.npz"):
-                content = (folder / name).read_bytes()
-                (folder / name).write_bytes(content[: len(content) - 20])
-            (folder / "edges.csv").write_text("0,1,1\n1,2")
-        dist.barrier(group=group)
-        for name, text in {
-            "edges.npy": "cut short",
-            "matrix.npz": "cut short",
-            "edges.csv": "expected 3 columns",
-        }.items():
-            raises(ValueError, text, lambda name=name: load_sharded(folder / name, group=group), 2)
-        raises(OSError, "No such file", lambda: load_sharded(folder / "none.txt", group=group), 2)
-        raises(
-            ValueError,
-            "num_nodes must be at least 3",
-            lambda: load_sharded(folder / "edges.txt", num_nodes=2, group=group),
-            2,
-        )
-        dist.barrier(group=group)
 
 
 def exchanged_bytes(group: Group) -> None:
@@ -431,12 +319,21 @@ CASES: dict[str, Callable[[Group], None]] = {
     **{f"spmm-{seed}": partial(product, seed) for seed in range(1, 8)},
     **{f"layer-{name}": partial(layer, name) for name in ("diff", "mincut", "dmon", "jb")},
     **{f"clustering-{name}": case for name, case in clusterings.CASES.items()},
+    **{one.__name__: one for one in (inputs.split_edges, inputs.files)},
+    **{f"command-{name}": case for name, case in commands.CASES.items()},
     **{f"training-{name}": case for name, case in trainings.CASES.items()},
     **{
         one.__name__: one
         for one in (
-            functions, relative_clusters, lifting, disagreement, bad_arguments, split_edges, repeatable, subgraph,
-            dtensor, half, files, exchanged_bytes,
+            functions, relative_clusters, lifting, disagreement, bad_arguments, repeatable, subgraph,
+            dtensor, half, exchanged_bytes,
         )
     },
 }  # fmt: skip
+
+# The others run in groups of every size. Those that compute everything twice are slow.
+SIZES_OF = {
+    **{f"command-{name}": (1, 3) for name in commands.CASES},
+    **{f"clustering-{name}": (2, 4) for name in clusterings.CASES},
+    **{f"training-{name}": (1, 3) for name in trainings.CASES},
+}

@@ -5,10 +5,13 @@ from __future__ import annotations
 import pytest
 
 from tests.distributed.cases import CASES
-from tests.support.worlds import SIZES
+from tests.support.worlds import sizes_of
+
+MODULE = "tests.distributed.cases"
 
 
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("case", "size"), [(case, size) for case in CASES for size in sizes_of(MODULE, case)]
+)
 def test_equal_to_one_process(outcomes: dict[int, dict[str, list[str]]], case: str, size: int) -> None:
     assert not outcomes[size][case], "\n".join(outcomes[size][case])

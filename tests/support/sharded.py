@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -169,3 +170,23 @@ def compare(got: Results, exact: Results, plain: Results | None, eps: float) -> 
                 scale = float(exact.fields["adj_norm"].max()) + K
             error = float((value - truth).abs().max())
             assert error <= 2 * baseline + 64 * eps * scale, (kind, name, error, baseline, scale)
+
+
+def close(got: Any, expected: Any) -> None:
+    torch.testing.assert_close(got, expected, rtol=1e-11, atol=1e-11)
+
+
+def sharded(seed: int, group: dist.ProcessGroup, **options: Any) -> tuple[Any, ShardedGraph]:
+    """A drawn graph, whole in all processes, and sharded."""
+    drawn = draw(seed, dist.get_world_size(group))
+    return drawn, ShardedGraph.from_global(drawn.graph, parts=drawn.parts, src=None, group=group, **options)
+
+
+def raises(kind: type[Exception], text: str, call: Callable[[], Any], size: int) -> None:
+    """The call raises in every process, in groups of at least two."""
+    try:
+        call()
+    except kind as error:
+        assert text in str(error), f"{text!r} is not in {error}"  # noqa: PT017
+    else:
+        assert size == 1, f"expected {kind.__name__} with {text!r}"

@@ -30,6 +30,12 @@ def run(module: str, folder: Path) -> dict[int, dict[str, list[str]]]:
     return found
 
 
+def sizes_of(module: str, name: str) -> tuple[int, ...]:
+    """The sizes of the groups that run a case."""
+    found: tuple[int, ...] = getattr(importlib.import_module(module), "SIZES_OF", {}).get(name, SIZES)
+    return found
+
+
 def _worker(rank: int, module: str, folder: str, port: int) -> None:
     torch.set_num_threads(1)
     store = dist.TCPStore("127.0.0.1", port)
@@ -41,6 +47,8 @@ def _worker(rank: int, module: str, folder: str, port: int) -> None:
     for size in SIZES:
         group = dist.new_group(list(range(size)))
         for name, case in cases.items() if rank < size else ():
+            if size not in sizes_of(module, name):
+                continue
             try:
                 case(group)
             except BaseException:

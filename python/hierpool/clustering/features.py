@@ -9,8 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool import RaggedGraph
-from hierpool.clustering.shared import Graph, count_entries, largest, product, random_rows, total
+from hierpool import RaggedGraph, spmm
+from hierpool.clustering.shared import Graph, by_columns, count_entries, largest, random_rows, total
 
 _ROWS = 1 << 16  # rows at a time
 _ORTHONORMAL_EVERY = 4  # products after which float32 columns are still independent
@@ -127,18 +127,28 @@ class _Walk:
 
     def propagate(self, x: Tensor) -> Tensor:
         r""":math:`P^2 X` with :math:`P = (D + I)^{-1} (A + I)`, a new tensor."""
+
+        def change(block: Tensor) -> Tensor:
+            for _ in range(_HOPS):
+                block = spmm(self.graph, block, backend=self.backend).add_(block).div_(self.weight[:, None])
+            return block
+
+        x = by_columns(self.graph, x, change, in_place=False)
         for _ in range(_HOPS):
-            x = product(self.graph, x, self.backend).add_(x).div_(self.weight[:, None])
             self.progress()
         return x
 
     def shifted(self, x: Tensor) -> Tensor:
         r""":math:`(D_\tau^{-1/2} A D_\tau^{-1/2} + c I) X`, a new tensor. ``x`` is overwritten."""
         root = self.regularised.rsqrt()[:, None]
-        out = product(self.graph, x.mul_(root), self.backend).mul_(root)
-        out.add_(x.div_(root), alpha=_SHIFT)
+
+        def change(block: Tensor) -> Tensor:
+            out = spmm(self.graph, block.mul_(root), backend=self.backend).mul_(root)
+            return out.add_(block.div_(root), alpha=_SHIFT)
+
+        x = by_columns(self.graph, x, change, in_place=True)
         self.progress()
-        return out
+        return x
 
 
 def _diffused_random_features(walk: _Walk, channels: int, products: int, seed: int) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from hierpool.clustering.config import ClusterConfig
+from hierpool.clustering.shared import columns_at_a_time
 from hierpool.training.memory import GIB, OVERHEAD, peak_memory_bytes
 
 _FLOAT = 4
@@ -134,8 +135,12 @@ def _estimate_share(
     """The estimate for a process of several that share the graph; the terms are explained above."""
     own = GraphSize(share.nodes, share.entries, size.weighted, size.given_channels)
     alone = _estimate(config, own, -(-batch // share.processes), before, False)
-    # Rows that are sent and received, 16 columns at a time; clusters of the halo.
-    features = alone.features + share.halo * (4 * 16 * _FLOAT + 8)
+    channels = size.given_channels or config.feature_channels
+    # Random features are overwritten. Blocks of columns: before and after a product, of own nodes and of the border;
+    # rows that are sent and received, twice; clusters of the halo.
+    width = columns_at_a_time(share.nodes, channels)
+    blocks = (4 * share.nodes + 4 * share.halo) * width * _FLOAT + 8 * share.halo
+    features = alone.features - share.nodes * channels * _FLOAT + blocks
     # A permutation of all nodes, which of them are in a batch, and their new numbers.
     training = alone.training + (36 * size.nodes if batch < size.nodes else 0)
     # What the first process writes: clusters, ids and probabilities of all nodes, as numbers and as text.

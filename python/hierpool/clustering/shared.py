@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hierpool import RaggedGraph, spmm
+from hierpool import RaggedGraph
 from hierpool.data import LargeGraph
 from hierpool.distributed import ShardedGraph
 from hierpool.distributed.ranks import Ranks
 
 Graph = RaggedGraph | ShardedGraph
-_COLUMNS = 16  # of the features that travel at a time
+_BLOCK, _LEAST_COLUMNS = 1 << 22, 8  # elements, and columns, that are multiplied at a time
 _ROWS = 1 << 16
 
 
@@ -38,14 +38,23 @@ def largest(graph: Graph, value: float) -> float:
     return max(graph.ranks.objects(value)) if isinstance(graph, ShardedGraph) else value
 
 
-def product(graph: Graph, x: Tensor, backend: str) -> Tensor:
-    """:math:`A X`. The rows of a halo need memory for a few columns only."""
+def columns_at_a_time(nodes: int, channels: int) -> int:
+    """Columns of features that a process with so many nodes multiplies at a time, as rows of the halo take memory."""
+    return max(_LEAST_COLUMNS, min(channels, _BLOCK // max(nodes, 1)))
+
+
+def by_columns(graph: Graph, x: Tensor, change: Callable[[Tensor], Tensor], *, in_place: bool) -> Tensor:
+    """``change(x)``, computed for some columns at a time if several processes share the graph.
+
+    ``in_place``: ``x`` may be overwritten, and ``change`` overwrites its argument.
+    """
     if isinstance(graph, RaggedGraph):
-        return spmm(graph, x, backend=backend)
-    out = torch.empty_like(x)
-    for start in range(0, x.size(1), _COLUMNS):
-        columns = slice(start, start + _COLUMNS)
-        out[:, columns] = spmm(graph, x[:, columns].contiguous(), backend=backend)
+        return change(x)
+    out = x if in_place else torch.empty_like(x)
+    width = columns_at_a_time(-(-graph.total_nodes // graph.ranks.size), x.size(1))
+    for start in range(0, x.size(1), width):
+        columns = slice(start, start + width)
+        out[:, columns] = change(x[:, columns].contiguous())
     return out
 
 

@@ -191,19 +191,22 @@ class ShardedGraph:
 
         Args:
             value: weights of the entries of this process, in the order of ``row`` and ``col``; ``None``: 1.
-            symmetric: as in :meth:`from_edge_index`.
+            symmetric: as in :meth:`from_edge_index`; ``None`` means ``False`` if they need a gradient, as they change.
         """
+        learned = value is not None and value.requires_grad
 
         def check() -> dict[str, Any]:
             checks.check_flag("symmetric", symmetric, True, False, None)
             if value is not None:
                 checks.check_weight("value", value, self.num_edges, "the graph", self.ptr)
-            return {"dtype of value": None if value is None else value.dtype, "symmetric": symmetric}
+            dtype = None if value is None else value.dtype
+            return {"dtype of value": dtype, "symmetric": symmetric, "gradient of value": learned}
 
         self.ranks.agree(check)
         graph = copy.copy(self)
         graph.value, graph.agreed = value, set()
-        graph.is_symmetric = graph._test_symmetry() if symmetric is None else symmetric
+        test = symmetric is None and not learned
+        graph.is_symmetric = graph._test_symmetry() if test else symmetric is True
         return graph
 
     def total(self, values: Tensor) -> Tensor:

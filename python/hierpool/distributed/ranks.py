@@ -72,7 +72,7 @@ class Ranks:
             width *= size
         shape = (sum(receive), *rows.shape[1:])
         if self.size == 1:
-            return Pending(rows.contiguous().view(-1).view(torch.uint8), shape, rows.dtype)
+            return Pending(rows.clone(memory_format=torch.contiguous_format), shape, rows.dtype)
         given = rows.contiguous().view(-1).view(torch.uint8)
         received = given.new_empty(sum(receive) * width)
         sizes = [count * width for count in receive], [count * width for count in send]

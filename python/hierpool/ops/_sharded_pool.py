@@ -41,6 +41,7 @@ class Options(NamedTuple):
     entropy: bool
     backend: str
     dtype: torch.dtype  # of S
+    save: bool  # S needs a gradient
 
 
 class Sums(NamedTuple):
@@ -70,7 +71,7 @@ class _Pool(torch.autograd.Function):
         s = assign(logits.to(acc), None, exists, None, options.given).to(options.dtype)
         s = s.clone() if s is logits else s
         needs = ctx.needs_input_grad[3:]
-        transposed = needs[0] and not graph.is_symmetric
+        transposed = options.save and not graph.is_symmetric
         blocks = graph.values_of_blocks(acc, transposed)
         m, halo = times(graph, blocks, s, options.backend)
         m_t = times_transpose(graph, blocks, s, options.backend) if transposed else None
@@ -281,14 +282,15 @@ def sharded_fields(
             "dtype of x": x.dtype,
             "num_clusters": None if counts is None else counts.tolist(),
             "options": (given, link, entropy, gram, mean),
-        } | gradients_of(s=s, x=x, value=graph.value)
+        } | gradients_of(s=s, x=x, value=graph.value, temperature=scale)
 
     call = ("soft_pool", s.shape[1:], x.shape[1:], s.dtype, x.dtype, given, link, entropy, gram, mean)
     agree_once(graph, call, check)
     counts, scale = found
     acc = accumulation_dtype(s, x, graph.value)
     logits = s if scale is None else s.to(acc) / scale.to(acc)
-    options = Options(given, gram, link, entropy, backend, s.dtype)
+    save = torch.is_grad_enabled() and logits.requires_grad
+    options = Options(given, gram, link, entropy, backend, s.dtype, save)
     out = Sums(*_Pool.apply(graph, options, counts, logits, x, graph.value))
     scalars, total_entropy, link_norm = _scalars(graph, out, options, mean, acc)
     fields = out.s, out.x.to(x.dtype), out.adj.to(acc), out.gram.to(acc), out.vectors.to(acc)
