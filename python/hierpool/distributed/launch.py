@@ -12,7 +12,6 @@ from datetime import timedelta
 from typing import Any
 
 import torch.distributed as dist
-from torch.distributed.rendezvous import rendezvous
 
 from hierpool.distributed.ranks import Ranks
 
@@ -62,6 +61,8 @@ def processes(timeout: float, backend: str = "gloo") -> Iterator[Ranks | None]:
     if not is_launched():
         yield None
         return
+    from torch.distributed.rendezvous import rendezvous  # which torch has only with process groups
+
     wait = timedelta(seconds=timeout)
     store, rank, size = next(rendezvous("env://", timeout=wait))
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=wait)

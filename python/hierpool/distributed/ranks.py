@@ -11,8 +11,6 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 T = TypeVar("T")
-# Under its older name where there is no newer one.
-_all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
 Facts = dict[str, Any]
 
 
@@ -188,6 +186,12 @@ def total_of_parts(ranks: Ranks, values: Tensor) -> Tensor:
     """:meth:`Ranks.total`, differentiable for a loss that is itself a sum of parts, one of each process."""
     out: Tensor = _Total.apply(ranks, values)
     return out
+
+
+def _all_gather(out: Tensor, given: Tensor, group: dist.ProcessGroup | None) -> None:
+    """The tensors of all processes; under its older name where torch has no newer one."""
+    gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    gather(out, given, group=group)
 
 
 def _of_all(error: Exception) -> Exception:
