@@ -13,7 +13,7 @@ from hierpool.selection import multilevel_clusters
 
 _WHOLE_ENTRIES = 1 << 22  # up to which one process refines a graph that several share
 _ROUNDS = 30
-_LINKS = 1 << 22  # elements of a block of nodes and clusters
+_LINKS = 1 << 19  # elements of a block of nodes and clusters
 _LEAST = 1e-5  # gain of modularity in a round
 
 
