@@ -333,7 +333,7 @@ CASES: dict[str, Callable[[Group], None]] = {
 
 # The others run in groups of every size. Those that compute everything twice are slow.
 SIZES_OF = {
-    **{f"command-{name}": (1, 3) for name in commands.CASES},
-    **{f"clustering-{name}": (2, 4) for name in clusterings.CASES},
-    **{f"training-{name}": (1, 3) for name in trainings.CASES},
+    f"{kind}-{name}": (3,)
+    for kind, module in (("command", commands), ("clustering", clusterings), ("training", trainings))
+    for name in module.CASES
 }
