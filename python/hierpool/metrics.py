@@ -15,7 +15,7 @@ from torch import Tensor
 from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 
-_CHUNK = 1 << 22  # entries at a time
+_CHUNK = 1 << 19  # entries at a time
 
 
 class _Volumes(NamedTuple):

@@ -21,6 +21,8 @@ from hierpool.training.files import write_atomic, write_csv
 from hierpool.training.memory import GIB, memory_metrics, peak_memory_bytes
 from hierpool.training.report import versions
 
+_ROWS = 1 << 16  # lines made at a time
+
 
 def write_assignments(
     folder: Path, data: LargeGraph, clusters: Tensor, probabilities: Tensor, soft: Tensor | None = None
@@ -48,10 +50,10 @@ def write_assignments(
     require("numpy", "train").savez_compressed(
         content, **{key: value.numpy() for key, value in arrays.items()}
     )
-    rows = zip(node_ids.tolist(), clusters.tolist(), probabilities.tolist(), strict=True)
-    table = "node,cluster,probability\n" + "".join(f"{node},{c},{p:.4f}\n" for node, c, p in rows)
+    columns = zip(*(t.split(_ROWS) for t in (node_ids, clusters, probabilities)), strict=True)
+    table = b"node,cluster,probability\n" + b"".join(_lines(*block) for block in columns)
     write_atomic(folder / "assignments.npz", content.getvalue())
-    write_atomic(folder / "assignments.csv", table.encode())
+    write_atomic(folder / "assignments.csv", table)
     written = [folder / "assignments.npz", folder / "assignments.csv"]
     names = folder / "names.csv"
     if data.names is None:
@@ -59,6 +61,11 @@ def write_assignments(
         return written
     write_csv(names, [{"node": node, "name": name} for node, name in enumerate(data.names)])
     return [*written, names]
+
+
+def _lines(nodes: Tensor, clusters: Tensor, probabilities: Tensor) -> bytes:
+    rows = zip(nodes.tolist(), clusters.tolist(), probabilities.tolist(), strict=True)
+    return "".join(f"{node},{c},{p:.4f}\n" for node, c, p in rows).encode()
 
 
 def graph_text(data: LargeGraph) -> str:
