@@ -1,6 +1,7 @@
 """Command line: ``python -m bench run`` times operators on the CPU, ``gpu`` on a CUDA device, ``step`` whole training
 steps, ``clusterings`` clusterings of one graph, ``hard-poolers`` poolers that keep or merge nodes; ``launches`` counts
-what calls need of the host of a GPU; ``report`` writes tables and plots, ``poolers`` and ``accuracy`` their pages."""
+what calls need of the host of a GPU, ``exchange`` the bytes between processes that share a graph; ``report`` writes
+tables and plots, ``poolers`` and ``accuracy`` their pages."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ import torch
 from bench.harness import machine, results, run, stages
 from bench.harness.timing import Effort
 from bench.harness.workload import CPU, Study, Workload, select
-from bench.ops import PROVIDERS, STUDIES, clusterings, hard_poolers, launches, step, workloads_on
+from bench.ops import PROVIDERS, STUDIES, clusterings, exchange, hard_poolers, launches, step, workloads_on
 from bench.report import accuracy, pages, plots, poolers, tables
 from bench.report import clusterings as clusterings_page
 from bench.report import hard_poolers as hard_poolers_page
@@ -57,6 +58,9 @@ def parser() -> argparse.ArgumentParser:
                      help=f"first run tests/gpu and compute-sanitizer; at most {TOTAL_S:.0f} s in all")  # fmt: skip
     step.add_arguments(commands.add_parser("step", help="time whole training steps against PyG's layers"))
     commands.add_parser("launches", help="count launches, allocations and kernels of a call, without a GPU")
+    exchange.add_arguments(
+        commands.add_parser("exchange", help="count the bytes between processes that share a graph")
+    )
     report = commands.add_parser(
         "report", help="print the tables; write README.md's, docs/benchmarks.md, plots"
     )
@@ -188,6 +192,8 @@ def main(argv: list[str] | None = None) -> int:
             return 0
         if args.command in ("clusterings", "hard-poolers"):
             return on_pages(args)
+        if args.command == "exchange":
+            return exchange.run(args)
         if args.command == "launches":
             torch.set_num_threads(1)
             print(f"{tables.aligned(launches.table())}\n\n{launches.LEGEND}")

@@ -24,7 +24,13 @@ LEAVES = {
     "hierpool.record",
 }
 BACKENDS = LEAVES | {"hierpool.backends", "hierpool.reference"}
-OPS = BACKENDS | {"hierpool.graph", "hierpool.losses", "hierpool.ops", "hierpool.selection"}
+OPS = BACKENDS | {
+    "hierpool.distributed",
+    "hierpool.graph",
+    "hierpool.losses",
+    "hierpool.ops",
+    "hierpool.selection",
+}
 FUNCTIONAL = OPS | {"hierpool.functional"}
 NN = FUNCTIONAL | {"hierpool.nn"}
 MODELS = NN | {"hierpool", "hierpool.models", "hierpool.data", "hierpool.integrations"}
@@ -40,15 +46,16 @@ ALLOWED = {
     "hierpool.reference": {"hierpool.contract"},
     "hierpool.backends": LEAVES | {"hierpool.reference", "hierpool._C"},
     "hierpool.graph": BACKENDS,
+    "hierpool.distributed": BACKENDS | {"hierpool.graph"},
     "hierpool.losses": LEAVES,
     "hierpool.selection": BACKENDS | {"hierpool.graph"},
-    "hierpool.ops": BACKENDS | {"hierpool.graph", "hierpool.losses"},
+    "hierpool.ops": BACKENDS | {"hierpool.distributed", "hierpool.graph", "hierpool.losses"},
     "hierpool.functional": OPS,
     "hierpool.nn": FUNCTIONAL,
     "hierpool.integrations": NN,
     "hierpool.models": NN,
-    "hierpool.metrics": {"hierpool.graph"},
-    "hierpool.data": LEAVES | {"hierpool.graph"},
+    "hierpool.metrics": {"hierpool.distributed", "hierpool.graph"},
+    "hierpool.data": LEAVES | {"hierpool.distributed", "hierpool.graph"},
     "hierpool.training": MODELS,
     "hierpool.clustering": MODELS | {"hierpool.training", "hierpool.metrics"},
     "hierpool.experiments": MODELS | {"hierpool.training"},

@@ -264,6 +264,15 @@ def ranges_of(offsets: Tensor, count: int) -> Tensor:
     return torch.repeat_interleave(ranges, offsets.diff(), output_size=count)
 
 
+def entries_of(rowptr: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """The entries of some rows, one row after the other: the place of each entry's row in ``rows``, and the entry."""
+    first = rowptr[rows].long()
+    count = rowptr[rows + 1].long() - first
+    place = torch.repeat_interleave(count)
+    start = count.cumsum(0) - count
+    return place, torch.arange(place.numel(), device=rows.device) + (first - start)[place]
+
+
 def sum_of_ranges(values: Tensor, offsets: Tensor) -> Tensor:
     """Sums over the rows of each range, ``[B, ...]``, of ``values [N, ...]``; see :func:`ranges_of`."""
     if torch.compiler.is_exporting():  # ONNX has no segment_reduce

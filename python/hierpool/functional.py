@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from hierpool.connect import SparsePooled, sparse_pooled
+from hierpool.distributed import ShardedGraph
+from hierpool.distributed.graph import sizes_of
 from hierpool.graph import RaggedGraph
-from hierpool.graph.arguments import graph_of
 from hierpool.ops._checks import FLOATS, as_batch, check_choice, check_dense, check_tensor, viewed_mask
-from hierpool.ops._shared import as_one_batch
+from hierpool.ops._shared import as_one_batch, graph_of
 from hierpool.ops.cut_pool import cut_pool
 from hierpool.ops.cut_terms import Kind
 from hierpool.ops.link_bce import link_bce
@@ -187,7 +188,7 @@ class DiffPoolResult(NamedTuple):
 
 def diff_pool(
     x: Tensor,
-    edge_index: Tensor | RaggedGraph,
+    edge_index: Tensor | RaggedGraph | ShardedGraph,
     s: Tensor,
     edge_weight: Tensor | None = None,
     batch: Tensor | None = None,
@@ -216,8 +217,9 @@ def diff_pool(
     Args:
         x: node features of all graphs, ``[N, F]``.
         edge_index: ends of each edge, int64 ``[2, E]``, as in PyTorch Geometric, with both directions of an undirected
-            edge; duplicates are summed. Or a sparse matrix of ``torch.sparse``, or a :class:`hierpool.RaggedGraph`,
-            which a data loader can build.
+            edge; duplicates are summed. Or a sparse matrix of ``torch.sparse``, a :class:`hierpool.RaggedGraph`, which
+            a data loader can build, or a :class:`hierpool.distributed.ShardedGraph`, with the rows of the nodes of the
+            process in ``x`` and ``s``.
         s: assignment logits :math:`L`, ``[N, K]``.
         edge_weight: weights of the edges, ``[E]``; ``None``: 1. Gradients flow to them.
         batch: graph of each node, ``[N]``, sorted or not; ``None``: one graph.
@@ -264,11 +266,14 @@ def diff_pool(
         backend=backend,
     )
     if normalize == "valid":
-        link_norm = link_norm / graph.ptr.diff().square().sum().clamp(min=1)
-        total_entropy = total_entropy / max(graph.num_nodes, 1)
+        sizes = sizes_of(graph)
+        link_norm = link_norm / sizes.square().sum().clamp(min=1)
+        total_entropy = total_entropy / sizes.sum().clamp(min=1)
     assignment = graph.in_callers_order(assignment)
     if link_loss == "bce":
         divisor: Any = "numel" if normalize == "pyg" else normalize
+        if isinstance(graph, ShardedGraph):
+            raise TypeError("edge_index must not be a ShardedGraph with link_loss='bce'")
         link_norm = link_bce(assignment, graph, normalize=divisor, backend=backend)
     dtype = torch.promote_types(x.dtype, s.dtype)
     adj = adj.to(s.dtype)
@@ -301,7 +306,7 @@ class MinCutPoolResult(NamedTuple):
 
 def mincut_pool(
     x: Tensor,
-    edge_index: Tensor | RaggedGraph,
+    edge_index: Tensor | RaggedGraph | ShardedGraph,
     s: Tensor,
     edge_weight: Tensor | None = None,
     batch: Tensor | None = None,

@@ -1,6 +1,7 @@
 """Quality of a clustering: modularity, conductance, and mutual information with known labels.
 
-Everything is computed in float64. Time is linear in entries and nodes, and temporary memory is bounded.
+Everything is computed in float64. Time is linear in entries and nodes, and temporary memory is bounded. With a sharded
+graph, all processes call a function with the labels of their nodes, and get the same result.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 
-_CHUNK = 1 << 22  # entries at a time
+_CHUNK = 1 << 19  # entries at a time
 
 
 class _Volumes(NamedTuple):
@@ -24,7 +26,7 @@ class _Volumes(NamedTuple):
     into: Tensor  # entries whose column is in the cluster
 
 
-def modularity(graph: RaggedGraph, labels: Tensor) -> float:
+def modularity(graph: RaggedGraph | ShardedGraph, labels: Tensor) -> float:
     r"""Modularity of a clustering,
 
     .. math:: Q = \sum_c \Big( \frac{w_c}{W} - \frac{o_c \, i_c}{W^2} \Big)
@@ -43,14 +45,15 @@ def modularity(graph: RaggedGraph, labels: Tensor) -> float:
     Source: Newman, Girvan, "Finding and evaluating community structure in networks", Physical Review E 69, 2004;
     Leicht, Newman, "Community structure in directed networks", Physical Review Letters 100, 2008.
     """
-    volumes = _volumes(graph, _renumber(_check_labels("labels", labels)))
+    labels = _check_labels("labels", labels)
+    volumes = _volumes(graph, labels if isinstance(graph, ShardedGraph) else _renumber(labels))
     total = volumes.out.sum()
     if total == 0:
         return 0.0
     return float((volumes.inside / total - volumes.out / total * (volumes.into / total)).sum())
 
 
-def conductance(graph: RaggedGraph, labels: Tensor) -> Tensor:
+def conductance(graph: RaggedGraph | ShardedGraph, labels: Tensor) -> Tensor:
     r"""Conductance of every cluster,
 
     .. math:: \phi_c = \frac{v_c - 2 w_c}{\min(v_c,\, 2W - v_c)}, \qquad v_c = o_c + i_c
@@ -121,37 +124,49 @@ def _renumber(labels: Tensor) -> Tensor:
     return found
 
 
-def pooled_weights(graph: RaggedGraph, labels: Tensor, k: int) -> Tensor:
+def pooled_weights(graph: RaggedGraph | ShardedGraph, labels: Tensor, k: int) -> Tensor:
     """The adjacency matrix of the pooled graph: sums of weights between clusters, float64 ``[K, K]``."""
     weights = torch.zeros(k * k, dtype=torch.float64)
     for i, j, weight in _entries(graph, labels):
         weights += (i * k + j).bincount(weight, minlength=k * k)
+    weights = graph.total(weights) if isinstance(graph, ShardedGraph) else weights
     return weights.view(k, k)
 
 
-def _volumes(graph: RaggedGraph, labels: Tensor) -> _Volumes:
+def _volumes(graph: RaggedGraph | ShardedGraph, labels: Tensor) -> _Volumes:
     labels = _check_labels("labels", labels)
     if labels.numel() != graph.num_nodes:
         raise ValueError(f"labels must have shape [N] = [{graph.num_nodes}], got {tuple(labels.shape)}")
     k = int(labels.max()) + 1 if labels.numel() else 0
+    k = max(graph.ranks.objects(k)) if isinstance(graph, ShardedGraph) else k
     sums = torch.zeros(3, k, dtype=torch.float64)
     for i, j, weight in _entries(graph, labels):
         sums[0] += i.bincount(weight * (i == j), minlength=k)
         sums[1] += i.bincount(weight, minlength=k)
         sums[2] += j.bincount(weight, minlength=k)
-    return _Volumes(*sums)
+    return _Volumes(*(graph.total(sums) if isinstance(graph, ShardedGraph) else sums))
 
 
-def _entries(graph: RaggedGraph, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _entries(graph: RaggedGraph | ShardedGraph, labels: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
     """The clusters of row and column, and the weights, of blocks of entries."""
     labels = graph.in_graph_order(labels)
-    for start in range(0, graph.num_edges, _CHUNK):
-        stop = min(start + _CHUNK, graph.num_edges)
-        row = (
-            torch.searchsorted(graph.rowptr, torch.arange(start, stop, dtype=graph.rowptr.dtype), right=True)
-            - 1
-        )
+    if isinstance(graph, RaggedGraph):
+        yield from _blocks(graph.rowptr, graph.col, graph.value, labels, labels)
+        return
+    blocks = graph.blocks
+    inner, outer = blocks.parts(graph.value)
+    yield from _blocks(blocks.inner.rowptr, blocks.inner.col, inner, labels, labels)
+    halo = graph.halo.rows(labels)
+    yield from _blocks(blocks.outer.rowptr, blocks.outer.col, outer, labels[blocks.border], halo)
+
+
+def _blocks(
+    rowptr: Tensor, col: Tensor, value: Tensor | None, of_row: Tensor, of_col: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    for start in range(0, col.numel(), _CHUNK):
+        stop = min(start + _CHUNK, col.numel())
+        row = torch.searchsorted(rowptr, torch.arange(start, stop, dtype=rowptr.dtype), right=True) - 1
         weight = torch.ones(stop - start, dtype=torch.float64)
-        if graph.value is not None:
-            weight = graph.value[start:stop].detach().double()
-        yield labels[row], labels[graph.col[start:stop].long()], weight
+        if value is not None:
+            weight = value[start:stop].detach().double()
+        yield of_row[row], of_col[col[start:stop].long()], weight

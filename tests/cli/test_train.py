@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,14 +61,14 @@ def test_the_form_of_the_first_level_is_printed_and_used(
     if "--pool=pyg" in option:
         pytest.importorskip("torch_geometric", reason="torch_geometric (extra: train) is not installed")
     batch_types = set()
-    real = loop.BatchLoader.epoch
+    real = loop.BatchLoader.collated
 
-    def epoch(self: Any, number: int) -> Iterator[Any]:
-        for batch in real(self, number):
-            batch_types.add(type(batch).__name__)
-            yield batch
+    def collated(self: Any, batch: Any) -> Any:
+        made = real(self, batch)
+        batch_types.add(type(made).__name__)
+        return made
 
-    monkeypatch.setattr(loop.BatchLoader, "epoch", epoch)
+    monkeypatch.setattr(loop.BatchLoader, "collated", collated)
     run(tmp_path, *option)
     assert f"{form} first level" in capsys.readouterr().out
     assert batch_types == {"RaggedBatch" if form == "sparse" else "DenseBatch"}

@@ -6,6 +6,7 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ from hierpool.clustering import (
     resolve,
 )
 from hierpool.clustering.features import count_products
-from hierpool.clustering.memory import generator_bytes
+from hierpool.clustering.memory import MemoryEstimate, Share, generator_bytes
 from hierpool.clustering.report import (
     clustering_metrics,
     graph_text,
@@ -35,9 +36,12 @@ from hierpool.clustering.report import (
     write_assignments,
 )
 from hierpool.clustering.sampling import count_batches
+from hierpool.clustering.shared import count_entries, count_nodes, share, total
 from hierpool.data import LargeGraph, load_large, stochastic_block_model
 from hierpool.data.large_graphs import DATASETS, FORMATS
 from hierpool.data.node_tables import attach, read_rows
+from hierpool.distributed import ShardedGraph
+from hierpool.distributed.ranks import Ranks
 from hierpool.training.files import write_json
 from hierpool.training.memory import limit_text, peak_memory_bytes
 
@@ -100,21 +104,27 @@ def run(args: argparse.Namespace) -> None:
     if (args.input is None) == (args.synthetic is None):
         raise ValueError("either an input or --synthetic must be given, and not both")
     options.check_memory_limit(args.memory_limit)
-    data = _load(args, config)
+    with options.processes(args) as ranks:
+        _run(args, config, ranks, started)
+
+
+def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, started: float) -> None:
+    """Cluster in one process, or in one of several that share the graph."""
+    is_first = ranks is None or ranks.rank == 0
+    say = print if is_first else options.silent
+    data = _load(args, config) if ranks is None else share(ranks, lambda: _load(args, config))
     config = _choose_k(config, data)
     loaded = time.perf_counter()
-    print(graph_text(data))
+    say(graph_text(data))
     graph = data.graph
-    channels = 0 if data.x is None else data.x.size(1)
-    size = GraphSize(graph.num_nodes, graph.num_edges, graph.value is not None, channels)
     refined = data.x is None if args.refine is None else args.refine
-    config, estimate = resolve(config, size, args.memory_limit, refine=refined)
-    print(
-        f"memory: about {estimate} at the peak, {limit_text(args.memory_limit)}; "
-        f"batches of {config.batch_nodes} nodes"
+    config, estimate = _resolve(config, data, args.memory_limit, refined)
+    say(
+        f"memory: about {estimate} at the peak{'' if ranks is None else ' of a process'}, "
+        f"{limit_text(args.memory_limit)}; batches of {config.batch_nodes} nodes"
     )
     if data.x is None:
-        print(_NO_FEATURES + (_REFINED if refined else ""))
+        say(_NO_FEATURES + (_REFINED if refined else ""))
     inputs = _features(config, data)
     prepared = time.perf_counter()
     result = _train(config, data, inputs, args)
@@ -125,11 +135,7 @@ def run(args: argparse.Namespace) -> None:
         clusters = refine(graph, clusters, config.k, seed=config.seed)
         probabilities = result.net.assign(inputs, clusters=clusters)[1]
     finished = time.perf_counter()
-    written = write_assignments(args.out, data, clusters, probabilities)  # before anything that can fail
-    if args.save_soft:
-        soft = torch.empty(graph.num_nodes, config.k, dtype=torch.float16)
-        result.net.assign(inputs, out=soft)
-        write_assignments(args.out, data, clusters, probabilities, soft)
+    written = _write(args, data, result, inputs, clusters, probabilities)  # before anything that can fail
     scores = quality(data, clusters, config.k) | {"mean_probability": float(probabilities.mean())}
     seconds = {
         "load": loaded - started,
@@ -141,15 +147,59 @@ def run(args: argparse.Namespace) -> None:
     refinement = refinement_metrics(data, before, clusters) if refined else None
     contents = clustering_metrics(config, data, scores, refinement, seconds, estimate)
     written.append(args.out / "metrics.json")
-    write_json(written[-1], contents)
+    if is_first:
+        write_json(written[-1], contents)
     if not args.no_pictures:
         title = (
-            f"{data.name}: {graph.num_nodes} nodes in {scores['clusters_used']} clusters, "
+            f"{data.name}: {count_nodes(graph)} nodes in {scores['clusters_used']} clusters, "
             f"modularity {scores['modularity']:.3f}"
         )
         written += _draw(args.out, data, clusters, config, result, title)
-    print(result_text(contents))
-    print("written: " + ", ".join(map(str, written)))
+    say(result_text(contents))
+    say("written: " + ", ".join(map(str, written)))
+
+
+def _resolve(
+    config: ClusterConfig, data: LargeGraph, limit: float | None, refined: bool
+) -> tuple[ClusterConfig, MemoryEstimate]:
+    """The configuration without zeros, the same in all processes, and the memory of the largest."""
+    graph = data.graph
+    size = GraphSize(
+        count_nodes(graph),
+        count_entries(graph),
+        graph.value is not None,
+        0 if data.x is None else data.x.size(1),
+    )
+    if not isinstance(graph, ShardedGraph):
+        return resolve(config, size, limit, refine=refined)
+    own = peak_memory_bytes(), graph.num_nodes, graph.num_edges, graph.halo.size
+    before, *most = (max(numbers) for numbers in zip(*graph.ranks.objects(own), strict=True))
+    size = size._replace(share=Share(graph.ranks.size, *most))
+    return resolve(config, size, limit, refine=refined, before=before)
+
+
+def _write(
+    args: argparse.Namespace,
+    data: LargeGraph,
+    result: Clustering,
+    inputs: NodeInputs,
+    clusters: Tensor,
+    probabilities: Tensor,
+) -> list[Path]:
+    """Write the assignments of all nodes, in the first process."""
+    graph, soft = data.graph, None
+    is_shared = isinstance(graph, ShardedGraph)
+    if is_shared:
+        clusters, probabilities = (graph.gather(t, dst=0) for t in (clusters, probabilities))
+    is_first = not is_shared or graph.ranks.rank == 0
+    written = write_assignments(args.out, data, clusters, probabilities) if is_first else []
+    if args.save_soft:
+        soft = torch.empty(graph.num_nodes, result.net.head.out_features, dtype=torch.float16)
+        result.net.assign(inputs, out=soft)
+        soft = graph.gather(soft, dst=0) if is_shared else soft
+        if is_first:
+            write_assignments(args.out, data, clusters, probabilities, soft)
+    return written
 
 
 def _load(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
@@ -194,20 +244,28 @@ def _draw_graph(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
 
 
 def _choose_k(config: ClusterConfig, data: LargeGraph) -> ClusterConfig:
-    k = config.k
+    k, nodes = config.k, count_nodes(data.graph)
     if k == 0:
         if data.labels is None:
             raise ValueError("k must be given, since the graph has no known labels")
         k = int(data.labels[data.labels >= 0].unique().numel())
-    if not 1 <= k <= data.graph.num_nodes:
-        raise ValueError(f"k must lie between 1 and the number of nodes, {data.graph.num_nodes}, got {k}")
+        if isinstance(data.graph, ShardedGraph):  # the first process has the labels
+            k = data.graph.ranks.objects(k)[0]
+    if not 1 <= k <= nodes:
+        raise ValueError(f"k must lie between 1 and the number of nodes, {nodes}, got {k}")
     return replace(config, k=k)
+
+
+def _bar(data: LargeGraph, **shown: object) -> Any:
+    """A progress bar, shown by the first process."""
+    is_hidden = isinstance(data.graph, ShardedGraph) and data.graph.ranks.rank > 0
+    return require("tqdm", "train").tqdm(**shown, disable=is_hidden)
 
 
 def _features(config: ClusterConfig, data: LargeGraph) -> NodeInputs:
     """The inputs of the network, with a progress bar."""
-    total = count_products(data.x, config.products)
-    with require("tqdm", "train").tqdm(total=total, desc="features", unit="product") as bar:
+    products = count_products(data.x, config.products)
+    with _bar(data, total=products, desc="features", unit="product") as bar:
         return node_inputs(
             data.graph,
             data.x,
@@ -223,13 +281,15 @@ def _train(
     config: ClusterConfig, data: LargeGraph, inputs: NodeInputs, args: argparse.Namespace
 ) -> Clustering:
     """Train the network, with a progress bar."""
-    steps = config.epochs * count_batches(data.graph.num_nodes, config.batch_nodes)
-    with require("tqdm", "train").tqdm(total=steps, desc=config.loss, unit="step") as bar:
+    steps, done = config.epochs * count_batches(count_nodes(data.graph), config.batch_nodes), 0
+    with _bar(data, total=steps, desc=config.loss, unit="step") as bar:
 
         def on_step(row: dict[str, float]) -> None:
             text = f"loss {row['loss']:.4f}, {row['clusters']:.1f} effective clusters"
             bar.set_postfix_str(text, refresh=False)
-            bar.update(int(row["step"]) - bar.n)
+            nonlocal done
+            bar.update(int(row["step"]) - done)
+            done = int(row["step"])
 
         result = cluster(
             config,
@@ -240,7 +300,7 @@ def _train(
             resume=args.resume,
             on_step=on_step,
         )
-        bar.update(steps - bar.n)
+        bar.update(steps - done)
     return result
 
 
@@ -253,7 +313,9 @@ def _draw(
     known = metrics.conductance(data.graph, clusters)  # the last clusters may be empty
     conductance[: len(known)] = known
     weights = metrics.pooled_weights(data.graph, clusters, config.k)
-    sizes = clusters.bincount(minlength=config.k)
+    sizes = total(data.graph, clusters.bincount(minlength=config.k))
+    if isinstance(data.graph, ShardedGraph) and data.graph.ranks.rank:
+        return []
     plots.draw_pooled_graph(pooled, sizes, weights, conductance, title=title)
     plots.draw_curves(curves, config.loss, result.history)
     return [pooled, curves]

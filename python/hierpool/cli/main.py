@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from hierpool._version import __version__
+from hierpool.distributed import launch
 
 COMMANDS = {
     "info": "show versions, and which backend runs each operator",
@@ -78,7 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except _USER_ERRORS as error:
         if args.traceback:
             raise
-        message = " ".join(str(error).split()) or type(error).__name__
-        print(f"hierpool {args.command}: {message}", file=sys.stderr)
+        message = launch.reported(error)
+        if message is not None:
+            print(f"hierpool {args.command}: {message}", file=sys.stderr)
         return 2
     return 0

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 
 from hierpool._extras import require
+from hierpool.distributed import launch
+from hierpool.distributed.ranks import Ranks
 from hierpool.training.checkpoint import FILE_NAME, CheckpointError
 
 Config = TypeVar("Config")
@@ -48,6 +52,13 @@ def add_run(parser: argparse.ArgumentParser, data_root: str) -> None:
         "--overwrite", action="store_true", help="start anew in a folder that holds checkpoints"
     )
     parser.add_argument("--no-pictures", action="store_true", help="draw no plots")
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="SECONDS",
+        help="under torchrun, time for which a process waits for the others (default: %(default)g)",
+    )
     add_threads(parser, None)
 
 
@@ -60,6 +71,31 @@ def add_threads(parser: argparse.ArgumentParser, default: int | None) -> None:
         default=default,
         help=f"CPU threads; small graphs do not benefit from many (default: {meaning})",
     )
+
+
+def silent(text: str) -> None:
+    """In place of ``print`` in all processes but the first."""
+
+
+@contextmanager
+def processes(args: argparse.Namespace) -> Iterator[Ranks | None]:
+    """The group of the processes that torchrun has started; ``None`` of a process that was started alone.
+
+    Raises:
+        ValueError: ``--timeout`` is not positive.
+        LostProcess: a process has ended; the message names it and says how to go on.
+    """
+    if not args.timeout > 0:
+        raise ValueError(f"timeout must be positive, got {args.timeout:g}")
+    try:
+        with launch.processes(args.timeout) as ranks:
+            yield ranks
+    except launch.LostProcess as error:
+        saved = next(args.out.glob(f"**/{FILE_NAME}"), None)
+        advice = "there is no checkpoint yet"
+        if saved is not None:
+            advice = f"{saved} is whole, and --resume continues from it with any number of processes"
+        raise launch.LostProcess(f"{error}; {advice}", error.is_reporter) from error
 
 
 def set_threads(threads: int | None) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from hierpool.cli import options
 from hierpool.cli.progress import EpochBar
 from hierpool.data import GraphDataset, Split, load_tu
+from hierpool.distributed.ranks import Ranks
 from hierpool.training import FoldResult, TrainConfig, make_splits, plots, train_fold
 from hierpool.training.files import write_json
 from hierpool.training.memory import estimate, limit_text, memory_metrics
@@ -42,19 +43,31 @@ def run(args: argparse.Namespace) -> None:
     options.set_threads(args.threads)
     options.check_run(args)
     options.check_memory_limit(args.memory_limit)
+    with options.processes(args) as ranks:
+        _run(args, config, ranks)
+
+
+def _run(args: argparse.Namespace, config: TrainConfig, ranks: Ranks | None) -> None:
+    """Train in one process, or in one of several that share the graphs of every batch."""
     out: Path = args.out
-    dataset = load_tu(config.dataset, args.data_root)
-    print(dataset_text(dataset))
-    print(f"pooling with {pooling_text(config)}; everything is written to {out}")
+    is_first = ranks is None or ranks.rank == 0
+    dataset = _load(args, config) if ranks is None else ranks.in_turn(lambda: _load(args, config))
+    say = print if is_first else options.silent
+    say(dataset_text(dataset))
+    say(f"pooling with {pooling_text(config)}; everything is written to {out}")
     splits = make_splits(config, dataset)
     memory = estimate(config, dataset, splits)
     memory.check(args.memory_limit)
-    print(f"memory: about {memory} at the peak, {limit_text(args.memory_limit)}")
+    say(f"memory: about {memory} at the peak, {limit_text(args.memory_limit)}")
     results = [
-        _train(config, dataset, split, fold, len(splits), out, args.resume)
+        _train(config, dataset, split, fold, len(splits), out, args.resume, ranks)
         for fold, split in enumerate(splits)
     ]
+    if not is_first:
+        return
     metrics = training_metrics(config, dataset, results) | memory_metrics(memory.total)
+    if ranks is not None:
+        metrics["processes"] = ranks.size
     write_json(out / "metrics.json", metrics)
     print(
         f"test accuracy {accuracy_text(results)}, always predicting the majority class {dataset.majority_rate:.1%}; "
@@ -66,11 +79,24 @@ def run(args: argparse.Namespace) -> None:
     print(f"metrics: {out / 'metrics.json'}")
 
 
+def _load(args: argparse.Namespace, config: TrainConfig) -> GraphDataset:
+    return load_tu(config.dataset, args.data_root)
+
+
 def _train(
-    config: TrainConfig, dataset: GraphDataset, split: Split, fold: int, folds: int, out: Path, resume: bool
+    config: TrainConfig,
+    dataset: GraphDataset,
+    split: Split,
+    fold: int,
+    folds: int,
+    out: Path,
+    resume: bool,
+    ranks: Ranks | None,
 ) -> FoldResult:
-    """Train on one split, with a progress bar."""
+    """Train on one split, with a progress bar in the first process."""
     folder = out / f"fold-{fold:02d}" if folds > 1 else out
+    if ranks is not None and ranks.rank:
+        return train_fold(config, dataset, split, fold=fold, folder=folder, resume=resume, ranks=ranks)
     label = f"fold {fold + 1}/{folds}" if folds > 1 else config.dataset
     log = TensorBoardLog(folder)
     with EpochBar(config.epochs, label) as bar:
@@ -88,6 +114,7 @@ def _train(
             resume=resume,
             on_epoch=on_epoch,
             on_step=bar.step,
+            ranks=ranks,
         )
         bar.finish(f"epoch {result.best_epoch} chosen, test accuracy {result.test_accuracy:.1%}")
     log.close()

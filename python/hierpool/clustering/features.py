@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from hierpool import RaggedGraph, spmm
+from hierpool.clustering.shared import Graph, by_columns, count_entries, largest, random_rows, total
 
 _ROWS = 1 << 16  # rows at a time
 _ORTHONORMAL_EVERY = 4  # products after which float32 columns are still independent
@@ -36,7 +37,7 @@ class NodeInputs(NamedTuple):
 
 
 def node_inputs(
-    graph: RaggedGraph,
+    graph: Graph,
     x: Tensor | None,
     *,
     channels: int,
@@ -50,7 +51,8 @@ def node_inputs(
     The mean weighted by degrees, which :math:`P` preserves, is subtracted from both.
 
     Args:
-        graph: one undirected graph with :math:`N` nodes.
+        graph: one undirected graph with :math:`N` nodes. If several processes share it, ``x`` and the result have the
+            rows of the nodes of the process.
         x: features, float32 ``[N, F]``, or ``None`` for random features. Their unit is of no account.
         channels: number of random features.
         products: number of products of random features with the adjacency matrix.
@@ -68,36 +70,39 @@ def node_inputs(
     if x is None:
         features = _diffused_random_features(walk, channels, products, seed)
     else:
-        features = walk.propagate(_unit_features(x))
-    features.sub_((walk.weight / walk.weight.sum()) @ features)
+        features = walk.propagate(_unit_features(graph, x))
+    features.sub_(total(graph, (walk.weight / walk.total_weight) @ features))
     propagated = walk.propagate(features)
     return NodeInputs(_normalize_rows(features), _normalize_rows(propagated))
 
 
-def unit_weights(graph: RaggedGraph) -> RaggedGraph:
+def unit_weights(graph: Graph) -> Graph:
     """The graph with weights divided by their mean: sums and squares of weights in any unit are in range.
 
     Raises:
         ValueError: all weights are 0.
     """
-    if graph.value is None or graph.num_edges == 0:
+    if graph.value is None or count_entries(graph) == 0:
         return graph
-    mean = float(graph.value.mean(dtype=torch.float64))
+    if isinstance(graph, RaggedGraph):
+        mean = float(graph.value.mean(dtype=torch.float64))
+    else:
+        mean = float(graph.total(graph.value.sum(dtype=torch.float64))) / graph.total_edges
     if mean == 0:
         raise ValueError("weights must not all be 0")
     return graph.with_value(graph.value / mean, symmetric=graph.is_symmetric)
 
 
-def _unit_features(x: Tensor) -> Tensor:
+def _unit_features(graph: Graph, x: Tensor) -> Tensor:
     """Features divided by a power of 2, so that the largest is between 1 and 2.
 
     Raises:
         ValueError: all rows are equal.
     """
-    if x.size(0) > 1 and bool((x == x[0]).all()):
+    if isinstance(graph, RaggedGraph) and x.size(0) > 1 and bool((x == x[0]).all()):
         raise ValueError("features must differ between nodes, but all rows are equal")
-    largest = float(x.abs().max()) if x.numel() else 0.0
-    return x / 2.0 ** (math.frexp(largest)[1] - 1) if largest else x
+    size = largest(graph, float(x.abs().max()) if x.numel() else 0.0)
+    return x / 2.0 ** (math.frexp(size)[1] - 1) if size else x
 
 
 def count_products(x: Tensor | None, products: int) -> int:
@@ -108,26 +113,42 @@ def count_products(x: Tensor | None, products: int) -> int:
 class _Walk:
     """Products with the adjacency matrix normalised by degrees."""
 
-    def __init__(self, graph: RaggedGraph, backend: str, progress: Progress) -> None:
+    def __init__(self, graph: Graph, backend: str, progress: Progress) -> None:
         self.graph, self.backend, self.progress = graph, backend, progress
         degree = graph.degree.float()
         self.weight = degree + 1
-        self.regularised = degree + _REGULARISATION * degree.mean()
+        self.total_weight = total(graph, self.weight.sum())
+        mean = (
+            degree.mean()
+            if isinstance(graph, RaggedGraph)
+            else total(graph, degree.sum()) / graph.total_nodes
+        )
+        self.regularised = degree + _REGULARISATION * mean
 
     def propagate(self, x: Tensor) -> Tensor:
         r""":math:`P^2 X` with :math:`P = (D + I)^{-1} (A + I)`, a new tensor."""
+
+        def change(block: Tensor) -> Tensor:
+            for _ in range(_HOPS):
+                block = spmm(self.graph, block, backend=self.backend).add_(block).div_(self.weight[:, None])
+            return block
+
+        x = by_columns(self.graph, x, change, in_place=False)
         for _ in range(_HOPS):
-            x = spmm(self.graph, x, backend=self.backend).add_(x).div_(self.weight[:, None])
             self.progress()
         return x
 
     def shifted(self, x: Tensor) -> Tensor:
         r""":math:`(D_\tau^{-1/2} A D_\tau^{-1/2} + c I) X`, a new tensor. ``x`` is overwritten."""
         root = self.regularised.rsqrt()[:, None]
-        out = spmm(self.graph, x.mul_(root), backend=self.backend).mul_(root)
-        out.add_(x.div_(root), alpha=_SHIFT)
+
+        def change(block: Tensor) -> Tensor:
+            out = spmm(self.graph, block.mul_(root), backend=self.backend).mul_(root)
+            return out.add_(block.div_(root), alpha=_SHIFT)
+
+        x = by_columns(self.graph, x, change, in_place=True)
         self.progress()
-        return out
+        return x
 
 
 def _diffused_random_features(walk: _Walk, channels: int, products: int, seed: int) -> Tensor:
@@ -141,25 +162,25 @@ def _diffused_random_features(walk: _Walk, channels: int, products: int, seed: i
     Sources: Halko, Martinsson, Tropp, "Finding structure with randomness", SIAM Review 53, 2011, algorithm 4.4; Qin,
     Rohe, "Regularized spectral clustering under the degree-corrected stochastic blockmodel", NeurIPS 2013.
     """
-    n = walk.graph.num_nodes
-    generator = torch.Generator().manual_seed(seed)
-    x = torch.randn(n, channels, generator=generator)
-    trivial = walk.regularised.sqrt() / walk.regularised.sum().sqrt()
+    graph = walk.graph
+    x = random_rows(graph, channels, torch.Generator().manual_seed(seed))
+    trivial = walk.regularised.sqrt() / total(graph, walk.regularised.sum()).sqrt()
     for step in range(1, products + 1):
         x = walk.shifted(x)
-        x.addr_(trivial, trivial @ x, alpha=-1)
+        x.addr_(trivial, total(graph, trivial @ x), alpha=-1)
         # The last products are not orthonormalised, so that the slow modes stay larger than the others.
         if step % _ORTHONORMAL_EVERY == 0 and step < products:
-            _orthonormalize(x)
+            _orthonormalize(graph, x)
     return x.mul_(walk.regularised.rsqrt()[:, None])
 
 
-def _orthonormalize(x: Tensor) -> None:
+def _orthonormalize(graph: Graph, x: Tensor) -> None:
     """Orthonormalise the columns of ``x`` in place with the eigenvectors of their Gram matrix in float64."""
     gram = torch.zeros(x.size(1), x.size(1), dtype=torch.float64)
     for rows in x.split(_ROWS):
         block = rows.double()
         gram.addmm_(block.t(), block)
+    gram = total(graph, gram)
     eigenvalue, eigenvector = torch.linalg.eigh(gram)
     # The clamp leaves directions that the columns do not span short.
     change = (eigenvector * eigenvalue.clamp(min=1e-10 * float(eigenvalue[-1]) + 1e-300).rsqrt()).float()

@@ -11,12 +11,14 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from hierpool import RaggedGraph, soft_pool
+from hierpool import soft_pool
 from hierpool.clustering.config import ClusterConfig
 from hierpool.clustering.features import NodeInputs, unit_weights
 from hierpool.clustering.model import AssignmentNet
 from hierpool.clustering.objective import OBJECTIVES, Objective
-from hierpool.clustering.sampling import batches, count_batches, induced_subgraph
+from hierpool.clustering.sampling import batches, count_batches, sampled
+from hierpool.clustering.shared import Graph, count_nodes
+from hierpool.distributed import ShardedGraph, sum_gradients
 from hierpool.training.checkpoint import RunFolder
 
 Row = dict[str, float]
@@ -32,7 +34,7 @@ class Clustering(NamedTuple):
 
 def cluster(
     config: ClusterConfig,
-    graph: RaggedGraph,
+    graph: Graph,
     inputs: NodeInputs,
     *,
     fingerprint: str = "",
@@ -48,7 +50,8 @@ def cluster(
 
     Args:
         config: configuration without zeros (:func:`hierpool.clustering.resolve`).
-        graph: one undirected graph.
+        graph: one undirected graph. If several processes share it, all call the function, with the inputs of their
+            nodes; all have the same network, and the first one writes the files.
         inputs: inputs of its nodes.
         fingerprint: hash of the graph and its features, which a checkpoint must have in common with the run.
         folder: folder of ``checkpoint.pt`` and ``log.csv``; ``None`` writes nothing.
@@ -65,21 +68,23 @@ def cluster(
     generator = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)
     net = AssignmentNet(inputs.features.size(1), config.hidden_channels, config.k)
-    net.initialize_head(inputs, generator)
+    net.initialize_head(inputs, generator, graph)
     optimizer = torch.optim.Adam(net.parameters(), lr=config.lr)
     unit = {} if graph.value is None else {"weights": "divided by their mean"}  # those of older runs were not
-    files = RunFolder(folder, config.identity() | {"fingerprint": fingerprint} | unit)
-    history = _resume(files, net, optimizer) if resume else []
-    per_epoch = count_batches(graph.num_nodes, config.batch_nodes)
+    is_first = not isinstance(graph, ShardedGraph) or graph.ranks.rank == 0
+    files = RunFolder(folder if is_first else None, config.identity() | {"fingerprint": fingerprint} | unit)
+    history = _resume(files, net, optimizer, graph) if resume else []
+    num_nodes = count_nodes(graph)
+    per_epoch = count_batches(num_nodes, config.batch_nodes)
     total = config.epochs * per_epoch
     while len(history) < total:
         epoch, start = divmod(len(history), per_epoch)
-        for nodes in batches(graph.num_nodes, config.batch_nodes, config.seed, epoch, start):
+        for nodes in batches(num_nodes, config.batch_nodes, config.seed, epoch, start):
             for group in optimizer.param_groups:
                 group["lr"] = 0.5 * config.lr * (1 + math.cos(math.pi * len(history) / total))
             part, rows = graph, inputs
             if per_epoch > 1:
-                part, rows = induced_subgraph(graph, nodes), inputs.rows(nodes)
+                part, rows = sampled(graph, inputs, nodes)
             row = {"step": len(history) + 1.0, "epoch": epoch + 1.0}
             history.append(row | _step(net, optimizer, part, rows, config, first=not history))
             due = len(history) % config.checkpoint_every == 0 or len(history) == total
@@ -91,7 +96,9 @@ def cluster(
     return Clustering(net, history)
 
 
-def _resume(files: RunFolder, net: AssignmentNet, optimizer: torch.optim.Optimizer) -> list[Row]:
+def _resume(
+    files: RunFolder, net: AssignmentNet, optimizer: torch.optim.Optimizer, graph: Graph
+) -> list[Row]:
     """The history of the checkpoint, whose state the network and the optimizer take; empty if there is none."""
     history: list[Row] = []
 
@@ -100,14 +107,24 @@ def _resume(files: RunFolder, net: AssignmentNet, optimizer: torch.optim.Optimiz
         optimizer.load_state_dict(state["optimizer"])
         history.extend(state["history"])
 
-    files.resume(restore)
+    if not isinstance(graph, ShardedGraph):
+        files.resume(restore)
+        return history
+
+    def load() -> dict[str, Any]:
+        files.resume(restore)  # in the process that has the folder
+        return {"net": net.state_dict(), "optimizer": optimizer.state_dict(), "history": list(history)}
+
+    state = graph.ranks.agree(load, compared=())[0]
+    if graph.ranks.rank:
+        restore(state)
     return history
 
 
 def _step(
     net: AssignmentNet,
     optimizer: torch.optim.Optimizer,
-    graph: RaggedGraph,
+    graph: Graph,
     inputs: NodeInputs,
     config: ClusterConfig,
     *,
@@ -129,6 +146,8 @@ def _step(
         raise FloatingPointError(f"the loss of {config.loss} is {loss.item()}{advice}")
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
+    if isinstance(graph, ShardedGraph):
+        sum_gradients(net.parameters(), graph.ranks.group)
     nn.utils.clip_grad_norm_(net.parameters(), _CLIP)
     optimizer.step()
     size = record.size.detach().double()

@@ -6,12 +6,22 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from hierpool.clustering.config import ClusterConfig
+from hierpool.clustering.shared import columns_at_a_time
 from hierpool.training.memory import GIB, OVERHEAD, peak_memory_bytes
 
 _FLOAT = 4
 _BATCH_NODES = 32_768
 _MIN_STEPS, _MIN_EPOCHS = 100, 5
 _MIN_BATCH_NODES = 1024
+
+
+class Share(NamedTuple):
+    """The part of a graph that a process has."""
+
+    processes: int
+    nodes: int
+    entries: int
+    halo: int  # rows of other processes
 
 
 class GraphSize(NamedTuple):
@@ -21,6 +31,7 @@ class GraphSize(NamedTuple):
     entries: int
     weighted: bool
     given_channels: int  # number of given features; 0: none are given
+    share: Share | None = None  # of the process with the most, if several share the graph
 
 
 class MemoryEstimate(NamedTuple):
@@ -96,6 +107,8 @@ def _estimate(
     config: ClusterConfig, size: GraphSize, batch: int, before: int, refine: bool
 ) -> MemoryEstimate:
     channels = size.given_channels or config.feature_channels
+    if size.share is not None:
+        return _estimate_share(config, size, size.share, batch, before, refine)
     matrix = size.nodes * channels * _FLOAT
     share = batch / size.nodes if size.nodes else 1.0
     # For every node a step holds the inputs, four hidden values in the forward and two in the backward, and rows of
@@ -114,3 +127,22 @@ def _estimate(
         2 * matrix + given + nodes + step + subgraph,
         2 * matrix + given + nodes + levels if refine else 0,
     )
+
+
+def _estimate_share(
+    config: ClusterConfig, size: GraphSize, share: Share, batch: int, before: int, refine: bool
+) -> MemoryEstimate:
+    """The estimate for a process of several that share the graph; the terms are explained above."""
+    own = GraphSize(share.nodes, share.entries, size.weighted, size.given_channels)
+    alone = _estimate(config, own, -(-batch // share.processes), before, False)
+    channels = size.given_channels or config.feature_channels
+    # Random features are overwritten. Blocks of columns: before and after a product, of own nodes and of the border;
+    # rows that are sent and received, twice; clusters of the halo.
+    width = columns_at_a_time(share.nodes, channels)
+    blocks = (4 * share.nodes + 4 * share.halo) * width * _FLOAT + 8 * share.halo
+    features = alone.features - share.nodes * channels * _FLOAT + blocks
+    # A permutation of all nodes, which of them are in a batch, and their new numbers.
+    training = alone.training + (36 * size.nodes if batch < size.nodes else 0)
+    # What the first process writes: clusters, ids and probabilities of all nodes, as numbers and as text.
+    refinement = alone.training + 200 * size.nodes if refine else 0
+    return alone._replace(features=features, training=training, refinement=refinement)

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.clustering.features import NodeInputs
+from hierpool.clustering.shared import Graph, count_nodes, rows_at
 
 _SAMPLES_PER_CLUSTER = 100
 
@@ -44,17 +45,24 @@ class AssignmentNet(nn.Module):
         return out
 
     @torch.no_grad()
-    def initialize_head(self, inputs: NodeInputs, generator: torch.Generator) -> None:
+    def initialize_head(
+        self, inputs: NodeInputs, generator: torch.Generator, graph: Graph | None = None
+    ) -> None:
         """Set the weights of the head so that each cluster is centred at one node.
 
         The nodes are chosen by greedy k-means++ on a sample. With random weights all clusters are similar, and training
         does not separate most of them.
 
+        ``graph``: the graph of the nodes, if several processes share it; all choose the same nodes.
+
         Source: Arthur, Vassilvitskii, "k-means++: the advantages of careful seeding", SODA 2007, section 5.
         """
-        k, n = self.head.out_features, inputs.features.size(0)
+        k, n = self.head.out_features, inputs.features.size(0) if graph is None else count_nodes(graph)
         sample = torch.randperm(n, generator=generator)[: _SAMPLES_PER_CLUSTER * k].sort().values
-        candidates = inputs.rows(sample)
+        if graph is None:
+            candidates = inputs.rows(sample)
+        else:
+            candidates = NodeInputs(*(rows_at(graph, rows, sample) for rows in inputs))
         # The inputs separate clusters; embeddings of random weights do not.
         centres = _kmeans_plus_plus(torch.cat(candidates, 1) * 0.5**0.5, k, generator)
         # The initial logits are cosines times this factor: nodes prefer the most similar centre for every k, and the
@@ -91,6 +99,8 @@ class AssignmentNet(nn.Module):
                 probability = s.gather(1, cluster[:, None])[:, 0]
             found.append(cluster)
             probabilities.append(probability)
+        if not found:  # a process without nodes
+            return torch.empty(0, dtype=torch.int64), torch.empty(0)
         return torch.cat(found), torch.cat(probabilities)
 
 

@@ -14,10 +14,14 @@ from hierpool import metrics
 from hierpool._extras import require
 from hierpool.clustering.config import ClusterConfig
 from hierpool.clustering.memory import MemoryEstimate
+from hierpool.clustering.shared import count_entries, count_nodes, total
 from hierpool.data import LargeGraph
+from hierpool.distributed import ShardedGraph
 from hierpool.training.files import write_atomic, write_csv
-from hierpool.training.memory import memory_metrics
+from hierpool.training.memory import GIB, memory_metrics, peak_memory_bytes
 from hierpool.training.report import versions
+
+_ROWS = 1 << 16  # lines made at a time
 
 
 def write_assignments(
@@ -46,10 +50,10 @@ def write_assignments(
     require("numpy", "train").savez_compressed(
         content, **{key: value.numpy() for key, value in arrays.items()}
     )
-    rows = zip(node_ids.tolist(), clusters.tolist(), probabilities.tolist(), strict=True)
-    table = "node,cluster,probability\n" + "".join(f"{node},{c},{p:.4f}\n" for node, c, p in rows)
+    columns = zip(*(t.split(_ROWS) for t in (node_ids, clusters, probabilities)), strict=True)
+    table = b"node,cluster,probability\n" + b"".join(_lines(*block) for block in columns)
     write_atomic(folder / "assignments.npz", content.getvalue())
-    write_atomic(folder / "assignments.csv", table.encode())
+    write_atomic(folder / "assignments.csv", table)
     written = [folder / "assignments.npz", folder / "assignments.csv"]
     names = folder / "names.csv"
     if data.names is None:
@@ -59,22 +63,32 @@ def write_assignments(
     return [*written, names]
 
 
+def _lines(nodes: Tensor, clusters: Tensor, probabilities: Tensor) -> bytes:
+    rows = zip(nodes.tolist(), clusters.tolist(), probabilities.tolist(), strict=True)
+    return "".join(f"{node},{c},{p:.4f}\n" for node, c, p in rows).encode()
+
+
 def graph_text(data: LargeGraph) -> str:
     """One line about the graph, and one for every change that reading made."""
     edges = "weighted edges" if data.graph.value is not None else "edges"
     features = "no features" if data.x is None else f"{data.x.size(1)} features"
     line = (
-        f"{data.name}: {data.graph.num_nodes} nodes, {data.graph.num_edges // 2} undirected {edges}, {features}, "
+        f"{data.name}: {count_nodes(data.graph)} nodes, {count_entries(data.graph) // 2} undirected {edges}, "
+        f"{features}, "
         f"from {data.source}"
     )
     return "\n".join([line, *(f"  {note}" for note in data.notes)])
 
 
 def quality(data: LargeGraph, clusters: Tensor, k: int) -> dict[str, Any]:
-    """Metrics of a clustering for ``metrics.json``; ``None`` if a metric is undefined."""
+    """Metrics of a clustering for ``metrics.json``; ``None`` if a metric is undefined.
+
+    If several processes share the graph, all call the function with the clusters of their nodes. Only the first gets
+    the mutual information.
+    """
     conductance = metrics.conductance(data.graph, clusters)
     known = conductance[~conductance.isnan()]
-    sizes = clusters.bincount(minlength=k)
+    sizes = total(data.graph, clusters.bincount(minlength=k))
     result: dict[str, Any] = {
         "modularity": metrics.modularity(data.graph, clusters),
         "conductance_mean": float(known.mean()) if len(known) else None,
@@ -85,24 +99,35 @@ def quality(data: LargeGraph, clusters: Tensor, k: int) -> dict[str, Any]:
         "nmi": None,
     }
     if data.labels is not None:
-        labelled = data.labels >= 0
-        result["nmi"] = metrics.normalized_mutual_information(clusters[labelled], data.labels[labelled])
-        result["modularity_of_labels"] = (
-            metrics.modularity(data.graph, data.labels) if labelled.all() else None
-        )
+        result["nmi"] = _information(data, clusters)
+        own = data.labels
+        if isinstance(data.graph, ShardedGraph):
+            own = data.graph.scatter(own if data.graph.ranks.rank == 0 else None)
+        unknown = int(total(data.graph, (own < 0).sum()))
+        result["modularity_of_labels"] = None if unknown else metrics.modularity(data.graph, own)
     return result
+
+
+def _information(data: LargeGraph, clusters: Tensor) -> float | None:
+    """The mutual information of clusters and known labels."""
+    assert data.labels is not None
+    if isinstance(data.graph, ShardedGraph):
+        clusters = data.graph.gather(clusters, dst=0)
+    labelled = data.labels >= 0
+    if not len(clusters):  # not the first of several processes
+        return None
+    return metrics.normalized_mutual_information(clusters[labelled], data.labels[labelled])
 
 
 def refinement_metrics(data: LargeGraph, before: Tensor, after: Tensor) -> dict[str, Any]:
     """What the refinement changed."""
     found: dict[str, Any] = {
-        "moved_nodes": int((before != after).sum()),
+        "moved_nodes": int(total(data.graph, (before != after).sum())),
         "modularity_before": metrics.modularity(data.graph, before),
         "nmi_before": None,
     }
     if data.labels is not None:
-        labelled = data.labels >= 0
-        found["nmi_before"] = metrics.normalized_mutual_information(before[labelled], data.labels[labelled])
+        found["nmi_before"] = _information(data, before)
     return found
 
 
@@ -121,8 +146,8 @@ def clustering_metrics(
             "name": data.name,
             "source": data.source,
             "fingerprint": data.fingerprint,
-            "nodes": data.graph.num_nodes,
-            "entries": data.graph.num_edges,
+            "nodes": count_nodes(data.graph),
+            "entries": count_entries(data.graph),
             "weighted": data.graph.value is not None,
             "features": 0 if data.x is None else data.x.size(1),
             "notes": list(data.notes),
@@ -131,8 +156,17 @@ def clustering_metrics(
         "refinement": refinement,
         "seconds": seconds,
         **memory_metrics(estimate.total),
+        **_of_processes(data),
         "versions": versions(),
     }
+
+
+def _of_processes(data: LargeGraph) -> dict[str, Any]:
+    """The number of processes that share the graph, and the peak memory of each; the largest is that of the run."""
+    if not isinstance(data.graph, ShardedGraph):
+        return {}
+    peaks = [peak / GIB for peak in data.graph.ranks.objects(peak_memory_bytes())]
+    return {"processes": len(peaks), "peak_memory_gib": max(peaks), "peak_memory_gib_of_processes": peaks}
 
 
 def result_text(metrics: dict[str, Any]) -> str:
@@ -145,6 +179,7 @@ def result_text(metrics: dict[str, Any]) -> str:
     if metrics["nmi"] is not None:
         parts.append(f"NMI with known labels {metrics['nmi']:.3f}")
     seconds, refinement, refined = metrics["seconds"], "", ""
+    each = " of a process" if "processes" in metrics else ""
     if metrics["refinement"] is not None:
         before = metrics["refinement"]
         refinement = (
@@ -159,5 +194,5 @@ def result_text(metrics: dict[str, Any]) -> str:
         + refinement
         + f"\n{seconds['total']:.0f} s (features {seconds['features']:.0f}, "
         + f"training {seconds['training']:.0f}{refined}), "
-        + f"{metrics['peak_memory_gib']:.2f} GiB at the peak, {metrics['estimated_memory_gib']:.2f} estimated"
+        + f"{metrics['peak_memory_gib']:.2f} GiB at the peak{each}, {metrics['estimated_memory_gib']:.2f} estimated"
     )

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from hierpool.clustering.features import NodeInputs
+from hierpool.clustering.shared import Graph
+from hierpool.contract import entries_of
 from hierpool.data.loader import epoch_generator
 from hierpool.graph import RaggedGraph
 
@@ -26,6 +29,15 @@ def batches(num_nodes: int, batch_nodes: int, seed: int, epoch: int, start: int 
         yield index.sort().values
 
 
+def sampled(graph: Graph, inputs: NodeInputs, nodes: Tensor) -> tuple[Graph, NodeInputs]:
+    """The subgraph of a batch of nodes and their inputs; if several processes share the graph, the part of each."""
+    if isinstance(graph, RaggedGraph):
+        return induced_subgraph(graph, nodes), inputs.rows(nodes)
+    kept = torch.zeros(graph.total_nodes, dtype=torch.bool)
+    kept[nodes] = True
+    return graph.induced(kept), inputs.rows(kept[graph.low : graph.low + graph.num_nodes])
+
+
 def induced_subgraph(graph: RaggedGraph, nodes: Tensor) -> RaggedGraph:
     """The subgraph of ``nodes`` and the entries between them.
 
@@ -38,10 +50,7 @@ def induced_subgraph(graph: RaggedGraph, nodes: Tensor) -> RaggedGraph:
     """
     new_index = torch.full((graph.num_nodes,), -1, dtype=graph.col.dtype)
     new_index[nodes] = torch.arange(nodes.numel(), dtype=graph.col.dtype)
-    first = graph.rowptr[nodes].long()
-    count = graph.rowptr[nodes + 1].long() - first
-    row = torch.repeat_interleave(torch.arange(nodes.numel()), count)
-    entry = torch.arange(row.numel()) + (first - (count.cumsum(0) - count))[row]
+    row, entry = entries_of(graph.rowptr, nodes)
     col = new_index[graph.col[entry].long()]
     inside = col >= 0
     rowptr = torch.zeros(nodes.numel() + 1, dtype=graph.rowptr.dtype)

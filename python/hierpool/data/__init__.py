@@ -13,6 +13,7 @@ from hierpool.data.graphs import (
 )
 from hierpool.data.large_graphs import LargeGraph, load_large, undirected
 from hierpool.data.loader import BatchLoader
+from hierpool.data.shards import load_sharded
 from hierpool.data.splits import Split, cross_validation, holdout
 from hierpool.data.synthetic import PlantedGraph, rmat, stochastic_block_model
 from hierpool.data.tu import load_tu
@@ -34,6 +35,7 @@ __all__ = [
     "cross_validation",
     "holdout",
     "load_large",
+    "load_sharded",
     "load_tu",
     "read_edge_list",
     "rmat",

@@ -6,7 +6,7 @@ import hashlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ class LargeGraph(NamedTuple):
     """An undirected graph without self-loops, with features and labels of its nodes."""
 
     name: str
-    graph: RaggedGraph
+    graph: Any  # RaggedGraph, or hierpool.distributed.ShardedGraph
     x: Tensor | None  # [N, F] float32
     labels: Tensor | None  # [N] int64
     node_ids: Tensor | None  # [N] int64, ascending ids in the file; None: 0 to N - 1
@@ -43,10 +43,13 @@ class LargeGraph(NamedTuple):
         None  # ascending names of the nodes, if the file has names in place of ids
     )
     is_open: bool = False  # from an edge list, which does not say which nodes have no edge
+    known_fingerprint: str | None = None  # of a graph that several processes share
 
     @property
     def fingerprint(self) -> str:
         """Hash of the graph and the features."""
+        if self.known_fingerprint is not None:
+            return self.known_fingerprint
         digest = hashlib.sha256()
         for tensor in (self.graph.rowptr, self.graph.col, self.graph.value, self.x):
             if tensor is not None:

@@ -84,7 +84,11 @@ class BatchLoader:
     def epoch(self, number: int) -> Iterator[Batch]:
         """The batches of one epoch."""
         for batch in self.batches(number):
-            yield self._collate([self.graphs[i] for i in batch])
+            yield self.collated(batch)
+
+    def collated(self, batch: Sequence[int]) -> Batch:
+        """The batch of the graphs at some positions."""
+        return self._collate([self.graphs[i] for i in batch])
 
     def _sort_buckets(self, order: list[int]) -> list[int]:
         """Sort every bucket by size, upwards and downwards in turn, so that neighbours begin where others end."""

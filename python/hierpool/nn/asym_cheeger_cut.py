@@ -10,6 +10,7 @@ from torch import Tensor
 
 from hierpool import losses
 from hierpool.graph import RaggedGraph
+from hierpool.nn.inputs import whole
 from hierpool.nn.soft_pooling import Adjacency, SoftPooling, edge_types, normalised, total, weighted
 from hierpool.ops.asymmetric_norm import asymmetric_norm
 from hierpool.ops.total_variation import total_variation
@@ -47,6 +48,7 @@ class AsymCheegerCutPool(SoftPooling, name="acc"):
 
     def losses(self, record: SoftPoolRecord, adj: Adjacency, mask: Tensor | None) -> dict[str, Tensor]:
         """``"total_variation_loss"`` and ``"balance_loss"``."""
+        adj = whole(adj, "total variation")
         graph = adj if isinstance(adj, RaggedGraph) else None
         variations = [
             losses.totvar_loss(*total_variation(record.s, a, mask=mask, backend=self.backend))

@@ -9,6 +9,8 @@ from torch import Tensor
 
 from hierpool._tracing import is_traced, is_transformed
 from hierpool.contract import exact_ratio
+from hierpool.distributed import ShardedGraph
+from hierpool.distributed.graph import sizes_of
 from hierpool.graph import RaggedGraph
 
 RATIO_OF = ("graph", "largest")
@@ -70,12 +72,14 @@ class ClusterCount:
         """Whether graphs of different sizes have different numbers."""
         return self._part is not None
 
-    def of(self, x: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None) -> Tensor | int | None:
+    def of(
+        self, x: Tensor, adj: Tensor | RaggedGraph | ShardedGraph, mask: Tensor | None
+    ) -> Tensor | int | None:
         """The number of each graph of a batch, int64 ``[B]``, or of all graphs; ``None`` if it is fixed.
 
         Args:
             x: node features, ``[B, N, F]`` or ``[N, F]``.
-            adj: dense adjacency, or the ragged graph.
+            adj: dense adjacency, or the ragged or sharded graph.
             mask: valid nodes, bool ``[B, N]``.
 
         Raises:
@@ -90,7 +94,7 @@ class ClusterCount:
                 return torch.sym_max(1, torch.sym_min(self.most, (nodes * over + under - 1) // under))
             self._check(nodes)
             return self.for_nodes(nodes)
-        sizes = mask.sum(1) if mask is not None else adj.ptr.diff()  # type: ignore[union-attr]
+        sizes = mask.sum(1) if mask is not None else sizes_of(adj)  # type: ignore[arg-type]
         if sizes.device.type == "cpu" and sizes.numel() and not _is_hidden():
             self._check(int(sizes.max()))
         over, under = self._part

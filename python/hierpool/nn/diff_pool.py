@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hierpool import losses
 from hierpool._extras import require
-from hierpool.graph import RaggedGraph
+from hierpool.nn.inputs import whole
 from hierpool.nn.outputs import PoolingOutput, SelectOutput
 from hierpool.nn.soft_pooling import Adjacency, FusedOutput, Logits, SoftPooling, weighted
 from hierpool.ops.linear_maps import linear_maps
@@ -115,10 +115,10 @@ class DiffPool(SoftPooling, name="diff"):
         elif self.link_loss == "bce":
             out["link_loss"] = link_bce(
                 record.s,
-                adj,
+                whole(adj, "link_loss='bce'"),
                 mask=mask,
                 normalize=link["normalize"],
-                symmetric=None if isinstance(adj, RaggedGraph) else self.symmetric,
+                symmetric=self.symmetric if isinstance(adj, Tensor) else None,
                 backend=self.backend,
             )
         if self.entropy:
@@ -142,8 +142,8 @@ class DiffPool(SoftPooling, name="diff"):
         """See :meth:`SoftPooling.pooled`. With ``pool`` other than ``"hierpool"``, call that function."""
         if self._foreign is None:
             return super().pooled(x, adj, s, mask, num_clusters, given=given)
-        if isinstance(adj, RaggedGraph):
-            raise ValueError("adj must be dense unless pool='hierpool', got a ragged graph")
+        if not isinstance(adj, Tensor):
+            raise ValueError(f"adj must be dense unless pool='hierpool', got a {type(adj).__name__}")
         if given:
             raise ValueError("so must be None unless pool='hierpool', because the function takes logits")
         if num_clusters is not None:

@@ -8,11 +8,11 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
-from hierpool.graph.arguments import graph_of
 from hierpool.nn.mlp import MLP, is_plain
 from hierpool.ops._checks import as_batch, check_flag, viewed_mask
-from hierpool.ops._shared import as_one_batch
+from hierpool.ops._shared import as_one_batch, graph_of
 from hierpool.ops.cut_pool import cut_pool
 from hierpool.ops.cut_terms import Kind
 from hierpool.reference.linear_maps import Map
@@ -90,10 +90,10 @@ class DMoNPooling(nn.Module):
     def forward(
         self,
         x: Tensor,
-        adj: Tensor | RaggedGraph | None = None,
+        adj: Tensor | RaggedGraph | ShardedGraph | None = None,
         mask: Tensor | None = None,
         *,
-        edge_index: Tensor | RaggedGraph | None = None,
+        edge_index: Tensor | RaggedGraph | ShardedGraph | None = None,
         edge_weight: Tensor | None = None,
         batch: Tensor | None = None,
         ptr: Tensor | None = None,
@@ -107,7 +107,8 @@ class DMoNPooling(nn.Module):
 
         Args:
             x: node features, ``[B, N, F]`` or ``[N, F]``; with ``edge_index`` the features of all graphs, ``[N, F]``.
-            adj: adjacency, ``[B, N, N]`` or ``[N, N]``; or a :class:`hierpool.RaggedGraph`.
+            adj: adjacency, ``[B, N, N]`` or ``[N, N]``; or a :class:`hierpool.RaggedGraph` or
+                :class:`hierpool.distributed.ShardedGraph`.
             mask: valid nodes, any shape that can be viewed as ``[B, N]`` or ``[N]``; non-zero means valid. Only with
                 ``adj``.
             edge_index, edge_weight, batch, ptr, batch_size: instead of ``adj``; see :func:`hierpool.diff_pool`.
@@ -121,9 +122,9 @@ class DMoNPooling(nn.Module):
         Raises:
             TypeError, ValueError: an argument is invalid; the message names it.
         """
-        if isinstance(adj, RaggedGraph):
+        if isinstance(adj, RaggedGraph | ShardedGraph):
             if edge_index is not None:
-                raise ValueError("edge_index must be None if adj is a RaggedGraph, got both")
+                raise ValueError(f"edge_index must be None if adj is a {type(adj).__name__}, got both")
             adj, edge_index = None, adj
         if (adj is None) == (edge_index is None):
             raise ValueError(f"give adj or edge_index, got {'neither' if adj is None else 'both'}")
@@ -156,7 +157,12 @@ class DMoNPooling(nn.Module):
         return s[:1], pooled[:1], *rest
 
     def _pooled(
-        self, x: Tensor, adj: Tensor | RaggedGraph, s: Any, mask: Tensor | None = None, **options: Any
+        self,
+        x: Tensor,
+        adj: Tensor | RaggedGraph | ShardedGraph,
+        s: Any,
+        mask: Tensor | None = None,
+        **options: Any,
     ) -> Any:
         kind = Kind.DMON_CROSSED if self.pyg_compat else Kind.DMON
         return cut_pool(kind, _WANTED, x, adj, s, mask, selu=True, backend=self.backend, **options)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from hierpool._extras import require
 from hierpool._tracing import untraced
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.levels import Level
 from hierpool.nn.inputs import Structure, batch_of
@@ -251,6 +252,8 @@ class HardPooling(nn.Module):
     def _pooled(self, x: Any, adj: Any, structure: Structure, so: Assignment | None) -> HardPoolingOutput:
         known: dict[str, Any] = {"symmetric": None, "transposed": False, "features": self.pools_edge_attr}
         x, graph, _ = batch_of(x, adj, structure, **known)
+        if isinstance(graph, ShardedGraph):
+            raise TypeError("adj must not be a ShardedGraph, which soft poolers take")
         if not isinstance(graph, RaggedGraph):
             raise ValueError(
                 f"adj must be a RaggedGraph, edge_index or a sparse matrix, got a dense {list(graph.shape)};"

@@ -8,9 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from hierpool import losses
-from hierpool.graph import RaggedGraph
 from hierpool.losses._tensors import cluster_share, over_graphs
 from hierpool.losses.cuts import cut_of_graphs
+from hierpool.nn.inputs import whole
 from hierpool.nn.soft_pooling import Adjacency, SoftPooling, edge_types, normalised, total
 from hierpool.ops.walk_cut import walk_cut
 from hierpool.record import SoftPoolRecord
@@ -61,9 +61,9 @@ class HOSCPool(SoftPooling, name="hosc"):
         if self.alpha < 1:
             terms.append((1 - self.alpha) * over_graphs(cut_of_graphs(record) * share, "mean"))
         if self.alpha > 0:
-            symmetric = None if isinstance(adj, RaggedGraph) else self.symmetric
+            symmetric = self.symmetric if isinstance(adj, Tensor) else None
             options: dict[str, Any] = {"mask": mask, "symmetric": symmetric, "backend": self.backend}
-            walks = [walk_cut(record.s, a, **options) for a in edge_types(adj)]
+            walks = [walk_cut(record.s, a, **options) for a in edge_types(whole(adj, "walks of three edges"))]
             cuts = [losses.ho_mincut_loss(cut * share, degree) for cut, degree in walks]
             terms.append(self.alpha * total(cuts).to(record.adj.dtype))
         out = {"hosc_loss": total(terms)}

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
-from hierpool.graph.arguments import graph_of
 from hierpool.graph.convert import features_of_pyg
 from hierpool.ops._checks import ADJ_DTYPES, FLOATS, check_mask, check_tensor, fitted_mask
-from hierpool.ops._shared import as_one_batch, is_one_batch
+from hierpool.ops._shared import as_one_batch, graph_of, is_one_batch
 
 
 class Structure(NamedTuple):
@@ -27,7 +27,7 @@ class Structure(NamedTuple):
 
 def batch_of(
     x: Any, adj: Any, given: Structure, *, symmetric: bool | None, transposed: bool, features: bool = False
-) -> tuple[Tensor, Tensor | RaggedGraph, Tensor | None]:
+) -> tuple[Tensor, Tensor | RaggedGraph | ShardedGraph, Tensor | None]:
     """Features, adjacency and mask of a padded batch, or features and graph of a ragged batch.
 
     Args:
@@ -44,12 +44,12 @@ def batch_of(
         if isinstance(x, Tensor):
             raise TypeError("adj must be given, unless x is a Data or Batch of PyTorch Geometric")
         adj, x = x, getattr(x, "x", None)
-    elif not isinstance(adj, Tensor | RaggedGraph) and not hasattr(adj, "edge_index"):
+    elif not isinstance(adj, Tensor | RaggedGraph | ShardedGraph) and not hasattr(adj, "edge_index"):
         raise TypeError(
-            "adj must be a tensor, a RaggedGraph, or a Data or Batch of PyTorch Geometric,"
+            "adj must be a tensor, a RaggedGraph, a ShardedGraph, or a Data or Batch of PyTorch Geometric,"
             f" got {type(adj).__name__}"
         )
-    if not isinstance(adj, Tensor | RaggedGraph):
+    if not isinstance(adj, Tensor | RaggedGraph | ShardedGraph):
         use = features_of_pyg(adj) if features else None
         adj = RaggedGraph.from_pyg(adj, edge_attr=use, symmetric=symmetric)
     check_tensor("x", x, FLOATS)
@@ -62,10 +62,21 @@ def batch_of(
         raise ValueError(f"mask must be None with a sparse adjacency, which has no padding, got {mask!r:.40}")
     if isinstance(adj, Tensor) and adj.layout is torch.strided and transposed:
         adj = adj.flip(0)
-    if isinstance(adj, RaggedGraph) or adj.layout is not torch.strided:
+    if not isinstance(adj, Tensor) or adj.layout is not torch.strided:
         symmetric = None
     edge_weight, _, batch, ptr, batch_size, edge_attr = given
     return x, graph_of(x, adj, edge_weight, batch, ptr, batch_size, symmetric, edge_attr), None
+
+
+def whole(adj: Tensor | RaggedGraph | ShardedGraph, what: str) -> Tensor | RaggedGraph:
+    """The adjacency, for a loss that needs more than the record.
+
+    Raises:
+        TypeError: the graph is sharded.
+    """
+    if isinstance(adj, ShardedGraph):
+        raise TypeError(f"adj must not be a ShardedGraph with {what}, which needs all nodes in one process")
+    return adj
 
 
 def _padded(x: Tensor, adj: Tensor, given: Structure) -> tuple[Tensor, Tensor, Tensor | None]:

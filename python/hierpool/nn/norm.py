@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierpool.distributed.ranks import Ranks, total_of_parts
 from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
 
 
@@ -23,6 +24,9 @@ class MaskedBatchNorm(nn.Module):
     :math:`y = \beta` and adds the variance 0 to the running variance. A batch without valid nodes does not change the
     running statistics.
 
+    If ``ranks`` is set, as by :func:`hierpool.nn.norm.synchronise`, the statistics of training are taken over the valid
+    nodes of all processes.
+
     Args:
         num_features: size of the last dimension.
         eps: :math:`\epsilon`.
@@ -38,6 +42,8 @@ class MaskedBatchNorm(nn.Module):
         super().__init__()
         self.eps = eps
         self.momentum = momentum
+        self.ranks: Ranks | None = None
+        self.counts = True  # whether the batch of this process adds to the statistics of all
         self.weight = nn.Parameter(torch.ones(num_features))
         self.bias = nn.Parameter(torch.zeros(num_features))
         self.register_buffer("running_mean", torch.zeros(num_features))
@@ -61,9 +67,8 @@ class MaskedBatchNorm(nn.Module):
         valid = None if mask is None else valid_rows(mask, (x.size(0), x.size(1)))
         if valid is not None:
             x = torch.where(valid[..., None], x, 0)
-        elif x.shape[:-1].numel() >= 2 and x.size(
-            -1
-        ):  # torch's kernel takes no single row, nor rows without features
+        # torch's kernel takes no single row, nor rows without features.
+        elif not self._is_shared and x.shape[:-1].numel() >= 2 and x.size(-1):
             return self._plain(x)
         if self.training:
             mean, var = self._statistics(x, valid)
@@ -72,6 +77,14 @@ class MaskedBatchNorm(nn.Module):
         scale = self.weight * torch.rsqrt(var + self.eps)
         y = torch.addcmul(self.bias - mean * scale, x, scale)
         return y if valid is None else torch.where(valid[..., None], y, 0)
+
+    @property
+    def _is_shared(self) -> bool:
+        return self.ranks is not None and self.training
+
+    def _total(self, part: Tensor) -> Tensor:
+        """A sum over nodes, of all processes if they share statistics."""
+        return part if self.ranks is None else total_of_parts(self.ranks, part if self.counts else part * 0)
 
     def _plain(self, x: Tensor) -> Tensor:
         """All rows are valid: torch's kernel."""
@@ -90,9 +103,10 @@ class MaskedBatchNorm(nn.Module):
         """Mean and biased variance of a batch whose padding is 0; updates the running statistics."""
         nodes = tuple(range(x.dim() - 1))
         count = x.new_full((), x.shape[:-1].numel()) if valid is None else valid.sum().to(x.dtype)
-        mean = x.sum(nodes) / count.clamp(min=1)
+        count = self._total(count)
+        mean = self._total(x.sum(nodes)) / count.clamp(min=1)
         centred = x - mean if valid is None else torch.where(valid[..., None], x - mean, 0)
-        var = centred.square().sum(nodes) / count.clamp(min=1)
+        var = self._total(centred.square().sum(nodes)) / count.clamp(min=1)
         with torch.no_grad():
             # An empty batch gets the weight 0, so that nothing has to be read from the device.
             weight = self.momentum * (count > 0)
@@ -103,6 +117,18 @@ class MaskedBatchNorm(nn.Module):
 
     def extra_repr(self) -> str:
         return f"{self.weight.numel()}, eps={self.eps}, momentum={self.momentum}"
+
+
+def synchronise(model: nn.Module, ranks: Ranks) -> None:
+    """Let the batch normalisations of a model take their statistics over the batches of all processes.
+
+    Args:
+        model: its :class:`MaskedBatchNorm` layers are changed.
+        ranks: the processes, each with its part of a batch; all call the model at the same time.
+    """
+    for module in model.modules():
+        if isinstance(module, MaskedBatchNorm):
+            module.ranks = ranks
 
 
 class SlotBatchNorm(nn.Module):

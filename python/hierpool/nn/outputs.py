@@ -15,8 +15,10 @@ from torch import Tensor
 
 from hierpool._extras import require
 from hierpool.contract import existing_clusters, sum_of_ranges
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 from hierpool.ops._checks import FLOATS, check_tensor
+from hierpool.ops._sharded_product import to_rows
 from hierpool.record import SoftPoolRecord
 
 
@@ -35,7 +37,7 @@ class SelectOutput:
     """
 
     s: Tensor
-    graph: RaggedGraph | None = None
+    graph: RaggedGraph | ShardedGraph | None = None
     in_mask: Tensor | None = None
     occupied: Tensor | None = None
     num_clusters: Tensor | None = None
@@ -54,7 +56,7 @@ class SelectOutput:
 
     @classmethod
     def from_clusters(
-        cls, cluster_index: Tensor, num_supernodes: int, graph: RaggedGraph | None = None
+        cls, cluster_index: Tensor, num_supernodes: int, graph: RaggedGraph | ShardedGraph | None = None
     ) -> SelectOutput:
         """A fixed one-hot assignment, dense in float32.
 
@@ -145,7 +147,8 @@ class SelectOutput:
     def to(self, device: torch.device | str) -> SelectOutput:
         """A copy on another device."""
         moved = self.apply(lambda t: t.to(device))
-        return moved if self.graph is None else replace(moved, graph=self.graph.to(device))
+        graph = self.graph
+        return replace(moved, graph=graph.to(device)) if isinstance(graph, RaggedGraph) else moved
 
     def cpu(self) -> SelectOutput:
         """A copy on the CPU."""
@@ -261,6 +264,10 @@ def lift(x: Tensor, so: SelectOutput, how: str = "transpose") -> Tensor:
     check_tensor("x", x, FLOATS)
     rows, place = _padded_rows(so)
     x = _of_clusters(x, so, *rows.shape[::2])
+    if isinstance(so.graph, ShardedGraph):
+        if how == "inverse":
+            raise ValueError("how must be 'transpose' for the assignment of a ShardedGraph, got 'inverse'")
+        x = to_rows(so.graph, x)
     if how == "inverse":
         s = rows.double()
         x = (torch.linalg.pinv(s.mT @ s, hermitian=True) @ x.double()).to(x.dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hierpool.connect import postprocess_adj, sparse_pooled
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 from hierpool.nn.clusters import ClusterCount
 from hierpool.nn.inputs import Structure, batch_of
@@ -26,7 +27,7 @@ from hierpool.ops.soft_pool import soft_pool
 from hierpool.record import SoftPoolRecord
 from hierpool.reference.linear_maps import Map
 
-Adjacency = Tensor | RaggedGraph
+Adjacency = Tensor | RaggedGraph | ShardedGraph
 Logits = Tensor | Sequence[Map]
 """Logits, or the linear maps that compute them from the features."""
 
@@ -148,7 +149,7 @@ class SoftPooling(nn.Module):
 
         Args:
             record: the result of :func:`hierpool.soft_pool`; ``record.adj`` is not post-processed.
-            adj: the adjacency of the input, ``[B, N, N]`` or a ragged graph.
+            adj: the adjacency of the input, ``[B, N, N]``, or a ragged or sharded graph.
             mask: valid nodes of a padded batch, bool ``[B, N]``.
         """
         return {}
@@ -203,6 +204,7 @@ class SoftPooling(nn.Module):
                 ``Batch`` of PyTorch Geometric, without ``adj``.
             adj: dense ``[B, N, N]``, ``[B, R, N, N]`` for several edge types, or ``[N, N]``;
                 ``edge_index``, int64 ``[2, E]``; a sparse matrix of ``torch.sparse``; a :class:`hierpool.RaggedGraph`;
+                a :class:`hierpool.distributed.ShardedGraph`, with the rows of the nodes of the process in ``x``;
                 a ``Data`` or ``Batch`` of PyTorch Geometric.
             edge_weight: weights of ``edge_index``, ``[E]``; ``None``: 1.
             so: a fixed assignment; with ``lifting``, the assignment of the pooling layer.
@@ -305,7 +307,7 @@ class SoftPooling(nn.Module):
         return (
             type(self).losses is owner.losses
             and x.dtype in (torch.float32, torch.float64)  # losses of 16-bit floats are float32
-            and (isinstance(adj, RaggedGraph) or adj.dim() == 3)
+            and (isinstance(adj, RaggedGraph) or (isinstance(adj, Tensor) and adj.dim() == 3))
             and (any_postprocessing or self.postprocessing == _FUSED_POSTPROCESSING)
         )
 
@@ -314,7 +316,7 @@ class SoftPooling(nn.Module):
         return {
             "num_clusters": num_clusters,
             "temperature": self.temperature,
-            "symmetric": None if isinstance(adj, RaggedGraph) else self.symmetric,
+            "symmetric": self.symmetric if isinstance(adj, Tensor) else None,
             "backend": self.backend,
         }
 
@@ -329,7 +331,7 @@ class SoftPooling(nn.Module):
         given: bool,
     ) -> PoolingOutput:
         """Pool with :meth:`fused`, or with :func:`hierpool.soft_pool` and :meth:`losses`."""
-        graph = adj if isinstance(adj, RaggedGraph) else None
+        graph = None if isinstance(adj, Tensor) else adj
         fused = None if given else self.fused(x, adj, s, mask, num_clusters)
         if fused is not None:
             assignment = fused.s if graph is None else graph.in_callers_order(fused.s)
@@ -410,7 +412,7 @@ def normalised(options: dict[str, Any]) -> dict[str, Any]:
     return {"remove_self_loops": True, "degree_norm": True, **options}
 
 
-def edge_types(adj: Adjacency) -> Sequence[Adjacency]:
+def edge_types(adj: Tensor | RaggedGraph) -> Sequence[Tensor | RaggedGraph]:
     """The adjacency of each edge type."""
     if isinstance(adj, Tensor) and adj.dim() == 4:
         return adj.unbind(1)

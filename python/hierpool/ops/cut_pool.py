@@ -14,9 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hierpool.contract import Csr, Dense, Padded, Ragged
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 from hierpool.ops import _checks, cut_terms
 from hierpool.ops._operator import Operator
+from hierpool.ops._sharded_pool import sharded_fields
 from hierpool.ops.cut_terms import Kind
 from hierpool.ops.linear_maps import check_features, linear_maps
 from hierpool.ops.soft_pool import OPERATOR as SOFT_POOL
@@ -113,21 +115,13 @@ class CutPool(Operator, opaque=False):
 
     def composite(self, call: Call) -> Out:
         logits, x, adj, rows, temperature, num_clusters, maps, options = call
-        kind, selu, sizes, symmetric, save, backend = options
+        symmetric, save, backend = options[3:]
         if logits is None:
             logits = linear_maps(x, as_maps(maps), rows.mask if isinstance(rows, Padded) else None)
         wanted = PoolingOptions(False, symmetric, True, False, False, False, save, backend)
         pooling = PoolingCall(logits, x, adj, rows, temperature, num_clusters, wanted)
-        s, pooled_x, adj_sums, gram, vectors, scalars = SOFT_POOL(pooling, _FIELDS, read_only=True)
-        if selu:
-            pooled_x = F.selu(pooled_x)
-        last = cut_terms.Options(kind, "auto" if backend == "native" else backend)
-        terms = cut_terms.Call(adj_sums, gram, vectors, scalars, num_clusters, last)
-        pooled, *losses = cut_terms.OPERATOR(terms)
-        dtype = torch.promote_types(x.dtype, logits.dtype)
-        first, ortho, cluster = (loss.to(dtype) for loss in losses)
-        size = vectors.select(1, 0) if sizes else None
-        return Out(pooled_x, pooled.to(logits.dtype), first, ortho, cluster, s, size, None, scalars)
+        fields = SOFT_POOL(pooling, _FIELDS, read_only=True)
+        return finished(call.options, fields, num_clusters, torch.promote_types(x.dtype, logits.dtype))
 
     def for_backward(self, call: Call) -> Call:
         """Without the logits, unless the gradient of the temperature needs them."""
@@ -157,11 +151,27 @@ OPERATOR = CutPool()
 _FIELDS = ("s", "x", "adj", "gram", "vectors", "scalars")
 
 
+def finished(
+    options: Options, fields: tuple[Tensor, ...], num_clusters: Tensor | None, dtype: torch.dtype
+) -> Out:
+    """The results from the fields of the record named in ``_FIELDS``; losses have the dtype ``dtype``."""
+    kind, selu, sizes, _, _, backend = options
+    s, pooled_x, adj_sums, gram, vectors, scalars = fields
+    if selu:
+        pooled_x = F.selu(pooled_x)
+    last = cut_terms.Options(kind, "auto" if backend == "native" else backend)
+    terms = cut_terms.Call(adj_sums, gram, vectors, scalars, num_clusters, last)
+    pooled, *losses = cut_terms.OPERATOR(terms)
+    first, ortho, cluster = (loss.to(dtype) for loss in losses)
+    size = vectors.select(1, 0) if sizes else None
+    return Out(pooled_x, pooled.to(s.dtype), first, ortho, cluster, s, size, None, scalars)
+
+
 def cut_pool(
     kind: Kind,
     wanted: tuple[str, ...],
     x: Tensor,
-    adj: Tensor | RaggedGraph,
+    adj: Tensor | RaggedGraph | ShardedGraph,
     s: Tensor | Sequence[Map],
     mask: Tensor | None = None,
     *,
@@ -185,6 +195,15 @@ def cut_pool(
         The fields in the order of ``wanted``. Rows of ``s`` are in the order of the matrix of a ragged graph.
     """
     maps: tuple[Tensor, ...] = ()
+    if isinstance(adj, ShardedGraph):
+        _checks.check_absent(mask=mask)
+        s = s if isinstance(s, Tensor) else linear_maps(x, s)
+        given: Any = {"num_clusters": num_clusters, "temperature": temperature, "symmetric": symmetric}
+        kept: Any = {"link_loss": None, "entropy": False, "gram": True, "backend": backend}
+        fields, counts = sharded_fields(x, adj, s, **given, **kept)
+        options = Options(kind, selu, "size" in wanted, None, False, backend)
+        out = finished(options, fields[:6], counts, torch.promote_types(x.dtype, s.dtype))
+        return tuple([getattr(out, name) for name in wanted])
     if not isinstance(s, Tensor):
         check_features(x, s)
         maps = tuple([tensor for one in s for tensor in one])

@@ -10,9 +10,11 @@ from torch import Tensor
 
 from hierpool import backends, reference
 from hierpool.contract import Csr, Dense, Padded, Ragged, accumulation_dtype, existing_columns
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 from hierpool.ops import _checks
 from hierpool.ops._operator import Operator
+from hierpool.ops._sharded_pool import checked_flags, sharded_fields
 from hierpool.record import SoftPoolRecord
 
 
@@ -213,7 +215,7 @@ def temperature_gradient(dlogits: Tensor, logits: Tensor, temperature: Tensor | 
 
 def soft_pool(
     x: Tensor,
-    adj: Tensor | RaggedGraph,
+    adj: Tensor | RaggedGraph | ShardedGraph,
     s: Tensor,
     *,
     mask: Tensor | None = None,
@@ -244,7 +246,8 @@ def soft_pool(
             float16.
         adj: adjacency :math:`A`, ``[B, N, N]``, or ``[B, R, N, N]`` for R edge types; weighted or not, directed or
             not; a floating dtype, bool, int8 or uint8. It is not copied if its last dimension is contiguous. For a
-            ragged batch, a :class:`hierpool.RaggedGraph`.
+            ragged batch, a :class:`hierpool.RaggedGraph`, or, if its nodes are split among processes, a
+            :class:`hierpool.distributed.ShardedGraph`, with the rows of the own nodes in ``x`` and ``s``.
         s: assignment logits :math:`L`, ``[B, N, K]``, or ``[N, K]`` for a ragged batch. With ``assignment="given"``,
             the assignment :math:`S`.
         mask: valid nodes, ``[B, N]``, any dtype, non-zero means valid; may have holes. It selects rows of ``x`` and
@@ -282,21 +285,23 @@ def soft_pool(
 
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
-    call = pooling_call(
-        x,
-        adj,
-        s,
-        mask,
-        num_nodes,
-        num_clusters=num_clusters,
-        assignment=assignment,
-        temperature=temperature,
-        symmetric=symmetric,
-        link_loss=link_loss,
-        entropy=entropy,
-        gram=gram,
-        backend=backend,
-    )
+    options: dict[str, Any] = {
+        "num_clusters": num_clusters,
+        "assignment": assignment,
+        "temperature": temperature,
+        "symmetric": symmetric,
+        "link_loss": link_loss,
+        "entropy": entropy,
+        "gram": gram,
+        "backend": backend,
+    }
+    if isinstance(adj, ShardedGraph):
+        _checks.check_absent(mask=mask, num_nodes=num_nodes)
+        fields, counts = sharded_fields(x, adj, s, **options)
+        s, x, adj_pooled, products, vectors, scalars, total_entropy, link_norm = fields
+        found = products if products.numel() else None
+        return SoftPoolRecord(s, x, adj_pooled, found, vectors, scalars, total_entropy, link_norm, counts)
+    call = pooling_call(x, adj, s, mask, num_nodes, **options)
     s, x, adj_pooled, products, vectors, scalars, total_entropy, link_norm = OPERATOR(call)
     s = adj.in_callers_order(s) if isinstance(adj, RaggedGraph) else s
     gram_pooled = products if call.options.gram else None
@@ -307,7 +312,7 @@ def soft_pool(
 def pool_fields(
     names: tuple[str, ...],
     x: Tensor,
-    adj: Tensor | RaggedGraph,
+    adj: Tensor | RaggedGraph | ShardedGraph,
     s: Tensor,
     mask: Tensor | None = None,
     **options: Any,
@@ -316,6 +321,9 @@ def pool_fields(
 
     ``options`` are those of :func:`pooling_call`. Rows of ``s`` are in the order of the matrix of a ragged graph.
     """
+    if isinstance(adj, ShardedGraph):
+        fields, _ = sharded_fields(x, adj, s, **options)
+        return tuple([fields[Upstream._fields.index(name)] for name in names])
     return OPERATOR(pooling_call(x, adj, s, mask, **options), names)
 
 
@@ -344,7 +352,7 @@ def pooling_call(
             number of rows of a padded graph, or the number of nodes of the largest graph of a ragged batch.
         leaves: further tensors that may need a gradient.
     """
-    given, link = _checked_flags(assignment, link_loss, entropy, gram)
+    given, link = checked_flags(assignment, link_loss, entropy, gram)
     s, x, structure, rows, scale, counts, symmetric, save = checked_inputs(
         x, adj, s, mask, num_nodes, num_clusters, given, temperature, symmetric, backend, leaves
     )
@@ -387,20 +395,3 @@ def checked_inputs(
     structure = Csr(value, adj.rowptr, adj.col, *transpose)
     s, x = adj.in_graph_order(s), adj.in_graph_order(x)
     return s, x, structure, Ragged(adj.ptr), scale, counts, symmetric, save
-
-
-def _checked_flags(assignment: str, link_loss: str | None, entropy: Any, gram: Any) -> tuple[bool, bool]:
-    """Whether S is given, and whether the link loss is computed."""
-    given = (
-        assignment != "softmax" and _checks.check_choice("assignment", assignment, ("softmax", "given")) == 1
-    )
-    link = link_loss is not None and _checks.check_choice("link_loss", link_loss, (None, "frobenius")) == 1
-    if not isinstance(entropy, bool):
-        raise TypeError(f"entropy must be True or False, got {entropy!r}")
-    if gram is not None:
-        _checks.check_flag("gram", gram)
-        if link and not gram:
-            raise ValueError(
-                "gram must be True or None with link_loss='frobenius', got False; pass link_loss=None as well"
-            )
-    return given, link

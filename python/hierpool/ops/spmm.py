@@ -10,8 +10,9 @@ from torch import Tensor
 
 from hierpool import backends, reference
 from hierpool.contract import Csr
+from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
-from hierpool.ops import _checks
+from hierpool.ops import _checks, _sharded_product
 from hierpool.ops._operator import NothingSaved, Operator
 
 
@@ -81,7 +82,9 @@ def _rows(call: Call) -> int:
     return call.adj.factor(call.options.transpose)[0].numel() - 1
 
 
-def spmm(graph: RaggedGraph, x: Tensor, *, transpose: bool = False, backend: str = "auto") -> Tensor:
+def spmm(
+    graph: RaggedGraph | ShardedGraph, x: Tensor, *, transpose: bool = False, backend: str = "auto"
+) -> Tensor:
     r"""The product :math:`A X` of the adjacency of a batch of graphs with node features.
 
     Row i of the result is the sum over the edges that leave node i. The messages of PyTorch Geometric, from source to
@@ -90,7 +93,8 @@ def spmm(graph: RaggedGraph, x: Tensor, *, transpose: bool = False, backend: str
     threads.
 
     Args:
-        graph: :math:`A`, with :math:`N` nodes.
+        graph: :math:`A`, with :math:`N` nodes. For a :class:`hierpool.distributed.ShardedGraph`, ``x`` and the result
+            have the rows of the nodes of the process, and there are no second derivatives.
         x: :math:`X`, ``[N, F]``, in the caller's order of nodes; float64, float32, bfloat16 or float16.
         transpose: multiply by :math:`A^T`.
         backend: ``"auto"``, ``"native"``, ``"triton"`` or ``"reference"``; see :func:`hierpool.explain`.
@@ -104,6 +108,8 @@ def spmm(graph: RaggedGraph, x: Tensor, *, transpose: bool = False, backend: str
         ValueError: a shape or device is invalid; the message names the argument.
         RuntimeError: the named backend cannot run; the message gives the reason.
     """
+    if isinstance(graph, ShardedGraph):
+        return _sharded_product.sharded_spmm(graph, x, transpose, backend)
     _checks.check_features(graph, x)
     if not isinstance(transpose, bool):
         raise TypeError(f"transpose must be True or False, got {transpose!r}")

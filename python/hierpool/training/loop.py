@@ -13,10 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.data import Batch, BatchLoader, GraphDataset, Split, cross_validation, holdout
+from hierpool.distributed.ranks import Ranks
 from hierpool.models import DiffPoolNet, DiffPoolNetOutput, PoolNet, PoolNetOutput
 from hierpool.nn import POOLERS, HardPooling, Precoarsening
 from hierpool.training.checkpoint import RunFolder
 from hierpool.training.config import DTYPES, TrainConfig
+from hierpool.training.parallel import Processes
 
 Row = dict[str, float]
 OnStep = Callable[[int, int, int], None]
@@ -152,9 +154,16 @@ def make_loader(
 
 
 def train_step(
-    model: Net, optimizer: torch.optim.Optimizer, batch: Batch, config: TrainConfig
+    model: Net,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    config: TrainConfig,
+    processes: Processes | None = None,
+    weight: float = 1.0,
 ) -> dict[str, Tensor]:
     """Train on one batch, with activations in the dtype of the configuration.
+
+    Several processes train on the sum of their losses, each times ``weight``, and get the sums of all of them.
 
     The pooling operator takes its sums in float32 for either dtype, so the losses are in float32.
 
@@ -167,14 +176,17 @@ def train_step(
     task = F.cross_entropy(out.logits.float(), batch.y)
     terms = weighted_losses(out, config)
     loss = task
-    for term, weight in terms.values():
-        loss = loss + weight * term
+    for term, factor in terms.values():
+        loss = loss + factor * term
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()
+    (loss if weight == 1 else loss * weight).backward()
+    if processes is not None:
+        processes.sum_gradients(model)
     nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()
     found = {"loss": loss, "task_loss": task} | {name: term for name, (term, _) in terms.items()}
-    return {name: term.detach() for name, term in found.items()}
+    means = {name: term.detach() if weight == 1 else term.detach() * weight for name, term in found.items()}
+    return means if processes is None else processes.totals(means)
 
 
 def train_epoch(
@@ -184,6 +196,7 @@ def train_epoch(
     epoch: int,
     config: TrainConfig,
     on_step: OnStep | None = None,
+    processes: Processes | None = None,
 ) -> Row:
     """Train for one pass over the training graphs, and call ``on_step`` after each step.
 
@@ -194,9 +207,12 @@ def train_epoch(
     start = time.perf_counter()
     sums: dict[str, Tensor] = {}
     steps = len(loader.batches(epoch))
-    for done, batch in enumerate(loader.epoch(epoch), 1):
-        for name, term in train_step(model, optimizer, batch, config).items():
-            sums[name] = sums.get(name, 0) + term.double() * len(batch.y)
+    processes = Processes() if processes is None else processes
+    for done, share in enumerate(processes.shares(loader, epoch), 1):
+        processes.begin(model, share)
+        found = train_step(model, optimizer, share.batch, config, processes, share.own / share.whole)
+        for name, term in found.items():
+            sums[name] = sums.get(name, 0) + term.double() * share.whole
         if on_step is not None:
             on_step(epoch, done, steps)
     seconds = time.perf_counter() - start
@@ -205,14 +221,17 @@ def train_epoch(
 
 
 @torch.no_grad()
-def evaluate(model: Net, loader: BatchLoader) -> tuple[float, float]:
+def evaluate(model: Net, loader: BatchLoader, processes: Processes | None = None) -> tuple[float, float]:
     """Accuracy and mean cross-entropy on the graphs of the loader, in evaluation mode."""
     model.eval()
-    correct, loss = 0, 0.0
-    for batch in loader.epoch(0):
-        logits = model(*batch.inputs).logits
-        correct += int((logits.argmax(-1) == batch.y).sum())
-        loss += float(F.cross_entropy(logits, batch.y, reduction="sum"))
+    correct, loss = 0.0, 0.0
+    processes = Processes() if processes is None else processes
+    for batch, own, _ in processes.shares(loader, 0):
+        if own:
+            logits = model(*batch.inputs).logits
+            correct += int((logits.argmax(-1) == batch.y).sum())
+            loss += float(F.cross_entropy(logits, batch.y, reduction="sum"))
+    correct, loss = processes.total([correct, loss])
     return correct / len(loader.graphs), loss / len(loader.graphs)
 
 
@@ -226,6 +245,7 @@ def train_fold(
     resume: bool = False,
     on_epoch: Callable[[Row], None] | None = None,
     on_step: OnStep | None = None,
+    ranks: Ranks | None = None,
 ) -> FoldResult:
     """Train on one split, choose the epoch on its validation graphs, and test once, at that epoch.
 
@@ -242,6 +262,10 @@ def train_fold(
         resume: continue from ``folder/checkpoint.pt`` if it exists.
         on_epoch: called with the row of each epoch.
         on_step: called after each step with the epoch, counted from 1, its steps so far, and all of its steps.
+        ranks: the processes that train together, each on its share of the graphs of every batch; all call the function
+            with the same arguments, and the first writes the files. Steps are those of one process but for rounding
+            if the losses are means over graphs, as those of all poolers and of DiffPool with
+            ``convention="paper"``. Other conventions of DiffPool take one norm over the graphs of a process.
 
     Raises:
         CheckpointError: the checkpoint is corrupt or belongs to another run.
@@ -256,25 +280,30 @@ def train_fold(
         dataset = Precoarsening(pooler, config.levels)(dataset)
     optimizer = make_optimizer(config, model)
     state = TrainState(model, optimizer)
-    files = RunFolder(folder, config.identity() | {"fold": fold, "fingerprint": dataset.fingerprint})
+    processes = Processes(ranks)
+    processes.prepare(model)
+    files = RunFolder(
+        folder if processes.is_first else None,
+        config.identity() | {"fold": fold, "fingerprint": dataset.fingerprint},
+    )
     if resume:
-        files.resume(state.load_state_dict)
+        processes.restore(state, lambda: files.resume(state.load_state_dict))
     train = make_loader(config, dataset, split.train, seed)
     validation = make_loader(config, dataset, split.validation)
     for epoch in range(len(state.history) + 1, config.epochs + 1):
-        row = train_epoch(model, optimizer, train, epoch, config, on_step)
+        row = train_epoch(model, optimizer, train, epoch, config, on_step, processes)
         state.average(config.average)
-        row["validation_accuracy"], row["validation_loss"] = evaluate(state.averaged, validation)
+        row["validation_accuracy"], row["validation_loss"] = evaluate(state.averaged, validation, processes)
         state.add_epoch(row)
         files.save(state.state_dict(), state.history)
         if on_epoch is not None:
             on_epoch(row)
-    return _test(state, make_loader(config, dataset, split.test))
+    return _test(state, make_loader(config, dataset, split.test), processes)
 
 
-def _test(state: TrainState, loader: BatchLoader) -> FoldResult:
+def _test(state: TrainState, loader: BatchLoader, processes: Processes) -> FoldResult:
     model = state.averaged
     model.load_state_dict(state.best_weights)
-    accuracy, loss = evaluate(model, loader)
+    accuracy, loss = evaluate(model, loader, processes)
     best = state.history[state.best_epoch - 1]
     return FoldResult(state.history, state.best_epoch, best["validation_accuracy"], accuracy, loss, model)

@@ -1,0 +1,137 @@
+"""What clustering needs of a graph, whether one process has it or several share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hierpool import RaggedGraph
+from hierpool.data import LargeGraph
+from hierpool.distributed import ShardedGraph
+from hierpool.distributed.ranks import Ranks
+
+Graph = RaggedGraph | ShardedGraph
+_BLOCK, _LEAST_COLUMNS = 1 << 22, 8  # elements, and columns, that are multiplied at a time
+_ROWS = 1 << 16
+
+
+def total(graph: Graph, values: Tensor) -> Tensor:
+    """The sum over the processes that share a graph."""
+    return graph.total(values) if isinstance(graph, ShardedGraph) else values
+
+
+def count_nodes(graph: Graph) -> int:
+    """Nodes of the graph in all processes."""
+    return graph.total_nodes if isinstance(graph, ShardedGraph) else graph.num_nodes
+
+
+def count_entries(graph: Graph) -> int:
+    """Entries of the graph in all processes."""
+    return graph.total_edges if isinstance(graph, ShardedGraph) else graph.num_edges
+
+
+def largest(graph: Graph, value: float) -> float:
+    """The largest of the numbers of the processes."""
+    return max(graph.ranks.objects(value)) if isinstance(graph, ShardedGraph) else value
+
+
+def columns_at_a_time(nodes: int, channels: int) -> int:
+    """Columns of features that a process with so many nodes multiplies at a time, as rows of the halo take memory."""
+    return max(_LEAST_COLUMNS, min(channels, _BLOCK // max(nodes, 1)))
+
+
+def by_columns(graph: Graph, x: Tensor, change: Callable[[Tensor], Tensor], *, in_place: bool) -> Tensor:
+    """``change(x)``, computed for some columns at a time if several processes share the graph.
+
+    ``in_place``: ``x`` may be overwritten, and ``change`` overwrites its argument.
+    """
+    if isinstance(graph, RaggedGraph):
+        return change(x)
+    out = x if in_place else torch.empty_like(x)
+    width = columns_at_a_time(-(-graph.total_nodes // graph.ranks.size), x.size(1))
+    for start in range(0, x.size(1), width):
+        columns = slice(start, start + width)
+        out[:, columns] = change(x[:, columns].contiguous())
+    return out
+
+
+def random_rows(graph: Graph, channels: int, generator: torch.Generator) -> Tensor:
+    """Random numbers ``[n, channels]`` of the nodes of this process: those that one process draws for all nodes."""
+    if isinstance(graph, RaggedGraph):
+        return torch.randn(graph.num_nodes, channels, generator=generator)
+    out = torch.empty(graph.num_nodes, channels)
+    nodes, done = graph.nodes, 0  # ascending
+    for start, stop in _blocks_of_rows(graph.total_nodes):
+        block = torch.randn(stop - start, channels, generator=generator)
+        upto = int(torch.searchsorted(nodes, stop))
+        out[done:upto] = block[nodes[done:upto] - start]
+        done = upto
+    return out
+
+
+def _blocks_of_rows(n: int) -> Iterator[tuple[int, int]]:
+    """Blocks of a multiple of 16 rows, as torch draws numbers by 16; the last is not short."""
+    starts = list(range(0, n, _ROWS))
+    if len(starts) > 1 and n - starts[-1] < 16:
+        starts.pop()
+    yield from zip(starts, [*starts[1:], n], strict=True)
+
+
+def rows_at(graph: Graph, rows: Tensor, nodes: Tensor) -> Tensor:
+    """Rows of some nodes of all processes, ascending, ``[m, F]``, in each of them, from ``rows [n, F]``."""
+    if isinstance(graph, RaggedGraph):
+        return rows[nodes]
+    own = nodes[(nodes >= graph.low) & (nodes < graph.low + graph.num_nodes)] - graph.low
+    bounds = torch.searchsorted(nodes, graph.offsets)
+    return graph.ranks.gather(rows[own], bounds.diff().tolist())
+
+
+def share(ranks: Ranks, load: Callable[[], LargeGraph]) -> LargeGraph:
+    """Load a graph in the first process, and split its nodes among all of them.
+
+    The first process keeps ids, names and labels of all nodes. Features are split.
+
+    Raises:
+        ValueError, OSError, ImportError, RuntimeError, MemoryError: in all processes, if the first cannot load it.
+    """
+    data: list[LargeGraph] = []
+
+    def facts() -> dict[str, Any]:
+        if ranks.rank:
+            return {}
+        data.append(load())
+        one = data[0]
+        return {
+            "name": one.name, "source": one.source, "notes": one.notes, "hash": one.fingerprint,
+            "features": one.x is not None, "labels": one.labels is not None,
+        }  # fmt: skip
+
+    found = ranks.agree(facts, compared=())[0]
+    whole = data.pop() if data else None
+    graph = ShardedGraph.from_global(whole.graph if whole else None, group=ranks.group)
+    if whole is not None:
+        whole = whole._replace(graph=None)
+    x = graph.scatter(whole.x if whole else None) if found["features"] else None
+    if whole is not None:
+        return whole._replace(graph=graph, x=x, known_fingerprint=found["hash"])
+    no_labels = torch.empty(0, dtype=torch.int64) if found["labels"] else None
+    return LargeGraph(
+        found["name"], graph, x, no_labels, None, found["source"], found["notes"],
+        known_fingerprint=found["hash"],
+    )  # fmt: skip
+
+
+def whole_graph(graph: ShardedGraph) -> RaggedGraph | None:
+    """The graph of all processes in the first of them; ``None`` in the others."""
+    counts = [int(count) for count in graph.ranks.objects(graph.num_edges)]
+    row, col = (graph.ranks.gather(t, counts, 0) for t in (graph.row + graph.low, graph.col))
+    value = None if graph.value is None else graph.ranks.gather(graph.value, counts, 0)
+    if graph.ranks.rank:
+        return None
+    ends = torch.stack([row, col])
+    return RaggedGraph.from_edge_index(
+        ends, graph.total_nodes, edge_weight=value, symmetric=graph.is_symmetric
+    )
