@@ -1,9 +1,8 @@
 """The native operator library, which is loaded on first use.
 
-An installation may contain two compiled files. ``_hierpool_ops.so`` registers the C++ kernels with PyTorch's dispatcher
-under ``torch.ops.hierpool_native``. It contains no Python symbols and works with every torch from :data:`MINIMUM_TORCH`
-on. ``_C`` is an extension module with functions that are not operators; the operators do not need it. ``_build.json``
-records which of them were built, and why not otherwise.
+``_hierpool_ops.so`` registers the C++ kernels with PyTorch's dispatcher under ``torch.ops.hierpool_native``. It contains
+no Python symbols and works with every torch from :data:`MINIMUM_TORCH` on. ``_C`` is an extension module that reads
+text files faster; nothing else needs it. ``_build.json`` records which of them were built, and why not otherwise.
 """
 
 from __future__ import annotations
