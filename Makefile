@@ -11,6 +11,7 @@ BENCH_ARGS ?=
 PYTEST_ARGS ?=
 AOT_ARGS ?=
 GPU_ARGS ?=
+WHEEL_ARGS ?=
 DOCS_PORT ?= 8000
 
 BIN := $(VENV)/bin
@@ -26,7 +27,7 @@ NATIVE_BUILD = build/native-$(shell $(BIN)/python -c 'import sys; print(sys.impl
 CTEST_ARGS := -j $(shell getconf _NPROCESSORS_ONLN) --output-on-failure --no-tests=error
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-cpp test-py test-triton aot gpu bench docs docs-serve check format clean
+.PHONY: help demo test test-cpp test-py test-triton aot gpu bench docs docs-serve wheels wheels-test check format clean
 
 help:  ## show this text
 	@echo 'make TARGET [VARIABLE=VALUE ...]'
@@ -95,6 +96,14 @@ docs: $(STAMPS)/docs  ## build the documentation site in build/docs; a warning i
 
 docs-serve: docs  ## build the documentation site and show it on http://127.0.0.1:DOCS_PORT
 	$(BIN)/python -m http.server --directory build/docs --bind 127.0.0.1 $(DOCS_PORT)
+
+RELEASE = $(BIN)/python tests/packaging/release.py
+
+wheels: $(STAMPS)/dev  ## build the sdist and the wheels of a release in dist, and check the names they need of the system
+	$(RELEASE) build
+
+wheels-test: $(STAMPS)/dev  ## install each wheel of dist beside several versions of torch, without a compiler, and use it
+	$(RELEASE) test --pip-args='$(PIP_ARGS)' $(WHEEL_ARGS)
 
 check: $(STAMPS)/dev  ## check style, types, and that README.md and docs show the newest results
 	$(BIN)/ruff check .

@@ -23,7 +23,13 @@ extensions = [
     "sphinxarg.ext",
     "extension",  # after autodoc, whose events it hears
 ]
-exclude_patterns = ["extension", "templates", "gallery/**/*.py", "gallery/**/*.ipynb", "sg_execution_times.rst"]
+exclude_patterns = [
+    "extension",
+    "templates",
+    "gallery/**/*.py",
+    "gallery/**/*.ipynb",
+    "sg_execution_times.rst",
+]
 default_role = "code"
 
 html_theme = "furo"
@@ -44,7 +50,13 @@ mathjax_path = "mathjax/MathJax.js"
 mathjax2_config = {
     "config": ["TeX-AMS-MML_HTMLorMML-full.js"],
     "jax": ["input/TeX", "output/HTML-CSS"],
-    "HTML-CSS": {"scale": 92, "availableFonts": [], "webFont": "STIX-Web", "imageFont": None, "linebreaks": {"automatic": True}},
+    "HTML-CSS": {
+        "scale": 92,
+        "availableFonts": [],
+        "webFont": "STIX-Web",
+        "imageFont": None,
+        "linebreaks": {"automatic": True},
+    },
     "tex2jax": {"processClass": "math", "ignoreClass": ".*", "inlineMath": [["\\(", "\\)"]]},
     "showMathMenu": False,
     "messageStyle": "none",

@@ -47,9 +47,10 @@ __attribute__((visibility("default"))) const char* hierpool_cpu_features() {
 
 // Compiler, flags, processor and the version of the torch headers of this build.
 __attribute__((visibility("default"))) const char* hierpool_build_info() {
-  static const std::string text =
-      "{\"compiler\": " + quoted(HIERPOOL_BUILD_COMPILER) + ", \"flags\": " + quoted(HIERPOOL_BUILD_FLAGS) +
-      ", \"processor\": " + quoted(HIERPOOL_BUILD_PROCESSOR) + ", \"torch\": " + quoted(HIERPOOL_BUILD_TORCH) + "}";
+  static const std::string text = "{\"compiler\": " + quoted(HIERPOOL_BUILD_COMPILER) +
+                                  ", \"flags\": " + quoted(HIERPOOL_BUILD_FLAGS) +
+                                  ", \"processor\": " + quoted(HIERPOOL_BUILD_PROCESSOR) +
+                                  ", \"torch\": " + quoted(HIERPOOL_BUILD_TORCH) + "}";
   return text.c_str();
 }
 

@@ -1,25 +1,30 @@
 """When each pooler is the one to take, in a sentence, and the losses whose formulas belong to it."""
 
 WHEN = {
-    "diff": "The first choice for graphs of similar size, and the method that others are compared with. The link loss "
-    "keeps neighbours together; without it (`link_loss=None`) the clusters follow the task alone.",
-    "mincut": "Clusters should be communities: few edges leave them, and they have about equal degree. A good default for "
-    "graphs with community structure.",
-    "dmon": "Clusters should have a large modularity. It needs no tuning of the balance, and finds communities of a graph "
-    "without labels: `hierpool cluster` uses it.",
-    "jb": "Layers of message passing before the pooler already make neighbours similar, and clusters only have to be "
-    "balanced. The cheapest loss.",
+    "diff": "The first choice for graphs of similar size, and the method that others are compared with. The link "
+    "loss keeps neighbours together; without it (`link_loss=None`) the clusters follow the task alone.",
+    "mincut": "Clusters should be communities: few edges leave them, and they have about equal degree. A good "
+    "default for graphs with community structure.",
+    "dmon": "Clusters should have a large modularity. It needs no tuning of the balance, and finds communities of "
+    "a graph without labels: `hierpool cluster` uses it.",
+    "jb": "Layers of message passing before the pooler already make neighbours similar, and clusters only have "
+    "to be balanced. The cheapest loss.",
     "hosc": "Communities show in triangles and short walks rather than in single edges, as in social networks.",
-    "acc": "Sharp, balanced clusters, together with `GTVConv`: the total variation has steps where MinCut's cut is smooth.",
+    "acc": "Sharp, balanced clusters, together with `GTVConv`: the total variation has steps where MinCut's cut "
+    "is smooth.",
     "topk": "The cheapest pooler, when a few nodes decide the label. Nodes that are dropped are lost.",
     "sag": "As Top-k, but the score of a node depends on its neighbours as well.",
-    "asap": "As Top-k, but a node that is kept speaks for its neighbours, and the graph stays connected. It costs more edges.",
+    "asap": "As Top-k, but a node that is kept speaks for its neighbours, and the graph stays connected. It costs "
+    "more edges.",
     "pan": "As Top-k, but nodes on many short paths count more.",
-    "ec": "All nodes should stay in the graph, merged in pairs along learned edges, about half of them in each level.",
+    "ec": "All nodes should stay in the graph, merged in pairs along learned edges, about half of them in each "
+    "level.",
     "graclus": "Merging in pairs without parameters: it can be done once, before training.",
-    "kmis": "A spread-out set of nodes, with all others merged into them. `hops` sets how coarse the graph becomes.",
+    "kmis": "A spread-out set of nodes, with all others merged into them. `hops` sets how coarse the graph "
+    "becomes.",
     "cluster": "The number of supernodes should follow from the graph: whole components of learned edges are merged.",
-    "ndp": "A coarsening of half of the nodes that keeps the spectrum of the graph, computed once, before training.",
+    "ndp": "A coarsening of half of the nodes that keeps the spectrum of the graph, computed once, before "
+    "training.",
     "maxcut": "Nodes that are kept should differ from their neighbours, as on heterophilic graphs.",
     "det": "Fixed communities of large modularity in place of learned clusters: a strong and cheap baseline.",
 }

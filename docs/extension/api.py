@@ -32,7 +32,9 @@ def exported(package: str) -> dict[str, list[str]]:
     names = getattr(module, "__all__", None) or [name for name in own if not name.startswith("_")]
     if package != "hierpool":  # whose page has what several packages export
         names = [name for name in names if getattr(module, name) is not getattr(hierpool, name, None)]
-    return {kind: [name for name in sorted(names) if test(getattr(module, name))] for kind, test in _KINDS.items()}
+    return {
+        kind: [name for name in sorted(names) if test(getattr(module, name))] for kind, test in _KINDS.items()
+    }
 
 
 def members() -> set[str]:
@@ -48,10 +50,27 @@ def members() -> set[str]:
 def page(package: str, title: str) -> str:
     """The page of a package: its docstring, and tables of what it exports, each with a page of its own."""
     heading = f"{title}: ``{package}``"
-    lines = [heading, "=" * len(heading), "", f".. automodule:: {package}", "   :no-members:", "", f".. currentmodule:: {package}", ""]
+    lines = [
+        heading,
+        "=" * len(heading),
+        "",
+        f".. automodule:: {package}",
+        "   :no-members:",
+        "",
+        f".. currentmodule:: {package}",
+        "",
+    ]
     for kind, names in exported(package).items():
         if names:
-            lines += [kind, "-" * len(kind), "", ".. autosummary::", "   :toctree: of", "   :nosignatures:", ""]
+            lines += [
+                kind,
+                "-" * len(kind),
+                "",
+                ".. autosummary::",
+                "   :toctree: of",
+                "   :nosignatures:",
+                "",
+            ]
             lines += [*(f"   {name}" for name in names), ""]
     return "\n".join(lines)
 

@@ -83,7 +83,9 @@ def draw(name: str, path: Path) -> None:
     position, graph = points()
     if name in HARD_POOLERS:
         figure = Figure(figsize=(4.6, 4.4), layout="constrained")
-        draw_hard(figure.subplots(), HARD_POOLERS[name].__name__, position, graph, pooled(name, position, graph))
+        draw_hard(
+            figure.subplots(), HARD_POOLERS[name].__name__, position, graph, pooled(name, position, graph)
+        )
     else:
         figure = Figure(figsize=(8.6, 4.4), layout="constrained")
         s = learn(name, position, graph)

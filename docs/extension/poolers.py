@@ -32,7 +32,15 @@ def cost(name: str, kind: Kind) -> list[str]:
     if not issubclass(kind, SoftPooling):
         return []
     rows = [(op, *COSTS[op]) for op in use(kind)[1]]
-    lines = [".. list-table::", "   :header-rows: 1", "", "   * - operator", "     - time", "     - memory", "     - makes"]
+    lines = [
+        ".. list-table::",
+        "   :header-rows: 1",
+        "",
+        "   * - operator",
+        "     - time",
+        "     - memory",
+        "     - makes",
+    ]
     for op, time, memory, makes in rows:
         lines += [f"   * - ``{op}``", f"     - {time}", f"     - {memory}", f"     - {makes}"]
     return [*lines, ""]
@@ -62,7 +70,16 @@ def page(name: str, kind: Kind, picture: str) -> str:
     if found := cost(name, kind):
         lines += ["Cost", "----", "", *found]
     where = kind.__module__ if kind.__module__.count(".") < 2 else "hierpool.nn"
-    lines += ["Class", "-----", "", f".. currentmodule:: {where}", "", f".. autoclass:: {where}.{kind.__name__}", "   :noindex:", ""]
+    lines += [
+        "Class",
+        "-----",
+        "",
+        f".. currentmodule:: {where}",
+        "",
+        f".. autoclass:: {where}.{kind.__name__}",
+        "   :noindex:",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """Pages of the repository that lie outside of the folder of the site, and links to its files.
 
-A page links to files, as it is read on a forge. In the site, a link to a page leads to that page, and one to another file
-becomes its text.
+A page links to files, as it is read on a forge. In the site, a link to a page leads to that page, and one to another
+file becomes its text.
 """
 
 from __future__ import annotations
@@ -65,9 +65,16 @@ def on_source(app: Any, name: str, source: list[str]) -> None:
 
 def without_missing(text: str) -> str:
     """The index without the patterns of pages that do not exist yet."""
-    return re.sub(r"^[\w/-]+\*\n", lambda match: match[0] if [*DOCS.glob(f"{match[0].strip()}.md")] else "", text, flags=re.M)
+    return re.sub(
+        r"^[\w/-]+\*\n",
+        lambda match: match[0] if [*DOCS.glob(f"{match[0].strip()}.md")] else "",
+        text,
+        flags=re.M,
+    )
 
 
 def with_pages_of_poolers(text: str) -> str:
     """The cheat sheet, whose rows link to the pages of the poolers."""
-    return re.sub(r"^\| `(\w+)` \| `(\w+)` \|", r"| [`\1`](pooler/\1.rst) | [`\2`](pooler/\1.rst) |", text, flags=re.M)
+    return re.sub(
+        r"^\| `(\w+)` \| `(\w+)` \|", r"| [`\1`](pooler/\1.rst) | [`\2`](pooler/\1.rst) |", text, flags=re.M
+    )

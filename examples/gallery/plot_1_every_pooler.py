@@ -12,9 +12,10 @@ made with.
 # colour. Dark lines are the edges of the coarsened graph.
 
 import matplotlib.pyplot as plt
+import torch
 
 from examples.every_pooler import draw, points, pooled
-from hierpool.nn import HARD_POOLERS
+from hierpool.nn import HARD_POOLERS, MinCutPool, SAGEConv
 
 position, graph = points()
 names = sorted(HARD_POOLERS)
@@ -26,12 +27,8 @@ for axis, name in zip(axes.flat, names, strict=False):
     draw(axis, name, position, graph, pooled(name, position, graph))
 
 # %%
-# A soft pooler learns its clusters. Here nothing but its own losses is minimised: no labels. `MinCutPool` finds balanced
-# regions with few edges between them. Each pooler has such a picture on :doc:`its page </pooler/index>`.
-
-import torch
-
-from hierpool.nn import MinCutPool, SAGEConv
+# A soft pooler learns its clusters. Here nothing but its own losses is minimised: no labels. `MinCutPool` finds
+# balanced regions with few edges between them. Each pooler has such a picture on :doc:`its page </pooler/index>`.
 
 torch.manual_seed(0)
 conv, pool = SAGEConv(2, 32), MinCutPool(32, k=6)
@@ -46,6 +43,8 @@ figure, axis = plt.subplots(figsize=(5, 4.4), layout="constrained")
 axis.set_axis_off()
 for i, j in graph.to_edge_index()[0].T.tolist():
     axis.plot(*position[[i, j]].T.tolist(), color="0.8", linewidth=0.8, zorder=1)
-axis.scatter(*position.T.tolist(), c=out.so.s.argmax(1).tolist(), cmap="tab10", vmin=0, vmax=9, s=60, zorder=2)
+axis.scatter(
+    *position.T.tolist(), c=out.so.s.argmax(1).tolist(), cmap="tab10", vmin=0, vmax=9, s=60, zorder=2
+)
 axis.set_title("MinCutPool, 6 clusters")
 plt.show()

@@ -25,8 +25,8 @@ print(f"test accuracy {result.test_accuracy:.0%}")
 print(f"always the larger class {dataset.majority_rate:.0%}")
 
 # %%
-# On the left of each pair is a molecule of the test set; atoms have the colour of their most probable cluster. On the right
-# is the pooled graph, which the next layer of the network sees.
+# On the left of each pair is a molecule of the test set; atoms have the colour of their most probable cluster. On the
+# right is the pooled graph, which the next layer of the network sees.
 
 with TemporaryDirectory() as folder:
     picture = Path(folder) / "clusters.png"

@@ -46,7 +46,7 @@ axis.set_xlabel("step")
 axis.legend()
 
 # %%
-# Nodes are ordered by community on the left and by learned cluster on the right. Blocks on the diagonal are communities.
+# Nodes are ordered by community on the left and by learned cluster on the right. Blocks are communities.
 
 figure, axes = plt.subplots(1, 2, figsize=(8, 4), layout="constrained")
 adj = graph.to_dense()[0]

@@ -2,8 +2,8 @@
 A graph with a million nodes
 ============================
 
-Five million undirected edges, 20 planted communities. How long does one step of a pooler take, and can its communities be
-found?
+Five million undirected edges, 20 planted communities. How long does one step of a pooler take, and can its communities
+be found?
 """
 
 # %%

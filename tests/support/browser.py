@@ -18,7 +18,7 @@ _FAULTS = """
 const bad = [];
 for (const image of document.images)
   if (!(image.complete && image.naturalWidth > 0)) bad.push("no picture: " + image.src);
-for (const place of document.querySelectorAll(".math")) {
+for (const place of document.querySelectorAll(".math.notranslate")) {
   const drawn = place.querySelector(".MathJax, .MathJax_Display, .MathJax_SVG");
   if (!drawn || drawn.getBoundingClientRect().width < 2) bad.push("no formula: " + place.textContent.slice(0, 60));
 }

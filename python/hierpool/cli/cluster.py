@@ -19,6 +19,7 @@ from hierpool.clustering import (
     GraphSize,
     NodeInputs,
     cluster,
+    html_report,
     node_inputs,
     plots,
     refine,
@@ -38,6 +39,7 @@ from hierpool.clustering.sampling import count_batches
 from hierpool.data import LargeGraph, load_large, stochastic_block_model
 from hierpool.data.large_graphs import DATASETS, FORMATS
 from hierpool.data.node_tables import attach, read_rows
+from hierpool.training import html
 from hierpool.training.files import write_json
 from hierpool.training.memory import limit_text, peak_memory_bytes
 
@@ -148,6 +150,8 @@ def run(args: argparse.Namespace) -> None:
             f"modularity {scores['modularity']:.3f}"
         )
         written += _draw(args.out, data, clusters, config, result, title)
+        facts = [graph_text(data), result_text(contents)]
+        written += _report(args, data, clusters, probabilities, config.k, result, facts)
     print(result_text(contents))
     print("written: " + ", ".join(map(str, written)))
 
@@ -249,11 +253,26 @@ def _draw(
 ) -> list[Path]:
     """Draw the pooled graph and the curves of the losses."""
     pooled, curves = out / "pooled.png", out / "curves.png"
-    conductance = torch.full((config.k,), float("nan"), dtype=torch.float64)
-    known = metrics.conductance(data.graph, clusters)  # the last clusters may be empty
-    conductance[: len(known)] = known
+    conductance = plots.conductance_of(data.graph, clusters, config.k)
     weights = metrics.pooled_weights(data.graph, clusters, config.k)
     sizes = clusters.bincount(minlength=config.k)
     plots.draw_pooled_graph(pooled, sizes, weights, conductance, title=title)
     plots.draw_curves(curves, config.loss, result.history)
     return [pooled, curves]
+
+
+def _report(
+    args: argparse.Namespace,
+    data: LargeGraph,
+    clusters: Tensor,
+    probabilities: Tensor,
+    k: int,
+    result: Clustering,
+    facts: list[str],
+) -> list[Path]:
+    """Write ``report.html``, or say why not."""
+    if not html.is_possible():
+        print(html.NOT_WRITTEN)
+        return []
+    path, command = args.out / "report.html", args.command_line
+    return [html_report.report(path, data, clusters, probabilities, k, result.history, facts, command)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -56,7 +57,9 @@ def command_parser(name: str) -> argparse.ArgumentParser:
 
 def _run(name: str, arguments: Sequence[str]) -> None:
     module = importlib.import_module(f"hierpool.cli.{name}")
-    module.run(command_parser(name).parse_args(arguments))
+    args = command_parser(name).parse_args(arguments)
+    args.command_line = shlex.join(["python", "-m", "hierpool", name, *arguments])
+    module.run(args)
     sys.stdout.flush()
 
 
