@@ -5,7 +5,6 @@
 #include <charconv>
 #include <cmath>
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -58,8 +57,8 @@ py::array_t<T> as_array(const std::vector<T>& values) {
 }
 
 // Sources, targets and weights of the edges in the lines, or nothing if a line is not of the plain form.
-std::optional<py::tuple> read_edges(const py::list& lines, const std::string& separator, int columns,
-                                    int source, int target, int weight) {
+py::object read_edges(const py::list& lines, const std::string& separator, int columns, int source,
+                      int target, int weight) {
   std::vector<int64_t> sources, targets;
   std::vector<double> weights;
   sources.reserve(lines.size());
@@ -71,17 +70,17 @@ std::optional<py::tuple> read_edges(const py::list& lines, const std::string& se
     if (characters == nullptr) throw py::error_already_set();
     std::string_view rest = strip({characters, static_cast<size_t>(size)});
     if (rest.empty() || rest.front() == '#' || rest.front() == '%') continue;
-    if (rest.find_first_of("#\"") != std::string_view::npos) return std::nullopt;
+    if (rest.find_first_of("#\"") != std::string_view::npos) return py::none();
     int64_t ends[2] = {0, 0};
     double value = 0;
     int column = 0;
     for (bool more = true; more; ++column) {
       const std::string_view word = next_word(rest, between, more);
-      if (column == source && !read_integer(word, ends[0])) return std::nullopt;
-      if (column == target && !read_integer(word, ends[1])) return std::nullopt;
-      if (column == weight && !read_weight(word, value)) return std::nullopt;
+      if (column == source && !read_integer(word, ends[0])) return py::none();
+      if (column == target && !read_integer(word, ends[1])) return py::none();
+      if (column == weight && !read_weight(word, value)) return py::none();
     }
-    if (column != columns) return std::nullopt;
+    if (column != columns) return py::none();
     sources.push_back(ends[0]);
     targets.push_back(ends[1]);
     if (weight >= 0) weights.push_back(value);

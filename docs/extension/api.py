@@ -20,7 +20,6 @@ PACKAGES = {
     "hierpool.metrics": "Metrics of clusterings",
     "hierpool.training": "Training",
     "hierpool.clustering": "Clustering of one graph",
-    "hierpool.reference": "Reference operators",
 }
 _KINDS = {"Classes": inspect.isclass, "Functions": inspect.isfunction}
 
