@@ -63,11 +63,14 @@ COUNT = "return document.querySelectorAll('.js-plotly-plot .main-svg').length > 
 
 def figures(driver: Any, path: Path) -> int:
     """The number of figures of a page that the browser has opened without an error."""
+    wait = pytest.importorskip("selenium.webdriver.support.ui").WebDriverWait
     driver.get(path.as_uri())
     assert errors(driver) == []
     for width in (360, 1600):
         set_width(driver, width)
-        assert overflow(driver) <= 0, width
+        wait(driver, 10).until(
+            lambda d: overflow(d) <= 0, f"the page is wider than {width}"
+        )  # figures follow
     return int(driver.execute_script(COUNT))
 
 

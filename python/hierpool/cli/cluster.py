@@ -6,6 +6,7 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -150,8 +151,7 @@ def run(args: argparse.Namespace) -> None:
             f"modularity {scores['modularity']:.3f}"
         )
         written += _draw(args.out, data, clusters, config, result, title)
-        facts = [graph_text(data), result_text(contents)]
-        written += _report(args, data, clusters, probabilities, config.k, result, facts)
+        written += _report(args, data, clusters, probabilities, result, contents)
     print(result_text(contents))
     print("written: " + ", ".join(map(str, written)))
 
@@ -266,13 +266,17 @@ def _report(
     data: LargeGraph,
     clusters: Tensor,
     probabilities: Tensor,
-    k: int,
     result: Clustering,
-    facts: list[str],
+    contents: dict[str, Any],
 ) -> list[Path]:
     """Write ``report.html``, or say why not."""
     if not html.is_possible():
         print(html.NOT_WRITTEN)
         return []
-    path, command = args.out / "report.html", args.command_line
-    return [html_report.report(path, data, clusters, probabilities, k, result.history, facts, command)]
+    path, k, facts = (
+        args.out / "report.html",
+        contents["config"]["k"],
+        [graph_text(data), result_text(contents)],
+    )
+    history, command = result.history, args.command_line
+    return [html_report.report(path, data, clusters, probabilities, k, history, facts, command)]

@@ -37,7 +37,7 @@ pre {{ background: #f2f2f2; padding: 10px; overflow-x: auto; border-radius: 4px 
 .row {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 8px }}
 .figure {{ min-width: 0; overflow: hidden }}
 p {{ white-space: pre-line }}
-select {{ font: inherit; padding: 3px }}
+select {{ font: inherit; padding: 3px; max-width: 100% }}
 </style>
 <script>{plotly}</script></head><body>
 <h1>{title}</h1>
