@@ -11,6 +11,8 @@ BENCH_ARGS ?=
 PYTEST_ARGS ?=
 AOT_ARGS ?=
 GPU_ARGS ?=
+WHEEL_ARGS ?=
+DOCS_PORT ?= 8000
 
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/stamps
@@ -25,7 +27,7 @@ NATIVE_BUILD = build/native-$(shell $(BIN)/python -c 'import sys; print(sys.impl
 CTEST_ARGS := -j $(shell getconf _NPROCESSORS_ONLN) --output-on-failure --no-tests=error
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-cpp test-py test-triton aot gpu bench check format clean
+.PHONY: help demo test test-cpp test-py test-triton aot gpu bench docs docs-serve wheels wheels-test check format clean
 
 help:  ## show this text
 	@echo 'make TARGET [VARIABLE=VALUE ...]'
@@ -89,6 +91,20 @@ gpu:  ## test and benchmark on this machine's CUDA device with PYTHON's own torc
 bench: $(STAMPS)/bench  ## run the benchmarks and print the table
 	$(BIN)/python -m bench run $(BENCH_ARGS)
 
+docs: $(STAMPS)/docs  ## build the documentation site in build/docs; a warning is an error
+	MPLBACKEND=agg $(BIN)/python -m sphinx -W --keep-going -b html docs build/docs
+
+docs-serve: docs  ## build the documentation site and show it on http://127.0.0.1:DOCS_PORT
+	$(BIN)/python -m http.server --directory build/docs --bind 127.0.0.1 $(DOCS_PORT)
+
+RELEASE = $(BIN)/python tests/packaging/release.py
+
+wheels: $(STAMPS)/dev  ## build the sdist and the wheels of a release in dist, and check the names they need of the system
+	$(RELEASE) build
+
+wheels-test: $(STAMPS)/dev  ## install each wheel of dist beside several versions of torch, without a compiler, and use it
+	$(RELEASE) test --pip-args='$(PIP_ARGS)' $(WHEEL_ARGS)
+
 check: $(STAMPS)/dev  ## check style, types, and that README.md and docs show the newest results
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -106,6 +122,7 @@ format: $(STAMPS)/dev  ## reformat Python and C++ files
 
 clean:  ## remove the virtual environment and everything built
 	rm -rf $(VENV) build dist python/hierpool.egg-info python/hierpool/_build.json
+	rm -rf docs/api docs/gallery docs/pooler docs/project
 	rm -f python/hierpool/_hierpool_ops.so python/hierpool/_C*.so
 
 $(STAMPS)/venv:
@@ -125,9 +142,10 @@ $(STAMPS)/torch-$(TORCH)-$(TRITON): | $(STAMPS)/venv
 	@rm -f $(STAMPS)/torch-*
 	@touch $@
 
-# One stamp for each extra: train, bench, dev. The native build behind them is incremental. Tests compare with
+# One stamp for each extra: train, bench, docs, dev. The native build behind them is incremental. Tests compare with
 # torch-geometric-pool; what it needs is there, but torch-scatter, in whose place the tests put a few lines of torch.
-$(STAMPS)/train $(STAMPS)/bench $(STAMPS)/dev: $(BUILD_INPUTS) $(STAMPS)/tools $(STAMPS)/torch-$(TORCH)-$(TRITON)
+# The site takes MathJax from a package whose other files, of a server, it does not need.
+$(STAMPS)/train $(STAMPS)/bench $(STAMPS)/docs $(STAMPS)/dev: $(BUILD_INPUTS) $(STAMPS)/tools $(STAMPS)/torch-$(TORCH)-$(TRITON)
 	$(PIP) install -c $(CONSTRAINTS) --no-build-isolation -e '.[$(@F)]'
-	$(if $(filter dev,$(@F)),$(PIP) install -c $(CONSTRAINTS) --no-deps torch-geometric-pool)
+	$(if $(filter dev docs,$(@F)),$(PIP) install -c $(CONSTRAINTS) --no-deps torch-geometric-pool jupyter_server_mathjax)
 	@touch $@

@@ -63,6 +63,25 @@ def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:
     )
 
 
+def test_the_quickstart_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    run_snippets("quickstart.md")
+    *lines, predicted = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "torch.Size([4, 5, 16]) torch.Size([4, 5, 5])",
+        "torch.Size([4, 5, 16]) True",
+        "torch.Size([4, 5, 16]) ['cut_loss', 'ortho_loss']",
+    ]
+    assert predicted == "[0, 1, 1, 0]"
+
+
+def test_the_pages_on_large_graphs_and_of_the_site_run(capsys: pytest.CaptureFixture[str]) -> None:
+    run_snippets("large-graphs.md")
+    shapes, agreement = capsys.readouterr().out.splitlines()
+    assert shapes == "torch.Size([1, 8, 16]) torch.Size([1, 8, 8])"
+    assert float(agreement) >= 0.9
+    run_snippets("index.md")
+
+
 @pytest.fixture
 def map_equation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     monkeypatch.delitem(POOLERS, "map", raising=False)

@@ -30,26 +30,26 @@ class SoftPoolRecord(NamedTuple):
 
     With the assignment :math:`S` (zero on invalid rows), features :math:`X`, adjacency :math:`A`, :math:`d = A 1`:
 
-    ================  =====================================================  ==============
-    name              value                                                  shape
-    ================  =====================================================  ==============
-    ``s``             :math:`S`                                              ``[B, N, K]``
-    ``x``             :math:`S^T X`                                          ``[B, K, F]``
-    ``adj``           :math:`S^T A S`                                        ``[B, K, K]``
-    ``gram``          :math:`S^T S`, or ``None``                             ``[B, K, K]``
-    ``size``          :math:`S^T 1`                                          ``[B, K]``
-    ``volume``        :math:`S^T d`                                          ``[B, K]``
-    ``num_nodes``     number of valid nodes :math:`n`                        ``[B]``
-    ``entropy``       :math:`-\sum_{ik} s_{ik} \log s_{ik}`                  ``[B]``
-    ``cut_degree``    :math:`\sum_i d_i |s_i|^2`                             ``[B]``
-    ``adj_norm``      :math:`|A|_F`                                          ``[B]``
-    ``adj_sq``        :math:`|A|_F^2`                                        ``[B]``
-    ``total_degree``  :math:`\sum_i d_i`                                     ``[B]``
-    ``link``          :math:`|A - S S^T|_F`                                  ``[B]``
-    ``link_sq``       :math:`|A - S S^T|_F^2`                                ``[B]``
-    ``link_norm``     :math:`(\sum_b` ``link_sq`` :math:`)^{1/2}`            ``[]``
-    ``total_entropy`` :math:`\sum_b` ``entropy``                             ``[]``
-    ================  =====================================================  ==============
+    =================  =====================================================  ==============
+    name               value                                                  shape
+    =================  =====================================================  ==============
+    ``s``              :math:`S`                                              ``[B, N, K]``
+    ``x``              :math:`S^T X`                                          ``[B, K, F]``
+    ``adj``            :math:`S^T A S`                                        ``[B, K, K]``
+    ``gram``           :math:`S^T S`, or ``None``                             ``[B, K, K]``
+    ``size``           :math:`S^T 1`                                          ``[B, K]``
+    ``volume``         :math:`S^T d`                                          ``[B, K]``
+    ``num_nodes``      number of valid nodes :math:`n`                        ``[B]``
+    ``entropy``        :math:`-\sum_{ik} s_{ik} \log s_{ik}`                  ``[B]``
+    ``cut_degree``     :math:`\sum_i d_i |s_i|^2`                             ``[B]``
+    ``adj_norm``       :math:`|A|_F`                                          ``[B]``
+    ``adj_sq``         :math:`|A|_F^2`                                        ``[B]``
+    ``total_degree``   :math:`\sum_i d_i`                                     ``[B]``
+    ``link``           :math:`|A - S S^T|_F`                                  ``[B]``
+    ``link_sq``        :math:`|A - S S^T|_F^2`                                ``[B]``
+    ``link_norm``      :math:`(\sum_b` ``link_sq`` :math:`)^{1/2}`            ``[]``
+    ``total_entropy``  :math:`\sum_b` ``entropy``                             ``[]``
+    =================  =====================================================  ==============
 
     For a ragged batch (:class:`hierpool.RaggedGraph`), ``s`` is ``[N, K]``. With ``num_clusters``, graph :math:`b` has
     the first :math:`K_b` clusters; entries of others are 0.
@@ -126,25 +126,25 @@ class SparsePoolRecord(NamedTuple):
     Fields have the names of those of :class:`SoftPoolRecord` and, for a dense assignment with the same entries, their
     values. ``adj`` and ``gram`` are graphs, whose nodes are the clusters. Clusters of all graphs follow each other.
 
-    ================  =====================================================  ===========================
-    name              value                                                  type or shape
-    ================  =====================================================  ===========================
-    ``s``             :math:`S`                                              :class:`hierpool.Assignment`
-    ``x``             :math:`S^T X`                                          ``[K, F]``
-    ``adj``           :math:`S^T A S`                                        :class:`hierpool.RaggedGraph`
-    ``gram``          :math:`S^T S`, or ``None``                             :class:`hierpool.RaggedGraph`
-    ``size``          :math:`S^T 1`                                          ``[K]``
-    ``volume``        :math:`S^T d`                                          ``[K]``
-    ``num_nodes``     number of nodes :math:`n`                              ``[B]``
-    ``entropy``       :math:`-\sum_{ik} s_{ik} \log s_{ik}`                  ``[B]``
-    ``trace``         :math:`\mathrm{tr}(S^T A S)`                           ``[B]``
-    ``cut_degree``    :math:`\sum_i d_i |s_i|^2`                             ``[B]``
-    ``adj_norm``      :math:`|A|_F`                                          ``[B]``
-    ``total_degree``  :math:`\sum_i d_i`                                     ``[B]``
-    ``link``          :math:`|A - S S^T|_F`                                  ``[B]``
-    ``link_norm``     :math:`(\sum_b` ``link_sq`` :math:`)^{1/2}`            ``[]``
-    ``total_entropy`` :math:`\sum_b` ``entropy``                             ``[]``
-    ================  =====================================================  ===========================
+    =================  =====================================================  ===========================
+    name               value                                                  type or shape
+    =================  =====================================================  ===========================
+    ``s``              :math:`S`                                              :class:`hierpool.Assignment`
+    ``x``              :math:`S^T X`                                          ``[K, F]``
+    ``adj``            :math:`S^T A S`                                        :class:`hierpool.RaggedGraph`
+    ``gram``           :math:`S^T S`, or ``None``                             :class:`hierpool.RaggedGraph`
+    ``size``           :math:`S^T 1`                                          ``[K]``
+    ``volume``         :math:`S^T d`                                          ``[K]``
+    ``num_nodes``      number of nodes :math:`n`                              ``[B]``
+    ``entropy``        :math:`-\sum_{ik} s_{ik} \log s_{ik}`                  ``[B]``
+    ``trace``          :math:`\mathrm{tr}(S^T A S)`                           ``[B]``
+    ``cut_degree``     :math:`\sum_i d_i |s_i|^2`                             ``[B]``
+    ``adj_norm``       :math:`|A|_F`                                          ``[B]``
+    ``total_degree``   :math:`\sum_i d_i`                                     ``[B]``
+    ``link``           :math:`|A - S S^T|_F`                                  ``[B]``
+    ``link_norm``      :math:`(\sum_b` ``link_sq`` :math:`)^{1/2}`            ``[]``
+    ``total_entropy``  :math:`\sum_b` ``entropy``                             ``[]``
+    =================  =====================================================  ===========================
 
     ``x`` has the dtype of the features, ``adj`` that of :func:`hierpool.sparse_pool`. All others are float64 if an
     input is float64, else float32. If the computation of a field is switched off, it is NaN (``entropy``, ``link`` and

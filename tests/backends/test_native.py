@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -21,7 +22,6 @@ from hierpool.backends.native._library import NativeLibrary, read_build_record
 ROOT = Path(__file__).parents[2]
 LIBRARY = Path(hierpool.__file__).with_name(_library.LIBRARY_NAME)
 needs_library = pytest.mark.skipif(not LIBRARY.exists(), reason=f"{LIBRARY.name} was not built")
-needs_module = pytest.mark.skipif(not read_build_record().python_module, reason="hierpool._C was not built")
 needs_nm = pytest.mark.skipif(shutil.which("nm") is None, reason="nm is not installed")
 
 
@@ -105,10 +105,12 @@ def test_named_backend_raises_its_reason_and_auto_falls_back(monkeypatch: pytest
     )
 
 
-def test_absent_python_module_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "hierpool._C", None)
-    with pytest.raises(ImportError, match=r"the module hierpool\._C is not installed: "):
-        _library.python_module()
+def test_absent_library_has_no_facts(tmp_path: Path) -> None:
+    write_record(tmp_path, reason="no C++ compiler was found")
+    with pytest.raises(
+        ImportError, match=r"the native library is not installed: no C\+\+ compiler was found"
+    ):
+        _library.build_facts(tmp_path)
 
 
 @needs_library
@@ -121,26 +123,41 @@ hierpool.soft_pool(torch.rand(1, 3, 2), torch.ones(1, 3, 3), torch.rand(1, 3, 2)
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@needs_module
-def test_python_module_reports_the_instruction_set_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = _library.python_module()
-    supported = module.cpu_features()["supported"]
+@needs_library
+def test_library_reports_the_instruction_set_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HIERPOOL_CPU_ISA", raising=False)
+    supported = _library.build_facts()["cpu"]["supported"]
     assert supported[0] == "scalar"
-    assert module.cpu_features() == {"supported": supported, "cap": None, "isa": supported[-1]}
+    assert _library.build_facts()["cpu"] == {"supported": supported, "cap": None, "isa": supported[-1]}
     for name in supported:
         monkeypatch.setenv("HIERPOOL_CPU_ISA", name)
-        assert module.cpu_features() == {"supported": supported, "cap": name, "isa": name}
+        assert _library.build_facts()["cpu"] == {"supported": supported, "cap": name, "isa": name}
     monkeypatch.setenv("HIERPOOL_CPU_ISA", "sse9")
     with pytest.raises(ValueError, match="HIERPOOL_CPU_ISA must be one of scalar, avx2, avx512, got 'sse9'"):
-        module.cpu_features()
+        _library.build_facts()
 
 
-@needs_module
-def test_build_info_names_compiler_and_torch() -> None:
-    info = _library.python_module().build_info()
+@needs_library
+def test_build_facts_name_compiler_and_torch() -> None:
+    info = _library.build_facts()["build"]
     assert set(info) == {"compiler", "flags", "processor", "torch"}
     assert re.match(r"2\.\d+", info["torch"])
     assert "-ffast-math" not in info["flags"]
+
+
+@needs_library
+@pytest.mark.skipif(shutil.which("objdump") is None, reason="objdump is not installed")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="this is not glibc")
+def test_library_needs_no_newer_names_than_manylinux_2_28() -> None:
+    """Whatever compiler and C library it was built with."""
+    newest = {"GLIBC": (2, 28), "GLIBCXX": (3, 4, 25), "CXXABI": (1, 3, 11), "GCC": (7, 0, 0)}
+    listing = subprocess.run(
+        ["objdump", "-T", str(LIBRARY)], capture_output=True, text=True, check=True
+    ).stdout
+    needed = re.findall(r"\*UND\*.*\((GLIBC|GLIBCXX|CXXABI|GCC)_([\d.]+)\) +(\S+)", listing)
+    assert len(needed) > 20
+    above = [one for one in needed if tuple(map(int, one[1].split("."))) > newest[one[0]]]
+    assert not above
 
 
 @needs_library

@@ -82,7 +82,7 @@ def test_interrupt_has_the_usual_status(
     assert capsys.readouterr().err == "hierpool failing: interrupted\n"
 
 
-@pytest.mark.skipif(not _library.read_build_record().python_module, reason="hierpool._C was not built")
+@pytest.mark.skipif(_library.unavailable_reason() is not None, reason="the native library was not built")
 def test_the_module_runs_and_a_bad_instruction_set_is_an_error_of_the_command() -> None:
     answer = subprocess.run(
         [sys.executable, "-m", "hierpool", "info"],

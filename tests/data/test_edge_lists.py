@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,54 @@ def test_a_file_is_parsed_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     write(tmp_path / "g.txt", "".join([*lines, "11 x\n"]))
     with pytest.raises(DatasetError, match=r"g\.txt, line 18: a node id must be a 64-bit integer, got 'x'"):
         read_edge_list(file)
+
+
+FORMS = {
+    "tabs": "0\t1\n1\t2\n",
+    "spaces": "  0   1  \n\n# a comment\n% another\n-5 9223372036854775807\n",
+    "commas": "0, 1, 0.5\n1,2,1e-3\n 2 , 3 , 7\n",
+    "header": "source;target;time;weight\n0;1;x;2\n1;2;y;.25\n",
+    "trailing": "0 1 # a comment\n1 2\n",
+    "decimals": "0.0 1.0\n1 2\n",
+    "plus": "+1 2\n",
+    "digits": "0 1 0.1234567890123456789\n1 2 4.9e-324\n2 3 1.7976931348623157e308\n3 4 1e-400\n",
+    "windows": "0 1\r\n1 2\r\n",
+}
+FAULTS = (
+    "0,1,\n",
+    "0 1\n1 2 3\n",
+    "0 1 1\n1 2 -1\n",
+    "0 1 1\n1 2 inf\n",
+    "0 1\n1 99999999999999999999\n",
+    "0,1\n1,,2\n",
+)
+
+
+@pytest.mark.parametrize("content", [*FORMS.values(), *FAULTS], ids=[*FORMS, *map(repr, FAULTS)])
+def test_the_reader_in_cpp_reads_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str
+) -> None:
+    pytest.importorskip("hierpool._C", reason="hierpool._C was not built")
+    file = write(tmp_path / "g.txt", content)
+
+    def outcome() -> object:
+        try:
+            edges = read_edge_list(file)
+        except DatasetError as error:
+            return str(error)
+        weight = None if edges.weight is None else edges.weight.tolist()
+        return edges.source.tolist(), edges.target.tolist(), weight, edges.notes
+
+    fast = outcome()
+    monkeypatch.setitem(sys.modules, "hierpool._C", None)
+    assert outcome() == fast
+
+
+def test_the_reader_in_cpp_takes_plain_lines_itself() -> None:
+    module = pytest.importorskip("hierpool._C", reason="hierpool._C was not built")
+    source, target = module.read_edges(["0 1\n", "# no edge\n", "1 2\n"], "", 2, 0, 1, -1)
+    assert (source.tolist(), target.tolist()) == ([0, 1], [1, 2])
+    assert module.read_edges(["0 1\n", "1 2 3\n"], "", 2, 0, 1, -1) is None
 
 
 @pytest.mark.parametrize(

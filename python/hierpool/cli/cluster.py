@@ -20,6 +20,7 @@ from hierpool.clustering import (
     GraphSize,
     NodeInputs,
     cluster,
+    html_report,
     node_inputs,
     plots,
     refine,
@@ -42,6 +43,7 @@ from hierpool.data.large_graphs import DATASETS, FORMATS
 from hierpool.data.node_tables import attach, read_rows
 from hierpool.distributed import ShardedGraph
 from hierpool.distributed.ranks import Ranks
+from hierpool.training import html
 from hierpool.training.files import write_json
 from hierpool.training.memory import limit_text, peak_memory_bytes
 
@@ -155,6 +157,10 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
             f"modularity {scores['modularity']:.3f}"
         )
         written += _draw(args.out, data, clusters, config, result, title)
+        if ranks is None:
+            written += _report(args, data, clusters, probabilities, result, contents)
+        else:
+            say("report.html is written by a single process only")
     say(result_text(contents))
     say("written: " + ", ".join(map(str, written)))
 
@@ -309,9 +315,7 @@ def _draw(
 ) -> list[Path]:
     """Draw the pooled graph and the curves of the losses."""
     pooled, curves = out / "pooled.png", out / "curves.png"
-    conductance = torch.full((config.k,), float("nan"), dtype=torch.float64)
-    known = metrics.conductance(data.graph, clusters)  # the last clusters may be empty
-    conductance[: len(known)] = known
+    conductance = plots.conductance_of(data.graph, clusters, config.k)
     weights = metrics.pooled_weights(data.graph, clusters, config.k)
     sizes = total(data.graph, clusters.bincount(minlength=config.k))
     if isinstance(data.graph, ShardedGraph) and data.graph.ranks.rank:
@@ -319,3 +323,24 @@ def _draw(
     plots.draw_pooled_graph(pooled, sizes, weights, conductance, title=title)
     plots.draw_curves(curves, config.loss, result.history)
     return [pooled, curves]
+
+
+def _report(
+    args: argparse.Namespace,
+    data: LargeGraph,
+    clusters: Tensor,
+    probabilities: Tensor,
+    result: Clustering,
+    contents: dict[str, Any],
+) -> list[Path]:
+    """Write ``report.html``, or say why not."""
+    if not html.is_possible():
+        print(html.NOT_WRITTEN)
+        return []
+    path, k, facts = (
+        args.out / "report.html",
+        contents["config"]["k"],
+        [graph_text(data), result_text(contents)],
+    )
+    history, command = result.history, args.command_line
+    return [html_report.report(path, data, clusters, probabilities, k, history, facts, command)]

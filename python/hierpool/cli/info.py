@@ -52,8 +52,7 @@ def run(args: argparse.Namespace) -> None:
 def collect() -> dict[str, Any]:
     """The contents of the report, as values that JSON can hold."""
     try:
-        module = _library.python_module()
-        build = {"cpu": module.cpu_features(), "build": module.build_info()}
+        build = _library.build_facts()
     except ImportError as error:
         build = {"absent": str(error)}
     try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -49,12 +50,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(name: str, arguments: Sequence[str]) -> None:
-    module = importlib.import_module(f"hierpool.cli.{name}")
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """The parser of a command."""
     text = COMMANDS[name]
     parser = _Parser(prog=f"hierpool {name}", description=f"{text[0].upper()}{text[1:]}.")
-    module.add_arguments(parser)
-    module.run(parser.parse_args(arguments))
+    importlib.import_module(f"hierpool.cli.{name}").add_arguments(parser)
+    return parser
+
+
+def _run(name: str, arguments: Sequence[str]) -> None:
+    module = importlib.import_module(f"hierpool.cli.{name}")
+    args = command_parser(name).parse_args(arguments)
+    args.command_line = shlex.join(["python", "-m", "hierpool", name, *arguments])
+    module.run(args)
     sys.stdout.flush()
 
 

@@ -9,7 +9,7 @@ from hierpool.cli import options
 from hierpool.cli.progress import EpochBar
 from hierpool.data import GraphDataset, Split, load_tu
 from hierpool.distributed.ranks import Ranks
-from hierpool.training import FoldResult, TrainConfig, make_splits, plots, train_fold
+from hierpool.training import FoldResult, TrainConfig, html, html_report, make_splits, plots, train_fold
 from hierpool.training.files import write_json
 from hierpool.training.memory import estimate, limit_text, memory_metrics
 from hierpool.training.report import (
@@ -76,6 +76,19 @@ def _run(args: argparse.Namespace, config: TrainConfig, ranks: Ranks | None) -> 
     if not args.no_pictures:
         for picture in plots.draw_run(out, dataset, splits[0], {config.pool: results}):
             print(f"picture: {picture}")
+        if html.is_possible():
+            facts = [
+                dataset_text(dataset),
+                f"Pooling with {pooling_text(config)}.",
+                f"Test accuracy {accuracy_text(results)}; always predicting the majority class "
+                f"{dataset.majority_rate:.1%}.",
+            ]
+            path = html_report.report(
+                out / "report.html", config, dataset, splits, results, facts, args.command_line
+            )
+            print(f"report: {path}")
+        else:
+            print(html.NOT_WRITTEN)
     print(f"metrics: {out / 'metrics.json'}")
 
 

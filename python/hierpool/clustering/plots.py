@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierpool import RaggedGraph, metrics
 from hierpool._extras import require
 from hierpool.training import plots
 
@@ -35,11 +36,8 @@ def draw_pooled_graph(path: Path, sizes: Tensor, weights: Tensor, conductance: T
         ImportError: matplotlib is not installed.
         OSError: the file could not be written.
     """
-    used = sizes.nonzero().flatten()
-    size, weight, value = sizes[used].double(), weights[used][:, used], conductance[used]
-    weight = weight - weight.diagonal().diag()
-    radius = (size / size.sum()).sqrt().clamp(min=0.01)
-    position = _separate(_positions(weight) * (2 * radius.mean()), radius)
+    used, radius, position, weight = place_clusters(sizes, weights)
+    value = conductance[used]
     figure = require("matplotlib.figure", "train").Figure(figsize=(10, 9), layout="constrained")
     axis = figure.subplots()
     axis.set_axis_off()
@@ -75,8 +73,35 @@ def draw_curves(path: Path, name: str, history: Sequence[dict[str, float]]) -> N
         ImportError: matplotlib is not installed.
         OSError: the file could not be written.
     """
-    curves = {key: key.replace("_", " ") for key in history[0] if key not in ("step", "epoch", "seconds")}
-    plots.draw_curves(path, {name: [history]}, curves, "step")
+    plots.draw_curves(path, {name: [history]}, titles_of(history), "step")
+
+
+def titles_of(history: Sequence[dict[str, float]]) -> dict[str, str]:
+    """The recorded values that are drawn, and their titles."""
+    recorded = history[0] if history else {}
+    return {key: key.replace("_", " ") for key in recorded if key not in ("step", "epoch", "seconds")}
+
+
+def place_clusters(sizes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The clusters that have nodes, their radii, their positions, and the weights between them."""
+    used = sizes.nonzero().flatten()
+    size, weight = sizes[used].double(), weights[used][:, used]
+    weight = weight - weight.diagonal().diag()
+    radius = (size / size.sum()).sqrt().clamp(min=0.01)
+    return used, radius, _separate(_positions(weight) * (2 * radius.mean()), radius), weight
+
+
+def strongest_edges(weight: Tensor) -> Tensor:
+    """The edges that are drawn, ``[2, m]``: the strongest of each cluster."""
+    return _strongest(weight, _DRAWN_EDGES)
+
+
+def conductance_of(graph: RaggedGraph, clusters: Tensor, k: int) -> Tensor:
+    """The conductance of each of ``k`` clusters, float64; NaN for empty ones."""
+    found = torch.full((k,), float("nan"), dtype=torch.float64)
+    known = metrics.conductance(graph, clusters)  # the last clusters may be empty
+    found[: len(known)] = known
+    return found
 
 
 def _strongest(score: Tensor, count: int) -> Tensor:
@@ -111,7 +136,7 @@ def _separate(position: Tensor, radius: Tensor, *, rounds: int = 500) -> Tensor:
 
 
 def _draw_edges(axis: Any, position: Tensor, weight: Tensor) -> None:
-    pairs = _strongest(weight, _DRAWN_EDGES)
+    pairs = strongest_edges(weight)
     if pairs.size(1) == 0:
         return
     strength = weight[pairs[0], pairs[1]]

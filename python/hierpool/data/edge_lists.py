@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -200,6 +201,9 @@ def _parse(
     if columns.weight is not None:
         kinds[columns.weight] = "f8"
     if not columns.names:
+        fast = _parse_plain(list(lines), columns)
+        if fast is not None:
+            return fast
         dtype = [(str(i), kinds.get(i, "U1")) for i in range(columns.number)]
         try:
             table = text.load_table(lines, dtype=dtype, delimiter=columns.separator, comments="#", ndmin=1)
@@ -216,6 +220,19 @@ def _parse(
             raise DatasetError(f"{path}, line {number}: {error}") from error
     parts = zip(*rows, strict=True) if rows else [()] * len(kinds)
     return [np.array(part, dtype=kind) for part, kind in zip(parts, kinds.values(), strict=True)]
+
+
+def _parse_plain(lines: list[str], columns: _Columns) -> list[Any] | None:
+    """The same in C++, or ``None`` if a line has another form or this installation has no module for this Python."""
+    try:
+        module = importlib.import_module("hierpool._C")
+    except ImportError:
+        return None
+    weight = -1 if columns.weight is None else columns.weight
+    found = module.read_edges(
+        lines, columns.separator or "", columns.number, columns.source, columns.target, weight
+    )
+    return None if found is None else list(found)
 
 
 def _parse_edge(line: str, columns: _Columns, index: dict[str, int]) -> tuple[float, ...]:

@@ -24,7 +24,7 @@ Names and values are those of torch-geometric-pool ("tgp"), where its values are
 Arguments that reproduce the DiffPool losses of each library (the tests compare values with the installed libraries):
 
 ==========================================  ==================================  =============================
-library                                     :func:`link_pred_loss`             :func:`entropy_loss`
+library                                     :func:`link_pred_loss`              :func:`entropy_loss`
 ==========================================  ==================================  =============================
 paper                                       ``"mean_graph"``, ``None``          ``"mean_graph"``, ``"valid"``
 PyG ``dense_diff_pool``                     ``"global"``, ``"numel"``           ``"global"``, ``"padded"``

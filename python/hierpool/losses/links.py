@@ -37,10 +37,10 @@ CONVENTIONS = {
 def link_pred_loss(record: Record, *, reduction: str = "global", normalize: str | None = None) -> Tensor:
     r"""Frobenius link-prediction loss :math:`|A - S S^T|_F` of DiffPool.
 
-    ===============  ==========================================================================================
-    ``"global"``     :math:`c^{-1} (\sum_b |A_b - S_b S_b^T|_F^2)^{1/2}`: one norm over the batch
-    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} |A_b - S_b S_b^T|_F`: the mean of the norms of the graphs
-    ===============  ==========================================================================================
+    ================  ==========================================================================================
+    ``"global"``      :math:`c^{-1} (\sum_b |A_b - S_b S_b^T|_F^2)^{1/2}`: one norm over the batch
+    ``"mean_graph"``  :math:`B^{-1} \sum_b c_b^{-1} |A_b - S_b S_b^T|_F`: the mean of the norms of the graphs
+    ================  ==========================================================================================
 
     Args:
         record: from :func:`hierpool.soft_pool` or :func:`hierpool.sparse_soft_pool`, with ``link_loss="frobenius"``.
@@ -76,10 +76,10 @@ def link_pred_loss(record: Record, *, reduction: str = "global", normalize: str 
 def entropy_loss(record: Record, *, reduction: str = "global", normalize: str | None = "valid") -> Tensor:
     r"""Entropy of the assignment, :math:`H(s) = -\sum_k s_k \log s_k` per node.
 
-    ===============  ==========================================================================================
-    ``"global"``     :math:`c^{-1} \sum_b \sum_i H(s_{bi})`: equal weights for the nodes of the batch
-    ``"mean_graph"`` :math:`B^{-1} \sum_b c_b^{-1} \sum_i H(s_{bi})`: equal weights for the graphs
-    ===============  ==========================================================================================
+    ================  ==========================================================================================
+    ``"global"``      :math:`c^{-1} \sum_b \sum_i H(s_{bi})`: equal weights for the nodes of the batch
+    ``"mean_graph"``  :math:`B^{-1} \sum_b c_b^{-1} \sum_i H(s_{bi})`: equal weights for the graphs
+    ================  ==========================================================================================
 
     Args:
         record: from :func:`hierpool.soft_pool` or :func:`hierpool.sparse_soft_pool`, with ``entropy=True``.

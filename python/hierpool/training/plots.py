@@ -25,7 +25,7 @@ CURVES = {
     "pool_loss": "losses of the pooler",
 }
 # Atoms of MUTAG by node label.
-_NODE_NAMES = {"MUTAG": ("C", "N", "O", "F", "I", "Cl", "Br")}
+NODE_NAMES = {"MUTAG": ("C", "N", "O", "F", "I", "Cl", "Br")}
 
 
 def stress_layout(edge_index: Tensor, num_nodes: int, *, steps: int = 300) -> Tensor:
@@ -103,11 +103,7 @@ def draw_clusters(
         OSError: the file could not be written.
     """
     figure_module = require("matplotlib.figure", "train")
-    batch = collate(graphs)
-    model.eval()
-    with torch.no_grad():
-        out = model(batch.x, batch.adj, batch.mask)
-    pooled = _first_pooling(out.levels[0], [graph.x.size(0) for graph in graphs])
+    predicted, pooled = first_level(model, graphs)
     per_row = min(len(graphs), 3)
     rows = -(-len(graphs) // per_row)
     figure = figure_module.Figure(figsize=(6.4 * per_row, 3.4 * rows), layout="constrained")
@@ -116,17 +112,31 @@ def draw_clusters(
         axis.set_axis_off()
         axis.set_aspect("equal")
         axis.margins(0.15)
-    predicted = out.logits.argmax(-1).tolist()
     for i, graph in enumerate(graphs):
         s, adj = pooled[i]
         position = stress_layout(graph.edge_index, graph.x.size(0))
-        _draw_graph(axes[2 * i], graph, s, position, _NODE_NAMES.get(dataset))
+        _draw_graph(axes[2 * i], graph, s, position, NODE_NAMES.get(dataset))
         axes[2 * i].set_title(f"class {graph.y}, predicted {predicted[i]}", fontsize=9)
         _draw_pooled(axes[2 * i + 1], s.sum(0), adj)
         axes[2 * i + 1].set_title(f"{graph.x.size(0)} nodes pooled to {s.size(1)} clusters", fontsize=9)
     if title:
         figure.suptitle(title)
     save_figure(figure, path)
+
+
+@torch.no_grad()
+def first_level(model: Net, graphs: Sequence[Graph]) -> tuple[list[int], list[tuple[Tensor, Tensor]]]:
+    """The predicted class of each graph, and the assignment and pooled adjacency of its first pooling.
+
+    Raises:
+        ValueError: the model uses the pooling operator of another library, which does not return its clusters.
+    """
+    batch = collate(graphs)
+    model.eval()
+    out = model(batch.x, batch.adj, batch.mask)
+    return out.logits.argmax(-1).tolist(), _first_pooling(
+        out.levels[0], [graph.x.size(0) for graph in graphs]
+    )
 
 
 def _first_pooling(

@@ -1,19 +1,17 @@
 """The native operator library, which is loaded on first use.
 
-An installation may contain two compiled files. ``_hierpool_ops.so`` registers the C++ kernels with PyTorch's dispatcher
-under ``torch.ops.hierpool_native``. It contains no Python symbols and works with every torch from :data:`MINIMUM_TORCH`
-on. ``_C`` is an extension module with functions that are not operators; the operators do not need it. ``_build.json``
-records which of them were built, and why not otherwise.
+``_hierpool_ops.so`` registers the C++ kernels with PyTorch's dispatcher under ``torch.ops.hierpool_native``. It has
+no Python symbols, and works with every torch from :data:`MINIMUM_TORCH` on. ``_C`` is an extension module that reads
+text files faster; nothing needs it. ``_build.json`` records which of them were built, and why not otherwise.
 """
 
 from __future__ import annotations
 
-import importlib
+import ctypes
 import json
 import threading
 from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 MINIMUM_TORCH = (2, 10)
 LIBRARY_NAME = "_hierpool_ops.so"
@@ -99,17 +97,27 @@ _LIBRARY = NativeLibrary(_HERE)
 unavailable_reason = _LIBRARY.unavailable_reason
 
 
-def python_module() -> ModuleType:
-    """The ``_C`` module: ``cpu_features()`` and ``build_info()``.
+def build_facts(folder: Path = _HERE) -> dict[str, Any]:
+    """What the library says of the processor (``cpu``) and of its build (``build``).
+
+    ``cpu`` has the ``supported`` instruction sets, ``cap``, the value of ``HIERPOOL_CPU_ISA`` or None, and ``isa``, the
+    instruction set that the kernels use now. ``build`` has compiler, flags, processor and version of torch's headers.
 
     Raises:
-        ImportError: the module was not built or cannot be loaded; the message gives the reason.
+        ImportError: the library is not there or does not load; the message is the reason.
+        ValueError: ``HIERPOOL_CPU_ISA`` names an unknown or unsupported instruction set.
     """
-    try:
-        return importlib.import_module("hierpool._C")
-    except ModuleNotFoundError as error:
-        if read_build_record().native:
-            cause = "this build was made with HIERPOOL_PYMODULE=0, or for another Python version"
-        else:
-            cause = "the native part was not built"
-        raise ImportError(f"the module hierpool._C is not installed: {cause}") from error
+    reason = unavailable_reason() if folder == _HERE else _load_reason(folder)
+    if reason is not None:
+        raise ImportError(reason)
+    library = ctypes.CDLL(str(folder / LIBRARY_NAME))
+
+    def ask(name: str) -> dict[str, Any]:
+        function = getattr(library, name)
+        function.restype = ctypes.c_char_p
+        answer: dict[str, Any] = json.loads(function().decode())
+        if "error" in answer:
+            raise ValueError(answer["error"])
+        return answer
+
+    return {"cpu": ask("hierpool_cpu_features"), "build": ask("hierpool_build_info")}
