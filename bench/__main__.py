@@ -1,6 +1,6 @@
 """Command line: ``python -m bench run`` times operators on the CPU, ``gpu`` on a CUDA device, ``step`` whole training
-steps, ``clusterings`` clusterings of one graph; ``launches`` counts what calls need of the host of a GPU; ``report``
-writes tables and plots, ``poolers`` the page of that name."""
+steps, ``clusterings`` clusterings of one graph, ``hard-poolers`` poolers that keep or merge nodes; ``launches`` counts
+what calls need of the host of a GPU; ``report`` writes tables and plots, ``poolers`` the page of that name."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ import torch
 from bench.harness import machine, results, run, stages
 from bench.harness.timing import Effort
 from bench.harness.workload import CPU, Study, Workload, select
-from bench.ops import PROVIDERS, STUDIES, clusterings, launches, step, workloads_on
+from bench.ops import PROVIDERS, STUDIES, clusterings, hard_poolers, launches, step, workloads_on
 from bench.report import clusterings as clusterings_page
+from bench.report import hard_poolers as hard_poolers_page
 from bench.report import pages, plots, poolers, tables
 
 CUDA = torch.device("cuda", 0)
@@ -74,6 +75,21 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--threads", type=int, help="threads (default: torch's own choice)")
     one.add_argument("--report", action="store_true", help="only write the page of the newest results")
     one.add_argument("--check", action="store_true", help="only check that the page holds the newest results")
+    hard = commands.add_parser(
+        "hard-poolers", help="compare poolers that keep or merge nodes; write docs/hard-poolers.md"
+    )
+    for flag, known in (("--pairs", hard_poolers.PAIRS), ("--growth", hard_poolers.GROWTH)):
+        hard.add_argument(flag, nargs="*", choices=known, default=list(known), metavar="NAME",
+                          help=f"from: {', '.join(known)} (default: all)")  # fmt: skip
+    hard.add_argument("--data-root", type=Path, help="folder of data sets (default: HIERPOOL_DATA)")
+    hard.add_argument("--threads", type=int, help="threads (default: torch's own choice)")
+    hard.add_argument(
+        "--quick", action="store_true", help="a short look: few pairs, small graphs; never reported"
+    )
+    hard.add_argument("--report", action="store_true", help="only write the page of the newest results")
+    hard.add_argument(
+        "--check", action="store_true", help="only check that the page holds the newest results"
+    )
     page = commands.add_parser("poolers", help="write docs/poolers.md from the poolers")
     page.add_argument("--check", action="store_true", help="only check that the page is what it should be")
     return top
@@ -131,6 +147,21 @@ def on_gpu(args: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
+def on_pages(args: argparse.Namespace) -> int:
+    """The exit status of ``clusterings`` and ``hard-poolers``, which have pages of their own."""
+    if not (args.report or args.check):
+        if args.threads is not None and args.threads < 1:
+            raise ValueError(f"--threads must be at least 1, got {args.threads}")
+        threads, root = args.threads or torch.get_num_threads(), data_root(args.data_root)
+        if args.command == "clusterings":
+            made = clusterings.run(args.graphs, args.methods, threads, root)
+        else:
+            made = hard_poolers.run(args.pairs, args.growth, threads, root, args.quick)
+        if made.metadata["quick"]:
+            return 0  # not all of it
+    return (clusterings_page if args.command == "clusterings" else hard_poolers_page).command(args.check)
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
@@ -147,15 +178,8 @@ def main(argv: list[str] | None = None) -> int:
                 f"{tables.place(found)}\n\n{tables.aligned(tables.steps(found))}\n\nresults in {found.folder}"
             )
             return 0
-        if args.command == "clusterings":
-            if not (args.report or args.check):
-                if args.threads is not None and args.threads < 1:
-                    raise ValueError(f"--threads must be at least 1, got {args.threads}")
-                threads = args.threads or torch.get_num_threads()
-                made = clusterings.run(args.graphs, args.methods, threads, data_root(args.data_root))
-                if made.metadata["quick"]:
-                    return 0  # not all graphs and methods
-            return clusterings_page.command(args.check)
+        if args.command in ("clusterings", "hard-poolers"):
+            return on_pages(args)
         if args.command == "launches":
             torch.set_num_threads(1)
             print(f"{tables.aligned(launches.table())}\n\n{launches.LEGEND}")

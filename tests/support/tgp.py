@@ -42,7 +42,8 @@ def scatter(
     return out.scatter_reduce_(dim, index, src, _REDUCTIONS[reduce])
 
 
-def _torch_scatter() -> ModuleType:
+def torch_scatter() -> ModuleType:
+    """The four functions of torch-scatter that torch-geometric-pool calls."""
     module: Any = ModuleType("torch_scatter")
     module.__version__ = "2.1.2"
     module.scatter = scatter
@@ -65,5 +66,5 @@ def import_tgp(name: str) -> Any:
         "torch_geometric", reason="torch_geometric (extra: pyg) is not installed"
     )  # without it
     if "torch_scatter" not in sys.modules and importlib.util.find_spec("torch_scatter") is None:
-        sys.modules["torch_scatter"] = _torch_scatter()
+        sys.modules["torch_scatter"] = torch_scatter()
     return pytest.importorskip(name, reason="torch-geometric-pool is not installed")
