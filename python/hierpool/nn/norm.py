@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hierpool.ops._batch_norm import batch_norm
 from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
 
 
@@ -59,47 +59,21 @@ class MaskedBatchNorm(nn.Module):
         """
         check_tensor("x", x, FLOATS)
         valid = None if mask is None else valid_rows(mask, (x.size(0), x.size(1)))
-        if valid is not None:
-            x = torch.where(valid[..., None], x, 0)
-        elif x.shape[:-1].numel() >= 2 and x.size(
-            -1
-        ):  # torch's kernel takes no single row, nor rows without features
-            return self._plain(x)
-        if self.training:
-            mean, var = self._statistics(x, valid)
-        else:
-            mean, var = self.running_mean, self.running_var
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        y = torch.addcmul(self.bias - mean * scale, x, scale)
-        return y if valid is None else torch.where(valid[..., None], y, 0)
-
-    def _plain(self, x: Tensor) -> Tensor:
-        """All rows are valid: torch's kernel."""
-        mean, var = self.running_mean, self.running_var
-        if self.training:  # autograd saves copies, so that another call may follow before the backward
-            mean, var = mean.clone(), var.clone()
-        y = F.batch_norm(
-            x.flatten(0, -2), mean, var, self.weight, self.bias, self.training, self.momentum, self.eps
+        running = self.running_mean, self.running_var
+        y, updated = batch_norm(
+            x,
+            valid,
+            self.weight,
+            self.bias,
+            running,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
         )
         if self.training:
-            self.running_mean.copy_(mean)
-            self.running_var.copy_(var)
-        return y.view_as(x)
-
-    def _statistics(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance of a batch whose padding is 0; updates the running statistics."""
-        nodes = tuple(range(x.dim() - 1))
-        count = x.new_full((), x.shape[:-1].numel()) if valid is None else valid.sum().to(x.dtype)
-        mean = x.sum(nodes) / count.clamp(min=1)
-        centred = x - mean if valid is None else torch.where(valid[..., None], x - mean, 0)
-        var = centred.square().sum(nodes) / count.clamp(min=1)
-        with torch.no_grad():
-            # An empty batch gets the weight 0, so that nothing has to be read from the device.
-            weight = self.momentum * (count > 0)
-            unbiased = var * (count / (count - 1).clamp(min=1))
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight.to(self.running_mean.dtype))
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight.to(self.running_var.dtype))
-        return mean, var
+            self.running_mean.copy_(updated[0])
+            self.running_var.copy_(updated[1])
+        return y
 
     def extra_repr(self) -> str:
         return f"{self.weight.numel()}, eps={self.eps}, momentum={self.momentum}"
