@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "cpu/buffer.h"
-#include "cpu/row_kernels.h"
+#include "cpu/matrix_products.h"
 #include "cpu/tasks.h"
 #include "hierpool/soft_pool.h"
 
@@ -78,16 +78,6 @@ double sum_of_squares(const T* row, int64_t n) {
   double sum = 0;
   for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(row[i]) * static_cast<double>(row[i]);
   return sum;
-}
-
-// Multiply-adds from which a product goes to the BLAS: where its packing pays (measured with MKL on Zen 4, where
-// the AVX-512 kernel here was the faster one at every size).
-constexpr int64_t blas_from(Isa isa) {
-  switch (isa) {
-    case Isa::scalar: return int64_t{1} << 15;
-    case Isa::avx2: return int64_t{1} << 27;
-    default: return std::numeric_limits<int64_t>::max();
-  }
 }
 
 // One graph: its valid rows are the first n, or those listed where the mask has holes.
@@ -250,40 +240,17 @@ class Scratch {
 
 // What both directions and all kinds of adjacency share: the batch, its graphs, its rows and matrix products.
 template <typename T>
-class PoolContext {
+class PoolContext : public MatrixProducts<T> {
  public:
+  using MatrixProducts<T>::kernels;
+
   template <typename Cut>
   PoolContext(const PoolBatch& batch, const Runtime& runtime, const Cut& cut)
-      : batch(batch),
-        runtime(runtime),
-        graphs(batch, cut),
-        kernels(row_kernels<T>(isa_in_force())),
-        blas_from_(blas_from(isa_in_force())) {
-    if constexpr (sizeof(T) == 8) {
-      blas_ = runtime.dgemm;
-    } else {
-      blas_ = runtime.sgemm;
-    }
-  }
+      : MatrixProducts<T>(runtime), batch(batch), runtime(runtime), graphs(batch, cut) {}
 
   const PoolBatch& batch;
   const Runtime& runtime;
   const Graphs graphs;
-  const RowKernels<T>& kernels;
-
-  // C[m, n] (+)= A B with row-major A[m, lda].
-  void product(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b, int64_t ldb, T* c,
-               int64_t ldc, bool accumulate) const {
-    if (large(m, n, k)) return blas_(false, false, m, n, k, a, lda, b, ldb, T(accumulate), c, ldc);
-    kernels.gemm(m, n, k, a, lda, 1, b, ldb, c, ldc, accumulate);
-  }
-
-  // C[m, n] (+)= A^T B with row-major A[k, lda].
-  void product_of_transposed(int64_t m, int64_t n, int64_t k, const T* a, int64_t lda, const T* b,
-                             int64_t ldb, T* c, int64_t ldc, bool accumulate) const {
-    if (large(m, n, k)) return blas_(true, false, m, n, k, a, lda, b, ldb, T(accumulate), c, ldc);
-    kernels.gemm(m, n, k, a, 1, lda, b, ldb, c, ldc, accumulate);
-  }
 
   // C[m, n] = the sum of products with row-major A.
   void sum_of_products(int64_t m, int64_t n, const std::vector<Factors<T>>& factors, T* c,
@@ -291,7 +258,7 @@ class PoolContext {
     constexpr int64_t kTogether = 256;  // inner size of a sum in one register
     int64_t inner = 0;
     for (const Factors<T>& f : factors) inner += f.k;
-    if (factors.size() > 1 && inner <= kTogether && !large(m, n, inner)) {
+    if (factors.size() > 1 && inner <= kTogether && !this->large(m, n, inner)) {
       return kernels.sum_of_products(m, n, factors.data(), static_cast<int64_t>(factors.size()), c, ldc);
     }
     if (factors.empty()) {
@@ -299,7 +266,7 @@ class PoolContext {
     }
     bool accumulate = false;
     for (const Factors<T>& f : factors) {
-      product(m, n, f.k, f.a, f.a_row, f.b, f.ldb, c, ldc, accumulate);
+      this->product(m, n, f.k, f.a, f.a_row, f.b, f.ldb, c, ldc, accumulate);
       accumulate = true;
     }
   }
@@ -346,11 +313,6 @@ class PoolContext {
       }
     }
   }
-
- private:
-  bool large(int64_t m, int64_t n, int64_t k) const { return blas_ && m * n * k >= blas_from_; }
-  Gemm<T> blas_ = nullptr;
-  int64_t blas_from_;
 };
 
 }  // namespace hierpool::cpu

@@ -108,6 +108,26 @@ struct RowKernels {
                               int64_t n, T scale, T rho);
   // sums[j] += sum_i rows[i, j] over `count` rows of n elements, ld apart
   void (*column_sums)(T* sums, const T* rows, int64_t ld, int64_t count, int64_t n);
+  // sums[j] = sum_i (rows[i, j] - mean[j])^2 over `count` rows of n elements, as below
+  void (*column_squares)(T* sums, const T* rows, int64_t ld, const T* mean, int64_t n, int64_t count);
+  // sums[j] = sum_i dy[i, j] and along[j] = sum_i dy[i, j] (max(0, rows[i, j]) - mean[j])
+  void (*column_gradients)(T* sums, T* along, const T* dy, int64_t ld_dy, const T* rows, int64_t ld,
+                           const T* mean, int64_t n, int64_t count);
+  // out[i, j] = rows[i, j] or, with relu, max(0, rows[i, j])
+  void (*passed_columns)(T* out, int64_t ld_out, const T* rows, int64_t ld, bool relu, int64_t n,
+                         int64_t count);
+  // out[i, j] = scale[j] (v - mean[j]) + shift[j] of that v
+  void (*scale_columns)(T* out, int64_t ld_out, const T* rows, int64_t ld, const T* mean, const T* scale,
+                        const T* shift, bool relu, int64_t n, int64_t count);
+  // dy[i, j] = scale[j] dy[i, j] + slope[j] (max(0, rows[i, j]) - mean[j]) + shift[j]
+  void (*combine_columns)(T* dy, int64_t ld_dy, const T* rows, int64_t ld, const T* mean, const T* scale,
+                          const T* slope, const T* shift, int64_t n, int64_t count);
+  // out[i, j] = scale[i] a[i, j]
+  void (*scale_rows)(T* out, int64_t ld_out, const T* scale, const T* a, int64_t ld_a, int64_t n,
+                     int64_t count);
+  // y[i, j] = scale[i] y[i, j] + a[i, j] + bias[j]; without scale 1, without a or bias 0
+  void (*add_rows)(T* y, int64_t ld_y, const T* scale, const T* a, int64_t ld_a, const T* bias, int64_t n,
+                   int64_t count);
   // Number of non-zeros, sum and sum of squares.
   RowStats<T> (*stats)(const T* row, int64_t n);
   // Indices and values of the non-zeros, in order; both buffers hold n + 16 elements. Returns their number.

@@ -69,14 +69,14 @@ def test_operators_without_a_kernel() -> None:
         "selection",
     }
     of_graphs |= {"triple_product"}
-    of_layers = {"cut_pool", "linear_maps", "sage_update", "segment_max", "spmm_max"}
+    of_layers = {"cut_pool", "linear_maps", "sage_stack", "segment_max", "spmm_max"}
     assert without == of_graphs | of_layers
-    assert backends.select("sage_update", "cuda") == "reference"
+    assert backends.select("sage_stack", "cuda") == "reference"
     with pytest.raises(
         RuntimeError,
-        match="backend 'triton' cannot run sage_update on cuda: the triton backend does not have this",
+        match="backend 'triton' cannot run sage_stack on cuda: the triton backend does not have this",
     ):
-        backends.select("sage_update", "cuda", "triton")
+        backends.select("sage_stack", "cuda", "triton")
 
 
 @pytest.mark.usefixtures("a_device")

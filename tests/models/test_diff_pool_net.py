@@ -151,18 +151,6 @@ def test_a_batch_is_its_graphs_one_by_one() -> None:
             )
 
 
-def test_the_stacks_of_a_level_share_the_product_with_the_adjacency(monkeypatch: pytest.MonkeyPatch) -> None:
-    from hierpool.nn import sage
-
-    batch = both_forms(SIZES)
-    calls = []
-    real = sage.spmm
-    monkeypatch.setattr(sage, "spmm", lambda graph, x: calls.append(x.shape) or real(graph, x))
-    make_net(layers=3)(batch.nodes, batch.graph)
-    assert len(calls) == 5  # one for both first layers, two for each later one
-    assert calls[0] == batch.nodes.shape
-
-
 def test_compiles_whole() -> None:
     batch = both_forms(SIZES)
     net = make_net(layers=2)

@@ -168,6 +168,7 @@ def draw(case: Case | RaggedCase, dtype: torch.dtype, seed: int = 1, **changes: 
     shapes: dict[str, tuple[int, ...]] = {
         "h": (*nodes, f), "w1": (6, f), "b1": (6,), "w2": (k, 6), "b2": (k,), "relation": (7, f), "root": (7, f),
         "bias": (7,), "gram": (b, k, k), "vectors": (b, 2, k), "scalars": (b, 5), "pooled": (b, k, k),
+        "gain": (7,), "second": (11, 7), "vector": (11,),
     }  # fmt: skip
     tensors = {
         name: torch.randn(shape, generator=random, dtype=torch.float64) for name, shape in shapes.items()
@@ -333,10 +334,18 @@ def linear_maps(batch: Batch) -> Fields:
     }, {}
 
 
-def sage_update(batch: Batch) -> Fields:
-    names = ("x", "relation", "root", "bias")
-    options = {"widths": (3, 4), "normalize": True, "relu": batch.is_ragged}
-    return {"aggregated": batch["h"], **{name: batch[name] for name in names}}, options
+def sage_stack(batch: Batch) -> Fields | None:
+    """Two layers and a norm between them; of a dense batch, the first multiplies with its weight first."""
+    if batch.has_types:
+        return None
+    norm = batch["gain"].new_full((1, 2, 7), 1.5)
+    names = ("relation", "root", "bias", "gain", "bias", "second", "second", "vector")
+    return (
+        {"x": batch["x"], "adj": batch.edges, "mask": batch.mask, "running": norm}
+        | {"layers": tuple(batch[name] for name in names)},
+        {"root": True, "bias": True, "mean": True, "aggregate_first": batch.is_ragged, "normalize": True}
+        | {"training": not batch.symmetric, "momentum": 0.1, "eps": 1e-3},
+    )
 
 
 def segment_max(batch: Batch) -> Fields | None:

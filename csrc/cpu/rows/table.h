@@ -6,6 +6,7 @@
 #include "cpu/rows/asymmetric.h"
 #include "cpu/rows/basic.h"
 #include "cpu/rows/bce.h"
+#include "cpu/rows/columns.h"
 #include "cpu/rows/difference.h"
 #include "cpu/rows/extreme.h"
 #include "cpu/rows/gather.h"
@@ -38,6 +39,13 @@ constexpr RowKernels<T> make_row_kernels() {
       .asymmetric_sums = AsymmetricRows<T>::asymmetric_sums,
       .asymmetric_gradient = AsymmetricRows<T>::asymmetric_gradient,
       .column_sums = GemmRows<T>::column_sums,
+      .column_squares = ColumnRows<T>::column_squares,
+      .column_gradients = ColumnRows<T>::column_gradients,
+      .passed_columns = ColumnRows<T>::passed_columns,
+      .scale_columns = ColumnRows<T>::scale_columns,
+      .combine_columns = ColumnRows<T>::combine_columns,
+      .scale_rows = ColumnRows<T>::scale_rows,
+      .add_rows = ColumnRows<T>::add_rows,
       .stats = BasicRows<T>::stats,
       .nonzeros = BasicRows<T>::nonzeros,
       .sparse_rows = BasicRows<T>::sparse_rows,

@@ -15,7 +15,7 @@ from hierpool.nn.diff_pool import DiffPool, PoolFunction
 from hierpool.nn.masking import select_valid
 from hierpool.nn.outputs import PoolingOutput
 from hierpool.nn.readout import READOUTS, readout
-from hierpool.nn.sage import SAGEStack, embed
+from hierpool.nn.sage import SAGEStack
 
 
 class DiffPoolNetOutput(NamedTuple):
@@ -50,7 +50,7 @@ class DiffPoolNet(nn.Module):
     At every level, two GraphSAGE stacks compute :math:`Z = \mathrm{embed}(X, A)` and :math:`L = \mathrm{assign}(X, A)`,
     and :class:`hierpool.nn.DiffPool` computes the next, smaller :math:`(X, A)` from :math:`(Z, A, L)`. A last embedding
     follows the last pooling. Readouts of :math:`Z` of all levels are concatenated and classified by a perceptron with
-    one hidden layer. The two stacks of a level share the first product with the adjacency if their inputs are the same.
+    one hidden layer.
 
     The first level takes a padded batch with dense adjacency, or a ragged batch with sparse adjacency; both give the
     same results up to rounding. Later levels are dense and small. The result of a graph does not depend on the padding,
@@ -186,14 +186,15 @@ class DiffPoolNet(nn.Module):
         for embedding, module in zip(self.embeddings, self.pools, strict=False):
             pool = cast(DiffPool, module)
             assignment = cast(Assignment, pool.assignment)
-            z, hidden = embed((cast(SAGEStack, embedding), assignment.stack), x, adj, valid)
+            z = cast(SAGEStack, embedding).embed(x, adj, valid)
+            hidden = assignment.stack.embed(x, adj, valid)
             summaries.append(self._summary(z, adj, valid))
             num_clusters = pool.clusters.of(x, adj, valid)
             logits = assignment.logits(hidden, pool.clusters.columns(num_clusters))
             level: PoolingOutput = pool(z, adj, mask=valid, logits=logits, num_clusters=num_clusters)
             levels.append(level)
             x, adj, valid = level.x, level.adj, level.so.existing
-        (z,) = embed((cast(SAGEStack, self.embeddings[-1]),), x, adj, valid)
+        z = cast(SAGEStack, self.embeddings[-1]).embed(x, adj, valid)
         summaries.append(self._summary(z, adj, valid))
         return DiffPoolNetOutput(
             self.head(torch.cat(summaries, -1)),

@@ -32,6 +32,16 @@ def select_valid(
         TypeError: an argument is not a dense tensor of a supported dtype.
         ValueError: shapes do not match, or a mask is given with a ragged graph.
     """
+    x, adj, valid = checked_batch(x, adj, mask)
+    if valid is None or isinstance(adj, RaggedGraph):
+        return x, adj, valid
+    return torch.where(valid[:, :, None], x, 0), torch.where(pairs(valid, adj), adj, 0), valid
+
+
+def checked_batch(
+    x: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None
+) -> tuple[Tensor, Tensor | RaggedGraph, Tensor | None]:
+    """What :func:`select_valid` does but for padding, which stays as it is."""
     check_tensor("x", x, FLOATS)
     if isinstance(adj, RaggedGraph):
         return x, _ragged(x, adj, mask), None
@@ -47,9 +57,7 @@ def select_valid(
         raise ValueError(f"adj must have shape {[graphs, nodes, nodes]} to match x, got {list(adj.shape)}")
     valid = fitted_mask(mask, (graphs, nodes))
     weights = one_matrix(weights).to(x.dtype)
-    if valid is None:
-        return x, weights, None
-    return torch.where(valid[:, :, None], x, 0), torch.where(pairs(valid, weights), weights, 0), valid
+    return x, weights, valid
 
 
 def _ragged(x: Tensor, graph: RaggedGraph, mask: Tensor | None) -> RaggedGraph:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.distributed.ranks import Ranks, total_of_parts
+from hierpool.ops._batch_norm import batch_norm
 from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
 
 
@@ -65,55 +65,27 @@ class MaskedBatchNorm(nn.Module):
         """
         check_tensor("x", x, FLOATS)
         valid = None if mask is None else valid_rows(mask, (x.size(0), x.size(1)))
-        if valid is not None:
-            x = torch.where(valid[..., None], x, 0)
-        # torch's kernel takes no single row, nor rows without features.
-        elif not self._is_shared and x.shape[:-1].numel() >= 2 and x.size(-1):
-            return self._plain(x)
-        if self.training:
-            mean, var = self._statistics(x, valid)
-        else:
-            mean, var = self.running_mean, self.running_var
-        scale = self.weight * torch.rsqrt(var + self.eps)
-        y = torch.addcmul(self.bias - mean * scale, x, scale)
-        return y if valid is None else torch.where(valid[..., None], y, 0)
-
-    @property
-    def _is_shared(self) -> bool:
-        return self.ranks is not None and self.training
-
-    def _total(self, part: Tensor) -> Tensor:
-        """A sum over nodes, of all processes if they share statistics."""
-        return part if self.ranks is None else total_of_parts(self.ranks, part if self.counts else part * 0)
-
-    def _plain(self, x: Tensor) -> Tensor:
-        """All rows are valid: torch's kernel."""
-        mean, var = self.running_mean, self.running_var
-        if self.training:  # autograd saves copies, so that another call may follow before the backward
-            mean, var = mean.clone(), var.clone()
-        y = F.batch_norm(
-            x.flatten(0, -2), mean, var, self.weight, self.bias, self.training, self.momentum, self.eps
+        running = self.running_mean, self.running_var
+        y, updated = batch_norm(
+            x,
+            valid,
+            self.weight,
+            self.bias,
+            running,
+            training=self.training,
+            momentum=self.momentum,
+            eps=self.eps,
+            total=None if self.ranks is None else self._total,
         )
         if self.training:
-            self.running_mean.copy_(mean)
-            self.running_var.copy_(var)
-        return y.view_as(x)
+            self.running_mean.copy_(updated[0])
+            self.running_var.copy_(updated[1])
+        return y
 
-    def _statistics(self, x: Tensor, valid: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Mean and biased variance of a batch whose padding is 0; updates the running statistics."""
-        nodes = tuple(range(x.dim() - 1))
-        count = x.new_full((), x.shape[:-1].numel()) if valid is None else valid.sum().to(x.dtype)
-        count = self._total(count)
-        mean = self._total(x.sum(nodes)) / count.clamp(min=1)
-        centred = x - mean if valid is None else torch.where(valid[..., None], x - mean, 0)
-        var = self._total(centred.square().sum(nodes)) / count.clamp(min=1)
-        with torch.no_grad():
-            # An empty batch gets the weight 0, so that nothing has to be read from the device.
-            weight = self.momentum * (count > 0)
-            unbiased = var * (count / (count - 1).clamp(min=1))
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight.to(self.running_mean.dtype))
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight.to(self.running_var.dtype))
-        return mean, var
+    def _total(self, part: Tensor) -> Tensor:
+        """A sum over nodes, of all processes that share statistics."""
+        assert self.ranks is not None
+        return total_of_parts(self.ranks, part if self.counts else part * 0)
 
     def extra_repr(self) -> str:
         return f"{self.weight.numel()}, eps={self.eps}, momentum={self.momentum}"

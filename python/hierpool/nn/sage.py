@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import pairwise, zip_longest
 from typing import cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hierpool._tracing import is_traced, is_transformed
 from hierpool.graph import RaggedGraph
-from hierpool.nn.masking import select_valid
+from hierpool.nn.masking import checked_batch
+from hierpool.nn.mlp import is_plain
 from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
-from hierpool.ops.sage_update import sage_update
-from hierpool.ops.spmm import spmm
+from hierpool.ops.sage_stack import Layer, Normalisation, sage_stack
 
 AGGREGATIONS = ("mean", "sum")
 NORMS = ("batch", "slot", None)
-
-Aggregate = Callable[[Tensor], Tensor]
-
-
-def aggregator(
-    adj: Tensor | RaggedGraph, aggregation: str, dtype: torch.dtype, valid: Tensor | None
-) -> Aggregate:
-    r"""The map :math:`X \mapsto D^{-1} A X`, prepared once for all layers on the same graphs.
-
-    Args:
-        adj: ``[B, N, N]`` or ``[1, N, N]`` in the dtype of ``X``, or a ragged graph.
-        aggregation: ``"mean"`` with :math:`D = \max(1, A 1)` row-wise, or ``"sum"`` with :math:`D = I`.
-        dtype: dtype of ``X``.
-        valid: bool ``[B, N]``, or ``None`` if every row is valid.
-    """
-    if isinstance(adj, RaggedGraph):
-        graph = adj
-        if aggregation == "sum":
-            return lambda x: spmm(graph, x)
-        degree = graph.degree.to(dtype).clamp(min=1)[:, None]  # [N, 1]
-        # Not times the reciprocal, whose derivative has its square: that is 0 for weights of 1e23.
-        return lambda x: spmm(graph, x) / degree
-    if valid is not None and adj.shape[0] != valid.shape[0]:
-        return _of_one_matrix(adj, aggregation, valid[..., None])
-    weights = adj / adj.sum(-1, keepdim=True).clamp(min=1) if aggregation == "mean" else adj
-    return lambda x: weights @ x
-
-
-def _of_one_matrix(adj: Tensor, aggregation: str, valid: Tensor) -> Aggregate:
-    """The map of graphs that share ``adj [1, N, N]``, each with its own padding, without a matrix for each graph."""
-
-    def product(x: Tensor) -> Tensor:
-        return torch.where(valid, adj @ torch.where(valid, x, 0), 0)
-
-    if aggregation == "sum":
-        return product
-    share = product(adj.new_ones(())).clamp(min=1).reciprocal()  # [B, N, 1]
-    return lambda x: product(x) * share
 
 
 class SAGEConv(nn.Module):
@@ -118,52 +78,37 @@ class SAGEConv(nn.Module):
         Raises:
             ValueError: shapes do not match, or a mask is given with a ragged graph.
         """
-        x, adj, valid = select_valid(x, adj, mask)
-        (y,) = propagate((self,), x, aggregator(adj, self.aggregation, x.dtype, valid))
-        return y if valid is None else torch.where(valid[..., None], y, 0)
+        x, adj, valid = checked_batch(x, adj, mask)
+        return _convolved((self,), (), x, adj, valid)
 
 
-def propagate(
-    convs: Sequence[SAGEConv], x: Tensor, aggregate: Aggregate, *, relu: bool = False
-) -> tuple[Tensor, ...]:
-    """Apply several layers to one batch, whose padding is already 0.
-
-    The layers share the product with the adjacency, and their concatenated weights are multiplied with the features in
-    one product.
-
-    Args:
-        convs: layers that differ only in their weights and numbers of output features.
-        x: their common input, ``[..., in_channels]``.
-        aggregate: see :func:`aggregator`.
-        relu: whether to apply ReLU to the results.
-
-    Returns:
-        The result of each layer; padded rows are finite, not 0.
-    """
-    relation, bias = _side_by_side([conv.lin_rel for conv in convs])
-    root, root_bias = _side_by_side([conv.lin_root for conv in convs if conv.lin_root is not None])
-    widths = tuple(conv.lin_rel.out_features for conv in convs)
-    # If x needs no gradient, aggregating x itself saves the product with the adjacency in the backward.
-    first = x.size(-1) * (2 if x.requires_grad else 1) <= 2 * sum(widths)
-    return sage_update(
-        aggregate(x) if first else aggregate(F.linear(x, relation)),  # type: ignore[arg-type]
-        None if root is None else x,
-        relation if first else None,
-        root,
-        bias if root is None else root_bias,
-        widths,
-        convs[0].normalize,
-        relu,
-    )
+def _convolved(
+    convs: Sequence[SAGEConv],
+    norms: Sequence[MaskedBatchNorm],
+    x: Tensor,
+    adj: Tensor | RaggedGraph,
+    valid: Tensor | None,
+) -> Tensor:
+    """Apply a stack of layers whose options are equal to a batch, as returned by :func:`checked_batch`."""
+    layers = [_layer(conv, norm) for conv, norm in zip_longest(convs, norms)]
+    mean, normalize = convs[0].aggregation == "mean", convs[0].normalize
+    if not norms:
+        return sage_stack(x, adj, valid, layers, mean=mean, normalize=normalize)[0]
+    buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
+    running = torch.stack(buffers).view(len(norms), 2, -1)
+    norm = Normalisation(running, norms[0].training, norms[0].momentum, norms[0].eps)
+    y, updated = sage_stack(x, adj, valid, layers, mean=mean, normalize=normalize, norm=norm)
+    if updated is not None:
+        for buffer, new in zip(buffers, updated.flatten(0, 1).unbind(), strict=True):
+            buffer.copy_(new)
+    return y
 
 
-def _side_by_side(linears: Sequence[nn.Linear]) -> tuple[Tensor | None, Tensor | None]:
-    """Weight and bias of the linear map whose result is the concatenation of the results of all maps."""
-    if len(linears) < 2:
-        return (linears[0].weight, linears[0].bias) if linears else (None, None)
-    weights: list[Tensor] = [linear.weight for linear in linears]
-    biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
-    return torch.cat(weights), torch.cat(biases) if biases else None
+def _layer(conv: SAGEConv, norm: MaskedBatchNorm | None) -> Layer:
+    root = conv.lin_root
+    bias = conv.lin_rel.bias if root is None else root.bias
+    gain, shift = (None, None) if norm is None else (norm.weight, norm.bias)
+    return Layer(conv.lin_rel.weight, None if root is None else root.weight, bias, gain, shift)
 
 
 class SAGEStack(nn.Module):
@@ -226,75 +171,38 @@ class SAGEStack(nn.Module):
         Raises:
             ValueError: shapes do not match, or a mask or ``norm="slot"`` is used with a ragged graph.
         """
-        x, adj, valid = select_valid(x, adj, mask)
-        return embed((self,), x, adj, valid)[0]
+        return self.embed(*checked_batch(x, adj, mask))
 
+    def embed(self, x: Tensor, adj: Tensor | RaggedGraph, valid: Tensor | None) -> Tensor:
+        """Apply the layers to a batch, as returned by :func:`checked_batch`."""
+        convs = cast("Sequence[SAGEConv]", self.convs)
+        if self._is_uniform():
+            return _convolved(convs, cast("Sequence[MaskedBatchNorm]", self.norms), x, adj, valid)
+        inside = valid
+        reads_padding = any(isinstance(norm, SlotBatchNorm) for norm in self.norms)
+        if reads_padding and valid is not None and isinstance(adj, Tensor):
+            # It reads padding: rows of zeros that no other row reads, but computed like the others.
+            x, inside = torch.where(valid[..., None], x, 0), None
+            adj = torch.where(valid[:, None] & valid[..., None], adj, 0)
+        outputs = []
+        for i, conv in enumerate(convs):
+            x = _convolved((conv,), (), x, adj, inside)
+            if i + 1 < len(convs):
+                x = x.relu()
+                x = self.norms[i](x, inside) if len(self.norms) else x
+            outputs.append(x)
+        y = torch.cat(outputs, -1)
+        return y if valid is None else torch.where(valid[..., None], y, 0)
 
-def embed(
-    stacks: Sequence[SAGEStack], x: Tensor, adj: Tensor | RaggedGraph, valid: Tensor | None
-) -> list[Tensor]:
-    """Apply several stacks to one batch, as returned by :func:`select_valid`.
-
-    Their first layers have the same input and share the product with the adjacency (:func:`propagate`).
-
-    Args:
-        stacks: stacks with equal aggregation, number of layers and ``root``.
-        x: ``[B, N, F]``, or ``[N, F]`` with a ragged graph.
-        adj: ``[B, N, N]`` or ``[1, N, N]`` in the dtype of ``x``, or a ragged graph.
-        valid: bool ``[B, N]``, or ``None`` if every row is valid.
-    """
-    aggregate = aggregator(adj, stacks[0].aggregation, x.dtype, valid)
-    if valid is not None and _takes_rows(stacks, x):
-        rows = _ValidRows(valid)
-        found = _embed_rows(stacks, rows.of(x), lambda t: rows.of(aggregate(rows.padded(t))), None)
-        return [rows.padded(t) for t in found]
-    return _embed_rows(stacks, x, aggregate, valid)
-
-
-def _takes_rows(stacks: Sequence[SAGEStack], x: Tensor) -> bool:
-    """Whether to compute valid rows only. Where sizes cannot be read, padding is computed as well."""
-    readable = x.device.type == "cpu" and not is_traced() and not is_transformed()
-    return readable and not any(isinstance(norm, SlotBatchNorm) for stack in stacks for norm in stack.norms)
-
-
-class _ValidRows:
-    """The valid rows of a padded batch."""
-
-    def __init__(self, valid: Tensor) -> None:
-        self._shape = valid.shape
-        self._place = valid.flatten().nonzero()[:, 0]
-
-    def of(self, x: Tensor) -> Tensor:
-        """``[M, F]`` of ``x [B, N, F]``."""
-        return x.flatten(0, 1).index_select(0, self._place)
-
-    def padded(self, rows: Tensor) -> Tensor:
-        """``[B, N, F]`` of ``rows [M, F]``, 0 in padding."""
-        b, n = self._shape
-        return rows.new_zeros(b * n, rows.size(1)).index_copy(0, self._place, rows).view(b, n, rows.size(1))
-
-
-def _embed_rows(
-    stacks: Sequence[SAGEStack], x: Tensor, aggregate: Aggregate, valid: Tensor | None
-) -> list[Tensor]:
-    inner = len(stacks[0].convs) > 1
-    firsts = propagate([cast(SAGEConv, stack.convs[0]) for stack in stacks], x, aggregate, relu=inner)
-    return [
-        _embed_from_second(stack, first, aggregate, valid)
-        for stack, first in zip(stacks, firsts, strict=True)
-    ]
-
-
-def _embed_from_second(stack: SAGEStack, x: Tensor, aggregate: Aggregate, valid: Tensor | None) -> Tensor:
-    """Apply a stack without its first layer to ``x``, the result of the first layer and ReLU."""
-    # Columns of padding are 0 in the adjacency, so values in padded rows do not reach other rows.
-    outputs = []
-    for i, conv in enumerate(stack.convs):
-        inner = i + 1 < len(stack.convs)
-        if i > 0:
-            (x,) = propagate((cast(SAGEConv, conv),), x, aggregate, relu=inner)
-        if inner and stack.norms:
-            x = stack.norms[i](x, valid)
-        outputs.append(x)
-    y = torch.cat(outputs, -1)
-    return y if valid is None else torch.where(valid[..., None], y, 0)
+    def _is_uniform(self) -> bool:
+        """Whether one operator applies all layers: they have the same options, and the norms are those over batches."""
+        if not all(is_plain(conv, SAGEConv) for conv in self.convs):
+            return False
+        if not all(is_plain(norm, MaskedBatchNorm) for norm in self.norms):
+            return False
+        convs, norms = cast("Sequence[SAGEConv]", self.convs), cast("Sequence[MaskedBatchNorm]", self.norms)
+        of_convs = {(conv.aggregation, conv.normalize, conv.lin_root is None) for conv in convs}
+        if any(norm.ranks is not None for norm in norms):  # statistics of several processes
+            return False
+        of_norms = {(norm.training, norm.momentum, norm.eps) for norm in norms}
+        return len(of_convs) == 1 and len(of_norms) <= 1
