@@ -79,7 +79,9 @@ def _eager(
     options = ContractOptions(how.loops, assignment.is_injective, symmetric, wanted, not fused)
     module: Any = backends.module("graph_contract", graph.device.type, not_triton(how.backend))
     known = None if value is None else value.detach()
-    found = normally(module.contract, graph.rowptr, graph.col, known, clusters, options)
+    found = normally(
+        module.contract, graph.rowptr, graph.col, known, clusters, assignment.cluster_ptr, options
+    )
     if value is None or found.slot is None:
         ones = unweighted or (value is None and not found.merged)
         return Merged(found.rowptr, found.col, found.value, ones)
