@@ -231,12 +231,13 @@ def scored_pool(batch: Batch) -> Fields | None:
     weight, bias = batch["direction"], None if wide else batch["offset"]
     known = [None if t is None else t.detach() for t in (x, weight, bias)]
     scores = scores_of(*known, ScoredPoolOptions(**options, backend="auto"))  # type: ignore[arg-type]
+    rows = [range(k + 1, n, 6) for k in range(5)]
+    first, node = accumulate(map(len, rows), initial=0), [i for of in rows for i in of]
     structure = {
         "cluster": cluster,
-        "first": torch.searchsorted(cluster.sort()[0], torch.arange(6, device=col.device)).to(col.dtype),
-        "node": cluster.argsort(stable=True)[(cluster < 0).sum() :].to(col.dtype),
+        "first": torch.tensor(list(first), dtype=col.dtype, device=col.device),
+        "node": torch.tensor(node, dtype=col.dtype, device=col.device),
     }
-    structure["first"] -= (cluster < 0).sum().to(col.dtype)
     return {"x": x, "weight": weight, "bias": bias, "score": scores} | structure, options
 
 
