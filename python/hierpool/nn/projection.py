@@ -51,8 +51,8 @@ def pooled_by_projection(
 
     ``assigned``: the assignment by the scores of all nodes, without weights.
     """
-    weight, bias, *options, multiplier = projection
-    how = scored_pool.Options(*options, multiplier, not_triton(layer.backend))
+    weight, bias, activation, is_unit, multiplier = projection
+    how = scored_pool.Options(activation, is_unit, multiplier, not_triton(layer.backend))
     with torch.no_grad():
         known = scored_pool.scores_of(x, weight, bias, how)
     assignment = assigned(known, graph)
