@@ -42,9 +42,6 @@ class ContractedRow {
     capacity_ = std::max(n + 1, 2 * capacity_);
     keys_ = Buffer<int32_t>(capacity_ + kPadding);
     entries_ = Buffer<I>(capacity_);
-    if (capacity_ <= kRanked) return;
-    wide_keys_ = Buffer<uint64_t>(capacity_);
-    sums_ = Buffer<double>(capacity_);
   }
   // Replaces the entries by those that `each` pushes: each(push) with push(kept, column, entry), which adds an entry if
   // it is kept. No branch: columns are read from places all over memory, and would be waited for.
@@ -62,12 +59,13 @@ class ContractedRow {
   }
   int64_t pushed() const { return count_; }
 
-  // Writes the columns and, unless null, their sums of `value` or of ones in the order of the entries, and the place of
-  // each entry in the row. Returns the number of columns.
-  int64_t merge(int64_t columns, bool distinct, const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
-    if (count_ <= kRanked) return merge_ranked(value, col, sum, slot, exact);
-    if (distinct) return write_sorted(value, col, sum, slot);
-    return merge_marked(columns, value, col, sum, slot, exact);
+  // Writes the columns and, unless null, their sums of `value` or of ones in the order of the entries, and for each
+  // entry `base` plus its place in the row. Returns the number of columns.
+  int64_t merge(int64_t columns, bool distinct, const T* value, I* col, T* sum, I* slot, int64_t base,
+                ExactSum& exact) {
+    if (count_ <= kRanked) return merge_ranked(value, col, sum, slot, base, exact);
+    if (distinct) return write_sorted(value, col, sum, slot, base);
+    return merge_marked(columns, value, col, sum, slot, base, exact);
   }
 
  private:
@@ -84,21 +82,21 @@ class ContractedRow {
   }
 
   // Equal columns have equal ranks, so the ranks that occur number the columns. Sorting would mispredict its branches.
-  int64_t merge_ranked(const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
-    int32_t ranks[kRanked + kPadding];
+  int64_t merge_ranked(const T* value, I* col, T* sum, I* slot, int64_t base, ExactSum& exact) {
+    int32_t ranks[kRanked + kPadding], places[kRanked];
     rank(ranks);
     uint64_t seen = 0;
     for (int64_t i = 0; i < count_; ++i) seen |= uint64_t{1} << ranks[i];
-    const int64_t n = std::popcount(seen);
+    int32_t n = 0;
+    for (uint64_t bits = seen; bits; bits &= bits - 1) places[std::countr_zero(bits)] = n++;
     const I* entries = entries_.data();
     double sums[kRanked];
     const bool merged = n < count_;
     if (merged && sum) std::fill_n(sums, n, 0.0);
     for (int64_t i = 0; i < count_; ++i) {
-      const int64_t place =
-          merged ? std::popcount(seen & ((uint64_t{1} << ranks[i]) - 1)) : int64_t{ranks[i]};
+      const int64_t place = places[ranks[i]];
       col[place] = static_cast<I>(column(i));
-      if (slot) slot[entries[i]] = static_cast<I>(place);
+      if (slot) slot[entries[i]] = static_cast<I>(base + place);
       if (!sum) continue;
       const double term = value_of(value, entries[i]);
       if (merged) {
@@ -118,21 +116,23 @@ class ContractedRow {
     for (int64_t i = 0; i < count_; i += 16) detail::rank_keys<4>(keys, count_, keys + i, ranks + i);
   }
 
-  int64_t write_sorted(const T* value, I* col, T* sum, I* slot) {
+  int64_t write_sorted(const T* value, I* col, T* sum, I* slot, int64_t base) {
     sort_columns(count_, [](int64_t i) { return i; });
     for (int64_t i = 0; i < count_; ++i) {
       const int64_t from = number(i), entry = entries_.data()[from];
       col[i] = static_cast<I>(column(from));
       if (sum) sum[i] = static_cast<T>(value_of(value, entry));
-      if (slot) slot[entry] = static_cast<I>(i);
+      if (slot) slot[entry] = static_cast<I>(base + i);
     }
     return count_;
   }
 
   // A long row may have few columns, which are found by a mark and sorted alone.
-  int64_t merge_marked(int64_t columns, const T* value, I* col, T* sum, I* slot, ExactSum& exact) {
+  int64_t merge_marked(int64_t columns, const T* value, I* col, T* sum, I* slot, int64_t base,
+                       ExactSum& exact) {
     if (mark_.empty()) mark_.assign(static_cast<size_t>(columns), 0);
-    double* sums = sums_.data();
+    const Buffer<double> own_sums(count_);
+    double* const sums = own_sums.data();
     const Buffer<I> first(count_);  // entry of the row that each column was found by
     int64_t n = 0;
     for (int64_t i = 0; i < count_; ++i) {
@@ -151,13 +151,14 @@ class ContractedRow {
       col[i] = static_cast<I>(column(first.data()[number(i)]));
       if (sum) sum[i] = static_cast<T>(sums[number(i)]);
     }
-    if (slot) replace_marks(n, slot);
+    if (slot) replace_marks(n, slot, base);
     return n;
   }
 
   // wide_keys_: the columns of `n` entries of the row, ascending, each with its number from 0 to n - 1.
   template <typename Entry>
   void sort_columns(int64_t n, const Entry& entry) {
+    wide_keys_ = Buffer<uint64_t>(n);
     uint64_t* keys = wide_keys_.data();
     for (int64_t i = 0; i < n; ++i) {
       keys[i] = static_cast<uint64_t>(column(entry(i))) << 32 | static_cast<uint64_t>(i);
@@ -167,9 +168,9 @@ class ContractedRow {
   int64_t number(int64_t i) const { return static_cast<int64_t>(wide_keys_.data()[i] & 0xffffffffu); }
 
   // Slots of the entries are numbers of columns as they were found, and become places of columns.
-  void replace_marks(int64_t n, I* slot) {
+  void replace_marks(int64_t n, I* slot, int64_t base) {
     const Buffer<I> place(n);
-    for (int64_t i = 0; i < n; ++i) place.data()[number(i)] = static_cast<I>(i);
+    for (int64_t i = 0; i < n; ++i) place.data()[number(i)] = static_cast<I>(base + i);
     for (int64_t i = 0; i < count_; ++i) {
       I& own = slot[entries_.data()[i]];
       own = place.data()[own];
@@ -180,8 +181,7 @@ class ContractedRow {
   Buffer<int32_t> keys_;  // of the columns
   Buffer<I> entries_;
   Buffer<uint64_t> wide_keys_;  // of long rows: [column | number]
-  Buffer<double> sums_;
-  std::vector<I> mark_;  // of each column
+  std::vector<I> mark_;         // of each column
 };
 
 }  // namespace hierpool::cpu

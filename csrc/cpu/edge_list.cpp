@@ -100,13 +100,7 @@ int64_t merge_edges(const EdgeMerge& m, int64_t* slot) {
         if (slot) slot[by_row.data()[i]] = -1;
       }
     });
-    const int64_t n = row.merge(m.clusters, false, nullptr, col + total, nullptr, slot, unused);
-    if (slot) {
-      for (int64_t i = begin; i < end; ++i) {
-        int64_t& own = slot[by_row.data()[i]];
-        own += own < 0 ? 0 : total;
-      }
-    }
+    const int64_t n = row.merge(m.clusters, false, nullptr, col + total, nullptr, slot, total, unused);
     count.data()[k] = n;
     total += n;
     begin = end;

@@ -52,6 +52,24 @@ int64_t assign_kept(const BatchRows& rows, int64_t count, const int64_t* index, 
   return count;
 }
 
+void assign_heads(const BatchRows& rows, const int64_t* head, bool pairs, int64_t* cluster,
+                  int64_t* cluster_ptr) {
+  const auto head_of = [&](int64_t node) {
+    const int64_t other = head[node];
+    return !pairs ? other : other < 0 ? node : std::min(node, other);
+  };
+  cluster_ptr[0] = 0;
+  for (int64_t b = 0; b < rows.graphs; ++b) {
+    int64_t count = 0;
+    for (int64_t i = rows.ptr[b]; i < rows.ptr[b + 1]; ++i) {
+      const int64_t node = caller_of(rows, i);
+      if (head_of(node) == node) cluster[node] = count++;
+    }
+    cluster_ptr[b + 1] = cluster_ptr[b] + count;
+  }
+  for (int64_t node = 0; node < rows.nodes; ++node) cluster[node] = cluster[head_of(node)];
+}
+
 template <typename I>
 void assign_rows(const BatchRows& rows, const int64_t* cluster, const int64_t* cluster_ptr,
                  const AssignedRows<I>& out) {

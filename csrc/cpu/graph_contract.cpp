@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <numeric>
+#include <utility>
 #include <vector>
 
 #include "cpu/accumulation.h"
@@ -29,27 +31,32 @@ class Contraction {
         first_(static_cast<const I*>(c.members.first)),
         node_(static_cast<const I*>(c.members.node)),
         rows_(c.members.clusters),
-        bound_(rows_ + 1) {}
+        is_large_(c.graph.rows > kFew) {}
 
   ContractedGraph run() {
     out_rowptr_ = allocate<I>(GraphContract::rowptr, rows_ + 1);
     out_slot_ = c_.want_slot ? allocate<I>(GraphContract::slot, rowptr_[c_.graph.rows]) : nullptr;
     if (out_slot_ && first_[rows_] < c_.graph.rows) drop_rows();
-    bound_rows();
-    scratch_col_ = Buffer<I>(bound_.data()[rows_]);
-    if (c_.want_sum) scratch_sum_ = Buffer<T>(bound_.data()[rows_]);
+    divide();
+    scratch_col_ = Buffer<I>(tasks_.back().scratch);
+    if (c_.want_sum) scratch_sum_ = Buffer<T>(tasks_.back().scratch);
     if (c_.want_sum && c_.loops == Loops::apart) scratch_loops_ = Buffer<T>(rows_);
-    std::vector<ContractedRow<I, T>> scratch(static_cast<size_t>(std::max<int64_t>(runtime_.threads, 1)));
-    each_task([&](int64_t begin, int64_t end, int64_t thread) {
-      merge_rows(begin, end, scratch[static_cast<size_t>(thread)]);
+    const auto count = static_cast<int64_t>(tasks_.size()) - 1;
+    std::vector<Scratch> scratch(
+        static_cast<size_t>(std::clamp<int64_t>(count, 1, std::max<int64_t>(runtime_.threads, 1))));
+    run_tasks(runtime_, count, [&](int64_t t, int64_t thread) {
+      merge_rows(tasks_[static_cast<size_t>(t)], tasks_[static_cast<size_t>(t) + 1].row,
+                 scratch[static_cast<size_t>(thread)]);
     });
     out_rowptr_[0] = 0;
-    std::partial_sum(out_rowptr_, out_rowptr_ + rows_ + 1, out_rowptr_);
-    const int64_t entries = out_rowptr_[rows_];
+    int64_t entries = 0;
+    for (Task& task : tasks_) entries += std::exchange(task.entries, entries);
     out_col_ = allocate<I>(GraphContract::col, entries);
     const int64_t sums = entries + (c_.loops == Loops::apart ? rows_ : 0);
     out_sum_ = c_.want_sum ? allocate<T>(GraphContract::value, sums) : nullptr;
-    each_task([&](int64_t begin, int64_t end, int64_t) { compact(begin, end); });
+    run_tasks(runtime_, count, [&](int64_t t, int64_t) {
+      compact(tasks_[static_cast<size_t>(t)], tasks_[static_cast<size_t>(t) + 1], entries);
+    });
     if (out_sum_ && c_.symmetric && rounded_) mirror_values(rows_, out_rowptr_, out_col_, out_sum_, runtime_);
     return {entries, kept_ > entries};
   }
@@ -60,10 +67,41 @@ class Contraction {
     return static_cast<O*>(c_.allocate(c_.context, output, count));
   }
 
-  // task(begin, end, thread) for ranges of rows of about the same work.
-  template <typename Task>
-  void each_task(const Task& task) const {
-    run_row_tasks(runtime_, rows_, kTaskWork, [&](int64_t k) { return bound_.data()[k] + k; }, task);
+  // Rows that one thread merges, and writes one after the other.
+  struct Task {
+    int64_t row;          // the first of them
+    int64_t scratch;      // first place for their entries
+    int64_t entries = 0;  // their number, then that of the entries before them
+  };
+
+  static constexpr int64_t kNear =
+      64 * 64 - 1;  // a bit of a word for each bit of a word, and one for no column
+
+  // Of a thread.
+  struct Scratch {
+    ContractedRow<I, T> row;
+    uint64_t near[kNear / 64 + 1] = {};  // bits and sums of near columns: 0 between rows
+    std::vector<double> sums;
+    std::vector<I> places;
+    ExactSum exact;
+    int64_t kept;  // entries of the rows of a task that are not dropped
+  };
+
+  // tasks_: ranges of rows of about the same work, and the end of the last one.
+  void divide() {
+    const int64_t entries = rowptr_[c_.graph.rows];
+    if (runtime_.threads <= 1 || entries + rows_ <= kTaskWork) {
+      tasks_ = {{0, 0}, {rows_, entries}};
+      return;
+    }
+    const Buffer<int64_t> bound = bound_rows();
+    const auto before = [&](int64_t k) { return bound.data()[k] + k; };
+    const int64_t count = (before(rows_) + kTaskWork - 1) / kTaskWork;
+    for (int64_t t = 0; t < count; ++t) {
+      const int64_t row = first_row_after(rows_, t * kTaskWork, before);
+      tasks_.push_back({row, bound.data()[row]});
+    }
+    tasks_.push_back({rows_, bound.data()[rows_]});
   }
 
   void drop_rows() {
@@ -72,10 +110,11 @@ class Contraction {
     }
   }
 
-  // bound_[k]: as many entries as there may be at most before row k.
-  void bound_rows() {
+  // As many entries as there may be at most before each row.
+  Buffer<int64_t> bound_rows() const {
     constexpr int64_t kRows = 4096;
-    int64_t* bound = bound_.data();
+    Buffer<int64_t> bounds(rows_ + 1);
+    int64_t* const bound = bounds.data();
     run_tasks(runtime_, (rows_ + kRows - 1) / kRows, [&](int64_t t, int64_t) {
       for (int64_t k = t * kRows; k < std::min(rows_, (t + 1) * kRows); ++k) {
         bound[k] = degree(k);
@@ -83,6 +122,7 @@ class Contraction {
     });
     bound[rows_] = 0;
     std::exclusive_scan(bound, bound + rows_ + 1, bound, int64_t{0});
+    return bounds;
   }
 
   int64_t degree(int64_t k) const {
@@ -96,7 +136,7 @@ class Contraction {
 
   // Nodes of a cluster may be far apart in memory. GCC drops calls of a function that does nothing but prefetch.
   __attribute__((always_inline)) void prefetch(I m) const {
-    if (m + 2 * kAhead >= first_[rows_]) return;
+    if (!is_large_ || m + 2 * kAhead >= first_[rows_]) return;
     __builtin_prefetch(rowptr_ + node_[m + 2 * kAhead]);
     const I next = rowptr_[node_[m + kAhead]];
     __builtin_prefetch(col_ + next);
@@ -104,27 +144,107 @@ class Contraction {
     if (value_ && c_.want_sum) __builtin_prefetch(value_ + next), __builtin_prefetch(value_ + next + 16);
   }
 
-  void merge_rows(int64_t begin, int64_t end, ContractedRow<I, T>& row) {
-    ExactSum exact;
-    int64_t kept = 0;
-    for (int64_t k = begin; k < end; ++k) {
-      const int64_t first = bound_.data()[k];
-      row.reserve(bound_.data()[k + 1] - first);
-      gather(k, row);
-      T* sum = c_.want_sum ? scratch_sum_.data() + first : nullptr;
-      const int64_t n =
-          row.merge(rows_, c_.injective, value_, scratch_col_.data() + first, sum, out_slot_, exact);
+  void merge_rows(Task& task, int64_t end, Scratch& scratch) {
+    const std::vector<int64_t> all{0, rows_};
+    const int64_t* const ptr = c_.ptr ? c_.ptr : all.data();
+    scratch.exact = {}, scratch.kept = 0;
+    int64_t n = 0, graph = 0;
+    for (int64_t k = task.row; k < end; ++k) {
+      while (k >= ptr[graph + 1]) ++graph;
+      const int64_t low = ptr[graph], width = ptr[graph + 1] - low;
+      I* const col = scratch_col_.data() + task.scratch + n;
+      T* const sum = c_.want_sum ? scratch_sum_.data() + task.scratch + n : nullptr;
+      if (width > kNear) {
+        n += merge_far(k, col, sum, n, scratch);
+      } else {
+        n += value_ ? merge_near<true>(k, low, width, col, sum, n, scratch)
+                    : merge_near<false>(k, low, width, col, sum, n, scratch);
+      }
       out_rowptr_[k + 1] = static_cast<I>(n);
-      kept += row.pushed();
     }
-    kept_ += kept;
-    if (exact.rounded()) rounded_ = true;
+    task.entries = n;
+    kept_ += scratch.kept;
+    if (scratch.exact.rounded()) rounded_ = true;
   }
 
-  // The entries of row k that are kept; slots of the others are -1, those of loops apart -2.
+  int64_t merge_far(int64_t k, I* col, T* sum, int64_t base, Scratch& scratch) {
+    ContractedRow<I, T>& row = scratch.row;
+    row.reserve(degree(k));
+    gather(k, row);
+    scratch.kept += row.pushed();
+    return row.merge(rows_, c_.injective, value_, col, sum, out_slot_, base, scratch.exact);
+  }
+
+  // Columns are the `width` from `low` on: they are bits of words, which are read in order.
+  template <bool kValue>
+  int64_t merge_near(int64_t k, int64_t low, int64_t width, I* out_col, T* out_sum, int64_t base,
+                     Scratch& scratch) {
+    if (static_cast<int64_t>(scratch.sums.size()) <= width) {
+      scratch.sums.resize(static_cast<size_t>(width) + 1),
+          scratch.places.resize(static_cast<size_t>(width) + 1);
+    }
+    const I *const rowptr = rowptr_, *const col = col_, *const cluster = cluster_, *const node = node_;
+    uint64_t* const near = scratch.near;
+    double* const sums = scratch.sums.data();
+    const bool keep = c_.loops == Loops::keep;
+    const I last = first_[k + 1];
+    ExactSum exact = scratch.exact;
+    uint64_t words = 0;
+    int64_t kept = 0;
+    for (I m = first_[k]; m < last; ++m) {
+      prefetch(m);
+      const int64_t end = rowptr[node[m] + 1];
+      for (int64_t e = rowptr[node[m]]; e < end; ++e) {
+        const int64_t l = cluster[col[e]], d = l < 0 ? width : l - low;
+        words |= uint64_t{1} << (d >> 6);
+        near[d >> 6] |= uint64_t{1} << (d & 63);
+        sums[d] = kValue ? exact.add(sums[d], static_cast<double>(value_[e])) : sums[d] + 1;
+        kept += (l >= 0) & (keep | (l != k));
+      }
+    }
+    scratch.exact = exact, scratch.kept += kept;
+    const auto remove = [&](int64_t d) { near[d >> 6] &= ~(uint64_t{1} << (d & 63)); };
+    remove(width);
+    sums[width] = 0;
+    if (!keep) {
+      remove(k - low);
+      if (scratch_loops_.data()) scratch_loops_.data()[k] = static_cast<T>(sums[k - low]);
+      sums[k - low] = 0;
+    }
+    int64_t n = 0;
+    for (; words; words &= words - 1) {
+      const int64_t word = std::countr_zero(words);
+      for (uint64_t bits = near[word]; bits; bits &= bits - 1, ++n) {
+        const int64_t d = word * 64 + std::countr_zero(bits);
+        out_col[n] = static_cast<I>(low + d);
+        if (out_sum) out_sum[n] = static_cast<T>(sums[d]);
+        sums[d] = 0;
+        scratch.places.data()[d] = static_cast<I>(base + n);
+      }
+      near[word] = 0;
+    }
+    if (out_slot_) write_slots(k, low, width, scratch.places.data());
+    return n;
+  }
+
+  // Slots of the entries of row k from the place of each column.
+  void write_slots(int64_t k, int64_t low, int64_t width, I* places) const {
+    places[width] = -1;
+    if (c_.loops != Loops::keep) places[k - low] = loop_slot();
+    for (I m = first_[k]; m < first_[k + 1]; ++m) {
+      for (int64_t e = rowptr_[node_[m]]; e < rowptr_[node_[m] + 1]; ++e) {
+        const int64_t l = cluster_[col_[e]];
+        out_slot_[e] = places[l < 0 ? width : l - low];
+      }
+    }
+  }
+
+  // What slots of entries within a cluster are until the number of all entries is known.
+  I loop_slot() const { return c_.loops == Loops::apart ? -2 : -1; }
+
+  // The entries of row k that are kept; slots of the others are -1 or that of loops.
   void gather(int64_t k, ContractedRow<I, T>& row) {
     const bool keep = c_.loops == Loops::keep, loops_apart = scratch_loops_.data() != nullptr;
-    const I loop_slot = c_.loops == Loops::apart ? -2 : -1;
     double loops = 0;
     row.fill([&](const auto& push) {
       for (I m = first_[k]; m < first_[k + 1]; ++m) {
@@ -135,31 +255,37 @@ class Contraction {
           const bool loop = (l == k) & !keep;
           push((l >= 0) & !loop, l, e);
           if (loops_apart && loop) loops += value_ ? static_cast<double>(value_[e]) : 1.0;
-          if (out_slot_) out_slot_[e] = loop ? loop_slot : I(-1);
+          if (out_slot_) out_slot_[e] = loop ? loop_slot() : I(-1);
         }
       }
     });
     if (loops_apart) scratch_loops_.data()[k] = static_cast<T>(loops);
   }
 
-  void compact(int64_t begin, int64_t end) {
-    const int64_t entries = out_rowptr_[rows_];
-    for (int64_t k = begin; k < end; ++k) {
-      const int64_t first = bound_.data()[k], place = out_rowptr_[k], n = out_rowptr_[k + 1] - place;
-      std::copy_n(scratch_col_.data() + first, n, out_col_ + place);
-      if (out_sum_) std::copy_n(scratch_sum_.data() + first, n, out_sum_ + place);
-      if (out_sum_ && c_.loops == Loops::apart) out_sum_[entries + k] = scratch_loops_.data()[k];
-      if (!out_slot_) continue;
-      for (I m = first_[k]; m < first_[k + 1]; ++m) {
+  // Moves the rows of a task behind those of the tasks before it; `entries`: of all tasks.
+  void compact(const Task& task, const Task& next, int64_t entries) {
+    const int64_t n = next.entries - task.entries;
+    std::copy_n(scratch_col_.data() + task.scratch, n, out_col_ + task.entries);
+    if (out_sum_) std::copy_n(scratch_sum_.data() + task.scratch, n, out_sum_ + task.entries);
+    const bool apart = c_.loops == Loops::apart;
+    if (out_sum_ && apart)
+      std::copy(scratch_loops_.data() + task.row, scratch_loops_.data() + next.row,
+                out_sum_ + entries + task.row);
+    if (task.entries == 0 && !(out_slot_ && apart)) return;
+    const I moved = static_cast<I>(task.entries);
+    for (int64_t k = task.row; k < next.row; ++k) {
+      out_rowptr_[k + 1] += moved;
+      for (I m = first_[k]; out_slot_ && m < first_[k + 1]; ++m) {
         for (int64_t e = rowptr_[node_[m]]; e < rowptr_[node_[m] + 1]; ++e) {
           I& slot = out_slot_[e];
-          if (slot != -1) slot = static_cast<I>(slot == -2 ? entries + k : slot + place);
+          if (slot != -1) slot = static_cast<I>(slot == -2 ? entries + k : slot + moved);
         }
       }
     }
   }
 
   static constexpr I kAhead = 8;
+  static constexpr int64_t kFew = 1 << 14;  // nodes whose rows a cache holds
 
   const GraphContract& c_;
   const Runtime& runtime_;
@@ -170,8 +296,9 @@ class Contraction {
   const I* first_;
   const I* node_;
   int64_t rows_;
-  Buffer<int64_t> bound_;
-  Buffer<I> scratch_col_;  // row k from bound_[k] on
+  bool is_large_;
+  std::vector<Task> tasks_;
+  Buffer<I> scratch_col_;
   Buffer<T> scratch_sum_;
   Buffer<T> scratch_loops_;
   std::atomic<int64_t> kept_{0};

@@ -34,22 +34,25 @@ void run_tasks(const Runtime& runtime, int64_t count, const Task& task) {
   runtime.parallel(threads, body, &context);
 }
 
-// Calls task(begin, end, thread) for ranges of rows of about `per_task` work. before(row) is the work before a row, which
-// ascends; that of all rows is before(rows).
+// The first row before which there is `work`. before(row) is the work before a row, which ascends.
+template <typename Before>
+int64_t first_row_after(int64_t rows, int64_t work, const Before& before) {
+  int64_t low = 0, high = rows;
+  while (low < high) {
+    const int64_t middle = low + (high - low) / 2;
+    before(middle) < work ? low = middle + 1 : high = middle;
+  }
+  return low;
+}
+
+// Calls task(begin, end, thread) for ranges of rows of about `per_task` work; that of all rows is before(rows).
 template <typename Before, typename Task>
 void run_row_tasks(const Runtime& runtime, int64_t rows, int64_t per_task, const Before& before,
                    const Task& task) {
   const int64_t tasks = (before(rows) + per_task - 1) / per_task;
-  const auto first = [&](int64_t t) {  // the first row before which there is the work of t tasks
-    int64_t low = 0, high = rows;
-    while (low < high) {
-      const int64_t middle = low + (high - low) / 2;
-      before(middle) < t* per_task ? low = middle + 1 : high = middle;
-    }
-    return low;
-  };
   run_tasks(runtime, tasks, [&](int64_t t, int64_t thread) {
-    const int64_t begin = first(t), end = t + 1 == tasks ? rows : first(t + 1);
+    const int64_t begin = first_row_after(rows, t * per_task, before);
+    const int64_t end = t + 1 == tasks ? rows : first_row_after(rows, (t + 1) * per_task, before);
     if (begin < end) task(begin, end, thread);
   });
 }

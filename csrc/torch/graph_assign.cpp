@@ -1,4 +1,4 @@
-// hierpool_native::assign_clusters and assign_kept. Types and sizes were checked by hierpool.graph; values are checked here.
+// hierpool_native::assign_clusters, assign_heads and assign_kept. Types and sizes were checked by hierpool.graph; values are checked here.
 #include "hierpool/graph_assign.h"
 
 #include <torch/csrc/stable/library.h>
@@ -63,6 +63,14 @@ Assigned assign_clusters(Tensor cluster, Tensor ptr, OptionalTensor order, Optio
   return assigned(rows, numbers(cluster), cluster_ptr, count);
 }
 
+Assigned assign_heads(Tensor head, Tensor ptr, OptionalTensor order, bool pairs) {
+  const BatchRows rows = rows_of(ptr, order, head.numel());
+  const Tensor cluster = empty({rows.nodes}, ScalarType::Long);
+  Tensor cluster_ptr = empty({rows.graphs + 1}, ScalarType::Long);
+  cpu::assign_heads(rows, numbers(head), pairs, numbers(cluster), numbers(cluster_ptr));
+  return assigned(rows, numbers(cluster), cluster_ptr, rows.nodes);
+}
+
 // The last tensor is where each cluster is in index.
 std::tuple<bool, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> assign_kept(
     Tensor index, Tensor ptr, OptionalTensor order, int64_t num_nodes) {
@@ -84,6 +92,10 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       "Tensor, Tensor,"
       " Tensor, Tensor, Tensor, Tensor, Tensor)");
   m.def(
+      "assign_heads(Tensor head, Tensor ptr, Tensor? order, bool pairs) -> (bool, Tensor, Tensor, Tensor, "
+      "Tensor,"
+      " Tensor, Tensor, Tensor)");
+  m.def(
       "assign_kept(Tensor index, Tensor ptr, Tensor? order, int num_nodes) -> (bool, Tensor, Tensor, Tensor, "
       "Tensor,"
       " Tensor, Tensor, Tensor, Tensor)");
@@ -91,6 +103,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
   m.impl("assign_clusters", TORCH_BOX(&assign_clusters));
+  m.impl("assign_heads", TORCH_BOX(&assign_heads));
   m.impl("assign_kept", TORCH_BOX(&assign_kept));
 }
 

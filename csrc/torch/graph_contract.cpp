@@ -14,13 +14,18 @@ namespace {
 
 struct Outputs {
   ScalarType index, value_type;
-  Tensor tensors[4];
+  OptionalTensor tensors[4] = {};
 
   static void* allocate(void* context, GraphContract::Output output, int64_t count) {
     auto& self = *static_cast<Outputs*>(context);
-    Tensor& t = self.tensors[output];
+    OptionalTensor& t = self.tensors[output];
     t = empty({count}, output == GraphContract::value ? self.value_type : self.index);
-    return t.data_ptr();
+    return t->data_ptr();
+  }
+
+  Tensor take(GraphContract::Output output) {
+    if (!tensors[output]) allocate(this, output, 0);
+    return std::move(*tensors[output]);
   }
 };
 
@@ -28,27 +33,29 @@ struct Outputs {
 // were merged. loops: a number of hierpool::Loops.
 std::tuple<Tensor, Tensor, Tensor, Tensor, bool> graph_contract(Tensor rowptr, Tensor col,
                                                                 OptionalTensor value, Tensor cluster,
-                                                                Tensor first, Tensor node, int64_t loops,
-                                                                bool injective, bool symmetric, bool want_sum,
-                                                                bool want_slot) {
+                                                                Tensor first, Tensor node, Tensor ptr,
+                                                                int64_t loops, bool injective, bool symmetric,
+                                                                bool want_sum, bool want_slot) {
   const ScalarType index = rowptr.scalar_type();
   STD_TORCH_CHECK(
       cluster.scalar_type() == index && first.scalar_type() == index && node.scalar_type() == index,
       "clusters must have the index type of the graph");
   const bool is_double = value && value->scalar_type() == ScalarType::Double;
   const ScalarType type = is_double ? ScalarType::Double : ScalarType::Float;
-  Outputs out{index, type, {empty({0}, index), empty({0}, index), empty({0}, type), empty({0}, index)}};
+  Outputs out{index, type};
   GraphContract c{};
   c.graph = csr(rowptr, col, value, is_double);
   c.cluster = pointer(cluster);
   c.members = {first.numel() - 1, pointer(first), pointer(node)};
+  STD_TORCH_CHECK(ptr.scalar_type() == ScalarType::Long, "ptr must be int64");
+  c.ptr = static_cast<const int64_t*>(pointer(ptr));
   c.loops = static_cast<Loops>(loops);
   c.injective = injective, c.symmetric = symmetric, c.want_sum = want_sum, c.want_slot = want_slot;
   c.double_value = is_double;
   c.allocate = Outputs::allocate, c.context = &out;
   const ContractedGraph done = cpu::graph_contract(c, runtime());
-  auto& [out_rowptr, out_col, sum, slot] = out.tensors;
-  return {std::move(out_rowptr), std::move(out_col), std::move(sum), std::move(slot), done.merged};
+  return {out.take(GraphContract::rowptr), out.take(GraphContract::col), out.take(GraphContract::value),
+          out.take(GraphContract::slot), done.merged};
 }
 
 }  // namespace
@@ -56,10 +63,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, bool> graph_contract(Tensor rowptr, T
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "graph_contract(Tensor rowptr, Tensor col, Tensor? value, Tensor cluster, Tensor first, Tensor node, "
-      "int"
-      " loops, bool injective, bool symmetric, bool want_sum, bool want_slot) -> (Tensor, Tensor, Tensor, "
-      "Tensor,"
-      " bool)");
+      "Tensor ptr, int loops, bool injective, bool symmetric, bool want_sum, bool want_slot)"
+      " -> (Tensor, Tensor, Tensor, Tensor, bool)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) { m.impl("graph_contract", TORCH_BOX(&graph_contract)); }

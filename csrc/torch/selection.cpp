@@ -60,28 +60,55 @@ Tensor match(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor 
   return mate;
 }
 
-Tensor mis(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor source,
-           Tensor order, int64_t hops) {
-  STD_TORCH_CHECK(order.numel() == rowptr.numel() - 1, "order must have one element for each row");
-  Tensor head = empty({order.numel()}, ScalarType::Long);
-  cpu::maximal_independent_set(neighbours(rowptr, col, rowptr_t, col_t, source), indices(order), hops,
-                               indices(head));
-  return head;
+// The first node of the set for each node, and whether no priority is NaN.
+std::tuple<Tensor, bool> mis(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t,
+                             OptionalTensor source, Tensor ptr, OptionalTensor priority, int64_t hops,
+                             int64_t seed) {
+  const int64_t nodes = rowptr.numel() - 1;
+  const Blocks graphs = blocks(ptr);
+  STD_TORCH_CHECK((!priority || priority->numel() == nodes) && graphs.ptr[graphs.graphs] == nodes,
+                  "ptr and priority must fit to the matrix");
+  Tensor head = empty({nodes}, ScalarType::Long);
+  const Neighbours graph = neighbours(rowptr, col, rowptr_t, col_t, source);
+  const auto run = [&](const auto* priorities) {
+    return cpu::maximal_independent_set(graph, graphs, priorities, hops, static_cast<uint64_t>(seed),
+                                        indices(head));
+  };
+  const bool valid = priority && is_double(*priority) ? run(static_cast<const double*>(pointer(priority)))
+                                                      : run(static_cast<const float*>(pointer(priority)));
+  return {std::move(head), valid};
 }
 
-Tensor topk(Tensor score, Tensor ptr, Tensor count) {
+// order: the element of score of each row; nothing: the same. Returns the elements that are kept, the first of each graph,
+// and whether none of score is NaN.
+std::tuple<Tensor, Tensor, bool> topk(Tensor score, Tensor ptr, OptionalTensor order, int64_t over,
+                                      int64_t under, int64_t most) {
   const Blocks graphs = blocks(ptr);
-  STD_TORCH_CHECK(count.numel() == graphs.graphs && score.numel() == graphs.ptr[graphs.graphs],
-                  "ptr, count and score do not fit");
-  const int64_t* const counts = indices(count);
-  Tensor kept = empty({std::accumulate(counts, counts + graphs.graphs, int64_t{0})}, ScalarType::Long);
-  const auto run = [&](const auto* scores) { cpu::topk(graphs, scores, counts, indices(kept), runtime()); };
-  if (is_double(score)) {
-    run(static_cast<const double*>(pointer(score)));
-  } else {
-    run(static_cast<const float*>(pointer(score)));
+  const int64_t n = score.numel();
+  STD_TORCH_CHECK(n == graphs.ptr[graphs.graphs] && (!order || order->numel() == n),
+                  "ptr, order and score do not fit");
+  const cpu::KeptRows rows{over, under, most};
+  Tensor first = empty({graphs.graphs + 1}, ScalarType::Long);
+  int64_t* const firsts = indices(first);
+  std::vector<int64_t> count(static_cast<size_t>(graphs.graphs));
+  firsts[0] = 0;
+  for (int64_t b = 0; b < graphs.graphs; ++b) {
+    count[static_cast<size_t>(b)] = rows(graphs.ptr[b + 1] - graphs.ptr[b]);
+    firsts[b + 1] = firsts[b] + count[static_cast<size_t>(b)];
   }
-  return kept;
+  Tensor kept = empty({firsts[graphs.graphs]}, ScalarType::Long);
+  const int64_t* const node = order ? indices(*order) : nullptr;
+  const auto run = [&]<typename T>(const T* scores) {
+    if (std::any_of(scores, scores + n, [](T s) { return s != s; })) return false;
+    std::vector<T> ordered(node ? static_cast<size_t>(n) : 0);
+    for (size_t i = 0; i < ordered.size(); ++i) ordered[i] = scores[node[i]];
+    cpu::topk(graphs, node ? ordered.data() : scores, count.data(), indices(kept), runtime());
+    for (int64_t i = 0; node && i < kept.numel(); ++i) indices(kept)[i] = node[indices(kept)[i]];
+    return true;
+  };
+  const bool valid = is_double(score) ? run(static_cast<const double*>(pointer(score)))
+                                      : run(static_cast<const float*>(pointer(score)));
+  return {std::move(kept), std::move(first), valid};
 }
 
 Tensor components(Tensor rowptr, Tensor col, OptionalTensor usable) {
@@ -153,13 +180,14 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       "score,"
       " bool loops, int seed) -> Tensor");
   m.def(
-      "mis(Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor order, int "
-      "hops) ->"
-      " Tensor");
+      "mis(Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor ptr,"
+      " Tensor? priority, int hops, int seed) -> (Tensor, bool)");
   m.def(
       "multilevel_clusters(Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, bool cut, float resolution,"
       " Tensor most, bool exact, Tensor largest, Tensor? start, int cycles, int seed) -> Tensor");
-  m.def("topk(Tensor score, Tensor ptr, Tensor count) -> Tensor");
+  m.def(
+      "topk(Tensor score, Tensor ptr, Tensor? order, int over, int under, int most) -> (Tensor, Tensor, "
+      "bool)");
   m.def("components(Tensor rowptr, Tensor col, Tensor? usable) -> Tensor");
   m.def("spectral_sign(Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, int seed) -> Tensor");
   m.def("propagate(Tensor rowptr, Tensor col, Tensor label, int hops) -> Tensor");

@@ -84,13 +84,18 @@ void test_independent_set(int64_t nodes, int64_t edges, int64_t hops) {
   std::vector<int64_t> order(n), expected(n, -1), head(n);
   std::iota(order.begin(), order.end(), int64_t{0});
   std::shuffle(order.begin(), order.end(), std::mt19937(2));
+  std::vector<float> priority(n);
+  for (size_t place = 0; place < n; ++place)
+    priority[static_cast<size_t>(order[place])] = -static_cast<float>(place);
   for (int64_t i : order) {
     if (expected[static_cast<size_t>(i)] >= 0) continue;
     for (size_t j = 0; j < n; ++j) {
       if (reach[static_cast<size_t>(i)][j] && expected[j] < 0) expected[j] = i;
     }
   }
-  cpu::maximal_independent_set(graph.neighbours(), order.data(), hops, head.data());
+  const std::vector<int64_t> ptr{0, std::ssize(order)};
+  EXPECT(cpu::maximal_independent_set(graph.neighbours(), {1, ptr.data()}, priority.data(), hops, 0,
+                                      head.data()));
   EXPECT(head == expected);
 }
 

@@ -354,7 +354,8 @@ def test_native_contraction_is_the_reference(dtype: torch.dtype) -> None:
         for loops, want_sum, want_slot in product(Loops, (False, True), (False, True)):
             options = ContractOptions(loops, s.is_injective, graph.is_symmetric, want_sum, want_slot)
             one, other = (
-                m.contract(graph.rowptr, graph.col, graph.value, s.clusters(), options) for m in modules
+                m.contract(graph.rowptr, graph.col, graph.value, s.clusters(), s.cluster_ptr, options)
+                for m in modules
             )
             assert one.merged == other.merged
             for name, got, base in zip(one._fields[:4], one, other, strict=False):
@@ -377,7 +378,9 @@ def test_long_rows_and_wide_indices(index: torch.dtype, native: str) -> None:
         module: Any = backends.module("graph_contract", "cpu", native)
         clusters = Clusters(*(t.to(index) for t in s.clusters()))
         options = ContractOptions(Loops.KEEP, s.is_injective, False, True, True)
-        out = module.contract(graph.rowptr.to(index), graph.col.to(index), graph.value, clusters, options)
+        out = module.contract(
+            graph.rowptr.to(index), graph.col.to(index), graph.value, clusters, s.cluster_ptr, options
+        )
         member = (s.to_dense() != 0).double()
         got = matrix_of(RaggedGraph.from_csr(out.rowptr, out.col, out.value))
         torch.testing.assert_close(got, member.T @ a @ member)

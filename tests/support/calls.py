@@ -33,6 +33,8 @@ from hierpool.contract import (
 )
 from hierpool.ops._operator import OPERATORS, Operator
 from hierpool.ops.cut_terms import Kind
+from hierpool.ops.scored_pool import Options as ScoredPoolOptions
+from hierpool.ops.scored_pool import scores_of
 from tests.support.cases import Case
 from tests.support.sparse import RaggedCase
 
@@ -168,7 +170,7 @@ def draw(case: Case | RaggedCase, dtype: torch.dtype, seed: int = 1, **changes: 
     shapes: dict[str, tuple[int, ...]] = {
         "h": (*nodes, f), "w1": (6, f), "b1": (6,), "w2": (k, 6), "b2": (k,), "relation": (7, f), "root": (7, f),
         "bias": (7,), "gram": (b, k, k), "vectors": (b, 2, k), "scalars": (b, 5), "pooled": (b, k, k),
-        "gain": (7,), "second": (11, 7), "vector": (11,),
+        "gain": (7,), "second": (11, 7), "vector": (11,), "direction": (f,), "offset": (1,),
     }  # fmt: skip
     tensors = {
         name: torch.randn(shape, generator=random, dtype=torch.float64) for name, shape in shapes.items()
@@ -216,6 +218,27 @@ def spmm_max(batch: Batch) -> Fields | None:
     if not isinstance(batch.adj, Csr):
         return None
     return {"x": batch["x"], "adj": batch.edges}, {"smallest": batch.adj.rowptr.dtype is torch.int64}
+
+
+def scored_pool(batch: Batch) -> Fields | None:
+    """Five clusters, and nodes without a cluster."""
+    if not isinstance(batch.adj, Csr):
+        return None
+    x, col = batch["x"], batch.adj.col
+    n, wide = x.size(0), col.dtype is torch.int64
+    cluster = torch.arange(n, dtype=col.dtype, device=col.device) % 6 - 1
+    options = {"activation": "tanh" if wide else "sigmoid", "is_unit": wide, "multiplier": 2.0 - wide}
+    weight, bias = batch["direction"], None if wide else batch["offset"]
+    known = [None if t is None else t.detach() for t in (x, weight, bias)]
+    scores = scores_of(*known, ScoredPoolOptions(**options, backend="auto"))  # type: ignore[arg-type]
+    rows = [range(k + 1, n, 6) for k in range(5)]
+    first, node = accumulate(map(len, rows), initial=0), [i for of in rows for i in of]
+    structure = {
+        "cluster": cluster,
+        "first": torch.tensor(list(first), dtype=col.dtype, device=col.device),
+        "node": torch.tensor(node, dtype=col.dtype, device=col.device),
+    }
+    return {"x": x, "weight": weight, "bias": bias, "score": scores} | structure, options
 
 
 def coalesce(batch: Batch) -> Fields | None:

@@ -37,6 +37,12 @@ int64_t assign_count(const BatchRows& rows, const int64_t* cluster, const int64_
 int64_t assign_kept(const BatchRows& rows, int64_t count, const int64_t* index, int64_t* cluster,
                     int64_t* position, int64_t* cluster_ptr);
 
+// The same for the head of each of the caller's nodes, a node of the same graph that is its own head: the cluster of a
+// node is the number of its head among those of the graph, in the order of rows. With `pairs`, the other node of the pair
+// that it is in instead, or -1; then the head of a pair is its smaller node.
+void assign_heads(const BatchRows& rows, const int64_t* head, bool pairs, int64_t* cluster,
+                  int64_t* cluster_ptr);
+
 template <typename I>
 void assign_rows(const BatchRows& rows, const int64_t* cluster, const int64_t* cluster_ptr,
                  const AssignedRows<I>& out);

@@ -26,6 +26,7 @@ struct GraphContract {
   Csr graph;            // of values of type T, double if `double_value`, else float; null: all ones
   const void* cluster;  // [rows]: cluster of each node; negative: the node is dropped
   Members members;
+  const int64_t* ptr;  // first cluster of each graph, and the number of clusters; null: there is one graph
   Loops loops;
   bool injective;  // no cluster has more than one node
   bool symmetric;  // the graph equals its transpose: the sums do so, too

@@ -56,9 +56,12 @@ void multilevel_clusters(const ClusteringProblem& problem, int64_t* cluster, con
 // one of their two entries; entries of -inf are ignored. mate[N]: the other node of the pair, -1 for nodes without one.
 void match(const MatchProblem& problem, int64_t* mate, const Runtime& runtime);
 
-// The lexicographically first maximal set of nodes with no two of them within `hops` edges, in the order order[N] of
-// all nodes. head[N]: the first node of the set within `hops` edges of each node, itself for nodes of the set.
-void maximal_independent_set(const Neighbours& graph, const int64_t* order, int64_t hops, int64_t* head);
+// The lexicographically first maximal set of nodes with no two of them within `hops` edges, in descending order of
+// (priority[N], hash of the node); a priority that is null is that of all nodes. head[N]: the first node of the set within
+// `hops` edges of each node, itself for nodes of the set. Returns false if a priority is NaN.
+template <typename T>
+bool maximal_independent_set(const Neighbours& graph, const Blocks& blocks, const T* priority, int64_t hops,
+                             uint64_t seed, int64_t* head);
 
 // The rows of each graph in descending order of their scores [N], ties in the order of rows; the first count[b] of them are
 // written to kept[], graph by graph.

@@ -55,7 +55,8 @@ class Assignment:
         is_injective: bool = False,
     ) -> None:
         """Store the arrays described above without checking them."""
-        self.rowptr, self.cluster, self.weight = rowptr, cluster, weight
+        self.rowptr, self.cluster, self._weight = rowptr, cluster, weight
+        self._weight_of_node: Tensor | None = None  # that weight is to be taken of, in the caller's order
         self.ptr, self.cluster_ptr, self.order = ptr, cluster_ptr, order
         self.num_nodes: int = rowptr.numel() - 1
         self.num_clusters = num_clusters
@@ -96,6 +97,16 @@ class Assignment:
             weight = weight if rows.order is None else weight[rows.order]
             weight = weight[found.clusters.cluster >= 0] if found.cluster.numel() < weight.numel() else weight
         return cls._of_assigned(found, weight, rows, False)
+
+    @classmethod
+    def _from_heads(cls, head: Tensor, graph: RaggedGraph, of_pairs: bool = False) -> Assignment:
+        """Clusters of the nodes that have one head, a node of the cluster.
+
+        They are in the order of their heads. With ``of_pairs``, ``head`` has the other node of the pair of each node,
+        or -1 for nodes without one, which are clusters of their own.
+        """
+        found = normally(_backend(head.device).by_heads, head, graph.ptr, graph.order, of_pairs)
+        return cls._of_assigned(found, None, pairs.rows_of(graph), False)
 
     @classmethod
     def from_kept(
@@ -216,7 +227,9 @@ class Assignment:
             ValueError: the sequence is empty, or devices or dtypes of weights differ.
         """
         checks.check_elements("assignments", assignments, Assignment)
-        return assignments[0] if len(assignments) == 1 else normally(_joined, assignments)
+        if len(assignments) == 1:
+            return assignments[0]
+        return cls(*normally(convert.concatenate_assignments, assignments))
 
     @classmethod
     def _of_assigned(
@@ -253,6 +266,21 @@ class Assignment:
         weight = None if weight is None else weight[by_key]
         cluster = cluster[by_key].to(dtype)
         return cls(rowptr.to(dtype), cluster, weight, rows.ptr, cluster_ptr, rows.order, total, is_hard)
+
+    @property
+    def weight(self) -> Tensor | None:
+        """Weight of each entry; see the attributes of the class."""
+        of_node = self._weight_of_node
+        if of_node is not None:
+            of_node = of_node if self.order is None else of_node[self.order]
+            all_have_one = self.num_entries == self.num_nodes
+            self._weight = of_node if all_have_one else of_node.index_select(0, self.row)
+            self._weight_of_node = None
+        return self._weight
+
+    @weight.setter
+    def weight(self, weight: Tensor | None) -> None:
+        self._weight, self._weight_of_node = weight, None
 
     @property
     def device(self) -> torch.device:
@@ -314,7 +342,17 @@ class Assignment:
             TypeError: ``weight`` is not a floating tensor.
             ValueError: its shape or device is invalid.
         """
-        weight = pairs.check_weights("weight", weight, self.num_entries, "cluster", self.cluster)
+        return self._reweighted(
+            pairs.check_weights("weight", weight, self.num_entries, "cluster", self.cluster)
+        )
+
+    def _weighted_by_node(self, weight: Tensor) -> Assignment:
+        """The same pairs with the weight of each node of a hard assignment, floating ``[N]`` in the caller's order."""
+        out = self._reweighted(None)
+        out._weight_of_node = weight
+        return out
+
+    def _reweighted(self, weight: Tensor | None) -> Assignment:
         sizes = self.num_clusters, self.is_hard, self.is_injective
         out = Assignment(self.rowptr, self.cluster, weight, self.ptr, self.cluster_ptr, self.order, *sizes)
         out._transpose, out._clusters = self._transpose, self._clusters
@@ -350,40 +388,6 @@ class Assignment:
 
 
 torch.serialization.add_safe_globals([Assignment, Clusters])  # for torch.load
-
-
-def _joined(assignments: Sequence[Assignment]) -> Assignment:
-    first = assignments[0]
-    for one in assignments:
-        checks.check_device("assignments", one.rowptr, "the first one", first.rowptr)
-    dtypes = {one.weight.dtype for one in assignments if one.weight is not None}
-    if len(dtypes) > 1:
-        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
-        raise ValueError(f"assignments must have weights of one dtype, got {names}")
-    nodes, total = [a.num_nodes for a in assignments], [a.num_clusters for a in assignments]
-    entries = [a.num_entries for a in assignments]
-    dtype = index_dtype(max(sum(nodes), sum(total)), sum(entries))
-
-    def pointers(parts: Sequence[Tensor], by: Sequence[int], to: torch.dtype) -> Tensor:
-        return torch.cat([parts[0][:1].to(to), convert.shifted([part[1:] for part in parts], by, to)])
-
-    weight = None
-    if dtypes:
-        parts = [
-            torch.ones(a.num_entries, device=a.device) if a.weight is None else a.weight for a in assignments
-        ]
-        weight = torch.cat([part.to(next(iter(dtypes))) for part in parts])
-    return Assignment(
-        pointers([a.rowptr for a in assignments], entries, dtype),
-        convert.shifted([a.cluster for a in assignments], total, dtype),
-        weight,
-        pointers([a.ptr for a in assignments], nodes, torch.int64),
-        pointers([a.cluster_ptr for a in assignments], total, torch.int64),
-        convert.joined_order([a.order for a in assignments], nodes, first.device),
-        sum(total),
-        all(a.is_hard for a in assignments),
-        all(a.is_injective for a in assignments),
-    )
 
 
 def _backend(device: torch.device) -> ModuleType:

@@ -16,6 +16,7 @@ from hierpool.graph import checks
 from hierpool.graph.values import ones_or_values
 
 if TYPE_CHECKING:
+    from hierpool.graph.assignment import Assignment
     from hierpool.graph.ragged import RaggedGraph
 
 _SPARSE = (torch.sparse_coo, torch.sparse_csr, torch.sparse_csc)
@@ -232,6 +233,41 @@ def concatenate(
     order = joined_order([graph.order for graph in graphs], nodes, first.device)
     rowptr, ptr = (torch.cat([t.new_zeros(1), t]) for t in (rowptr, ptr))
     return rowptr, col, next(iter(dtypes), None), ptr, order
+
+
+def concatenate_assignments(assignments: Sequence[Assignment]) -> tuple[Any, ...]:
+    """The arrays and sizes of several assignments as one, which is made of them in this order."""
+    first = assignments[0]
+    for one in assignments:
+        checks.check_device("assignments", one.rowptr, "the first one", first.rowptr)
+    dtypes = {one.weight.dtype for one in assignments if one.weight is not None}
+    if len(dtypes) > 1:
+        names = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in dtypes))
+        raise ValueError(f"assignments must have weights of one dtype, got {names}")
+    nodes, total = [a.num_nodes for a in assignments], [a.num_clusters for a in assignments]
+    entries = [a.num_entries for a in assignments]
+    dtype = index_dtype(max(sum(nodes), sum(total)), sum(entries))
+
+    def pointers(parts: Sequence[Tensor], by: Sequence[int], to: torch.dtype) -> Tensor:
+        return torch.cat([parts[0][:1].to(to), shifted([part[1:] for part in parts], by, to)])
+
+    weight = None
+    if dtypes:
+        parts = [
+            torch.ones(a.num_entries, device=a.device) if a.weight is None else a.weight for a in assignments
+        ]
+        weight = torch.cat([part.to(next(iter(dtypes))) for part in parts])
+    return (
+        pointers([a.rowptr for a in assignments], entries, dtype),
+        shifted([a.cluster for a in assignments], total, dtype),
+        weight,
+        pointers([a.ptr for a in assignments], nodes, torch.int64),
+        pointers([a.cluster_ptr for a in assignments], total, torch.int64),
+        joined_order([a.order for a in assignments], nodes, first.device),
+        sum(total),
+        all(a.is_hard for a in assignments),
+        all(a.is_injective for a in assignments),
+    )
 
 
 def shifted(parts: Sequence[Tensor], by: Sequence[int], to: torch.dtype) -> Tensor:

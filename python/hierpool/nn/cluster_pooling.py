@@ -13,7 +13,6 @@ from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.edge_pooling import scores_of_ends
 from hierpool.nn.hard_pooling import HardPooling, Selected
-from hierpool.nn.merging import numbered
 from hierpool.ops.spmm import spmm
 from hierpool.selection import components
 from hierpool.selection._shared import check_number
@@ -80,7 +79,7 @@ class ClusterPool(HardPooling, name="cluster"):
         """The connected components."""
         score = self.scores(x, graph)
         head = components(graph, (score > self.threshold) & (graph.row != graph.col))
-        return Selected(Assignment.from_clusters(numbered(head, graph), graph), score)
+        return Selected(Assignment._from_heads(head, graph), score)
 
     def pool(self, x: Tensor, graph: RaggedGraph, selected: Selected) -> tuple[Tensor, RaggedGraph]:
         """The sums over nodes of their neighbours' features by the scores."""

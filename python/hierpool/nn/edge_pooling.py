@@ -12,7 +12,6 @@ from hierpool.contract import softmax_by_index
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
-from hierpool.nn.merging import pairs_as_clusters
 from hierpool.selection import match
 from hierpool.selection._shared import check_seed
 
@@ -76,9 +75,8 @@ class EdgePool(HardPooling, name="ec"):
         """Matched pairs, with the scores of their edges as weights."""
         score = self.scores(x, graph)
         mate = match(graph, score, loops=True, seed=self.seed)
-        clusters = pairs_as_clusters(mate, graph)
         weight = graph.in_callers_order(_scores_of_pairs(score, graph.in_graph_order(mate), graph))
-        return Selected(Assignment.from_clusters(clusters, graph, weight), score)
+        return Selected(Assignment._from_heads(mate, graph, of_pairs=True)._weighted_by_node(weight), score)
 
 
 def scores_of_ends(lin: nn.Linear, x: Tensor, graph: RaggedGraph) -> Tensor:

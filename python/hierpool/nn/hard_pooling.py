@@ -16,7 +16,14 @@ from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.levels import Level
 from hierpool.nn.inputs import Structure, batch_of
 from hierpool.ops._checks import FLOATS, check_tensor
-from hierpool.ops.sparse_pool import ATTR_REDUCTIONS, REDUCTIONS, pooled_rows, sparse_lift, sparse_pool
+from hierpool.ops.sparse_pool import (
+    ATTR_REDUCTIONS,
+    REDUCTIONS,
+    PooledGraph,
+    pooled_rows,
+    sparse_lift,
+    sparse_pool,
+)
 
 HARD_POOLERS: dict[str, type[HardPooling]] = {}
 """Poolers by name."""
@@ -176,18 +183,7 @@ class HardPooling(nn.Module):
             x, graph: the arguments of :meth:`select`.
             selected: what it returned, or an assignment that was given to :meth:`forward`.
         """
-        pooled = sparse_pool(
-            x,
-            graph,
-            selected.assignment,
-            reduce=self.reduce,
-            attr_reduce=self.attr_reduce,
-            loops="drop" if self.remove_self_loops else "keep",
-            weights="keep" if selected.assignment.is_injective else "sum",
-            degree_norm=self.degree_norm,
-            edge_weight_norm=self.edge_weight_norm,
-            backend=self.backend,
-        )
+        pooled = self._pooled_graph(x, graph, selected.assignment)
         assert pooled.x is not None
         return pooled.x, pooled.graph
 
@@ -264,11 +260,33 @@ class HardPooling(nn.Module):
                 f"{type(self).__name__} does not pool features of edges; leave out edge_attr, as"
                 " RaggedGraph.with_edge_attr(None) does"
             )
-        selected = Selected(so) if so is not None else self.select(self._checked(x, graph), graph)
-        features, coarse = self.pool(x, graph, selected)
+        if so is None:
+            selected, features, coarse = self._select_and_pool(self._checked(x, graph), graph)
+        else:
+            selected = Selected(so)
+            features, coarse = self.pool(x, graph, selected)
         # The backward reads the scores, and callers may change results in place.
         score = None if selected.score is None else selected.score.clone()
         return HardPoolingOutput(features, coarse, selected.assignment, score, selected.loss or {})
+
+    def _select_and_pool(self, x: Tensor, graph: RaggedGraph) -> tuple[Selected, Tensor, RaggedGraph]:
+        """:meth:`select`, and :meth:`pool` of what it returned."""
+        selected = self.select(x, graph)
+        return selected, *self.pool(x, graph, selected)
+
+    def _pooled_graph(self, x: Tensor | None, graph: RaggedGraph, assignment: Assignment) -> PooledGraph:
+        return sparse_pool(
+            x,
+            graph,
+            assignment,
+            reduce=self.reduce,
+            attr_reduce=self.attr_reduce,
+            loops="drop" if self.remove_self_loops else "keep",
+            weights="keep" if assignment.is_injective else "sum",
+            degree_norm=self.degree_norm,
+            edge_weight_norm=self.edge_weight_norm,
+            backend=self.backend,
+        )
 
     def _checked(self, x: Tensor, graph: RaggedGraph) -> Tensor:
         if x.dim() != 2 or x.size(0) != graph.num_nodes or self.in_channels not in (None, x.size(-1)):

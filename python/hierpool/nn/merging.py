@@ -7,10 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpool.contract import accumulation_dtype, sum_by_index
+from hierpool.contract import Csr, accumulation_dtype
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
+from hierpool.nn.projection import Projection, is_projected, pooled_by_projection
+from hierpool.ops import spmm
 from hierpool.selection import match, mis
 from hierpool.selection._shared import check_count, check_seed
 
@@ -52,7 +54,7 @@ class GraclusPool(HardPooling, name="graclus"):
             score = share[graph.row] + share[graph.col]
             score = score if value is None else score * value.detach()
         mate = match(graph, score, seed=self.seed)
-        return Selected(Assignment.from_clusters(pairs_as_clusters(mate, graph), graph), score)
+        return Selected(Assignment._from_heads(mate, graph, of_pairs=True), score)
 
 
 class KMISPool(HardPooling, name="kmis"):
@@ -126,44 +128,45 @@ class KMISPool(HardPooling, name="kmis"):
     def select(self, x: Tensor, graph: RaggedGraph) -> Selected:
         """The members of the set and the nodes that belong to them."""
         score = self.scores(x, graph)
+        members = self._members(score, graph)
+        return Selected(members if score is None else members._weighted_by_node(score), score)
+
+    def _select_and_pool(self, x: Tensor, graph: RaggedGraph) -> tuple[Selected, Tensor, RaggedGraph]:
+        if self.lin is None or not is_projected(self, KMISPool, x, self.lin.weight):
+            return super()._select_and_pool(x, graph)
+        projection = Projection(self.lin.weight.view(-1), self.lin.bias, "sigmoid")
+        return pooled_by_projection(self, x, graph, projection, self._members)
+
+    def _members(self, score: Tensor | None, graph: RaggedGraph) -> Assignment:
+        """The members of the set and the nodes that belong to them, without weights."""
         if score is None:
-            first = graph.in_callers_order(
-                graph.ptr[graph.graph_of_node()] - torch.arange(graph.num_nodes, device=x.device)
+            of_node = graph.graph_of_node()
+            priority = graph.in_callers_order(
+                graph.ptr[of_node] - torch.arange(graph.num_nodes, device=of_node.device)
             )
-            head = mis(graph, first, hops=self.hops, seed=self.seed)
         else:
-            head = mis(graph, self._priority(score.detach(), graph), hops=self.hops, seed=self.seed)
-        return Selected(Assignment.from_clusters(numbered(head, graph), graph, score), score)
+            priority = self._priority(score.detach(), graph)
+        return Assignment._from_heads(mis(graph, priority, hops=self.hops, seed=self.seed), graph)
 
     def _priority(self, score: Tensor, graph: RaggedGraph) -> Tensor:
         if self.heuristic is None:
             return score
         score = graph.in_graph_order(score.to(accumulation_dtype(score)))
         walks = torch.ones_like(score) if self.heuristic == "greedy" else score
-        row = graph.row
+        turned = (None, None) if graph.is_symmetric else graph.reversed_entries()[:2]
+        matrix = Csr(None, graph.rowptr, graph.col, *turned)
         for _ in range(self.hops):
-            walks = walks + sum_by_index(walks[row], graph.col, graph.num_nodes)
-        return graph.in_callers_order(score / torch.where(walks == 0, 1, walks))
+            (steps,) = spmm.OPERATOR(spmm.Call(walks[:, None], matrix, spmm.Options(True, "auto")))
+            walks = walks + steps[:, 0]
+        if self.heuristic == "w-greedy":  # scores may be 0
+            walks = torch.where(walks == 0, 1, walks)
+        return graph.in_callers_order(score / walks)
 
     def extra_repr(self) -> str:
         return f"hops={self.hops}, heuristic={self.heuristic!r}, {super().extra_repr()}"
-
-
-def pairs_as_clusters(mate: Tensor, graph: RaggedGraph) -> Tensor:
-    """The cluster of each node in its graph, int64 ``[N]``, of matched pairs and of nodes without a mate (-1)."""
-    return numbered(heads_of_pairs(mate), graph)
 
 
 def heads_of_pairs(mate: Tensor) -> Tensor:
     """The smaller node of each pair, and each node without a mate (-1) itself, int64 ``[N]``."""
     nodes = torch.arange(mate.numel(), device=mate.device)
     return torch.where(mate < 0, nodes, torch.minimum(mate, nodes))
-
-
-def numbered(head: Tensor, graph: RaggedGraph) -> Tensor:
-    """The cluster of each node in its graph, in the order of the heads, from the head of each node; caller's order."""
-    is_head = graph.in_graph_order(head == torch.arange(head.numel(), device=head.device))
-    number = is_head.cumsum(0) - 1
-    first = torch.cat([number.new_zeros(1), number + 1])[graph.ptr[:-1]]  # heads of earlier graphs
-    own = graph.in_callers_order(number - first[graph.graph_of_node()])
-    return own[head]

@@ -12,12 +12,12 @@ from hierpool.contract import softmax_by_index
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
+from hierpool.nn.projection import Projection, is_projected, pooled_by_projection
 from hierpool.nn.sage import SAGEConv
+from hierpool.ops.scored_pool import ACTIVATIONS
 from hierpool.selection import topk
 from hierpool.selection._shared import check_count, check_number
 from hierpool.selection.largest import check_ratio
-
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
 class ScorePooling(HardPooling):
@@ -59,8 +59,8 @@ class ScorePooling(HardPooling):
             min_score = check_number("min_score", min_score)
         else:
             ratio = check_ratio(ratio, "; give k for a number of nodes")
-        if isinstance(nonlinearity, str) and nonlinearity not in _ACTIVATIONS:
-            names = ", ".join(map(repr, _ACTIVATIONS))
+        if isinstance(nonlinearity, str) and nonlinearity not in ACTIVATIONS:
+            names = ", ".join(map(repr, ACTIVATIONS))
             raise ValueError(f"nonlinearity must be {names} or a function, got {nonlinearity!r}")
         self.ratio, self.k, self.min_score = ratio, k, min_score
         self.multiplier = multiplier
@@ -75,15 +75,19 @@ class ScorePooling(HardPooling):
         score = self.scores(x, graph)
         if self.min_score is None:
             act = self.nonlinearity
-            score = _ACTIVATIONS[act](score) if isinstance(act, str) else act(score)
-            how: dict[str, Any] = {"ratio": self.ratio} if self.k is None else {"k": self.k}
+            score = ACTIVATIONS[act](score) if isinstance(act, str) else act(score)
         else:
             score = softmax_by_index(score, graph.batch, graph.num_graphs)
-            how = {"min_score": self.min_score}
-        kept = topk(score, graph, **how)
-        weight = score.index_select(0, kept.nodes)
-        weight = weight if self.multiplier == 1 else weight * self.multiplier
-        return Selected(Assignment.from_kept(kept.nodes, graph, weight), score)
+        kept = self._kept(score, graph)
+        weight = score if self.multiplier == 1 else score * self.multiplier
+        return Selected(kept._weighted_by_node(weight), score)
+
+    def _kept(self, score: Tensor, graph: RaggedGraph) -> Assignment:
+        """The best nodes, without weights."""
+        given = {"k": self.k, "min_score": self.min_score}
+        if given == {"k": None, "min_score": None}:
+            given["ratio"] = self.ratio
+        return Assignment.from_kept(topk(score, graph, **given).nodes, graph)  # type: ignore[arg-type]
 
     def extra_repr(self) -> str:
         how = {"k": self.k, "min_score": self.min_score}
@@ -126,6 +130,17 @@ class TopKPool(ScorePooling, name="topk"):
             if self.min_score is not None
             else x @ weight / weight.norm().clamp(min=torch.finfo(weight.dtype).tiny)
         )
+
+    def _select_and_pool(self, x: Tensor, graph: RaggedGraph) -> tuple[Selected, Tensor, RaggedGraph]:
+        act = self.nonlinearity
+        if (
+            self.min_score is not None
+            or not isinstance(act, str)
+            or not is_projected(self, TopKPool, x, self.weight)
+        ):
+            return super()._select_and_pool(x, graph)
+        projection = Projection(self.weight.view(-1), None, act, True, self.multiplier)
+        return pooled_by_projection(self, x, graph, projection, self._kept)
 
 
 class SAGPool(ScorePooling, name="sag"):

@@ -94,7 +94,9 @@ def _eager(
     options = ContractOptions(how.loops, assignment.is_injective, symmetric, wanted, slots)
     module: Any = backends.module("graph_contract", graph.device.type, not_triton(how.backend))
     known = None if value is None else value.detach()
-    found = normally(module.contract, graph.rowptr, graph.col, known, clusters, options)
+    found = normally(
+        module.contract, graph.rowptr, graph.col, known, clusters, assignment.cluster_ptr, options
+    )
     if fused:
         ones = unweighted or (value is None and not found.merged)
         return Merged(found.rowptr, found.col, found.value, ones, found.slot)

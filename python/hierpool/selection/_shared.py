@@ -14,7 +14,7 @@ from hierpool.contract import Links
 from hierpool.graph import RaggedGraph
 from hierpool.graph.facts import normally
 
-_LARGEST = 2**63 - 1  # of int64
+LARGEST = 2**63 - 1  # of int64
 
 
 def backend_of(t: Tensor, backend: str = "auto") -> ModuleType:
@@ -36,14 +36,14 @@ def check_count(name: str, value: Any) -> int:
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if value < 1:
         raise ValueError(f"{name} must be at least 1, got {value}")
-    return min(int(value), _LARGEST)
+    return min(int(value), LARGEST)
 
 
 def check_seed(seed: Any) -> int:
     """``seed`` modulo 2^64, as int64: ``torch.initial_seed()`` may be larger."""
     if isinstance(seed, bool) or not isinstance(seed, Integral):
         raise TypeError(f"seed must be an int, got {type(seed).__name__}")
-    return (int(seed) + _LARGEST + 1) % 2**64 - _LARGEST - 1
+    return (int(seed) + LARGEST + 1) % 2**64 - LARGEST - 1
 
 
 def check_number(name: str, value: Any) -> float:
@@ -57,6 +57,19 @@ def check_number(name: str, value: Any) -> float:
 
 def check_scores(name: str, scores: Any, count: int, per: str, device: torch.device) -> Tensor:
     """``scores`` detached, as float32 or float64 ``[count]``, in which every value is a number."""
+    scores = as_scores(name, scores, count, per, device)
+    if bool(scores.isnan().any()):
+        raise nan_error(name, scores)
+    return scores
+
+
+def nan_error(name: str, scores: Tensor) -> ValueError:
+    """The exception for scores of which one is NaN."""
+    return ValueError(f"{name} must not contain NaN, but element {int(scores.isnan().nonzero()[0])} is NaN")
+
+
+def as_scores(name: str, scores: Any, count: int, per: str, device: torch.device) -> Tensor:
+    """``scores`` detached, as float32 or float64 ``[count]``."""
     if not isinstance(scores, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(scores).__name__}")
     if scores.is_complex():
@@ -68,11 +81,7 @@ def check_scores(name: str, scores: Any, count: int, per: str, device: torch.dev
     if scores.device != device:
         raise ValueError(f"{name} must be on {device}, got {scores.device}")
     exact = scores.dtype in (torch.float64, torch.int64, torch.int32)  # float32 has 24 bits
-    scores = scores.detach().to(torch.float64 if exact else torch.float32).contiguous()
-    missing = scores.isnan()
-    if bool(missing.any()):
-        raise ValueError(f"{name} must not contain NaN, but element {int(missing.nonzero()[0])} is NaN")
-    return scores
+    return scores.detach().to(torch.float64 if exact else torch.float32).contiguous()
 
 
 def links(graph: RaggedGraph, is_symmetric: bool) -> Links:

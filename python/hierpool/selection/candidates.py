@@ -47,7 +47,7 @@ def cluster_candidates(graph: RaggedGraph, cluster: Tensor, m: int) -> Tensor:
     score = _shared.check_scores("graph.value", pairs.value, found.numel(), "edge", device)
     score = score.masked_fill(found == torch.cat([own, own.new_full((size - n,), -1)])[row], torch.inf)
     first, counts = pairs.rowptr.long(), pairs.rowptr.diff().long().clamp(max=m)
-    best = _shared.backend_of(score).topk(score, first, counts)
+    best, _, _ = _shared.backend_of(score).topk(score, first, None, 1, 1, m)
     rank = torch.arange(best.numel(), device=device) - (counts.cumsum(0) - counts)[row[best]]
     out = torch.full((n, m), -1, dtype=torch.int64, device=device)
     out[row[best], rank] = found[best]

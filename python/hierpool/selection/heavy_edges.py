@@ -75,7 +75,7 @@ def _contracted(level: RaggedGraph, merged: Tensor, is_injective: bool = False) 
     clusters = Clusters(*(t.to(level.col.dtype) for t in Assignment.from_clusters(own, level).clusters()))
     options = ContractOptions(Loops.DROP, is_injective, True, True, False)
     module: Any = backends.module("graph_contract", level.device.type)
-    found = module.contract(level.rowptr, level.col, level.value, clusters, options)
+    found = module.contract(level.rowptr, level.col, level.value, clusters, ptr, options)
     dtype = index_dtype(int(ptr[-1]), found.col.numel())
     return RaggedGraph(found.rowptr.to(dtype), found.col.to(dtype), found.value, ptr, None, True)
 
@@ -96,7 +96,7 @@ def _merged(level: RaggedGraph, k: int) -> Tensor | None:
     pairs = torch.bincount(graph[low], minlength=level.num_graphs)
     ptr = torch.cat([pairs.new_zeros(1), pairs.cumsum(0)])
     counts = torch.minimum(pairs, excess.clamp(min=0))  # at most as many merges as excess clusters
-    best = _shared.backend_of(score).topk(score[chosen], ptr, counts)
+    best = _first(score[chosen], ptr, counts)
     first = torch.arange(n, device=level.device).index_copy(0, high[best], low[best])
     left = excess.clamp(min=0) - pairs
     stalled = (pairs * _STALL < level.ptr.diff()) & (left > 0)
@@ -116,8 +116,16 @@ def _joined(level: RaggedGraph, first: Tensor, score: Tensor, loose: Tensor, lef
     nodes = loose.nonzero()[:, 0]
     count = torch.bincount(level.graph_of_node()[nodes], minlength=level.num_graphs)
     ptr = torch.cat([count.new_zeros(1), count.cumsum(0)])
-    joining = nodes[_shared.backend_of(score).topk(best[nodes], ptr, torch.minimum(count, left.clamp(min=0)))]
+    joining = nodes[_first(best[nodes], ptr, torch.minimum(count, left.clamp(min=0)))]
     return first.index_copy(0, joining, first[target[joining]])
+
+
+def _first(score: Tensor, ptr: Tensor, counts: Tensor) -> Tensor:
+    """The first ``counts[b]`` elements of each group by descending score."""
+    best, _, _ = _shared.backend_of(score).topk(score, ptr, None, 1, 1, _shared.LARGEST)
+    group = ranges_of(ptr, score.numel())
+    place = torch.arange(score.numel(), device=score.device) - ptr[group]
+    return best[place < counts[group]]
 
 
 def _rank(group: Tensor) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from hierpool.contract import node_hash, unsigned_order
 from hierpool.graph import RaggedGraph
 from hierpool.selection import _shared
 
@@ -41,12 +40,11 @@ def mis(
     """
     _shared.check_graph(graph)
     hops, seed = _shared.check_count("hops", hops), _shared.check_seed(seed)
-    order = unsigned_order(node_hash(graph.ptr, graph.graph_of_node(), seed)).argsort()
     if priority is not None:
-        priority = _shared.check_scores("priority", priority, graph.num_nodes, "node", graph.device)
+        priority = _shared.as_scores("priority", priority, graph.num_nodes, "node", graph.device)
         priority = graph.in_graph_order(priority)
-        order = order[priority[order].argsort(descending=True, stable=True)]
-    head = _shared.backend_of(graph.rowptr, backend).mis(
-        _shared.links(graph, graph.is_symmetric), order, hops
-    )
+    links = _shared.links(graph, graph.is_symmetric)
+    head, valid = _shared.backend_of(graph.rowptr, backend).mis(links, graph.ptr, priority, hops, seed)
+    if priority is not None and not valid:
+        raise _shared.nan_error("priority", graph.in_callers_order(priority))
     return _shared.callers_nodes(graph, head)

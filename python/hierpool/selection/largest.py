@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor
 from hierpool.contract import exact_ratio, ranges_of
 from hierpool.graph import RaggedGraph
 from hierpool.selection import _shared
+
+_exact_ratio = lru_cache(maxsize=64)(exact_ratio)
 
 
 class Kept(NamedTuple):
@@ -67,20 +70,18 @@ def topk(
         min_score = _shared.check_number("min_score", min_score)
     ptr, order = _ptr_and_order(graph)
     nodes = graph.num_nodes if isinstance(graph, RaggedGraph) else int(ptr[-1])
-    score = _shared.check_scores("score", score, nodes, "node", ptr.device)
-    if order is not None:
-        score = score[order]
     if min_score is not None:
-        kept, counts = _above(score, ptr, min_score)
-    else:
-        counts = ptr.diff()
-        if ratio is not None:
-            over, under = exact_ratio(ratio)
-            counts = -(-counts * over // under)
-        else:
-            counts = counts.clamp(max=k)
-        kept = _shared.backend_of(score, backend).topk(score, ptr, counts)
-    return Kept(kept if order is None else order[kept], torch.cat([ptr[:1], counts.cumsum(0)]))
+        score = _shared.check_scores("score", score, nodes, "node", ptr.device)
+        kept, counts = _above(score if order is None else score[order], ptr, min_score)
+        return Kept(kept if order is None else order[kept], torch.cat([ptr[:1], counts.cumsum(0)]))
+    score = _shared.as_scores("score", score, nodes, "node", ptr.device)
+    over, under = (1, 1) if ratio is None else _exact_ratio(ratio)
+    kept, first, valid = _shared.backend_of(score, backend).topk(
+        score, ptr, order, over, under, _shared.LARGEST if k is None else k
+    )
+    if not valid:
+        raise _shared.nan_error("score", score)
+    return Kept(kept, first)
 
 
 def check_ratio(ratio: Any, hint: str = "") -> float:

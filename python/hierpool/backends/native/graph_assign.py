@@ -20,6 +20,14 @@ def by_clusters(
     return Assigned(cluster_ptr, rowptr, entries, Clusters(of_row, first, row), entry) if valid else None
 
 
+def by_heads(head: Tensor, ptr: Tensor, order: Tensor | None, pairs: bool) -> Assigned:
+    """See :func:`hierpool.backends.reference.graph_assign.by_heads`."""
+    _, cluster_ptr, rowptr, entries, of_row, first, row, entry = (
+        torch.ops.hierpool_native.assign_heads.default(head, ptr, order, pairs)
+    )
+    return Assigned(cluster_ptr, rowptr, entries, Clusters(of_row, first, row), entry)
+
+
 def by_kept(
     index: Tensor, ptr: Tensor, order: Tensor | None, num_nodes: int
 ) -> tuple[Assigned, Tensor] | None:

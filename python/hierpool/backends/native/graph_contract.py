@@ -10,15 +10,21 @@ from hierpool.contract import Clusters, Contracted, ContractOptions, accumulatio
 
 
 def contract(
-    rowptr: Tensor, col: Tensor, value: Tensor | None, clusters: Clusters, options: ContractOptions
+    rowptr: Tensor,
+    col: Tensor,
+    value: Tensor | None,
+    clusters: Clusters,
+    ptr: Tensor,
+    options: ContractOptions,
 ) -> Contracted:
-    """The matrix of the clusters."""
+    """The matrix of the clusters, of which ``ptr``, int64 ``[B + 1]``, holds the first of each graph."""
     dtype = None if value is None else value.dtype
     rowptr, col, total, slot, merged = torch.ops.hierpool_native.graph_contract.default(
         rowptr.contiguous(),
         col.contiguous(),
         in_dtype(value, accumulation_dtype(value)) if options.want_sum else None,
         *clusters,
+        ptr,
         *options,
     )
     total = total.to(dtype) if options.want_sum else None

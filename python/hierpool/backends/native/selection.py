@@ -13,9 +13,10 @@ def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: in
     return torch.ops.hierpool_native.match.default(*links, ptr, score, loops, seed)
 
 
-def mis(links: Links, order: Tensor, hops: int) -> Tensor:
-    """The first node of the set within ``hops`` edges of each node, if nodes are visited in ``order``."""
-    return torch.ops.hierpool_native.mis.default(*links, order, hops)
+def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int) -> tuple[Tensor, bool]:
+    """The first node of the set within ``hops`` edges of each node, and whether no priority is NaN."""
+    found: tuple[Tensor, bool] = torch.ops.hierpool_native.mis.default(*links, ptr, priority, hops, seed)
+    return found
 
 
 def multilevel_clusters(
@@ -28,9 +29,14 @@ def multilevel_clusters(
     return found
 
 
-def topk(score: Tensor, ptr: Tensor, counts: Tensor) -> Tensor:
-    """The first ``counts[b]`` nodes of each graph by descending score."""
-    return torch.ops.hierpool_native.topk.default(score, ptr, counts)
+def topk(
+    score: Tensor, ptr: Tensor, order: Tensor | None, over: int, under: int, most: int
+) -> tuple[Tensor, Tensor, bool]:
+    """See :func:`hierpool.backends.reference.selection.topk`."""
+    found: tuple[Tensor, Tensor, bool] = torch.ops.hierpool_native.topk.default(
+        score, ptr, order, over, under, most
+    )
+    return found
 
 
 def components(rowptr: Tensor, col: Tensor, usable: Tensor | None) -> Tensor:

@@ -35,6 +35,22 @@ def by_clusters(
     return _assigned(torch.where(own < 0, -1, own + cluster_ptr[:-1][graph_of]), cluster_ptr, total)
 
 
+def by_heads(head: Tensor, ptr: Tensor, order: Tensor | None, pairs: bool) -> Assigned:
+    """An assignment by the head of each of the caller's nodes, a node of the same graph that is its own head.
+
+    Clusters are numbered in the order of the rows of their heads. With ``pairs``, ``head`` has the other node of the
+    pair of each node, or -1; the head of a pair is its smaller node.
+    """
+    node = torch.arange(head.numel(), device=head.device)
+    if pairs:
+        head = torch.where(head < 0, node, torch.minimum(head, node))
+    row = node if order is None else order
+    is_head = head[row] == row
+    number = torch.cat([ptr[:1], is_head.cumsum(0)])  # of heads before each row
+    cluster = torch.empty_like(head).index_copy_(0, row, number[:-1])
+    return _assigned(cluster[head[row]], number[ptr], int(number[-1]))
+
+
 def by_kept(
     index: Tensor, ptr: Tensor, order: Tensor | None, num_nodes: int
 ) -> tuple[Assigned, Tensor] | None:

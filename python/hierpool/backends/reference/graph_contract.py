@@ -10,9 +10,14 @@ from hierpool.contract import Clusters, Contracted, ContractOptions, Loops, Redu
 
 
 def contract(
-    rowptr: Tensor, col: Tensor, value: Tensor | None, clusters: Clusters, options: ContractOptions
+    rowptr: Tensor,
+    col: Tensor,
+    value: Tensor | None,
+    clusters: Clusters,
+    ptr: Tensor,
+    options: ContractOptions,
 ) -> Contracted:
-    """The matrix of the clusters."""
+    """The matrix of the clusters, of which ``ptr``, int64 ``[B + 1]``, holds the first of each graph."""
     cluster, k = clusters.cluster.to(torch.int64), clusters.first.numel() - 1
     first, second = cluster[ranges_of(rowptr, col.numel())], cluster[col]
     kept = (first >= 0) & (second >= 0)

@@ -31,10 +31,17 @@ def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: in
     return mate
 
 
-def mis(links: Links, order: Tensor, hops: int) -> Tensor:
-    """The first node of the set within ``hops`` edges of each node. Waits for the device in every round."""
+def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int) -> tuple[Tensor, bool]:
+    """The first node of the set within ``hops`` edges of each node, if nodes are visited by descending priority, equal
+    ones in the order of their hashes; and whether no priority is NaN. Waits for the device in every round.
+    """
     row, col, _ = _both_directions(links)
-    n = order.numel()
+    n = links.rowptr.numel() - 1
+    order = unsigned_order(node_hash(ptr, ranges_of(ptr, n), seed)).argsort()
+    if priority is not None:
+        order = order[priority[order].argsort(descending=True, stable=True)]
+        if bool(priority.isnan().any()):
+            return order, False
     place = torch.empty_like(order).index_copy(0, order, torch.arange(n, device=order.device))
     unset = torch.full_like(place, n)
 
@@ -50,11 +57,31 @@ def mis(links: Links, order: Tensor, hops: int) -> Tensor:
         # A live node that is the first live one of its surroundings is a member.
         members |= live & (nearest(torch.where(live, place, unset)) == place)
         live = nearest(torch.where(members, place, unset)) == n
-    return order[nearest(torch.where(members, place, unset))] if n else place
+    return order[nearest(torch.where(members, place, unset))] if n else place, True
 
 
-def topk(score: Tensor, ptr: Tensor, counts: Tensor) -> Tensor:
-    """The first ``counts[b]`` nodes of each graph by descending score."""
+def topk(
+    score: Tensor, ptr: Tensor, order: Tensor | None, over: int, under: int, most: int
+) -> tuple[Tensor, Tensor, bool]:
+    """The first ``min(most, ceil(n * over / under))`` nodes of each graph by descending score.
+
+    Args:
+        score: of each of the caller's nodes, float32 or float64 ``[N]``.
+        ptr: first row of each graph, int64 ``[B + 1]``.
+        order: the caller's node of each row; ``None``: the same.
+        over, under, most: how many of the ``n`` nodes of a graph.
+
+    Returns:
+        The caller's nodes, graph by graph, the first of each graph, and whether no score is NaN.
+    """
+    counts = (-(-ptr.diff() * over // under)).clamp(max=most)
+    kept = _first_rows(score if order is None else score[order], ptr, counts)
+    first = torch.cat([ptr[:1], counts.cumsum(0)])
+    return kept if order is None else order[kept], first, not bool(score.isnan().any())
+
+
+def _first_rows(score: Tensor, ptr: Tensor, counts: Tensor) -> Tensor:
+    """The first ``counts[b]`` rows of each graph by descending score."""
     graph = ranges_of(ptr, score.numel())
     order = score.argsort(descending=True, stable=True)
     order = order[graph[order].argsort(stable=True)]
@@ -103,7 +130,7 @@ def topk_in_batch(score: Tensor, batch: Tensor, over: int, under: int, most: int
     sizes = torch.bincount(batch)
     order = batch.argsort(stable=True)
     ptr = torch.cat([sizes.new_zeros(1), sizes.cumsum(0)])
-    kept = topk(score[order], ptr, (-(-sizes * over // under)).clamp(max=most))
+    kept = _first_rows(score[order], ptr, (-(-sizes * over // under)).clamp(max=most))
     return order[kept], not bool(score.isnan().any())
 
 

@@ -1,0 +1,97 @@
+#include "hierpool/scored_pool.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "cpu/accumulation.h"
+#include "cpu/isa.h"
+#include "cpu/row_kernels.h"
+#include "cpu/tasks.h"
+
+namespace hierpool::cpu {
+namespace {
+
+constexpr int64_t kRows = 512;  // of one task
+
+template <typename T, typename I>
+class Backward {
+ public:
+  Backward(const ScoredPool& p, T* dx)
+      : p_(p), dx_(dx), direction_(static_cast<const T*>(p.weight), static_cast<const T*>(p.weight) + p.n) {
+    if (!p.unit) return;
+    double squares = 0;
+    for (T w : direction_) squares += static_cast<double>(w) * static_cast<double>(w);
+    norm_ = std::max(std::sqrt(squares), static_cast<double>(std::numeric_limits<T>::min()));
+    for (T& w : direction_) w = static_cast<T>(static_cast<double>(w) / norm_);
+  }
+
+  void run(T* dweight, T* dbias, const Runtime& runtime) {
+    const int64_t n = p_.n, tasks = (p_.rows + kRows - 1) / kRows;
+    // What the rows of each task add to the gradients of the direction and the bias.
+    std::vector<T> parts(static_cast<size_t>(tasks * (n + 1)), T(0));
+    run_tasks(runtime, tasks, [&](int64_t t, int64_t) {
+      rows(t * kRows, std::min(p_.rows, (t + 1) * kRows), parts.data() + t * (n + 1));
+    });
+    std::vector<double> sums(static_cast<size_t>(n) + 1, 0.0);
+    for (size_t at = 0; at < parts.size(); ++at) sums[at % sums.size()] += static_cast<double>(parts[at]);
+    double along = 0;
+    for (size_t j = 0; p_.unit && j < direction_.size(); ++j)
+      along += sums[j] * static_cast<double>(direction_[j]);
+    for (size_t j = 0; j < direction_.size(); ++j) {
+      dweight[j] = static_cast<T>((sums[j] - along * static_cast<double>(direction_[j])) / norm_);
+    }
+    *dbias = static_cast<T>(sums.back());
+  }
+
+ private:
+  // sums[n + 1]
+  void rows(int64_t begin, int64_t end, T* sums) const {
+    const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
+    const int64_t n = p_.n;
+    const auto* const score = static_cast<const T*>(p_.score);
+    const auto* const dscore = static_cast<const T*>(p_.dscore);
+    const auto* const dy = static_cast<const T*>(p_.dy);
+    const T multiplier = static_cast<T>(p_.multiplier);
+    for (int64_t i = begin; i < end; ++i) {
+      const T* const x = static_cast<const T*>(p_.x) + i * n;
+      const I c = static_cast<const I*>(p_.cluster)[i];
+      const T* const g = dy && c >= 0 ? dy + c * n : nullptr;
+      const T s = score[i], slope = p_.tanh ? 1 - s * s : s * (1 - s);
+      const T up = (dscore ? dscore[i] : T(0)) + (g ? multiplier * kernels.dot(x, g, n) : T(0));
+      const T dz = up * slope;
+      if (dz != 0) kernels.axpy(sums, dz, x, n);
+      sums[n] += dz;
+      if (dx_) write(dx_ + i * n, dz, multiplier * s, g);
+    }
+  }
+
+  void write(T* __restrict__ dx, T dz, T factor, const T* __restrict__ g) const {
+    const T* __restrict__ direction = direction_.data();
+    if (g) {
+      for (int64_t j = 0; j < p_.n; ++j) dx[j] = dz * direction[j] + factor * g[j];
+    } else {
+      for (int64_t j = 0; j < p_.n; ++j) dx[j] = dz * direction[j];
+    }
+  }
+
+  const ScoredPool& p_;
+  T* dx_;
+  std::vector<T> direction_;  // w, or w divided by its norm
+  double norm_ = 1;
+};
+
+}  // namespace
+
+void scored_pool_bwd(const ScoredPool& pool, void* dx, void* dweight, void* dbias, const Runtime& runtime) {
+  with_accumulation_type(pool.is_double, [&]<typename T>(T) {
+    const auto run = [&](auto backward) {
+      backward.run(static_cast<T*>(dweight), static_cast<T*>(dbias), runtime);
+    };
+    pool.int64_index ? run(Backward<T, int64_t>(pool, static_cast<T*>(dx)))
+                     : run(Backward<T, int32_t>(pool, static_cast<T*>(dx)));
+  });
+}
+
+}  // namespace hierpool::cpu
