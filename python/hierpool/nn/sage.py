@@ -156,7 +156,6 @@ class SAGEStack(nn.Module):
             MaskedBatchNorm(hidden_channels) if norm == "batch" else SlotBatchNorm()
             for _ in range(layers - 1 if norm else 0)
         )
-        self.aggregation = aggregation
         self.out_channels = sum(sizes[1:])
 
     def forward(self, x: Tensor, adj: Tensor | RaggedGraph, mask: Tensor | None = None) -> Tensor:

@@ -217,6 +217,11 @@ def sage_stack(
     Returns:
         ``[B, N, G]`` with 0 in padding, or ``[N, G]``; and the new running statistics if ``norm.training``.
     """
+    if x.size(-1) == 0:  # the kernels take no rows without features
+        head = layers[0]
+        root = None if head.root is None else F.pad(head.root, (0, 1))
+        head = head._replace(relation=F.pad(head.relation, (0, 1)), root=root)
+        x, layers = F.pad(x, (0, 1)), [head, *layers[1:]]
     inputs, outputs = layers[0].relation.size(1), layers[0].relation.size(0)
     # If x needs no gradient, aggregating x itself saves the product with the adjacency in the backward.
     first = inputs * (2 if x.requires_grad else 1) < 2 * outputs
