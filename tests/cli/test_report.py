@@ -46,11 +46,13 @@ def test_the_command_is_in_it_and_nothing_is_loaded(reports: dict[str, Path]) ->
 
 
 HOVER = """
-const [place, trace] = arguments;
+const [place, trace, done] = arguments;
 const plot = document.querySelectorAll(".js-plotly-plot")[place];
-const number = trace < 0 ? plot.data.length + trace : trace;
-Plotly.Fx.hover(plot, [{curveNumber: number, pointNumber: 0}]);
-return [...plot.querySelectorAll(".hovertext")].map(e => e.textContent).join(" ");
+Plotly.redraw(plot).then(() => {  // it may still follow the width of the window
+  const number = trace < 0 ? plot.data.length + trace : trace;
+  Plotly.Fx.hover(plot, [{curveNumber: number, pointNumber: 0}]);
+  done([...plot.querySelectorAll(".hovertext")].map(e => e.textContent).join(" "));
+});
 """
 ZOOM = """
 const plot = document.querySelectorAll(".js-plotly-plot")[arguments[0]];
@@ -79,16 +81,21 @@ def test_a_browser_shows_figures_that_answer(reports: dict[str, Path]) -> None:
     with chromium() as driver:
         count = figures(driver, reports["train"])
         assert count >= 5, "curves, confusion matrix, a graph and its pooled graph"
-        assert re.search(r"class 0, predicted class 0: \d+", driver.execute_script(HOVER, count - 3, 0))
-        assert re.search(r"node 0.*cluster \d.*weight [01]\.\d+", driver.execute_script(HOVER, count - 2, -1))
-        assert re.search(r"cluster \d.*size [\d.]+", driver.execute_script(HOVER, count - 1, -1))
+        numbers = "return document.querySelectorAll('.js-plotly-plot')[arguments[0]].data[0].text.flat()"
+        assert sum(driver.execute_script(numbers, count - 3)) == len(make_dataset().graphs), (
+            "confusion matrix"
+        )
+        assert re.search(
+            r"node 0.*cluster \d.*weight [01]\.\d+", driver.execute_async_script(HOVER, count - 2, -1)
+        )
+        assert re.search(r"cluster \d.*size [\d.]+", driver.execute_async_script(HOVER, count - 1, -1))
         assert driver.execute_script(ZOOM, count - 1) == [True, "pan"]
         menu = "const menu = document.querySelector('select'); menu.value = 1; menu.onchange(); return menu.length"
         assert driver.execute_script(menu) > 1
         assert int(driver.execute_script(COUNT)) == count
         assert errors(driver) == []
         assert figures(driver, reports["cluster"]) >= 4, "clusters, sizes, labels, curves"
-        assert re.search(r"cluster \d.*\d+ nodes.*conductance", driver.execute_script(HOVER, 0, -1))
+        assert re.search(r"cluster \d.*\d+ nodes.*conductance", driver.execute_async_script(HOVER, 0, -1))
 
 
 def test_without_plotly_a_sentence_names_the_extra(

@@ -46,7 +46,7 @@ select {{ font: inherit; padding: 3px; max-width: 100% }}
 <h2>The same run again</h2><pre id="command">{command}</pre>
 <script>
 const panels = {panels};
-const settings = {{responsive: true, scrollZoom: true, displaylogo: false}};
+const settings = {{responsive: true, scrollZoom: true, displayModeBar: false}};
 for (const panel of panels) {{
   const place = document.getElementById("panels").appendChild(document.createElement("section"));
   place.appendChild(document.createElement("h2")).textContent = panel.title;
@@ -56,11 +56,12 @@ for (const panel of panels) {{
   const show = (number) => {{
     for (const old of row.querySelectorAll(".figure")) Plotly.purge(old);
     row.replaceChildren();
-    for (const figure of panel.choices[number].figures) {{
-      const box = row.appendChild(document.createElement("div"));
+    const figures = panel.choices[number].figures;
+    const boxes = figures.map(() => row.appendChild(document.createElement("div")));
+    boxes.forEach((box, i) => {{  // when all are there, and have their widths
       box.className = "figure";
-      Plotly.newPlot(box, figure.data, figure.layout, settings);
-    }}
+      Plotly.newPlot(box, figures[i].data, figures[i].layout, settings);
+    }});
   }};
   if (panel.choices.length > 1) {{
     const menu = place.appendChild(document.createElement("select"));
@@ -162,7 +163,8 @@ def matrix(counts: Tensor, title: str, rows: str, columns: str) -> Figure:
     """A table of counts, ``[rows, columns]``, coloured by the share of the row."""
     share = counts.double() / counts.sum(1, keepdim=True).clamp(min=1)
     trace = {
-        "type": "heatmap", "z": share.tolist(), "text": counts.tolist(), "colorscale": "Blues", "zmin": 0, "zmax": 1,
+        "type": "heatmap", "z": share.tolist(), "text": counts.tolist(), "zmin": 0, "zmax": 1,
+        "colorscale": [[0, "#f7fbff"], [1, "#4292c6"]],
         "hovertemplate": f"{rows} %{{y}}, {columns} %{{x}}: %{{text}}<extra></extra>", "showscale": False,
     }  # fmt: skip
     if counts.numel() <= 400:
