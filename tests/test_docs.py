@@ -38,7 +38,8 @@ def run_snippets(page: str, section: str = "") -> dict[str, Any]:
 def test_files_that_a_page_links_to_exist(page: Path) -> None:
     prose = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
     links = re.findall(r"\]\(([^)#:]+)\)", prose)
-    assert not [link for link in links if not (page.parent / link).exists()]
+    made = "gallery/"  # by `make docs`
+    assert not [link for link in links if not (link.startswith(made) or (page.parent / link).exists())]
 
 
 def test_contributing_names_every_folder_of_the_package() -> None:

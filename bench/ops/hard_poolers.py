@@ -27,7 +27,6 @@ from bench.ops.graphs import random_edges, tu_batch
 from bench.ops.studies import exponent
 from hierpool import Assignment, RaggedGraph, sparse_pool
 from hierpool.nn import EdgePool, KMISPool, NDPPool, TopKPool
-from hierpool.nn.merging import pairs_as_clusters
 from hierpool.selection import match
 
 RESULTS = results.RESULTS / "hard-poolers"
@@ -113,13 +112,9 @@ def _trained(call: Callable[[], tuple[Tensor, ...]], leaves: list[Tensor]) -> St
     return step
 
 
-def _clusters(given: Given) -> Tensor:
-    return pairs_as_clusters(match(given.graph), given.graph)
-
-
 def contraction(given: Given, alone: bool = False) -> tuple[Step | None, Step]:
     """Pairs of nodes become clusters: the sums of the weights between these, without self-loops."""
-    assignment = Assignment.from_clusters(_clusters(given), given.graph)
+    assignment = Assignment._from_heads(match(given.graph), given.graph, of_pairs=True)
     cluster = assignment.clusters().cluster.long()
 
     def ours() -> tuple[Tensor, ...]:

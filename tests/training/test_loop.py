@@ -77,9 +77,9 @@ def test_epoch_is_chosen_on_validation_and_test_graphs_are_used_once(monkeypatch
     uses: list[bool] = []  # of test graphs, for each evaluation
     real = loop.evaluate
 
-    def evaluate(model: torch.nn.Module, loader: Any) -> tuple[float, float]:
+    def evaluate(model: torch.nn.Module, loader: Any, *processes: Any) -> tuple[float, float]:
         uses.append(any(graph is test for graph in loader.graphs for test in test_graphs))
-        return real(model, loader)
+        return real(model, loader, *processes)
 
     monkeypatch.setattr(loop, "evaluate", evaluate)
     result = train_fold(make_config(epochs=6), DATASET, split)

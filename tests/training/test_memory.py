@@ -80,15 +80,19 @@ def test_the_estimate_follows_the_sizes_of_the_batch_and_its_levels() -> None:
     assert two == pytest.approx(2 * one)
     assert step_bytes([100, 300], SPARSE, ten) == step_bytes([200, 200], SPARSE, ten)
     dense = SPARSE._replace(dense=True)
-    assert step_bytes([100, 300], dense, ten) == step_bytes([300, 300], dense, ten)
+    assert (
+        step_bytes([200, 200], dense, ten)
+        < step_bytes([100, 300], dense, ten)
+        < step_bytes([300, 300], dense, ten)
+    )
     assert step_bytes([200, 200], dense, ten) > step_bytes([200, 200], SPARSE, ten)
     assert step_bytes([100], SPARSE, ten, backward=False) < 0.7 * one
-    assert 0.5 * one < step_bytes([100], SPARSE._replace(mixed=True), ten) < 0.75 * one
+    assert 1.2 * one < step_bytes([100], SPARSE._replace(mixed=True), ten) < 1.5 * one
     # Clusters that are a part of each graph: later levels are padded to the largest of them.
     quarter = [lambda n: -(-n // 4)] * 2
     mixed = step_bytes([40] * 31 + [4000], SPARSE, quarter)
     assert mixed > 3 * step_bytes([40] * 31, SPARSE, quarter) + step_bytes([4000], SPARSE, quarter)
-    assert mixed == step_bytes([40] * 31 + [4000], SPARSE, [partial(fixed, 1000), partial(fixed, 250)])
+    assert mixed < step_bytes([40] * 31 + [4000], SPARSE, [partial(fixed, 1000), partial(fixed, 250)])
 
 
 def test_only_largest_batches_are_compared() -> None:

@@ -176,8 +176,13 @@ def _aggregator(adj: Dense | Csr, x: Tensor, mask: Tensor | None, options: Optio
     else:
         degree = adj.value.sum(-1, keepdim=True) if shared is None else product(x.new_ones(()))
     divisor = degree.clamp(min=1)
-    # Not times the reciprocal, whose derivative has its square: that is 0 for weights of 1e23.
-    return lambda x: product(x) / divisor
+
+    def average(x: Tensor) -> Tensor:
+        # Not times the reciprocal, whose derivative has its square: that is 0 for weights of 1e23.
+        total = product(x)
+        return (total / divisor).to(total.dtype)  # which autocast may have narrowed
+
+    return average
 
 
 def _degrees(adj: Csr) -> Tensor:

@@ -21,9 +21,9 @@ GIB = 1 << 30
 # Libraries that are loaded on first use, plots, and unused memory of the allocator.
 OVERHEAD = GIB // 4
 _FLOAT = 4
-# Measured: bytes of an activation in mixed precision, where sums are in float32, and resident memory for each byte of
-# tensors, as the allocator has gaps.
-_MIXED, _GAPS = 2.7, 1.15
+# Measured: memory of activations in mixed precision, whose layers keep more for their backward than those in float32;
+# and resident memory for each byte of tensors, as the allocator has gaps.
+_MIXED, _GAPS = 1.4, 1.1
 # Weights, gradients, average, best average, and two moments of Adam. A checkpoint holds all but the gradients, and is
 # made as bytes twice.
 _COPIES, _CHECKPOINT_COPIES = 6, 10
@@ -216,51 +216,43 @@ def step_bytes(
         rows = len(counts) * max(counts) if padded else sum(counts)
         pairs = len(counts) * max(counts) ** 2 if padded else 0
         next_counts = [clusters[number](n) for n in counts] if number < len(clusters) else []
-        level = _level(network, rows, pairs, number == 0, max(next_counts, default=0))
+        level = _level(network, sum(counts), rows, pairs, number == 0, max(next_counts, default=0))
         kept += level.kept
         peak = max(peak, kept + level.gradients if backward else level.forward)
         counts = next_counts
     return round(peak * _GAPS)
 
 
-def _level(network: Network, rows: int, pairs: int, first: bool, k: int) -> _Level:
-    """The bytes of a level that is pooled to ``k`` clusters; 0: it is the last."""
+def _level(network: Network, nodes: int, rows: int, pairs: int, first: bool, k: int) -> _Level:
+    """The bytes of a level of ``rows``, some of them padding, that is pooled to ``k`` clusters; 0: it is the last."""
     hidden, inner = network.hidden_channels, network.layers - 1
     widths = [network.embedding_channels]
     if k and network.stacks > 1:
         widths.append(network.embedding_channels if network.relative else k)
     outputs = [inner * hidden + width for width in widths]
-    masked = network.dense if first else network.relative
     fan_in = network.in_channels if first else outputs[0]
-    # The first layers of the stacks share their input, and the sum over neighbours if they take it of the input.
-    after_first = sum(hidden if inner else width for width in widths)
-    shared = fan_in * (1 if masked else 0) + (
-        fan_in if fan_in * (1 if first else 2) <= 2 * after_first else 0
-    )
-    row = fan_in + shared + 2  # two for the number of the graph
+    # A stack keeps its results; and of nodes, the rows before ReLU and normalisation with their lengths, and the sum
+    # over neighbours of its input, if that is narrower than the first layer.
+    node = 0
     for width, output in zip(widths, outputs, strict=True):
-        # Each inner layer keeps its rows before and after ReLU and those of the normalisation, and the next layer its
-        # sum over neighbours, unless it is narrower.
-        row += inner * hidden * (4 if masked else 3) + max(0, inner - 1) * hidden
-        row += (hidden if inner and hidden <= width else 0) + width + output
+        aggregated = fan_in * (1 if first else 2) < 2 * (hidden if inner else width)
+        node += output + network.layers + (fan_in if aggregated else 0)
     k = k if network.soft else 0
-    row += 3 * k  # logits, S, and A S
+    row = fan_in + 2 + sum(outputs) + 3 * k  # two for the number of the graph; logits, S, and A S
     gradient = sum(outputs) + (max(k, 4 * hidden) if k else 2 * hidden)
     if network.stacks == 1:
         gradient += 2 * sum(outputs)  # of the readout and of the pooler, without a second stack beside them
-    forward = fan_in + shared + 2 * sum(outputs) + 3 * k
-    # The adjacency, the one that is divided by degrees, and that of valid nodes with its mask, or S^T S.
+    forward = 2 * fan_in + 2 * sum(outputs) + 3 * k
+    # The adjacency, and that of valid nodes with its mask, or S^T S.
     masks_pairs = first and network.dense
-    matrices, gradients = (3.25, 0.0) if masks_pairs else (3.0, 3.0)
+    matrices, gradients = (2.25, 0.0) if masks_pairs else (2.0, 3.0)
     if network.stacks == 1 and network.soft:
         matrices += 3  # the steps of the losses and of the post-processing
     if network.foreign and k:
         row, matrices, gradients = row + 3 * k, matrices + 1, gradients + 2
-    row_bytes = pair_bytes = _MIXED if network.mixed else _FLOAT
-    if masks_pairs and network.mixed:  # the adjacency is in float32, with copies in bfloat16
-        matrices, pair_bytes = matrices + 1.25, _FLOAT
+    row_bytes = _FLOAT * (_MIXED if network.mixed else 1)
     return _Level(
-        rows * row * row_bytes + matrices * pairs * pair_bytes,
-        rows * gradient * row_bytes + gradients * pairs * pair_bytes,
+        (rows * row + nodes * node) * row_bytes + matrices * pairs * _FLOAT,
+        rows * gradient * row_bytes + gradients * pairs * _FLOAT,
         rows * forward * _FLOAT + (matrices + 1) * pairs * _FLOAT,
     )
