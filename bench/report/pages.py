@@ -116,8 +116,9 @@ and are checked to be one function of the same weights; sides "in proportion to 
 each graph instead, which is our default. Where steps are slow, fewer than asked for are timed, and the table says so.
 
 A side of padded batches that needs more than {free:.0%} of the available memory does not fit and is not run. What it
-needs is estimated beforehand: the tensors that are alive at once in a step on a batch with the largest graph, without
-scratch space; weights and the state of Adam; and of graphs that are padded beforehand, all of them."""
+needs is estimated beforehand: for PyG the tensors that are alive at once in a step on a batch with the largest graph,
+without scratch space, weights and the state of Adam, and of graphs that are padded beforehand, all of them; for
+hierpool what `python -m hierpool train` estimates."""
 
 
 def step_section(runs: Sequence[Results]) -> str:
