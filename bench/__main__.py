@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,13 +73,7 @@ def parser() -> argparse.ArgumentParser:
     one = commands.add_parser(
         "clusterings", help="compare clusterings of one graph; write docs/clusterings.md"
     )
-    for flag, known in (("--graphs", clusterings.GRAPHS), ("--methods", clusterings.METHODS)):
-        one.add_argument(flag, nargs="+", choices=known, default=list(known), metavar="NAME",
-                         help=f"from: {', '.join(known)} (default: all)")  # fmt: skip
-    one.add_argument("--data-root", type=Path, help="folder of data sets (default: HIERPOOL_DATA)")
-    one.add_argument("--threads", type=int, help="threads (default: torch's own choice)")
-    one.add_argument("--report", action="store_true", help="only write the page of the newest results")
-    one.add_argument("--check", action="store_true", help="only check that the page holds the newest results")
+    _add_comparison(one, "+", {"--graphs": clusterings.GRAPHS, "--methods": clusterings.METHODS})
     accuracies = commands.add_parser("accuracy", help="write docs/accuracy.md from the runs of experiments")
     accuracies.add_argument(
         "--add",
@@ -90,21 +85,26 @@ def parser() -> argparse.ArgumentParser:
     hard = commands.add_parser(
         "hard-poolers", help="compare poolers that keep or merge nodes; write docs/hard-poolers.md"
     )
-    for flag, known in (("--pairs", hard_poolers.PAIRS), ("--growth", hard_poolers.GROWTH)):
-        hard.add_argument(flag, nargs="*", choices=known, default=list(known), metavar="NAME",
-                          help=f"from: {', '.join(known)} (default: all)")  # fmt: skip
-    hard.add_argument("--data-root", type=Path, help="folder of data sets (default: HIERPOOL_DATA)")
-    hard.add_argument("--threads", type=int, help="threads (default: torch's own choice)")
+    _add_comparison(hard, "*", {"--pairs": hard_poolers.PAIRS, "--growth": hard_poolers.GROWTH})
     hard.add_argument(
         "--quick", action="store_true", help="a short look: few pairs, small graphs; never reported"
-    )
-    hard.add_argument("--report", action="store_true", help="only write the page of the newest results")
-    hard.add_argument(
-        "--check", action="store_true", help="only check that the page holds the newest results"
     )
     page = commands.add_parser("poolers", help="write docs/poolers.md from the poolers")
     page.add_argument("--check", action="store_true", help="only check that the page is what it should be")
     return top
+
+
+def _add_comparison(parser: argparse.ArgumentParser, nargs: str, chosen: dict[str, Collection[str]]) -> None:
+    """The options of a comparison that has a page of its own: what of it to measure, where, and the page."""
+    for flag, known in chosen.items():
+        parser.add_argument(flag, nargs=nargs, choices=known, default=list(known), metavar="NAME",
+                            help=f"from: {', '.join(known)} (default: all)")  # fmt: skip
+    parser.add_argument("--data-root", type=Path, help="folder of data sets (default: HIERPOOL_DATA)")
+    parser.add_argument("--threads", type=int, help="threads (default: torch's own choice)")
+    parser.add_argument("--report", action="store_true", help="only write the page of the newest results")
+    parser.add_argument(
+        "--check", action="store_true", help="only check that the page holds the newest results"
+    )
 
 
 def data_root(given: Path | None) -> Path | None:

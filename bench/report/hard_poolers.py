@@ -8,6 +8,7 @@ from bench.harness import results
 from bench.harness.machine import ROOT
 from bench.harness.results import Results
 from bench.ops.hard_poolers import RESULTS
+from bench.report.illustrated import Illustrated, write_or_check
 from bench.report.tables import markdown, number, place
 
 TEMPLATE = Path(__file__).parent / "templates" / "hard-poolers.md"
@@ -108,15 +109,5 @@ def draw(run: Results, path: Path) -> None:
 
 def command(check: bool, root: Path = ROOT, parent: Path = RESULTS) -> int:
     """``python -m bench hard-poolers --report`` or ``--check``: the exit status."""
-    run = results.newest(parent)
-    if run is None:
-        raise ValueError("no complete results yet: python -m bench hard-poolers")
-    if check:
-        path = root / PAGE
-        same = path.is_file() and path.read_text(encoding="utf-8") == page(run) and (root / PLOT).is_file()
-        print(f"{PAGE.name} {'holds' if same else 'does not hold'} the newest results")
-        return 0 if same else 1
-    (root / PAGE).write_text(page(run), encoding="utf-8")
-    draw(run, root / PLOT)
-    print(f"wrote {PAGE} and {PLOT}")
-    return 0
+    made = Illustrated("hard-poolers", PAGE, PLOT, page, draw)
+    return write_or_check(made, results.newest(parent), check, root)
