@@ -14,14 +14,24 @@ from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hierpool.ops._traced import as_tuple
-from tests.support.calls import Batch, Example, examples, flat, maker, operators
+from tests.support.calls import (
+    Example,
+    Leaves,
+    evaluate,
+    examples,
+    flat,
+    gradients,
+    leaves_of,
+    maker,
+    operators,
+    weights_of,
+)
 from tests.support.cases import Case
 from tests.support.oracle import eps_of
 from tests.support.running import BACKENDS, INTERPRETED, KINDS, has_kernel
 
 f64, f32, bf16, f16 = torch.float64, torch.float32, torch.bfloat16, torch.float16
 SOME = ("mask", "types", "symmetric", "ragged")
-Leaves = dict[str, Tensor]
 
 
 def over(
@@ -39,34 +49,6 @@ def over(
         if not takes or {*takes} & {*example.operator.Call._fields}
     ]
     return pytest.mark.parametrize(("example", "backend"), pairs, indirect=["backend"])
-
-
-def leaves_of(example: Example, batch: Batch) -> Leaves:
-    """The leaves of the call, needing gradients."""
-    return {name: t.detach().requires_grad_() for name, t in example.leaves(batch).items()}
-
-
-def weights_of(results: Sequence[Tensor], seed: int = 2) -> list[Tensor]:
-    """A random gradient for each result."""
-    random = torch.Generator().manual_seed(seed)
-    return [torch.randn(t.shape, generator=random, dtype=f64).to(t.dtype) for t in results]
-
-
-def gradients(results: Sequence[Tensor], leaves: Leaves, weights: Sequence[Tensor | None]) -> list[Tensor]:
-    """Gradients of the results weighted by ``weights``; zeros where a leaf has none."""
-    wanted = [(t, w) for t, w in zip(results, weights, strict=True) if w is not None and t.requires_grad]
-    if not wanted:
-        return [torch.zeros_like(t) for t in leaves.values()]
-    results, weights = zip(*wanted, strict=True)
-    found = torch.autograd.grad(results, list(leaves.values()), weights, allow_unused=True, retain_graph=True)
-    return [torch.zeros_like(t) if g is None else g for g, t in zip(found, leaves.values(), strict=True)]
-
-
-def evaluate(example: Example, batch: Batch, backend: str) -> list[Tensor]:
-    """Results and gradients."""
-    leaves = leaves_of(example, batch)
-    results = example.run(batch, leaves, backend)
-    return [*(t.detach() for t in results), *gradients(results, leaves, weights_of(results))]
 
 
 @pytest.mark.parametrize("name", operators())

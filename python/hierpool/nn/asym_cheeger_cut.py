@@ -10,8 +10,8 @@ from torch import Tensor
 
 from hierpool import losses
 from hierpool.graph import RaggedGraph
-from hierpool.nn.inputs import whole
-from hierpool.nn.soft_pooling import Adjacency, SoftPooling, edge_types, normalised, total, weighted
+from hierpool.nn.inputs import Adjacency, whole
+from hierpool.nn.soft_pooling import SoftPooling, edge_types, normalised, total, weighted
 from hierpool.ops.asymmetric_norm import asymmetric_norm
 from hierpool.ops.total_variation import total_variation
 from hierpool.record import SoftPoolRecord

@@ -9,10 +9,9 @@ from torch import Tensor
 
 from hierpool import losses
 from hierpool._extras import require
-from hierpool.nn.inputs import whole
+from hierpool.nn.inputs import Adjacency, Inputs, whole
 from hierpool.nn.outputs import PoolingOutput, SelectOutput
-from hierpool.nn.soft_pooling import Adjacency, FusedOutput, Logits, SoftPooling, weighted
-from hierpool.ops.linear_maps import linear_maps
+from hierpool.nn.soft_pooling import FusedOutput, SoftPooling, weighted
 from hierpool.ops.link_bce import link_bce
 from hierpool.ops.soft_pool import pool_fields
 from hierpool.record import SoftPoolRecord
@@ -87,19 +86,16 @@ class DiffPool(SoftPooling, name="diff"):
     def tgp_defaults(cls, batched: bool) -> dict[str, Any]:
         return {"convention": "tgp" if batched else "tgp_unbatched", "normalize_loss": False}
 
-    def fused(
-        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, num_clusters: Tensor | int | None
-    ) -> FusedOutput | None:
+    def fused(self, inputs: Inputs) -> FusedOutput | None:
         """Pool with the losses of the operator, if they have the requested normalisation."""
         own = self.convention == "pyg" and self.normalize_loss and self.link_loss != "bce"
-        if not own or not self.is_fusible(DiffPool, x, adj, any_postprocessing=True):
+        if not own or not self.is_fusible(DiffPool, inputs, any_postprocessing=True):
             return None
-        s = s if isinstance(s, Tensor) else linear_maps(x, s, mask)
         names = {"link_norm": "link_loss"} if self.link_loss else {}
         names |= {"total_entropy": "entropy_loss"} if self.entropy else {}
-        options = {**self.options(adj, num_clusters), **self.needs}
+        arguments = {**self.arguments(inputs), "s": inputs.logits, **self.needs}
         assignment, pooled, pooled_adj, *found = pool_fields(
-            ("s", "x", "adj", *names), x, adj, s, mask, mean=True, **options
+            ("s", "x", "adj", *names), mean=True, **arguments
         )
         pooled_adj = self.postprocessed(pooled_adj)
         loss = self._weighted(dict(zip(names.values(), found, strict=True)))
@@ -129,28 +125,22 @@ class DiffPool(SoftPooling, name="diff"):
         coefficients = {"link_loss": self.link_loss_coeff, "entropy_loss": self.ent_loss_coeff}
         return {name: weighted(loss, coefficients[name]) for name, loss in found.items()}
 
-    def pooled(
-        self,
-        x: Tensor,
-        adj: Adjacency,
-        s: Logits,
-        mask: Tensor | None,
-        num_clusters: Tensor | int | None,
-        *,
-        given: bool,
-    ) -> PoolingOutput:
+    def pooled(self, inputs: Inputs, *, given: bool) -> PoolingOutput:
         """See :meth:`SoftPooling.pooled`. With ``pool`` other than ``"hierpool"``, call that function."""
         if self._foreign is None:
-            return super().pooled(x, adj, s, mask, num_clusters, given=given)
-        if not isinstance(adj, Tensor):
-            raise ValueError(f"adj must be dense unless pool='hierpool', got a {type(adj).__name__}")
+            return super().pooled(inputs, given=given)
+        if inputs.graph is not None:
+            raise ValueError(f"adj must be dense unless pool='hierpool', got a {type(inputs.adj).__name__}")
         if given:
             raise ValueError("so must be None unless pool='hierpool', because the function takes logits")
-        if num_clusters is not None:
-            raise ValueError(f"num_clusters must be None unless pool='hierpool', got {num_clusters!r:.40}")
-        s = s if isinstance(s, Tensor) else linear_maps(x, s, mask)
-        logits = s if self.temperature == 1.0 else s / self.temperature
-        pooled, adj_pooled, link, entropy = self._foreign(x, adj, logits, mask)
+        if inputs.num_clusters is not None:
+            raise ValueError(
+                f"num_clusters must be None unless pool='hierpool', got {inputs.num_clusters!r:.40}"
+            )
+        mask, logits = inputs.mask, inputs.logits
+        if self.temperature != 1.0:
+            logits = logits / self.temperature
+        pooled, adj_pooled, link, entropy = self._foreign(inputs.x, inputs.adj, logits, mask)
         found = {"link_loss": link} if self.link_loss else {}
         found |= {"entropy_loss": entropy} if self.entropy else {}
         s = logits.softmax(-1)

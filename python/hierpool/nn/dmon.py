@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from hierpool import losses
-from hierpool.nn.soft_pooling import Adjacency, FusedOutput, Logits, SoftPooling, normalised, weighted
+from hierpool.nn.inputs import Adjacency, Inputs
+from hierpool.nn.soft_pooling import FusedOutput, SoftPooling, normalised, weighted
 from hierpool.ops.cut_pool import cut_pool
 from hierpool.ops.cut_terms import Kind
 from hierpool.record import SoftPoolRecord
@@ -45,15 +46,12 @@ class DMoNPool(SoftPooling, name="dmon"):
         self.ortho_loss_coeff = ortho_loss_coeff
         self.needs = {**self.needs, "gram": ortho_loss_coeff != 0}
 
-    def fused(
-        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, num_clusters: Tensor | int | None
-    ) -> FusedOutput | None:
+    def fused(self, inputs: Inputs) -> FusedOutput | None:
         """Pool with the operator that computes DMoN's losses, if its post-processing is the requested one."""
-        if not self.is_fusible(DMoNPool, x, adj):
+        if not self.is_fusible(DMoNPool, inputs):
             return None
         names = ("first", "cluster", "ortho")[: 3 if self.ortho_loss_coeff != 0 else 2]
-        options = self.options(adj, num_clusters)
-        fields = cut_pool(Kind.DMON, ("s", "x", "adj", *names), x, adj, s, mask, **options)
+        fields = cut_pool(Kind.DMON, ("s", "x", "adj", *names), **self.arguments(inputs))
         assignment, pooled, pooled_adj, *found = fields
         return FusedOutput(assignment, pooled, pooled_adj, self._named(*found))
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from hierpool import losses
 from hierpool.losses._tensors import cluster_share, over_graphs
 from hierpool.losses.cuts import cut_of_graphs
-from hierpool.nn.inputs import whole
-from hierpool.nn.soft_pooling import Adjacency, SoftPooling, edge_types, normalised, total
+from hierpool.nn.inputs import Adjacency, whole
+from hierpool.nn.soft_pooling import SoftPooling, edge_types, normalised, total
 from hierpool.ops.walk_cut import walk_cut
 from hierpool.record import SoftPoolRecord
 

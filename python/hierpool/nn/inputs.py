@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,6 +13,32 @@ from hierpool.graph import RaggedGraph
 from hierpool.graph.convert import features_of_pyg
 from hierpool.ops._checks import ADJ_DTYPES, FLOATS, check_mask, check_tensor, fitted_mask
 from hierpool.ops._shared import as_one_batch, graph_of, is_one_batch
+from hierpool.ops.linear_maps import linear_maps
+from hierpool.reference.linear_maps import Map
+
+Adjacency = Tensor | RaggedGraph | ShardedGraph
+Logits = Tensor | Sequence[Map]
+"""Logits, or the linear maps that compute them from the features."""
+
+
+class Inputs(NamedTuple):
+    """What the nodes of a batch are pooled from."""
+
+    x: Tensor
+    adj: Adjacency
+    s: Logits
+    mask: Tensor | None
+    num_clusters: Tensor | int | None
+
+    @property
+    def graph(self) -> RaggedGraph | ShardedGraph | None:
+        """The adjacency, unless it is dense."""
+        return None if isinstance(self.adj, Tensor) else self.adj
+
+    @property
+    def logits(self) -> Tensor:
+        """The logits, also of maps."""
+        return self.s if isinstance(self.s, Tensor) else linear_maps(self.x, self.s, self.mask)
 
 
 class Structure(NamedTuple):

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from hierpool import losses
-from hierpool.nn.soft_pooling import Adjacency, SoftPooling, normalised, weighted
+from hierpool.nn.inputs import Adjacency
+from hierpool.nn.soft_pooling import SoftPooling, normalised, weighted
 from hierpool.record import SoftPoolRecord
 
 

@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from hierpool import losses
-from hierpool.nn.soft_pooling import Adjacency, FusedOutput, Logits, SoftPooling, normalised, weighted
+from hierpool.nn.inputs import Adjacency, Inputs
+from hierpool.nn.soft_pooling import FusedOutput, SoftPooling, normalised, weighted
 from hierpool.ops.cut_pool import cut_pool
 from hierpool.ops.cut_terms import Kind
 from hierpool.record import SoftPoolRecord
@@ -41,14 +42,12 @@ class MinCutPool(SoftPooling, name="mincut"):
         self.cut_loss_coeff = cut_loss_coeff
         self.ortho_loss_coeff = ortho_loss_coeff
 
-    def fused(
-        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, num_clusters: Tensor | int | None
-    ) -> FusedOutput | None:
+    def fused(self, inputs: Inputs) -> FusedOutput | None:
         """Pool with the operator that computes MinCut's losses, if its post-processing is the requested one."""
-        if not self.is_fusible(MinCutPool, x, adj):
+        if not self.is_fusible(MinCutPool, inputs):
             return None
         names = ("s", "x", "adj", "first", "ortho")
-        fields = cut_pool(Kind.MINCUT, names, x, adj, s, mask, **self.options(adj, num_clusters))
+        fields = cut_pool(Kind.MINCUT, names, **self.arguments(inputs))
         assignment, pooled, pooled_adj, *found = fields
         return FusedOutput(assignment, pooled, pooled_adj, self._named(*found))
 

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from hierpool.connect import postprocess_adj, sparse_pooled
-from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 from hierpool.nn.clusters import ClusterCount
-from hierpool.nn.inputs import Structure, batch_of
+from hierpool.nn.inputs import Adjacency, Inputs, Logits, Structure, batch_of
 from hierpool.nn.mlp import MLP, Activation, is_plain
 from hierpool.nn.outputs import PoolingOutput, SelectOutput, lift
 from hierpool.ops._checks import (
@@ -22,14 +21,9 @@ from hierpool.ops._checks import (
     cluster_counts,
 )
 from hierpool.ops._shared import as_one_batch
-from hierpool.ops.linear_maps import check_features, linear_maps
+from hierpool.ops.linear_maps import check_features
 from hierpool.ops.soft_pool import soft_pool
 from hierpool.record import SoftPoolRecord
-from hierpool.reference.linear_maps import Map
-
-Adjacency = Tensor | RaggedGraph | ShardedGraph
-Logits = Tensor | Sequence[Map]
-"""Logits, or the linear maps that compute them from the features."""
 
 POOLERS: dict[str, type[SoftPooling]] = {}
 """Poolers by name."""
@@ -154,9 +148,7 @@ class SoftPooling(nn.Module):
         """
         return {}
 
-    def fused(
-        self, x: Tensor, adj: Adjacency, s: Logits, mask: Tensor | None, num_clusters: Tensor | int | None
-    ) -> FusedOutput | None:
+    def fused(self, inputs: Inputs) -> FusedOutput | None:
         """Pool with an operator that also computes the losses.
 
         Returns:
@@ -248,7 +240,7 @@ class SoftPooling(nn.Module):
                 )
         if isinstance(num_clusters, int) and num_clusters == columns:
             num_clusters = None
-        return self.pooled(x, adj, s, mask, num_clusters, given=so is not None)
+        return self.pooled(Inputs(x, adj, s, mask, num_clusters), given=so is not None)
 
     def lift(self, x: Tensor, so: SelectOutput) -> Tensor:
         r"""Map features of clusters to the nodes, by :math:`S X'` or :math:`(S^+)^T X'`.
@@ -301,9 +293,10 @@ class SoftPooling(nn.Module):
         return logits[..., :columns] if so is None and columns < self.k == logits.size(-1) else logits
 
     def is_fusible(
-        self, owner: type[SoftPooling], x: Tensor, adj: Adjacency, *, any_postprocessing: bool = False
+        self, owner: type[SoftPooling], inputs: Inputs, *, any_postprocessing: bool = False
     ) -> bool:
         """Whether an operator with the losses and the post-processing of the class ``owner`` can replace both steps."""
+        x, adj = inputs.x, inputs.adj
         return (
             type(self).losses is owner.losses
             and x.dtype in (torch.float32, torch.float64)  # losses of 16-bit floats are float32
@@ -311,59 +304,35 @@ class SoftPooling(nn.Module):
             and (any_postprocessing or self.postprocessing == _FUSED_POSTPROCESSING)
         )
 
-    def options(self, adj: Adjacency, num_clusters: Tensor | int | None) -> dict[str, Any]:
-        """Options of :func:`hierpool.soft_pool` besides ``needs``."""
+    def arguments(self, inputs: Inputs) -> dict[str, Any]:
+        """Arguments of :func:`hierpool.soft_pool` besides ``needs``."""
         return {
-            "num_clusters": num_clusters,
+            **inputs._asdict(),
             "temperature": self.temperature,
-            "symmetric": self.symmetric if isinstance(adj, Tensor) else None,
+            "symmetric": self.symmetric if isinstance(inputs.adj, Tensor) else None,
             "backend": self.backend,
         }
 
-    def pooled(
-        self,
-        x: Tensor,
-        adj: Adjacency,
-        s: Logits,
-        mask: Tensor | None,
-        num_clusters: Tensor | int | None,
-        *,
-        given: bool,
-    ) -> PoolingOutput:
+    def pooled(self, inputs: Inputs, *, given: bool) -> PoolingOutput:
         """Pool with :meth:`fused`, or with :func:`hierpool.soft_pool` and :meth:`losses`."""
-        graph = None if isinstance(adj, Tensor) else adj
-        fused = None if given else self.fused(x, adj, s, mask, num_clusters)
+        graph, mask = inputs.graph, inputs.mask
+        fused = None if given else self.fused(inputs)
         if fused is not None:
             assignment = fused.s if graph is None else graph.in_callers_order(fused.s)
-            counts = cluster_counts(num_clusters, fused.x.size(0), fused.x)
+            counts = cluster_counts(inputs.num_clusters, fused.x.size(0), fused.x)
             so = SelectOutput(assignment, graph, mask, None, counts)
-            return self.connected(
-                fused.x,
-                fused.adj.to(x.dtype),
-                so,
-                fused.loss,
-                lambda: self._record(x, adj, s, mask, num_clusters),
-            )
-        record = self._record(x, adj, s, mask, num_clusters, given=given)
-        loss = self.losses(record, adj, mask)
+            adj = fused.adj.to(inputs.x.dtype)
+            return self.connected(fused.x, adj, so, fused.loss, lambda: self._record(inputs))
+        record = self._record(inputs, given=given)
+        loss = self.losses(record, inputs.adj, mask)
         so = SelectOutput(record.s, graph, mask, record.size.detach() > 0, record.num_clusters)
         return self.connected(record.x, self.postprocessed(record.adj.to(record.x.dtype)), so, loss, record)
 
-    def _record(
-        self,
-        x: Tensor,
-        adj: Adjacency,
-        s: Logits,
-        mask: Tensor | None,
-        num_clusters: Tensor | int | None,
-        *,
-        given: bool = False,
-    ) -> SoftPoolRecord:
-        s = s if isinstance(s, Tensor) else linear_maps(x, s, mask)
-        options = {**self.options(adj, num_clusters), **self.needs}
+    def _record(self, inputs: Inputs, *, given: bool = False) -> SoftPoolRecord:
+        arguments = {**self.arguments(inputs), "s": inputs.logits, **self.needs}
         if given:
-            options |= {"assignment": "given", "temperature": 1.0}
-        return soft_pool(x, adj, s, mask=mask, **options)
+            arguments |= {"assignment": "given", "temperature": 1.0}
+        return soft_pool(**arguments)
 
     def postprocessed(self, adj: Tensor) -> Tensor:
         """The pooled adjacency after post-processing."""
