@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import stat
+import sys
 from pathlib import Path
 from urllib.error import URLError
 
@@ -89,6 +90,19 @@ def test_embedded_mutag_needs_neither_root_nor_network(monkeypatch: pytest.Monke
     assert dataset.max_nodes == 28
     assert dataset.labels.bincount().tolist() == [63, 125]
     assert sum(graph.edge_index.size(1) for graph in dataset.graphs) == 7442
+
+
+def test_mutag_is_downloaded_without_grakel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch_geometric.datasets import TUDataset
+
+    def download(self: TUDataset) -> None:
+        Path(self.raw_dir).rmdir()
+        write_raw(Path(self.raw_dir), FILES, "MUTAG")
+
+    monkeypatch.delenv("HIERPOOL_DATA", raising=False)
+    monkeypatch.setitem(sys.modules, "grakel", None)
+    monkeypatch.setattr(TUDataset, "download", download)
+    assert load_tu("MUTAG", cache=tmp_path).source == str(tmp_path / "downloads" / "MUTAG" / "raw")
 
 
 @pytest.mark.parametrize(

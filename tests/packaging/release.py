@@ -25,7 +25,6 @@ PLATFORM = f"manylinux_2_28_{platform.machine()}"
 TORCH_LIBRARIES = ("libtorch.so", "libtorch_cpu.so", "libc10.so")
 TORCH = ("2.10.0", "2.13.0", "newest")
 SMOKE = Path(__file__).with_name("smoke.py")
-EXTRAS = "torch-geometric>=2.6 grakel>=0.1.10 numpy>=1.26 tqdm>=4.66 matplotlib>=3.8"
 
 
 def run(*command: str | Path, quiet: bool = True, **variables: str) -> str:
@@ -88,8 +87,10 @@ def check(version: str, torch_arguments: list[str]) -> list[tuple[str, ...]]:
         named = "torch" if version == "newest" else f"torch=={version}"
         bare = {"PATH": str(python.parent), "CXX": "", "PYTHONPATH": ""}
         run(*pip, named, *torch_arguments)
-        have = run(python, "-c", "import torch; print(torch.__version__)").split()[-1]
-        run(*pip, f"torch=={have}", *EXTRAS.split(), *torch_arguments, **bare)
+        # Not torch.__version__, which names a variant that the package index does not.
+        version_of = "from importlib import metadata; print(metadata.version('torch'))"
+        have = run(python, "-c", version_of).split()[-1]
+        run(*pip, f"torch=={have}", f"{wheels()['reference']}[train]", *torch_arguments, **bare)
         for name, wheel in wheels().items():
             start = time.perf_counter()
             run(*pip, "--no-deps", "--force-reinstall", wheel, **bare)

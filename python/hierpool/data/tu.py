@@ -35,8 +35,9 @@ def load_tu(name: str, root: str | Path | None = None, *, cache: str | Path | No
     """Load a TU dataset.
 
     The files are searched in this order: ``root``; the folder in the environment variable ``HIERPOOL_DATA``; an earlier
-    download; for MUTAG, the copy inside the ``grakel`` package; the network. A data root holds ``tu/NAME/raw`` or
-    ``NAME/raw`` and is never written to. It is an error if ``root`` is given and does not hold the dataset.
+    download; for MUTAG, the copy inside the ``grakel`` package, if that is installed; the network. A data root holds
+    ``tu/NAME/raw`` or ``NAME/raw`` and is never written to. It is an error if ``root`` is given and does not hold the
+    dataset.
 
     Args:
         name: for example ``"MUTAG"``, ``"ENZYMES"``, ``"IMDB-BINARY"``.
@@ -50,7 +51,7 @@ def load_tu(name: str, root: str | Path | None = None, *, cache: str | Path | No
 
     Raises:
         DatasetError: the dataset is missing or corrupt, or the download failed.
-        ImportError: NumPy is not installed, or PyTorch Geometric, which downloads, or grakel.
+        ImportError: NumPy is not installed, or PyTorch Geometric, which downloads.
     """
     if not re.fullmatch(r"[\w-]+", name, re.ASCII):
         raise DatasetError(f"dataset must be a name of letters, digits, '-' and '_', got {name!r}")
@@ -59,7 +60,7 @@ def load_tu(name: str, root: str | Path | None = None, *, cache: str | Path | No
     source = str(raw)
     if raw is None and name in EMBEDDED:
         raw, source = _embedded(name), f"the grakel package's copy of {name}"
-    elif raw is None:
+    if raw is None:
         raw = _download(name, base / "downloads")
         source = str(raw)
     files = _read(raw, name, source)
@@ -69,13 +70,11 @@ def load_tu(name: str, root: str | Path | None = None, *, cache: str | Path | No
     return GraphDataset(name, contents.graphs, contents.num_classes, contents.features, source, digest)
 
 
-def _embedded(name: str) -> Traversable:
+def _embedded(name: str) -> Traversable | None:
+    """The folder of the dataset in the grakel package, if that is installed."""
     spec = importlib.util.find_spec("grakel")
     if spec is None:
-        raise ImportError(
-            f"{name} is read from the grakel package, which is not installed; install it with: "
-            "pip install 'hierpool[train]', or pass a data root"
-        )
+        return None
     # The package is located, but its code is not executed.
     package = importlib.util.module_from_spec(spec)
     return importlib.resources.files(package) / "tests" / "data" / name
