@@ -88,9 +88,9 @@ Tensor empty(std::initializer_list<int64_t> sizes, ScalarType type) {
     stride *= std::max<int64_t>(sizes.begin()[dim], 1);
   }
   AtenTensorHandle handle = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(),
-                                                         strides, to<int32_t>(from(type)),
-                                                         aoti_torch_device_type_cpu(), 0, &handle));
+  TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(static_cast<int64_t>(sizes.size()), sizes.begin(), strides,
+                                                  to<int32_t>(from(type)), aoti_torch_device_type_cpu(), 0,
+                                                  &handle));
   Tensor tensor(handle);
   advise_large_pages(tensor.data_ptr(), tensor.numel() * static_cast<int64_t>(tensor.element_size()));
   return tensor;

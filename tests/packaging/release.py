@@ -1,7 +1,7 @@
 """Builds what a release has, and installs it into fresh environments.
 
 python tests/packaging/release.py build           # dist/: the sdist, a wheel with the C++ kernels, one without
-python tests/packaging/release.py test            # each wheel beside several versions of torch
+python tests/packaging/release.py test            # each wheel beside several versions of torch, the sdist beside one
 python tests/packaging/release.py tag v1.2.3      # the version of a tag becomes that of the sources
 """
 
@@ -69,16 +69,20 @@ def build() -> None:
     print(f"without torch's own libraries, which it does not hold, auditwheel accepts it as {PLATFORM}")
 
 
-def wheels() -> dict[str, Path]:
-    """The wheels of dist/, by the backend that they run."""
-    found = {"native": [*DIST.glob(f"*{PLATFORM}.whl")], "reference": [*DIST.glob("*-any.whl")]}
-    if not all(len(paths) == 1 for paths in found.values()):
-        sys.exit("dist/ does not have one wheel of each sort: make wheels")
-    return {name: paths[0] for name, paths in found.items()}
+def only(pattern: str) -> Path:
+    """The one file of dist/ with a name of this pattern."""
+    found = [*DIST.glob(pattern)]
+    if len(found) != 1:
+        sys.exit(f"dist/ must have one file {pattern}, got {len(found)}: make wheels")
+    return found[0]
 
 
 def check(version: str, torch_arguments: list[str]) -> list[tuple[str, ...]]:
-    """Install both wheels beside one version of torch, one after the other, where no compiler is found."""
+    """Install both wheels beside one version of torch, one after the other, where no compiler is found.
+
+    Beside the oldest torch also the sdist, with a compiler: newer headers have names that its headers lack.
+    """
+    wheel, plain = only(f"*{PLATFORM}.whl"), only("*-any.whl")
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         python = Path(folder) / "bin" / "python"
@@ -90,13 +94,16 @@ def check(version: str, torch_arguments: list[str]) -> list[tuple[str, ...]]:
         # Not torch.__version__, which names a variant that the package index does not.
         version_of = "from importlib import metadata; print(metadata.version('torch'))"
         have = run(python, "-c", version_of).split()[-1]
-        run(*pip, f"torch=={have}", f"{wheels()['reference']}[train]", *torch_arguments, **bare)
-        for name, wheel in wheels().items():
+        run(*pip, f"torch=={have}", f"{plain}[train]", *torch_arguments, **bare)
+        packages = [("native", wheel, bare), ("reference", plain, bare)]
+        if version == TORCH[0]:
+            packages.append(("native", only("*.tar.gz"), {"HIERPOOL_REQUIRE_NATIVE": "1", "PYTHONPATH": ""}))
+        for name, package, variables in packages:
             start = time.perf_counter()
-            run(*pip, "--no-deps", "--force-reinstall", wheel, **bare)
+            run(*pip, "--no-deps", "--force-reinstall", package, **variables)
             seconds = time.perf_counter() - start
-            run(python, SMOKE, name, Path(folder) / f"run-{name}", **bare)
-            tag = "-".join(wheel.stem.split("-")[2:])
+            run(python, SMOKE, name, Path(folder) / f"run-{package.name}", **bare)
+            tag = "sdist" if package.suffix == ".gz" else "-".join(package.stem.split("-")[2:])
             rows.append((tag, sys.version.split()[0], have, f"{seconds:.1f} s", "passed"))
             print("  ".join(rows[-1]), flush=True)
     return rows
@@ -152,7 +159,7 @@ def main() -> None:
         except ValueError as error:
             sys.exit(str(error))
         return
-    head = ("wheel", "Python", "torch", "pip install", "smoke test")
+    head = ("package", "Python", "torch", "pip install", "smoke test")
     rows = [row for version in args.torch for row in check(version, shlex.split(args.pip_args))]
     print("\n| " + " | ".join(head) + " |\n" + "|---" * len(head) + "|")
     print("\n".join("| " + " | ".join(row) + " |" for row in rows))
