@@ -39,13 +39,15 @@ from hierpool.clustering.report import (
 from hierpool.clustering.sampling import count_batches
 from hierpool.clustering.shared import count_entries, count_nodes, share, total
 from hierpool.data import LargeGraph, load_large, stochastic_block_model
+from hierpool.data.fingerprints import fingerprint
 from hierpool.data.large_graphs import DATASETS, FORMATS
 from hierpool.data.node_tables import attach, read_rows
+from hierpool.data.synthetic import sharded_block_model
 from hierpool.distributed import ShardedGraph
 from hierpool.distributed.ranks import Ranks
 from hierpool.training import html
 from hierpool.training.files import write_json
-from hierpool.training.memory import limit_text, peak_memory_bytes
+from hierpool.training.memory import limit_text, peak_memory_bytes, release_memory
 
 _NO_FEATURES = (
     "the network gets diffused random features, since nodes have none; features are read by --features"
@@ -114,7 +116,8 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     """Cluster in one process, or in one of several that share the graph."""
     is_first = ranks is None or ranks.rank == 0
     say = print if is_first else options.silent
-    data = _load(args, config) if ranks is None else share(ranks, lambda: _load(args, config))
+    data = _load_or_share(args, config, ranks)
+    release_memory()
     config = _choose_k(config, data)
     loaded = time.perf_counter()
     say(graph_text(data))
@@ -128,17 +131,21 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     if data.x is None:
         say(_NO_FEATURES + (_REFINED if refined else ""))
     inputs = _features(config, data)
+    release_memory()
     prepared = time.perf_counter()
     result = _train(config, data, inputs, args)
+    release_memory()
     trained = time.perf_counter()
     clusters, probabilities = result.net.assign(inputs)
     before = clusters
     if refined:
         clusters = refine(graph, clusters, config.k, seed=config.seed)
+        release_memory()
         probabilities = result.net.assign(inputs, clusters=clusters)[1]
     finished = time.perf_counter()
     written = _write(args, data, result, inputs, clusters, probabilities)  # before anything that can fail
-    scores = quality(data, clusters, config.k) | {"mean_probability": float(probabilities.mean())}
+    mean = float(total(graph, probabilities.double().sum())) / count_nodes(graph)
+    scores = quality(data, clusters, config.k) | {"mean_probability": mean}
     seconds = {
         "load": loaded - started,
         "features": prepared - loaded,
@@ -208,6 +215,23 @@ def _write(
     return written
 
 
+def _load_or_share(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None) -> LargeGraph:
+    """The graph, or the part of it of one of several processes."""
+    if ranks is None:
+        return _load(args, config)
+    if args.synthetic is not None and (args.features, args.labels, args.num_nodes) == (None, None, None):
+        data = _draw_graph(args, config, ranks)
+        _check_edges(data)
+        return data._replace(known_fingerprint=fingerprint(data.graph, None))
+    return share(ranks, lambda: _load(args, config))
+
+
+def _check_edges(data: LargeGraph) -> None:
+    value = data.graph.value
+    if count_entries(data.graph) == 0 or (value is not None and not bool(value.any())):
+        raise ValueError(f"{data.source} has no edge between two different nodes with a weight above 0")
+
+
 def _load(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
     """Load or draw the graph, and read features and labels."""
     if args.synthetic is None:
@@ -219,29 +243,34 @@ def _load(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
         for path, kind in ((args.features, "features"), (args.labels, "labels"))
     )
     data = attach(data, features, labels, num_nodes=args.num_nodes, first_id=args.first_id)
-    graph = data.graph
-    if graph.num_edges == 0 or (graph.value is not None and not bool(graph.value.any())):
-        raise ValueError(f"{data.source} has no edge between two different nodes with a weight above 0")
+    _check_edges(data)
     if data.x is not None and bool((data.x == data.x[0]).all()):
         raise ValueError(f"{args.features or data.source} has the same features for all nodes")
     return data
 
 
-def _draw_graph(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
-    """Draw the synthetic graph, if the memory is sufficient for it."""
+def _draw_graph(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None = None) -> LargeGraph:
+    """Draw the synthetic graph, or the parts of it of several processes, if the memory is sufficient for it."""
     size = GraphSize(args.nodes, round(args.nodes * args.mean_degree), False, 0)
-    before = peak_memory_bytes() + generator_bytes(args.nodes, args.mean_degree)
-    refined = args.refine is not False
+    before = peak_memory_bytes()
+    if ranks is not None:
+        before = max(int(peak) for peak in ranks.objects(before))
+        own = -(-args.nodes // ranks.size)
+        far = args.nodes - own
+        size = size._replace(share=Share(ranks.size, own, round(own * args.mean_degree), far))
+    generator = generator_bytes(args.nodes, args.mean_degree, 1 if ranks is None else ranks.size)
     resolve(
         replace(config, k=config.k or args.communities),
         size,
         args.memory_limit,
-        refine=refined,
-        before=before,
+        refine=args.refine is not False,
+        before=before + generator,
     )
-    graph, labels = stochastic_block_model(
-        args.nodes, args.communities, mean_degree=args.mean_degree, mixing=args.mixing, seed=config.seed
-    )
+    options = {"mean_degree": args.mean_degree, "mixing": args.mixing, "seed": config.seed}
+    draw = stochastic_block_model
+    if ranks is not None:
+        draw, options["group"] = sharded_block_model, ranks.group
+    graph, labels = draw(args.nodes, args.communities, **options)
     source = (
         f"a generator (mean degree {args.mean_degree:g}, {args.mixing:.0%} of edges between communities, "
         f"seed {config.seed})"
@@ -254,9 +283,10 @@ def _choose_k(config: ClusterConfig, data: LargeGraph) -> ClusterConfig:
     if k == 0:
         if data.labels is None:
             raise ValueError("k must be given, since the graph has no known labels")
-        k = int(data.labels[data.labels >= 0].unique().numel())
-        if isinstance(data.graph, ShardedGraph):  # the first process has the labels
-            k = data.graph.ranks.objects(k)[0]
+        known = data.labels[data.labels >= 0].unique()
+        if isinstance(data.graph, ShardedGraph):
+            known = data.graph.ranks.gather(known, data.graph.ranks.objects(known.numel())).unique()
+        k = known.numel()
     if not 1 <= k <= nodes:
         raise ValueError(f"k must lie between 1 and the number of nodes, {nodes}, got {k}")
     return replace(config, k=k)

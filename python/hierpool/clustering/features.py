@@ -163,7 +163,7 @@ def _diffused_random_features(walk: _Walk, channels: int, products: int, seed: i
     Rohe, "Regularized spectral clustering under the degree-corrected stochastic blockmodel", NeurIPS 2013.
     """
     graph = walk.graph
-    x = random_rows(graph, channels, torch.Generator().manual_seed(seed))
+    x = random_rows(graph, channels, seed)
     trivial = walk.regularised.sqrt() / total(graph, walk.regularised.sum()).sqrt()
     for step in range(1, products + 1):
         x = walk.shifted(x)

@@ -55,9 +55,12 @@ class MemoryEstimate(NamedTuple):
         )
 
 
-def generator_bytes(nodes: int, mean_degree: float) -> int:
-    """The memory of drawing a random graph, in addition to the graph."""
-    return round(nodes * (24 + mean_degree / 2 * 80))
+def generator_bytes(nodes: int, mean_degree: float, processes: int = 1) -> int:
+    """The memory of drawing a random graph, in addition to the graph; of a process of several that draw it in parts."""
+    edges = nodes * mean_degree / 2
+    if processes == 1:
+        return round(24 * nodes + 80 * edges)
+    return round(16 * nodes + 160 * edges / processes)
 
 
 def resolve(

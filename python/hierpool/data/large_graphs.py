@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from hierpool._extras import require
 from hierpool.data import matrix_files, text
 from hierpool.data.edge_lists import EdgeList, read_edge_list
 from hierpool.data.files import DatasetError, cache_folder, download, find_raw_folder
+from hierpool.data.fingerprints import fingerprint
 from hierpool.graph import RaggedGraph
 
 PLANETOID = ("Cora", "CiteSeer", "PubMed")
@@ -47,14 +47,10 @@ class LargeGraph(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the graph and the features."""
+        """Hash of the graph and the features; see :func:`hierpool.data.fingerprints.fingerprint`."""
         if self.known_fingerprint is not None:
             return self.known_fingerprint
-        digest = hashlib.sha256()
-        for tensor in (self.graph.rowptr, self.graph.col, self.graph.value, self.x):
-            if tensor is not None:
-                digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()[:16]
+        return fingerprint(self.graph, self.x)
 
     def places(self, ids: Tensor | Sequence[str]) -> Tensor:
         """The indices of nodes with these ids, which the graph has; names if it has names."""

@@ -16,6 +16,7 @@ from hierpool._extras import require
 from hierpool.data import edge_lists
 from hierpool.data.files import DatasetError
 from hierpool.distributed import ShardedGraph
+from hierpool.distributed.partition import chunk_offsets, to_owners
 from hierpool.distributed.ranks import Facts, Ranks
 
 _HEAD = 1 << 16  # bytes in which the form of the lines is looked for
@@ -83,15 +84,8 @@ def load_sharded(
     if both_directions:
         ends = torch.cat([ends, ends.flip(0)], 1)
         weight = None if weight is None else weight.repeat(2)
-    width = max(-(-total // ranks.size), 1)
-    owner = ends[0] // width
-    order = owner.argsort(stable=True)
-    send = owner.bincount(minlength=ranks.size).tolist()
-    receive = ranks.counts(send, ends.device)
-    ends = ranks.exchange(ends.t()[order].contiguous(), send, receive).t()
-    if weight is not None:
-        weight = ranks.exchange(weight[order].float(), send, receive)
-    own = min(max(total - ranks.rank * width, 0), width)
+    ends, weight = to_owners(ranks, ends, None if weight is None else weight.float(), total)
+    own = int(chunk_offsets(total, ranks.size).diff()[ranks.rank])
     return ShardedGraph.from_edge_index(ends, own, edge_weight=weight, group=group)
 
 
