@@ -117,7 +117,9 @@ def mutual_information(group: Group) -> None:
     graph = ShardedGraph.from_global(weighted(), src=None, group=group)
     own, other = (graph.scatter(t, src=None) for t in (first, second))
     expected = metrics.normalized_mutual_information(first, second)
-    assert metrics.normalized_mutual_information(own, other, graph=graph) == pytest.approx(expected, abs=1e-12)
+    assert metrics.normalized_mutual_information(own, other, graph=graph) == pytest.approx(
+        expected, abs=1e-12
+    )
 
 
 CASES = {

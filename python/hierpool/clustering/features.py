@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from hierpool import RaggedGraph, spmm
-from hierpool.clustering.shared import Graph, by_columns, count_entries, largest, random_rows, total
+from hierpool.clustering.shared import (
+    Graph,
+    blocks_of_columns,
+    count_entries,
+    largest,
+    random_rows,
+    total,
+)
 
 _ROWS = 1 << 16  # rows at a time
 _ORTHONORMAL_EVERY = 4  # products after which float32 columns are still independent
@@ -133,20 +140,26 @@ class _Walk:
                 block = spmm(self.graph, block, backend=self.backend).add_(block).div_(self.weight[:, None])
             return block
 
-        x = by_columns(self.graph, x, change, in_place=False)
+        if isinstance(self.graph, RaggedGraph):
+            out = change(x)
+        else:
+            out = torch.empty_like(x)
+            for columns, to in zip(*(blocks_of_columns(self.graph, t) for t in (x, out)), strict=True):
+                to.copy_(change(columns.contiguous()))
         for _ in range(_HOPS):
             self.progress()
-        return x
+        return out
 
     def shifted(self, x: Tensor) -> Tensor:
-        r""":math:`(D_\tau^{-1/2} A D_\tau^{-1/2} + c I) X`, a new tensor. ``x`` is overwritten."""
+        r""":math:`(D_\tau^{-1/2} A D_\tau^{-1/2} + c I) X`, in place of ``x`` or a new tensor."""
         root = self.regularised.rsqrt()[:, None]
-
-        def change(block: Tensor) -> Tensor:
-            out = spmm(self.graph, block.mul_(root), backend=self.backend).mul_(root)
-            return out.add_(block.div_(root), alpha=_SHIFT)
-
-        x = by_columns(self.graph, x, change, in_place=True)
+        if isinstance(self.graph, RaggedGraph):
+            out = spmm(self.graph, x.mul_(root), backend=self.backend).mul_(root)
+            x = out.add_(x.div_(root), alpha=_SHIFT)
+        else:
+            for columns in blocks_of_columns(self.graph, x):
+                out = spmm(self.graph, columns * root, backend=self.backend)
+                columns.mul_(_SHIFT).addcmul_(out, root)
         self.progress()
         return x
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -16,7 +16,7 @@ from hierpool.distributed import ShardedGraph
 from hierpool.distributed.ranks import Ranks
 
 Graph = RaggedGraph | ShardedGraph
-_BLOCK, _LEAST_COLUMNS = 1 << 22, 8  # elements, and columns, that are multiplied at a time
+_BLOCK, _LEAST_COLUMNS = 1 << 22, 16  # elements, and columns, that are multiplied at a time
 _ROWS = 1 << 14  # nodes that draw their random numbers together
 
 
@@ -45,19 +45,10 @@ def columns_at_a_time(nodes: int, channels: int) -> int:
     return max(_LEAST_COLUMNS, min(channels, _BLOCK // max(nodes, 1)))
 
 
-def by_columns(graph: Graph, x: Tensor, change: Callable[[Tensor], Tensor], *, in_place: bool) -> Tensor:
-    """``change(x)``, computed for some columns at a time if several processes share the graph.
-
-    ``in_place``: ``x`` may be overwritten, and ``change`` overwrites its argument.
-    """
-    if isinstance(graph, RaggedGraph):
-        return change(x)
-    out = x if in_place else torch.empty_like(x)
+def blocks_of_columns(graph: ShardedGraph, x: Tensor) -> Iterable[Tensor]:
+    """Views of the columns of ``x`` that are multiplied at a time, as many in all processes."""
     width = columns_at_a_time(-(-graph.total_nodes // graph.ranks.size), x.size(1))
-    for start in range(0, x.size(1), width):
-        columns = slice(start, start + width)
-        out[:, columns] = change(x[:, columns].contiguous())
-    return out
+    return x.split(width, dim=1)
 
 
 def random_rows(graph: Graph, channels: int, seed: int) -> Tensor:

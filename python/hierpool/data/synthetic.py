@@ -108,7 +108,9 @@ def sharded_block_model(
         return {"the drawn graph": (num_nodes, communities, mean_degree, mixing, seed, shuffle)}
 
     ranks.agree(draw)
-    keys = _planted_keys(num_nodes, communities, mean_degree, mixing, generator, _SharedDraws(ranks, num_nodes))
+    keys = _planted_keys(
+        num_nodes, communities, mean_degree, mixing, generator, _SharedDraws(ranks, num_nodes)
+    )
     ends, order = _renumbered(keys, num_nodes, generator if shuffle else None)
     del keys
     low, high = chunk_offsets(num_nodes, ranks.size)[ranks.rank :][:2].tolist()
@@ -273,9 +275,7 @@ class _SharedDraws(_Draws):
         return self.ranks.gather(keys, counts).sort().values
 
 
-def _distinct(
-    draw: Draw, count: int, num_nodes: int, generator: torch.Generator, draws: _Draws
-) -> Tensor:
+def _distinct(draw: Draw, count: int, num_nodes: int, generator: torch.Generator, draws: _Draws) -> Tensor:
     """Draw ``count`` different undirected edges without self-loops; their keys ``smaller * N + larger``."""
     found: list[Tensor] = []  # each ascending
     missing = count

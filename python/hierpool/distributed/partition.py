@@ -237,7 +237,7 @@ def sorted_shard(ranks: Ranks, given: Edges, gradients: str) -> Shard:
 
 
 def _merged(ranks: Ranks, key: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
-    """Different keys, ascending, and sums of their weights: of ones if no process has weights but one has duplicates."""
+    """Different keys, ascending, and sums of their weights, or of ones if a process has duplicates without weights."""
     if weight is None:
         unique, count = key.sort().values.unique_consecutive(return_counts=True)
         repeated = ranks.total(torch.tensor([key.numel() - unique.numel()], device=key.device)).item() > 0
