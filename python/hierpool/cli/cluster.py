@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hierpool import metrics
+from hierpool import RaggedGraph, metrics
 from hierpool._extras import require
 from hierpool.cli import options
 from hierpool.clustering import (
@@ -221,15 +221,16 @@ def _load_or_share(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks
         return _load(args, config)
     if args.synthetic is not None and (args.features, args.labels, args.num_nodes) == (None, None, None):
         data = _draw_graph(args, config, ranks)
-        _check_edges(data)
+        ranks.agree(lambda: _check_edges(data))
         return data._replace(known_fingerprint=fingerprint(data.graph, None))
     return share(ranks, lambda: _load(args, config))
 
 
-def _check_edges(data: LargeGraph) -> None:
+def _check_edges(data: LargeGraph) -> dict[str, Any]:
     value = data.graph.value
     if count_entries(data.graph) == 0 or (value is not None and not bool(value.any())):
         raise ValueError(f"{data.source} has no edge between two different nodes with a weight above 0")
+    return {}
 
 
 def _load(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
@@ -251,31 +252,35 @@ def _load(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
 
 def _draw_graph(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None = None) -> LargeGraph:
     """Draw the synthetic graph, or the parts of it of several processes, if the memory is sufficient for it."""
-    size = GraphSize(args.nodes, round(args.nodes * args.mean_degree), False, 0)
-    before = peak_memory_bytes()
-    if ranks is not None:
-        before = max(int(peak) for peak in ranks.objects(before))
-        own = -(-args.nodes // ranks.size)
-        far = args.nodes - own
-        size = size._replace(share=Share(ranks.size, own, round(own * args.mean_degree), far))
-    generator = generator_bytes(args.nodes, args.mean_degree, 1 if ranks is None else ranks.size)
-    resolve(
-        replace(config, k=config.k or args.communities),
-        size,
-        args.memory_limit,
-        refine=args.refine is not False,
-        before=before + generator,
-    )
     options = {"mean_degree": args.mean_degree, "mixing": args.mixing, "seed": config.seed}
-    draw = stochastic_block_model
-    if ranks is not None:
-        draw, options["group"] = sharded_block_model, ranks.group
-    graph, labels = draw(args.nodes, args.communities, **options)
+    graph: RaggedGraph | ShardedGraph
+    if ranks is None:
+        _check_memory(args, config, 1, peak_memory_bytes())
+        graph, labels = stochastic_block_model(args.nodes, args.communities, **options)
+    else:
+        before = max(int(peak) for peak in ranks.objects(peak_memory_bytes()))
+        ranks.agree(lambda: _check_memory(args, config, ranks.size, before))
+        graph, labels = sharded_block_model(args.nodes, args.communities, **options, group=ranks.group)
     source = (
         f"a generator (mean degree {args.mean_degree:g}, {args.mixing:.0%} of edges between communities, "
         f"seed {config.seed})"
     )
     return LargeGraph("planted communities", graph, None, labels, None, source, ())
+
+
+def _check_memory(
+    args: argparse.Namespace, config: ClusterConfig, processes: int, before: int
+) -> dict[str, Any]:
+    """Raise ``ValueError`` if a process would not have the memory to draw the synthetic graph and to cluster it."""
+    nodes, degree = args.nodes, args.mean_degree
+    size = GraphSize(nodes, round(nodes * degree), False, 0)
+    if processes > 1:
+        own = -(-nodes // processes)
+        size = size._replace(share=Share(processes, own, round(own * degree), nodes - own))
+    config = replace(config, k=config.k or args.communities)
+    before += generator_bytes(nodes, degree, processes)
+    resolve(config, size, args.memory_limit, refine=args.refine is not False, before=before)
+    return {}
 
 
 def _choose_k(config: ClusterConfig, data: LargeGraph) -> ClusterConfig:

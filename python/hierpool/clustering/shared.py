@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,13 +42,7 @@ def largest(graph: Graph, value: float) -> float:
 
 def columns_at_a_time(nodes: int, channels: int) -> int:
     """Columns of features that a process with so many nodes multiplies at a time, as rows of the halo take memory."""
-    return max(_LEAST_COLUMNS, min(channels, _BLOCK // max(nodes, 1)))
-
-
-def blocks_of_columns(graph: ShardedGraph, x: Tensor) -> Iterable[Tensor]:
-    """Views of the columns of ``x`` that are multiplied at a time, as many in all processes."""
-    width = columns_at_a_time(-(-graph.total_nodes // graph.ranks.size), x.size(1))
-    return x.split(width, dim=1)
+    return min(channels, max(_LEAST_COLUMNS, _BLOCK // max(nodes, 1)))
 
 
 def random_rows(graph: Graph, channels: int, seed: int) -> Tensor:
