@@ -12,7 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import sum_by_index
 from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 
@@ -105,7 +104,7 @@ def normalized_mutual_information(
         )
     a, b, count = _pairs(a, b, graph)
     p = count / count.sum()
-    pa, pb = (sum_by_index(p, index, int(index.max()) + 1) for index in (a, b))
+    pa, pb = (index.bincount(p) for index in (a, b))
     information = (p * (p / (pa[a] * pb[b])).log()).sum()
     entropies = -torch.special.xlogy(pa, pa).sum() - torch.special.xlogy(pb, pb).sum()
     return float(2 * information / entropies) if entropies > 0 else 1.0
@@ -123,7 +122,7 @@ def _pairs(a: Tensor, b: Tensor, graph: ShardedGraph | None) -> tuple[Tensor, Te
         lengths = [int(length) for length in graph.ranks.objects(pair.numel())]
         pair, count = (graph.ranks.gather(t, lengths) for t in (pair, count))
         pair, place = pair.unique(return_inverse=True)
-        count = sum_by_index(count, place, pair.numel())
+        count = place.bincount(count.double())
     return _renumber(pair // widest), _renumber(pair % widest), count.double()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +15,12 @@ from hierpool import RaggedGraph, metrics
 from hierpool.clustering.features import NodeInputs
 from hierpool.clustering.sampling import sampled
 from hierpool.clustering.shared import random_rows
-from hierpool.data import stochastic_block_model
+from hierpool.data import load_large, stochastic_block_model
+from hierpool.data.edge_list_parts import load_parts
 from hierpool.data.fingerprints import fingerprint
 from hierpool.data.synthetic import sharded_block_model
 from hierpool.distributed import ShardedGraph
+from hierpool.distributed.ranks import Ranks
 from tests.support.sharded import raises
 
 Group = dist.ProcessGroup
@@ -122,7 +126,60 @@ def mutual_information(group: Group) -> None:
     )
 
 
+def edge_lists(group: Group) -> None:
+    """The graph, the ids and the notes of one process; files of other forms are left to it."""
+    pytest.importorskip("numpy")
+    ranks = Ranks(group)
+    generator = torch.Generator().manual_seed(3)
+    upper = torch.randint(60, (300, 2), generator=generator).tolist()
+    shuffled = [(i, j) if place % 2 else (j, i) for place, (i, j) in enumerate(upper)]
+    both = [*shuffled, *((j, i) for i, j in shuffled)]
+    drawn = torch.rand(300, generator=generator).tolist()
+    texts = {
+        "one-way.txt": "# head\n" + "".join(f"{i} {j}\n" for i, j in shuffled),
+        "both.csv": "source,target\n" + "".join(f"{3 * i + 7},{3 * j + 7}\n" for i, j in both),
+        "weighted.txt": "".join(f"{i} {j} {w}\n" for (i, j), w in zip(shuffled, drawn, strict=True)),
+        "ones.txt": "".join(f"{i}\t{j}\t1.0\n" for i, j in both),
+        "short.txt": "5 6\n6 8\n",
+        "names.txt": "a b\nb c\n",
+        "gaps.txt": "0 1\n1 100000\n",
+        "metis.txt": "4 4\n2 3\n1 4\n1 4\n2 3\n",
+        "empty.txt": "# nothing\n",
+    }
+    with tempfile.TemporaryDirectory() as own:
+        folder = Path(ranks.objects(own)[0])
+        for name, text in texts.items() if ranks.rank == 0 else ():
+            (folder / name).write_text(text)
+        (folder / "zipped.gz").touch()
+        dist.barrier(group=group)
+        for name in ("one-way.txt", "both.csv", "weighted.txt", "ones.txt", "short.txt"):
+            whole, part = load_large(str(folder / name)), load_parts(ranks, str(folder / name))
+            assert part is not None
+            assert (part.name, part.source, part.notes) == (whole.name, whole.source, whole.notes), name
+            assert part.fingerprint == whole.fingerprint, name
+            assert entries(part.graph).equal(whole.graph.to_edge_index()[0]), name
+            assert (part.graph.value is None) == (whole.graph.value is None)
+            if ranks.rank == 0:
+                assert (part.node_ids is None) == (whole.node_ids is None)
+                assert part.node_ids is None or part.node_ids.equal(whole.node_ids)
+        for name in ("names.txt", "gaps.txt", "metis.txt", "empty.txt", "zipped.gz", "none.txt", "Cora"):
+            assert load_parts(ranks, str(folder / name)) is None, name
+        dist.barrier(group=group)
+        if ranks.rank == 0:
+            (folder / "short.txt").write_text("5 6 1\n6 8 -1\n")
+        dist.barrier(group=group)
+        raises(ValueError, "weight must be finite", lambda: load_parts(ranks, str(folder / "short.txt")), 2)
+        dist.barrier(group=group)
+
+
 CASES = {
     one.__name__: one
-    for one in (planted_graphs, fingerprints, random_numbers, batches_of_nodes, mutual_information)
+    for one in (
+        planted_graphs,
+        fingerprints,
+        random_numbers,
+        batches_of_nodes,
+        mutual_information,
+        edge_lists,
+    )
 }

@@ -39,6 +39,7 @@ from hierpool.clustering.report import (
 from hierpool.clustering.sampling import count_batches
 from hierpool.clustering.shared import count_entries, count_nodes, share, total
 from hierpool.data import LargeGraph, load_large, stochastic_block_model
+from hierpool.data.edge_list_parts import load_parts
 from hierpool.data.fingerprints import fingerprint
 from hierpool.data.large_graphs import DATASETS, FORMATS
 from hierpool.data.node_tables import attach, read_rows
@@ -219,10 +220,17 @@ def _load_or_share(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks
     """The graph, or the part of it of one of several processes."""
     if ranks is None:
         return _load(args, config)
-    if args.synthetic is not None and (args.features, args.labels, args.num_nodes) == (None, None, None):
-        data = _draw_graph(args, config, ranks)
-        ranks.agree(lambda: _check_edges(data))
-        return data._replace(known_fingerprint=fingerprint(data.graph, None))
+    data = None
+    if (args.features, args.labels, args.num_nodes) == (None, None, None):
+        if args.synthetic is None:
+            data = load_parts(ranks, args.input, args.format)
+        else:
+            data = _draw_graph(args, config, ranks)
+            data = data._replace(known_fingerprint=fingerprint(data.graph, None))
+    if data is not None:
+        shared = data
+        ranks.agree(lambda: _check_edges(shared))
+        return shared
     return share(ranks, lambda: _load(args, config))
 
 
