@@ -114,6 +114,7 @@ check: $(STAMPS)/dev  ## check style, types, and that README.md and docs show th
 	$(BIN)/python -m bench poolers --check
 	$(BIN)/python -m bench clusterings --check
 	$(BIN)/python -m bench hard-poolers --check
+	$(BIN)/python -m bench exchange --check
 	$(BIN)/python -m bench accuracy --check
 
 format: $(STAMPS)/dev  ## reformat Python and C++ files

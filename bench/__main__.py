@@ -20,6 +20,7 @@ from bench.harness.workload import CPU, Study, Workload, select
 from bench.ops import PROVIDERS, STUDIES, clusterings, exchange, hard_poolers, launches, step, workloads_on
 from bench.report import accuracy, pages, plots, poolers, tables
 from bench.report import clusterings as clusterings_page
+from bench.report import exchange as exchange_page
 from bench.report import hard_poolers as hard_poolers_page
 
 CUDA = torch.device("cuda", 0)
@@ -59,9 +60,12 @@ def parser() -> argparse.ArgumentParser:
                      help=f"first run tests/gpu and compute-sanitizer; at most {TOTAL_S:.0f} s in all")  # fmt: skip
     step.add_arguments(commands.add_parser("step", help="time whole training steps against PyG's layers"))
     commands.add_parser("launches", help="count launches, allocations and kernels of a call, without a GPU")
-    exchange.add_arguments(
-        commands.add_parser("exchange", help="count the bytes between processes that share a graph")
+    bytes_sent = commands.add_parser(
+        "exchange",
+        help="count the bytes between processes that share a graph; write docs/distributed.md's tables",
     )
+    exchange.add_arguments(bytes_sent)
+    _add_page(bytes_sent)
     report = commands.add_parser(
         "report", help="print the tables; write README.md's, docs/benchmarks.md, plots"
     )
@@ -101,6 +105,11 @@ def _add_comparison(parser: argparse.ArgumentParser, nargs: str, chosen: dict[st
                             help=f"from: {', '.join(known)} (default: all)")  # fmt: skip
     parser.add_argument("--data-root", type=Path, help="folder of data sets (default: HIERPOOL_DATA)")
     parser.add_argument("--threads", type=int, help="threads (default: torch's own choice)")
+    _add_page(parser)
+
+
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    """The options of a comparison that only concern its page."""
     parser.add_argument("--report", action="store_true", help="only write the page of the newest results")
     parser.add_argument(
         "--check", action="store_true", help="only check that the page holds the newest results"
@@ -160,7 +169,11 @@ def on_gpu(args: argparse.Namespace) -> int:
 
 
 def on_pages(args: argparse.Namespace) -> int:
-    """The exit status of ``clusterings`` and ``hard-poolers``, which have pages of their own."""
+    """The exit status of ``clusterings``, ``hard-poolers`` and ``exchange``, which have pages of their own."""
+    if args.command == "exchange":
+        if not (args.report or args.check) and exchange.run(args).metadata["quick"]:
+            return 0  # of other sizes
+        return exchange_page.command(args.check)
     if not (args.report or args.check):
         if args.threads is not None and args.threads < 1:
             raise ValueError(f"--threads must be at least 1, got {args.threads}")
@@ -190,10 +203,8 @@ def main(argv: list[str] | None = None) -> int:
                 f"{tables.place(found)}\n\n{tables.aligned(tables.steps(found))}\n\nresults in {found.folder}"
             )
             return 0
-        if args.command in ("clusterings", "hard-poolers"):
+        if args.command in ("clusterings", "hard-poolers", "exchange"):
             return on_pages(args)
-        if args.command == "exchange":
-            return exchange.run(args)
         if args.command == "launches":
             torch.set_num_threads(1)
             print(f"{tables.aligned(launches.table())}\n\n{launches.LEGEND}")

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,13 +15,17 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch import Tensor
 
+from bench.harness import machine, results
+from bench.harness.workload import CPU
 from hierpool import RaggedGraph, multilevel_clusters, soft_pool
 from hierpool.data import rmat, stochastic_block_model
 from hierpool.distributed import ShardedGraph, ranks
 
+RESULTS = results.RESULTS / "exchange"
 PARTITIONS = ("contiguous", "random", "communities")
-GRAPHS = ("planted", "rmat")
-COMMUNITIES = 64
+GRAPHS = {"planted": "planted", "rmat": "R-MAT"}
+COMMUNITIES, MIXING = 64, 0.2
+DEFAULTS = {"nodes": 1 << 20, "mean_degree": 10.0, "processes": 4, "k": 16, "features": 16}
 
 
 class Step(NamedTuple):
@@ -48,6 +55,14 @@ def step_bytes(step: Step, sent_rows: int, halo_rows: int, directed: bool) -> fl
     """
     rows = sent_rows * step.bytes_of_s + (halo_rows * 4 if directed else 0)
     return rows * step.k + record_bytes(step)
+
+
+def halo_rows(nodes: int, processes: int, mean_degree: float, share: float) -> float:
+    """Rows of other processes that a process needs of a random graph.
+
+    ``share``: that of the edges of a node which go to one other process.
+    """
+    return nodes * (1 - 1 / processes) * (1 - math.exp(-mean_degree * share))
 
 
 class Counter:
@@ -93,7 +108,7 @@ def count_step(graph: ShardedGraph, step: Step) -> tuple[int, float]:
 def draw(name: str, nodes: int, mean_degree: float) -> tuple[RaggedGraph, Tensor | None]:
     """A graph, and its communities if they are known."""
     if name == "planted":
-        return stochastic_block_model(nodes, COMMUNITIES, mean_degree=mean_degree, mixing=0.2)
+        return stochastic_block_model(nodes, COMMUNITIES, mean_degree=mean_degree, mixing=MIXING)
     return rmat((nodes - 1).bit_length(), mean_degree=mean_degree), None
 
 
@@ -110,43 +125,44 @@ def parts_of(graph: RaggedGraph, labels: Tensor | None, partition: str, processe
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument("--nodes", type=int, default=1 << 20)
-    parser.add_argument("--mean-degree", type=float, default=10.0)
-    parser.add_argument("--processes", type=int, default=4)
-    parser.add_argument("--k", type=int, default=16)
-    parser.add_argument("--features", type=int, default=16)
+    for name, value in DEFAULTS.items():
+        flag = f"--{name.replace('_', '-')}"
+        parser.add_argument(flag, type=type(value), default=value, help="(default: %(default)s)")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Print a row for every graph and partition."""
+def run(args: argparse.Namespace, parent: Path = RESULTS) -> results.Results:
+    """Count into a new folder of results, a row for every graph and partition."""
+    options = {name: getattr(args, name) for name in DEFAULTS}
+    folder = results.create_folder(parent, machine.describe(CPU) | options | {"quick": options != DEFAULTS})
+    started = time.perf_counter()
     store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    mp.spawn(_process, (args, store.port), nprocs=args.processes)  # type: ignore[no-untyped-call]
-    return 0
+    mp.spawn(_process, (options, store.port, folder), nprocs=args.processes)  # type: ignore[no-untyped-call]
+    results.finish(folder, time.perf_counter() - started)
+    return results.read(folder)
 
 
-def _process(rank: int, args: argparse.Namespace, port: int) -> None:
+def _process(rank: int, options: dict, port: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    store = dist.TCPStore("127.0.0.1", port)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=args.processes)
-    step = Step(args.k, args.features, args.processes)
-    if rank == 0:
-        print(
-            f"{args.processes} processes, K = {args.k}, F = {args.features}; MB that the busiest process sends"
-        )
-        print("| graph | nodes | entries | partition | halo rows | counted | formula | ratio |")
-        print("|---|---|---|---|---|---|---|---|", flush=True)
-    for name in GRAPHS:
-        graph, labels = draw(name, args.nodes, args.mean_degree) if rank == 0 else (None, None)
+    store, size = dist.TCPStore("127.0.0.1", port), options["processes"]
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    step = Step(options["k"], options["features"], size)
+    for name, title in GRAPHS.items():
+        graph, labels = draw(name, options["nodes"], options["mean_degree"]) if rank == 0 else (None, None)
         for partition in PARTITIONS:
-            parts = None if graph is None else parts_of(graph, labels, partition, args.processes)
+            parts = None if graph is None else parts_of(graph, labels, partition, size)
             shard = ShardedGraph.from_global(graph, parts=parts)
             mine = (*count_step(shard, step), shard.halo.size)
-            rows = shard.ranks.objects(mine)
+            every = shard.ranks.objects(mine)
             if rank == 0:
-                sent, formula, halo = max(rows)
+                sent, formula, halo = max(every)
+                row = {
+                    "status": "measured", "graph": name, "title": title, "nodes": shard.total_nodes,
+                    "entries": shard.total_edges, "partition": partition, "halo_rows": halo, "sent_bytes": sent,
+                    "formula_bytes": formula,
+                }  # fmt: skip
+                results.append_row(folder, row)
                 print(
-                    f"| {name} | {shard.total_nodes:,} | {shard.total_edges:,} | {partition} | {halo:,} "
-                    f"| {sent / 1e6:.2f} | {formula / 1e6:.2f} | {sent / formula:.4f} |",
+                    f"{title}, {partition}: {sent} bytes sent, {sent / formula:.4f} of the formula",
                     flush=True,
                 )
     dist.destroy_process_group()

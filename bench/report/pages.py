@@ -73,12 +73,12 @@ def headline(run: Results) -> str:
     return f"{markdown(lines)}\n\n{about}{picture}"
 
 
-def with_block(readme: str, block: str) -> str:
-    """``readme`` with ``block`` between the markers. ValueError when they are not there once each, in order."""
-    if readme.count(BEGIN) != 1 or readme.count(END) != 1 or readme.index(BEGIN) > readme.index(END):
-        raise ValueError(f"README.md needs the lines {BEGIN} and {END}, once each, in this order")
-    inside = f"{BEGIN}\n{block}\n{END}" if block else f"{BEGIN}\n{END}"
-    return f"{readme.split(BEGIN)[0]}{inside}{readme.split(END)[1]}"
+def with_block(text: str, block: str, begin: str = BEGIN, end: str = END, file: str = "README.md") -> str:
+    """``text`` with ``block`` between two markers. ValueError when they are not there once each, in order."""
+    if text.count(begin) != 1 or text.count(end) != 1 or text.index(begin) > text.index(end):
+        raise ValueError(f"{file} needs the lines {begin} and {end}, once each, in this order")
+    inside = f"{begin}\n{block}\n{end}" if block else f"{begin}\n{end}"
+    return f"{text.split(begin)[0]}{inside}{text.split(end)[1]}"
 
 
 # ---- docs/benchmarks.md ---------------------------------------------------------------------------------------------

@@ -77,7 +77,9 @@ def conductance(graph: RaggedGraph | ShardedGraph, labels: Tensor) -> Tensor:
     return (volume - 2 * volumes.inside) / torch.minimum(volume, volume.sum() - volume)
 
 
-def normalized_mutual_information(first: Tensor, second: Tensor) -> float:
+def normalized_mutual_information(
+    first: Tensor, second: Tensor, *, graph: ShardedGraph | None = None
+) -> float:
     r"""Mutual information of two clusterings, divided by the mean of their entropies,
 
     .. math:: \mathrm{NMI} = \frac{2 I(a; b)}{H(a) + H(b)}, \qquad
@@ -88,6 +90,7 @@ def normalized_mutual_information(first: Tensor, second: Tensor) -> float:
 
     Args:
         first, second: cluster of each item, integers from 0, ``[N]``.
+        graph: a graph whose processes have some of the items each; all call the function, and get the same result.
 
     Raises:
         TypeError, ValueError: the arguments are not integer tensors of the same shape with at least one item.
@@ -95,17 +98,32 @@ def normalized_mutual_information(first: Tensor, second: Tensor) -> float:
     Source: Strehl, Ghosh, "Cluster ensembles", JMLR 3, 2002; with the arithmetic mean, as in scikit-learn.
     """
     a, b = _check_labels("first", first), _check_labels("second", second)
-    if a.shape != b.shape or a.numel() == 0:
+    if a.shape != b.shape or (a.numel() == 0 and graph is None):
         raise ValueError(
             f"first and second must have the same shape [N], N at least 1, got {tuple(a.shape)} and {tuple(b.shape)}"
         )
-    a, b = _renumber(a), _renumber(b)
-    width = int(b.max()) + 1
-    pair, count = (a * width + b).unique(return_counts=True)
-    p, pa, pb = (x.double() / a.numel() for x in (count, a.bincount(), b.bincount()))
-    information = (p * (p / (pa[pair // width] * pb[pair % width])).log()).sum()
+    a, b, count = _pairs(a, b, graph)
+    p = count / count.sum()
+    pa, pb = (index.bincount(p) for index in (a, b))
+    information = (p * (p / (pa[a] * pb[b])).log()).sum()
     entropies = -torch.special.xlogy(pa, pa).sum() - torch.special.xlogy(pb, pb).sum()
     return float(2 * information / entropies) if entropies > 0 else 1.0
+
+
+def _pairs(a: Tensor, b: Tensor, graph: ShardedGraph | None) -> tuple[Tensor, Tensor, Tensor]:
+    """The different pairs of numbers of two clusterings, and how often each occurs, float64."""
+    if graph is None:
+        a, b = _renumber(a), _renumber(b)  # so that the numbers of pairs are in range
+    widest = int(b.max()) + 1 if b.numel() else 1
+    if graph is not None:
+        widest = max(graph.ranks.objects(widest))
+    pair, count = (a * widest + b).unique(return_counts=True)
+    if graph is not None:
+        lengths = [int(length) for length in graph.ranks.objects(pair.numel())]
+        pair, count = (graph.ranks.gather(t, lengths) for t in (pair, count))
+        pair, place = pair.unique(return_inverse=True)
+        count = place.bincount(count.double())
+    return _renumber(pair // widest), _renumber(pair % widest), count.double()
 
 
 def _check_labels(name: str, labels: Tensor) -> Tensor:

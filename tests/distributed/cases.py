@@ -17,7 +17,7 @@ from bench.ops import exchange
 from hierpool import RaggedGraph, losses, soft_pool, spmm
 from hierpool.distributed import ShardedGraph, sum_gradients
 from hierpool.nn import get_pooler
-from tests.distributed import clusterings, commands, inputs, trainings
+from tests.distributed import clusterings, commands, inputs, shares, trainings
 from tests.support.sharded import (
     F,
     K,
@@ -320,6 +320,7 @@ CASES: dict[str, Callable[[Group], None]] = {
     **{f"layer-{name}": partial(layer, name) for name in ("diff", "mincut", "dmon", "jb")},
     **{f"clustering-{name}": case for name, case in clusterings.CASES.items()},
     **{one.__name__: one for one in (inputs.split_edges, inputs.files)},
+    **{f"shares-{name}": case for name, case in shares.CASES.items()},
     **{f"command-{name}": case for name, case in commands.CASES.items()},
     **{f"training-{name}": case for name, case in trainings.CASES.items()},
     **{

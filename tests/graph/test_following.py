@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -15,66 +12,10 @@ from torch import Tensor
 from hierpool import RaggedGraph, mincut_pool, spmm
 from hierpool.nn import POOLERS, MinCutPool
 from tests.graph.test_building import matrix_of
+from tests.support.following import ORDERS, SIZES, Edges, N, assert_equal, assert_like_fresh, change
 from tests.support.takers import F, K, Taker, takers
 
 f32, f64 = torch.float32, torch.float64
-SIZES = (6, 1, 9)
-N = sum(SIZES)
-BATCH = torch.repeat_interleave(torch.arange(len(SIZES)), torch.tensor(SIZES))
-ORDERS = ("sorted", "drawn", "repeated", "mixed")
-
-
-class Edges:
-    """The edges of undirected graphs, and their weights, symmetric or not."""
-
-    def __init__(self, order: str) -> None:
-        draw = torch.Generator().manual_seed(3)
-        n = torch.arange(N)
-        linked = (torch.rand(N, N, generator=draw) < 0.5) & (BATCH[:, None] == BATCH)
-        linked = (linked | linked.T) & (n[:, None] != n)
-        edges = torch.stack(linked.nonzero(as_tuple=True))
-        shuffled = edges[:, torch.randperm(edges.size(1), generator=draw)]
-        self.edge_index = {"sorted": edges, "repeated": torch.cat([shuffled, edges], 1)}.get(order, shuffled)
-        self.batch = BATCH
-        if order == "mixed":  # nodes that are not sorted by graph
-            place = torch.randperm(N, generator=draw)
-            self.edge_index = place[self.edge_index]
-            self.batch = torch.empty_like(BATCH).index_copy(0, place, BATCH)
-        low, high = self.edge_index.sort(0).values
-        self.symmetric = 0.5 + ((3 * low + 5 * high) % 7).double()
-        self.directed = 0.5 + ((3 * self.edge_index[0] + 4 * self.edge_index[1]) % 7).double()
-
-    def graph(self, weight: Tensor, **options: Any) -> RaggedGraph:
-        return RaggedGraph.from_edge_index(
-            self.edge_index, N, edge_weight=weight, batch=self.batch, num_graphs=len(SIZES), **options
-        )
-
-
-def change(weight: Tensor, to: Tensor) -> None:
-    with torch.no_grad():
-        weight.copy_(to)
-
-
-def assert_like_fresh(graph: RaggedGraph, edges: Edges, weight: Tensor) -> None:
-    """Everything that a graph says of its weights agrees, and is what a fresh graph says."""
-    fresh = edges.graph(weight.detach().clone())
-    exact = torch.zeros(N, N, dtype=f64).index_put_(tuple(edges.edge_index), weight.detach().double(), True)
-    assert torch.equal(matrix_of(graph), exact)
-    assert graph.is_symmetric == fresh.is_symmetric == torch.equal(exact, exact.T)
-    assert torch.equal(graph.degree, fresh.degree)
-    x = torch.eye(N, dtype=f64)
-    assert torch.equal(spmm(graph, x), exact)
-    assert torch.equal(spmm(graph, x, transpose=True), exact.T)
-    turned = RaggedGraph(*graph.transposed(), graph.ptr, graph.order)
-    assert torch.equal(matrix_of(turned), exact.T)
-
-
-def assert_equal(got: list[Tensor | None], expected: list[Tensor | None]) -> None:
-    assert len(got) == len(expected) > 0
-    for one, other in zip(got, expected, strict=True):
-        assert (one is None) == (other is None)
-        if one is not None:
-            torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
 
 
 def test_users_are_found() -> None:
@@ -282,34 +223,6 @@ def test_a_changed_transpose_is_made_anew() -> None:
     assert torch.equal(again, want)
 
 
-def conversions() -> dict[str, Callable[[RaggedGraph], RaggedGraph]]:
-    return {
-        "dtype": lambda graph: graph.to(dtype=f32),
-        "collate": lambda graph: RaggedGraph.collate([graph, graph]),
-        "collate with ones": lambda graph: RaggedGraph.collate([graph.with_value(None), graph]),
-        "both": lambda graph: RaggedGraph.collate([graph, graph]).to(dtype=f32),
-    }
-
-
-@pytest.mark.parametrize("way", conversions())
-@pytest.mark.parametrize("order", ORDERS)
-def test_converted_graphs_follow_learned_weights_and_copy_others(way: str, order: str) -> None:
-    edges, convert = Edges(order), conversions()[way]
-    for learned in (True, False):
-        weight = edges.symmetric.clone().requires_grad_(learned)
-        graph = convert(edges.graph(weight))
-        old = matrix_of(graph)
-        change(weight, edges.directed)
-        expected = matrix_of(convert(edges.graph(weight))) if learned else old
-        assert torch.equal(matrix_of(graph), expected)
-        assert graph.is_symmetric == torch.equal(expected, expected.T)
-        if learned:
-            x = torch.rand(graph.num_nodes, 2, dtype=f64)
-            (grad,) = torch.autograd.grad(spmm(graph, x).sum(), weight)
-            (want,) = torch.autograd.grad(spmm(convert(edges.graph(weight)), x).sum(), weight)
-            assert torch.equal(grad, want)
-
-
 @pytest.mark.parametrize("source", ["csr", "csr-unsorted", "with_value", "coo", "csr-matrix"])
 def test_other_ways_to_give_weights(source: str) -> None:
     edges = Edges("sorted")
@@ -372,50 +285,6 @@ def test_the_structure_is_that_of_construction(source: str) -> None:
         array[:] = array[:] * 0 + 10**6
     assert torch.equal(matrix_of(graph), matrix_of(base))
     assert torch.equal(graph.degree, base.degree)
-
-
-def copies() -> dict[str, Callable[[Any], Any]]:
-    def through_torch(one: Any) -> Any:
-        file = io.BytesIO()
-        torch.save(one, file)
-        file.seek(0)
-        return torch.load(file, weights_only=True)
-
-    return {
-        "deepcopy": copy.deepcopy,
-        "pickle": lambda one: pickle.loads(pickle.dumps(one)),
-        "torch": through_torch,
-    }
-
-
-@pytest.mark.parametrize("learned", [False, True], ids=["given", "learned"])
-@pytest.mark.parametrize("order", ORDERS)
-@pytest.mark.parametrize("way", copies())
-def test_copies_follow_the_copy_of_the_weights(way: str, order: str, learned: bool) -> None:
-    edges = Edges(order)
-    weight = edges.symmetric.clone().requires_grad_(learned)
-    graph = edges.graph(weight)
-    graph.reversed_entries()
-    both = {"weight": weight, "graph": graph}
-    other = copies()[way](both)
-    assert_like_fresh(other["graph"], edges, other["weight"])
-    assert other["graph"].reversed_entries()[0] is not graph.reversed_entries()[0]
-    change(other["weight"], edges.directed)
-    assert_like_fresh(other["graph"], edges, other["weight"])
-    assert_like_fresh(graph, edges, weight)
-    assert other["graph"].value.requires_grad == learned
-
-
-@pytest.mark.parametrize("way", copies())
-def test_copies_of_graphs_that_follow_others(way: str) -> None:
-    edges = Edges("drawn")
-    weight = edges.symmetric.clone().requires_grad_()
-    for name, convert in conversions().items():
-        graph = convert(edges.graph(weight))
-        other = copies()[way](graph)
-        assert torch.equal(matrix_of(other), matrix_of(graph)), name
-        assert other.is_symmetric == graph.is_symmetric
-        assert other.value.requires_grad
 
 
 @pytest.mark.parametrize("transform", ["grad", "jvp", "vmap"])

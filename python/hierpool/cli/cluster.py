@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hierpool import metrics
+from hierpool import RaggedGraph, metrics
 from hierpool._extras import require
 from hierpool.cli import options
 from hierpool.clustering import (
@@ -39,13 +39,16 @@ from hierpool.clustering.report import (
 from hierpool.clustering.sampling import count_batches
 from hierpool.clustering.shared import count_entries, count_nodes, share, total
 from hierpool.data import LargeGraph, load_large, stochastic_block_model
+from hierpool.data.edge_list_parts import load_parts
+from hierpool.data.fingerprints import fingerprint
 from hierpool.data.large_graphs import DATASETS, FORMATS
 from hierpool.data.node_tables import attach, read_rows
+from hierpool.data.synthetic import sharded_block_model
 from hierpool.distributed import ShardedGraph
 from hierpool.distributed.ranks import Ranks
 from hierpool.training import html
 from hierpool.training.files import write_json
-from hierpool.training.memory import limit_text, peak_memory_bytes
+from hierpool.training.memory import limit_text, peak_memory_bytes, release_memory
 
 _NO_FEATURES = (
     "the network gets diffused random features, since nodes have none; features are read by --features"
@@ -114,7 +117,8 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     """Cluster in one process, or in one of several that share the graph."""
     is_first = ranks is None or ranks.rank == 0
     say = print if is_first else options.silent
-    data = _load(args, config) if ranks is None else share(ranks, lambda: _load(args, config))
+    data = _load_or_share(args, config, ranks)
+    release_memory()
     config = _choose_k(config, data)
     loaded = time.perf_counter()
     say(graph_text(data))
@@ -128,17 +132,21 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     if data.x is None:
         say(_NO_FEATURES + (_REFINED if refined else ""))
     inputs = _features(config, data)
+    release_memory()
     prepared = time.perf_counter()
     result = _train(config, data, inputs, args)
+    release_memory()
     trained = time.perf_counter()
     clusters, probabilities = result.net.assign(inputs)
     before = clusters
     if refined:
         clusters = refine(graph, clusters, config.k, seed=config.seed)
+        release_memory()
         probabilities = result.net.assign(inputs, clusters=clusters)[1]
     finished = time.perf_counter()
     written = _write(args, data, result, inputs, clusters, probabilities)  # before anything that can fail
-    scores = quality(data, clusters, config.k) | {"mean_probability": float(probabilities.mean())}
+    mean = float(total(graph, probabilities.double().sum())) / count_nodes(graph)
+    scores = quality(data, clusters, config.k) | {"mean_probability": mean}
     seconds = {
         "load": loaded - started,
         "features": prepared - loaded,
@@ -208,6 +216,31 @@ def _write(
     return written
 
 
+def _load_or_share(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None) -> LargeGraph:
+    """The graph, or the part of it of one of several processes."""
+    if ranks is None:
+        return _load(args, config)
+    data = None
+    if (args.features, args.labels, args.num_nodes) == (None, None, None):
+        if args.synthetic is None:
+            data = load_parts(ranks, args.input, args.format)
+        else:
+            data = _draw_graph(args, config, ranks)
+            data = data._replace(known_fingerprint=fingerprint(data.graph, None))
+    if data is not None:
+        shared = data
+        ranks.agree(lambda: _check_edges(shared))
+        return shared
+    return share(ranks, lambda: _load(args, config))
+
+
+def _check_edges(data: LargeGraph) -> dict[str, Any]:
+    value = data.graph.value
+    if count_entries(data.graph) == 0 or (value is not None and not bool(value.any())):
+        raise ValueError(f"{data.source} has no edge between two different nodes with a weight above 0")
+    return {}
+
+
 def _load(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
     """Load or draw the graph, and read features and labels."""
     if args.synthetic is None:
@@ -219,29 +252,23 @@ def _load(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
         for path, kind in ((args.features, "features"), (args.labels, "labels"))
     )
     data = attach(data, features, labels, num_nodes=args.num_nodes, first_id=args.first_id)
-    graph = data.graph
-    if graph.num_edges == 0 or (graph.value is not None and not bool(graph.value.any())):
-        raise ValueError(f"{data.source} has no edge between two different nodes with a weight above 0")
+    _check_edges(data)
     if data.x is not None and bool((data.x == data.x[0]).all()):
         raise ValueError(f"{args.features or data.source} has the same features for all nodes")
     return data
 
 
-def _draw_graph(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
-    """Draw the synthetic graph, if the memory is sufficient for it."""
-    size = GraphSize(args.nodes, round(args.nodes * args.mean_degree), False, 0)
-    before = peak_memory_bytes() + generator_bytes(args.nodes, args.mean_degree)
-    refined = args.refine is not False
-    resolve(
-        replace(config, k=config.k or args.communities),
-        size,
-        args.memory_limit,
-        refine=refined,
-        before=before,
-    )
-    graph, labels = stochastic_block_model(
-        args.nodes, args.communities, mean_degree=args.mean_degree, mixing=args.mixing, seed=config.seed
-    )
+def _draw_graph(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None = None) -> LargeGraph:
+    """Draw the synthetic graph, or the parts of it of several processes, if the memory is sufficient for it."""
+    options = {"mean_degree": args.mean_degree, "mixing": args.mixing, "seed": config.seed}
+    graph: RaggedGraph | ShardedGraph
+    if ranks is None:
+        _check_memory(args, config, 1, peak_memory_bytes())
+        graph, labels = stochastic_block_model(args.nodes, args.communities, **options)
+    else:
+        before = max(int(peak) for peak in ranks.objects(peak_memory_bytes()))
+        ranks.agree(lambda: _check_memory(args, config, ranks.size, before))
+        graph, labels = sharded_block_model(args.nodes, args.communities, **options, group=ranks.group)
     source = (
         f"a generator (mean degree {args.mean_degree:g}, {args.mixing:.0%} of edges between communities, "
         f"seed {config.seed})"
@@ -249,14 +276,30 @@ def _draw_graph(args: argparse.Namespace, config: ClusterConfig) -> LargeGraph:
     return LargeGraph("planted communities", graph, None, labels, None, source, ())
 
 
+def _check_memory(
+    args: argparse.Namespace, config: ClusterConfig, processes: int, before: int
+) -> dict[str, Any]:
+    """Raise ``ValueError`` if a process would not have the memory to draw the synthetic graph and to cluster it."""
+    nodes, degree = args.nodes, args.mean_degree
+    size = GraphSize(nodes, round(nodes * degree), False, 0)
+    if processes > 1:
+        own = -(-nodes // processes)
+        size = size._replace(share=Share(processes, own, round(own * degree), nodes - own))
+    config = replace(config, k=config.k or args.communities)
+    before += generator_bytes(nodes, degree, processes)
+    resolve(config, size, args.memory_limit, refine=args.refine is not False, before=before)
+    return {}
+
+
 def _choose_k(config: ClusterConfig, data: LargeGraph) -> ClusterConfig:
     k, nodes = config.k, count_nodes(data.graph)
     if k == 0:
         if data.labels is None:
             raise ValueError("k must be given, since the graph has no known labels")
-        k = int(data.labels[data.labels >= 0].unique().numel())
-        if isinstance(data.graph, ShardedGraph):  # the first process has the labels
-            k = data.graph.ranks.objects(k)[0]
+        known = data.labels[data.labels >= 0].unique()
+        if isinstance(data.graph, ShardedGraph):
+            known = data.graph.ranks.gather(known, data.graph.ranks.objects(known.numel())).unique()
+        k = known.numel()
     if not 1 <= k <= nodes:
         raise ValueError(f"k must lie between 1 and the number of nodes, {nodes}, got {k}")
     return replace(config, k=k)

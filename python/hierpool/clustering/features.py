@@ -10,9 +10,19 @@ import torch
 from torch import Tensor
 
 from hierpool import RaggedGraph, spmm
-from hierpool.clustering.shared import Graph, by_columns, count_entries, largest, random_rows, total
+from hierpool.clustering.shared import (
+    Graph,
+    columns_at_a_time,
+    count_entries,
+    largest,
+    random_rows,
+    total,
+)
+from hierpool.distributed import ShardedGraph
+from hierpool.ops._sharded_product import Products
+from hierpool.training.memory import release_memory
 
-_ROWS = 1 << 16  # rows at a time
+_ROWS = 1 << 14  # rows at a time
 _ORTHONORMAL_EVERY = 4  # products after which float32 columns are still independent
 _HOPS = 2
 _REGULARISATION = 0.5  # fraction of the mean degree that is added to all degrees
@@ -66,7 +76,9 @@ def node_inputs(
     Sources: SGC, Wu et al., "Simplifying graph convolutional networks", ICML 2019; SIGN, Frasca et al., "Scalable
     inception graph neural networks", 2020.
     """
-    walk = _Walk(unit_weights(graph), backend, progress)
+    channels = channels if x is None else x.size(1)
+    walk = _Walk(unit_weights(graph), channels, backend, progress)
+    release_memory()
     if x is None:
         features = _diffused_random_features(walk, channels, products, seed)
     else:
@@ -113,7 +125,7 @@ def count_products(x: Tensor | None, products: int) -> int:
 class _Walk:
     """Products with the adjacency matrix normalised by degrees."""
 
-    def __init__(self, graph: Graph, backend: str, progress: Progress) -> None:
+    def __init__(self, graph: Graph, channels: int, backend: str, progress: Progress) -> None:
         self.graph, self.backend, self.progress = graph, backend, progress
         degree = graph.degree.float()
         self.weight = degree + 1
@@ -124,29 +136,42 @@ class _Walk:
             else total(graph, degree.sum()) / graph.total_nodes
         )
         self.regularised = degree + _REGULARISATION * mean
+        self.columns, self.products = channels, None
+        if isinstance(graph, ShardedGraph):
+            self.columns = columns_at_a_time(-(-graph.total_nodes // graph.ranks.size), channels)
+            self.products = Products(graph, self.columns, backend)
 
     def propagate(self, x: Tensor) -> Tensor:
         r""":math:`P^2 X` with :math:`P = (D + I)^{-1} (A + I)`, a new tensor."""
-
-        def change(block: Tensor) -> Tensor:
+        if self.products is None:
+            out = x
             for _ in range(_HOPS):
-                block = spmm(self.graph, block, backend=self.backend).add_(block).div_(self.weight[:, None])
-            return block
-
-        x = by_columns(self.graph, x, change, in_place=False)
+                out = spmm(self.graph, out, backend=self.backend).add_(out).div_(self.weight[:, None])
+        else:
+            out = torch.empty_like(x)
+            for given, to in zip(x.split(self.columns, 1), out.split(self.columns, 1), strict=True):
+                own = self.products.own(given.size(1)).copy_(given)
+                for _ in range(_HOPS):
+                    product = self.products.product(given.size(1))
+                    own.add_(product).div_(self.weight[:, None])
+                    del product
+                to.copy_(own)
         for _ in range(_HOPS):
             self.progress()
-        return x
+        return out
 
     def shifted(self, x: Tensor) -> Tensor:
-        r""":math:`(D_\tau^{-1/2} A D_\tau^{-1/2} + c I) X`, a new tensor. ``x`` is overwritten."""
+        r""":math:`(D_\tau^{-1/2} A D_\tau^{-1/2} + c I) X`, in place of ``x`` or a new tensor; ``x`` is overwritten."""
         root = self.regularised.rsqrt()[:, None]
-
-        def change(block: Tensor) -> Tensor:
-            out = spmm(self.graph, block.mul_(root), backend=self.backend).mul_(root)
-            return out.add_(block.div_(root), alpha=_SHIFT)
-
-        x = by_columns(self.graph, x, change, in_place=True)
+        if self.products is None:
+            out = spmm(self.graph, x.mul_(root), backend=self.backend).mul_(root)
+            x = out.add_(x.div_(root), alpha=_SHIFT)
+        else:
+            for columns in x.split(self.columns, 1):
+                torch.mul(columns, root, out=self.products.own(columns.size(1)))
+                product = self.products.product(columns.size(1))
+                columns.mul_(_SHIFT).addcmul_(product, root)
+                del product
         self.progress()
         return x
 
@@ -163,7 +188,7 @@ def _diffused_random_features(walk: _Walk, channels: int, products: int, seed: i
     Rohe, "Regularized spectral clustering under the degree-corrected stochastic blockmodel", NeurIPS 2013.
     """
     graph = walk.graph
-    x = random_rows(graph, channels, torch.Generator().manual_seed(seed))
+    x = random_rows(graph, channels, seed)
     trivial = walk.regularised.sqrt() / total(graph, walk.regularised.sum()).sqrt()
     for step in range(1, products + 1):
         x = walk.shifted(x)

@@ -16,7 +16,7 @@ from hierpool.clustering.config import ClusterConfig
 from hierpool.clustering.features import NodeInputs, unit_weights
 from hierpool.clustering.model import AssignmentNet
 from hierpool.clustering.objective import OBJECTIVES, Objective
-from hierpool.clustering.sampling import batches, count_batches, sampled
+from hierpool.clustering.sampling import count_batches, sampled
 from hierpool.clustering.shared import Graph, count_nodes
 from hierpool.distributed import ShardedGraph, sum_gradients
 from hierpool.training.checkpoint import RunFolder
@@ -79,12 +79,9 @@ def cluster(
     total = config.epochs * per_epoch
     while len(history) < total:
         epoch, start = divmod(len(history), per_epoch)
-        for nodes in batches(num_nodes, config.batch_nodes, config.seed, epoch, start):
+        for part, rows in sampled(graph, inputs, config.batch_nodes, config.seed, epoch, start):
             for group in optimizer.param_groups:
                 group["lr"] = 0.5 * config.lr * (1 + math.cos(math.pi * len(history) / total))
-            part, rows = graph, inputs
-            if per_epoch > 1:
-                part, rows = sampled(graph, inputs, nodes)
             row = {"step": len(history) + 1.0, "epoch": epoch + 1.0}
             history.append(row | _step(net, optimizer, part, rows, config, first=not history))
             due = len(history) % config.checkpoint_every == 0 or len(history) == total

@@ -55,9 +55,12 @@ class MemoryEstimate(NamedTuple):
         )
 
 
-def generator_bytes(nodes: int, mean_degree: float) -> int:
-    """The memory of drawing a random graph, in addition to the graph."""
-    return round(nodes * (24 + mean_degree / 2 * 80))
+def generator_bytes(nodes: int, mean_degree: float, processes: int = 1) -> int:
+    """The memory of drawing a random graph, in addition to the graph; of a process of several that draw it in parts."""
+    edges = nodes * mean_degree / 2
+    if processes == 1:
+        return round(24 * nodes + 80 * edges)
+    return round(16 * nodes + 160 * edges / processes)
 
 
 def resolve(
@@ -136,13 +139,13 @@ def _estimate_share(
     own = GraphSize(share.nodes, share.entries, size.weighted, size.given_channels)
     alone = _estimate(config, own, -(-batch // share.processes), before, False)
     channels = size.given_channels or config.feature_channels
-    # Random features are overwritten. Blocks of columns: before and after a product, of own nodes and of the border;
-    # rows that are sent and received, twice; clusters of the halo.
+    # Random features are overwritten. The rows of the process as one matrix, with its weights; and blocks of columns:
+    # own rows and those of the halo, rows that are sent, and a product.
     width = columns_at_a_time(share.nodes, channels)
-    blocks = (4 * share.nodes + 4 * share.halo) * width * _FLOAT + 8 * share.halo
+    blocks = share.entries * (8 if size.weighted else 4) + 2 * (share.nodes + share.halo) * width * _FLOAT
     features = alone.features - share.nodes * channels * _FLOAT + blocks
-    # A permutation of all nodes, which of them are in a batch, and their new numbers.
-    training = alone.training + (36 * size.nodes if batch < size.nodes else 0)
+    # A permutation of all nodes, and what is made of it, at the start of a pass.
+    training = alone.training + (24 * size.nodes if batch < size.nodes else 0)
     # What the first process writes: clusters, ids and probabilities of all nodes, as numbers and as text.
     refinement = alone.training + 200 * size.nodes if refine else 0
     return alone._replace(features=features, training=training, refinement=refinement)

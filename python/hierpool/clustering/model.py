@@ -75,7 +75,7 @@ class AssignmentNet(nn.Module):
     def assign(
         self,
         inputs: NodeInputs,
-        rows: int = 1 << 15,
+        rows: int = 1 << 13,
         out: Tensor | None = None,
         clusters: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
@@ -87,21 +87,19 @@ class AssignmentNet(nn.Module):
             out: tensor ``[N, K]`` that receives all probabilities.
             clusters: clusters whose probabilities are returned instead, int64 ``[N]``.
         """
-        found, probabilities = [], []
-        for start in range(0, inputs.features.size(0), rows):
-            s = self(inputs.rows(slice(start, start + rows))).softmax(1)
+        n = inputs.features.size(0)
+        found = torch.empty(n, dtype=torch.int64) if clusters is None else clusters
+        probabilities = torch.empty(n)
+        for start in range(0, n, rows):
+            part = slice(start, start + rows)
+            s = self(inputs.rows(part)).softmax(1)
             if out is not None:
-                out[start : start + rows] = s
+                out[part] = s
             if clusters is None:
-                probability, cluster = s.max(1)
+                torch.max(s, 1, out=(probabilities[part], found[part]))
             else:
-                cluster = clusters[start : start + rows]
-                probability = s.gather(1, cluster[:, None])[:, 0]
-            found.append(cluster)
-            probabilities.append(probability)
-        if not found:  # a process without nodes
-            return torch.empty(0, dtype=torch.int64), torch.empty(0)
-        return torch.cat(found), torch.cat(probabilities)
+                probabilities[part] = s.gather(1, clusters[part, None])[:, 0]
+        return found, probabilities
 
 
 def _kmeans_plus_plus(points: Tensor, k: int, generator: torch.Generator) -> Tensor:

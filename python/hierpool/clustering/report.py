@@ -83,8 +83,7 @@ def graph_text(data: LargeGraph) -> str:
 def quality(data: LargeGraph, clusters: Tensor, k: int) -> dict[str, Any]:
     """Metrics of a clustering for ``metrics.json``; ``None`` if a metric is undefined.
 
-    If several processes share the graph, all call the function with the clusters of their nodes. Only the first gets
-    the mutual information.
+    If several processes share the graph, all call the function with the clusters of their nodes.
     """
     conductance = metrics.conductance(data.graph, clusters)
     known = conductance[~conductance.isnan()]
@@ -100,23 +99,17 @@ def quality(data: LargeGraph, clusters: Tensor, k: int) -> dict[str, Any]:
     }
     if data.labels is not None:
         result["nmi"] = _information(data, clusters)
-        own = data.labels
-        if isinstance(data.graph, ShardedGraph):
-            own = data.graph.scatter(own if data.graph.ranks.rank == 0 else None)
-        unknown = int(total(data.graph, (own < 0).sum()))
-        result["modularity_of_labels"] = None if unknown else metrics.modularity(data.graph, own)
+        unknown = int(total(data.graph, (data.labels < 0).sum()))
+        result["modularity_of_labels"] = None if unknown else metrics.modularity(data.graph, data.labels)
     return result
 
 
-def _information(data: LargeGraph, clusters: Tensor) -> float | None:
+def _information(data: LargeGraph, clusters: Tensor) -> float:
     """The mutual information of clusters and known labels."""
     assert data.labels is not None
-    if isinstance(data.graph, ShardedGraph):
-        clusters = data.graph.gather(clusters, dst=0)
     labelled = data.labels >= 0
-    if not len(clusters):  # not the first of several processes
-        return None
-    return metrics.normalized_mutual_information(clusters[labelled], data.labels[labelled])
+    shared = data.graph if isinstance(data.graph, ShardedGraph) else None
+    return metrics.normalized_mutual_information(clusters[labelled], data.labels[labelled], graph=shared)
 
 
 def refinement_metrics(data: LargeGraph, before: Tensor, after: Tensor) -> dict[str, Any]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from hierpool.clustering.features import NodeInputs
-from hierpool.clustering.shared import Graph
+from hierpool.clustering.shared import Graph, count_nodes
 from hierpool.contract import entries_of
 from hierpool.data.loader import epoch_generator
+from hierpool.distributed import ShardedGraph
+from hierpool.distributed.partition import Kept
 from hierpool.graph import RaggedGraph
 
 
@@ -29,13 +32,40 @@ def batches(num_nodes: int, batch_nodes: int, seed: int, epoch: int, start: int 
         yield index.sort().values
 
 
-def sampled(graph: Graph, inputs: NodeInputs, nodes: Tensor) -> tuple[Graph, NodeInputs]:
-    """The subgraph of a batch of nodes and their inputs; if several processes share the graph, the part of each."""
-    if isinstance(graph, RaggedGraph):
-        return induced_subgraph(graph, nodes), inputs.rows(nodes)
-    kept = torch.zeros(graph.total_nodes, dtype=torch.bool)
-    kept[nodes] = True
-    return graph.induced(kept), inputs.rows(kept[graph.low : graph.low + graph.num_nodes])
+def sampled(
+    graph: Graph, inputs: NodeInputs, batch_nodes: int, seed: int, epoch: int, start: int = 0
+) -> Iterator[tuple[Graph, NodeInputs]]:
+    """The subgraphs of the batches of a pass and their inputs; if several processes share the graph, the part of each.
+
+    Without batches, the graph itself.
+    """
+    nodes = count_nodes(graph)
+    if count_batches(nodes, batch_nodes) == 1:
+        yield graph, inputs
+    elif isinstance(graph, RaggedGraph):
+        for index in batches(nodes, batch_nodes, seed, epoch, start):
+            yield induced_subgraph(graph, index), inputs.rows(index)
+    else:
+        for kept in _kept(graph, batch_nodes, seed, epoch, start):
+            yield graph.induced(kept), inputs.rows(kept.own)
+
+
+def _kept(graph: ShardedGraph, batch_nodes: int, seed: int, epoch: int, start: int) -> Iterator[Kept]:
+    """What this process has to know of each batch; numbers of all nodes are in memory before the first one only."""
+    count, n = count_batches(graph.total_nodes, batch_nodes), graph.total_nodes
+    batch, number = (torch.empty(n, dtype=torch.int32) for _ in range(2))
+    for i, index in enumerate(batches(n, batch_nodes, seed, epoch)):
+        batch[index] = i
+        number[index] = torch.arange(index.numel(), dtype=torch.int32)
+    bounds = graph.offsets.tolist()
+    sizes = [batch[low:high].bincount(minlength=count) for low, high in pairwise(bounds)]
+    offsets = torch.cat([torch.zeros(1, count, dtype=torch.int64), torch.stack(sizes).cumsum(0)])
+    own = batch[graph.low : graph.low + graph.num_nodes].clone()
+    halo, number = batch[graph.halo.nodes], number[graph.halo.nodes]
+    del batch
+    for i in range(start, count):
+        in_halo = halo == i
+        yield Kept(own == i, in_halo, offsets[:, i].contiguous(), number[in_halo].long())
 
 
 def induced_subgraph(graph: RaggedGraph, nodes: Tensor) -> RaggedGraph:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,12 +10,14 @@ from torch import Tensor
 
 from hierpool import RaggedGraph
 from hierpool.data import LargeGraph
+from hierpool.data.fingerprints import fingerprint
+from hierpool.data.loader import epoch_generator
 from hierpool.distributed import ShardedGraph
 from hierpool.distributed.ranks import Ranks
 
 Graph = RaggedGraph | ShardedGraph
-_BLOCK, _LEAST_COLUMNS = 1 << 22, 8  # elements, and columns, that are multiplied at a time
-_ROWS = 1 << 16
+_BLOCK, _LEAST_COLUMNS = 1 << 22, 16  # elements, and columns, that are multiplied at a time
+_ROWS = 1 << 14  # nodes that draw their random numbers together
 
 
 def total(graph: Graph, values: Tensor) -> Tensor:
@@ -40,44 +42,28 @@ def largest(graph: Graph, value: float) -> float:
 
 def columns_at_a_time(nodes: int, channels: int) -> int:
     """Columns of features that a process with so many nodes multiplies at a time, as rows of the halo take memory."""
-    return max(_LEAST_COLUMNS, min(channels, _BLOCK // max(nodes, 1)))
+    return min(channels, max(_LEAST_COLUMNS, _BLOCK // max(nodes, 1)))
 
 
-def by_columns(graph: Graph, x: Tensor, change: Callable[[Tensor], Tensor], *, in_place: bool) -> Tensor:
-    """``change(x)``, computed for some columns at a time if several processes share the graph.
+def random_rows(graph: Graph, channels: int, seed: int) -> Tensor:
+    """Random numbers ``[n, channels]`` of the nodes of this process.
 
-    ``in_place``: ``x`` may be overwritten, and ``change`` overwrites its argument.
+    Blocks of nodes have generators of their own, so that every number of processes gets the same numbers, and none
+    draws those of all nodes.
     """
-    if isinstance(graph, RaggedGraph):
-        return change(x)
-    out = x if in_place else torch.empty_like(x)
-    width = columns_at_a_time(-(-graph.total_nodes // graph.ranks.size), x.size(1))
-    for start in range(0, x.size(1), width):
-        columns = slice(start, start + width)
-        out[:, columns] = change(x[:, columns].contiguous())
-    return out
-
-
-def random_rows(graph: Graph, channels: int, generator: torch.Generator) -> Tensor:
-    """Random numbers ``[n, channels]`` of the nodes of this process: those that one process draws for all nodes."""
-    if isinstance(graph, RaggedGraph):
-        return torch.randn(graph.num_nodes, channels, generator=generator)
+    low = graph.low if isinstance(graph, ShardedGraph) else 0
     out = torch.empty(graph.num_nodes, channels)
-    nodes, done = graph.nodes, 0  # ascending
-    for start, stop in _blocks_of_rows(graph.total_nodes):
-        block = torch.randn(stop - start, channels, generator=generator)
-        upto = int(torch.searchsorted(nodes, stop))
-        out[done:upto] = block[nodes[done:upto] - start]
-        done = upto
+    done = 0
+    while done < out.size(0):
+        block, skipped = divmod(low + done, _ROWS)
+        rows = out[done : done + _ROWS - skipped]
+        generator = epoch_generator(seed, block)
+        if skipped or rows.size(0) < _ROWS:
+            rows.copy_(torch.randn(_ROWS, channels, generator=generator)[skipped : skipped + rows.size(0)])
+        else:
+            rows.normal_(generator=generator)
+        done += rows.size(0)
     return out
-
-
-def _blocks_of_rows(n: int) -> Iterator[tuple[int, int]]:
-    """Blocks of a multiple of 16 rows, as torch draws numbers by 16; the last is not short."""
-    starts = list(range(0, n, _ROWS))
-    if len(starts) > 1 and n - starts[-1] < 16:
-        starts.pop()
-    yield from zip(starts, [*starts[1:], n], strict=True)
 
 
 def rows_at(graph: Graph, rows: Tensor, nodes: Tensor) -> Tensor:
@@ -90,9 +76,9 @@ def rows_at(graph: Graph, rows: Tensor, nodes: Tensor) -> Tensor:
 
 
 def share(ranks: Ranks, load: Callable[[], LargeGraph]) -> LargeGraph:
-    """Load a graph in the first process, and split its nodes among all of them.
+    """Load a graph in the first process, and split its nodes, with their features and labels, among all of them.
 
-    The first process keeps ids, names and labels of all nodes. Features are split.
+    The first process keeps ids and names of all nodes.
 
     Raises:
         ValueError, OSError, ImportError, RuntimeError, MemoryError: in all processes, if the first cannot load it.
@@ -105,7 +91,7 @@ def share(ranks: Ranks, load: Callable[[], LargeGraph]) -> LargeGraph:
         data.append(load())
         one = data[0]
         return {
-            "name": one.name, "source": one.source, "notes": one.notes, "hash": one.fingerprint,
+            "name": one.name, "source": one.source, "notes": one.notes,
             "features": one.x is not None, "labels": one.labels is not None,
         }  # fmt: skip
 
@@ -115,12 +101,11 @@ def share(ranks: Ranks, load: Callable[[], LargeGraph]) -> LargeGraph:
     if whole is not None:
         whole = whole._replace(graph=None)
     x = graph.scatter(whole.x if whole else None) if found["features"] else None
-    if whole is not None:
-        return whole._replace(graph=graph, x=x, known_fingerprint=found["hash"])
-    no_labels = torch.empty(0, dtype=torch.int64) if found["labels"] else None
+    labels = graph.scatter(whole.labels if whole else None) if found["labels"] else None
+    node_ids, names = (whole.node_ids, whole.names) if whole else (None, None)
     return LargeGraph(
-        found["name"], graph, x, no_labels, None, found["source"], found["notes"],
-        known_fingerprint=found["hash"],
+        found["name"], graph, x, labels, node_ids, found["source"], found["notes"], names,
+        known_fingerprint=fingerprint(graph, x),
     )  # fmt: skip
 
 

@@ -83,7 +83,7 @@ def read_edge_list(path: str | Path, *, names: bool | None = None) -> EdgeList:
                 raise DatasetError(
                     f"{path} holds a bipartite graph, whose two columns number different nodes"
                 )
-        columns = columns or _detect(lines, first, path, konect, names)
+        columns = columns or detect(lines, first, path, konect, names)
         if columns is not None:
             start = max(columns.first - first, 0)
             parts.append(_parse(np, lines[start:], first + start, columns, index, path))
@@ -122,9 +122,7 @@ def _weight_of(attributes: str) -> Any:
         raise ValueError(f"expected a dictionary of attributes, got {attributes!r:.80}") from error
 
 
-def _detect(
-    lines: Sequence[str], first: int, path: Path, konect: bool, names: bool | None
-) -> _Columns | None:
+def detect(lines: Sequence[str], first: int, path: Path, konect: bool, names: bool | None) -> _Columns | None:
     """The columns of the first edge, or ``None`` if no line holds one."""
     rows = text.contents(lines, first, trailing=names is not True)
     number, line = next(rows, (0, ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from hierpool._extras import require
 from hierpool.data import matrix_files, text
 from hierpool.data.edge_lists import EdgeList, read_edge_list
 from hierpool.data.files import DatasetError, cache_folder, download, find_raw_folder
+from hierpool.data.fingerprints import fingerprint
 from hierpool.graph import RaggedGraph
 
 PLANETOID = ("Cora", "CiteSeer", "PubMed")
@@ -47,14 +47,10 @@ class LargeGraph(NamedTuple):
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the graph and the features."""
+        """Hash of the graph and the features; see :func:`hierpool.data.fingerprints.fingerprint`."""
         if self.known_fingerprint is not None:
             return self.known_fingerprint
-        digest = hashlib.sha256()
-        for tensor in (self.graph.rowptr, self.graph.col, self.graph.value, self.x):
-            if tensor is not None:
-                digest.update(tensor.contiguous().numpy().data)
-        return digest.hexdigest()[:16]
+        return fingerprint(self.graph, self.x)
 
     def places(self, ids: Tensor | Sequence[str]) -> Tensor:
         """The indices of nodes with these ids, which the graph has; names if it has names."""
@@ -102,7 +98,7 @@ def load_large(
         return _load_dataset(name, root, cache_folder(cache))
     if not path.exists() or path.is_dir():
         raise DatasetError(f"input must be a file or one of {', '.join(DATASETS)}; {name} is neither")
-    found = _detect_format(path) if form == "auto" else form
+    found = detect_format(path) if form == "auto" else form
     if found in _MATRICES:
         return _of_matrix(path, _MATRICES[found](path))
     edges = read_edge_list(path, names={"auto": None, "edges": False, "names": True}[form])
@@ -115,7 +111,8 @@ def load_large(
     return data._replace(names=edges.names, notes=(*edges.notes, *data.notes), is_open=True)
 
 
-def _detect_format(path: Path) -> str:
+def detect_format(path: Path) -> str:
+    """The format of a file, by its suffix and its first bytes."""
     found = _SUFFIXES.get(text.without_compression(path).suffix.lower(), "edges")
     if found == "edges" and path.is_file():
         try:
@@ -223,31 +220,19 @@ def undirected(
     Raises:
         ValueError: a node index is out of range, or a weight is negative or not in the range of float32.
     """
-    notes = []
-    if weight is not None:
-        if not bool(((weight >= 0) & weight.isfinite()).all()):
-            raise ValueError(f"weights must be finite and not negative, got {weight.min()} to {weight.max()}")
-        limits = torch.finfo(torch.float32)
-        if bool(((weight > 0) & (weight < limits.tiny)).any()) or bool((weight > limits.max).any()):
-            raise ValueError(f"weights must be in the range of float32, got {weight.min()} to {weight.max()}")
-        weight = None if bool((weight == 1).all()) else weight.to(torch.float32)
+    weight = None if weight is None else check_weights(weight)
     listed = edge_index.size(1)
     loop = edge_index[0] == edge_index[1]
-    if bool(loop.any()):
-        notes.append(f"{int(loop.sum())} self-loops were removed")
+    loops = int(loop.sum())
+    if loops:
         edge_index = edge_index[:, ~loop]
         weight = None if weight is None else weight[~loop]
     graph = RaggedGraph.from_edge_index(edge_index, num_nodes, edge_weight=weight)
     duplicates = edge_index.size(1) - graph.num_edges
-    if duplicates:
-        fate = "merged" if weight is None else "summed"
-        notes.append(f"{duplicates} duplicate edges were {fate}")
     if weight is None:
         graph = graph.with_value(None)
-    if not graph.is_symmetric:
-        notes.append(
-            f"both directions of the {listed} listed edges were stored, since some have one direction only"
-        )
+    one_way = not graph.is_symmetric
+    if one_way:
         both = torch.cat([edge_index, edge_index.flip(0)], 1)
         twice = None if weight is None else weight.repeat(2)
         graph = RaggedGraph.from_edge_index(both, num_nodes, edge_weight=twice, symmetric=True)
@@ -255,7 +240,34 @@ def undirected(
         graph = graph.with_value(None, symmetric=True)
     elif graph.value is not None and not bool(graph.value.isfinite().all()):
         raise ValueError("sums of weights of duplicate edges must be in the range of float32")
+    notes = listed_notes(loops, duplicates, weight is not None, listed if one_way else 0)
     return LargeGraph(name, graph, x, labels, node_ids, source, tuple(notes))
+
+
+def check_weights(weight: Tensor) -> Tensor | None:
+    """Weights in float32; ``None`` if all are 1.
+
+    Raises:
+        ValueError: a weight is negative or not in the range of float32.
+    """
+    if not bool(((weight >= 0) & weight.isfinite()).all()):
+        raise ValueError(f"weights must be finite and not negative, got {weight.min()} to {weight.max()}")
+    limits = torch.finfo(torch.float32)
+    if bool(((weight > 0) & (weight < limits.tiny)).any()) or bool((weight > limits.max).any()):
+        raise ValueError(f"weights must be in the range of float32, got {weight.min()} to {weight.max()}")
+    return None if bool((weight == 1).all()) else weight.to(torch.float32)
+
+
+def listed_notes(loops: int, duplicates: int, weighted: bool, one_way: int) -> list[str]:
+    """What was changed of listed edges; ``one_way``: their number if some have one direction only."""
+    notes = [f"{loops} self-loops were removed"] if loops else []
+    if duplicates:
+        notes.append(f"{duplicates} duplicate edges were {'summed' if weighted else 'merged'}")
+    if one_way:
+        notes.append(
+            f"both directions of the {one_way} listed edges were stored, since some have one direction only"
+        )
+    return notes
 
 
 def _load_dataset(name: str, root: str | Path | None, cache: Path) -> LargeGraph:

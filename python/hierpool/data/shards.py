@@ -16,9 +16,10 @@ from hierpool._extras import require
 from hierpool.data import edge_lists
 from hierpool.data.files import DatasetError
 from hierpool.distributed import ShardedGraph
+from hierpool.distributed.partition import chunk_offsets, to_owners
 from hierpool.distributed.ranks import Facts, Ranks
 
-_HEAD = 1 << 16  # bytes in which the form of the lines is looked for
+HEAD = 1 << 16  # bytes in which the form of the lines is looked for
 
 
 class Part(NamedTuple):
@@ -83,22 +84,15 @@ def load_sharded(
     if both_directions:
         ends = torch.cat([ends, ends.flip(0)], 1)
         weight = None if weight is None else weight.repeat(2)
-    width = max(-(-total // ranks.size), 1)
-    owner = ends[0] // width
-    order = owner.argsort(stable=True)
-    send = owner.bincount(minlength=ranks.size).tolist()
-    receive = ranks.counts(send, ends.device)
-    ends = ranks.exchange(ends.t()[order].contiguous(), send, receive).t()
-    if weight is not None:
-        weight = ranks.exchange(weight[order].float(), send, receive)
-    own = min(max(total - ranks.rank * width, 0), width)
+    ends, weight = to_owners(ranks, ends, None if weight is None else weight.float(), total)
+    own = int(chunk_offsets(total, ranks.size).diff()[ranks.rank])
     return ShardedGraph.from_edge_index(ends, own, edge_weight=weight, group=group)
 
 
 def _read(path: Path, part: int, parts: int) -> Part:
     suffix = path.suffix.lower()
     if suffix not in (".npy", ".npz"):
-        return _read_text(path, part, parts)
+        return read_text_part(path, part, parts)
     try:
         return _read_array(path, part, parts) if suffix == ".npy" else _read_rows(path, part, parts)
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
@@ -158,10 +152,11 @@ def _slice(np: Any, archive: zipfile.ZipFile, name: str, start: int = 0, stop: i
     return np.frombuffer(content, dtype)
 
 
-def _read_text(path: Path, part: int, parts: int) -> Part:
+def read_text_part(path: Path, part: int, parts: int) -> Part:
+    """The edges in one of several ranges of bytes of a text."""
     np = require("numpy", "train")
     with open(path, "rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(HEAD)
         start, stop = _range(os.fstat(file.fileno()).st_size, part, parts)
         if head[:2] == b"\x1f\x8b":
             raise DatasetError(f"{path} is compressed, and can not be read in parts; decompress it first")
@@ -175,9 +170,9 @@ def _read_text(path: Path, part: int, parts: int) -> Part:
         lines, first_lines = content.decode().splitlines(), head.decode(errors="ignore").splitlines()
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path} cannot be read as text: {error}") from error
-    columns = edge_lists._detect(first_lines, 1, path, head.startswith(b"%"), False)
+    columns = edge_lists.detect(first_lines, 1, path, head.startswith(b"%"), False)
     if columns is None:
-        raise DatasetError(f"{path} holds no edge in its first {_HEAD} bytes")
+        raise DatasetError(f"{path} holds no edge in its first {HEAD} bytes")
     skipped = max(columns.first - 1, 0) if start == 0 else 0
     where = path if start == 0 else Path(f"{path}, from byte {start}")
     found = edge_lists._parse(np, lines[skipped:], skipped + 1, columns, {}, where)

@@ -10,8 +10,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
+from hierpool.distributed import ShardedGraph
+from hierpool.distributed.partition import chunk_offsets, to_owners
+from hierpool.distributed.ranks import Ranks
 from hierpool.graph import RaggedGraph
 
 _CHUNK = 1 << 16  # draws at a time, which fit into a cache
@@ -25,6 +29,13 @@ class PlantedGraph(NamedTuple):
 
     graph: RaggedGraph
     labels: Tensor  # [N] int64
+
+
+class PlantedShard(NamedTuple):
+    """A graph that several processes share, and the community of each node of this process."""
+
+    graph: ShardedGraph
+    labels: Tensor  # [n] int64
 
 
 def stochastic_block_model(
@@ -58,34 +69,93 @@ def stochastic_block_model(
     Source: Condon and Karp, "Algorithms for graph partitioning on the planted partition model", Random Structures &
     Algorithms 18, 2001.
     """
+    generator = torch.Generator().manual_seed(seed)
+    keys = _planted_keys(num_nodes, communities, mean_degree, mixing, generator, _Draws())
+    ends, order = _renumbered(keys, num_nodes, generator if shuffle else None)
+    label = torch.arange(num_nodes) * communities // num_nodes
+    if order is not None:
+        label = torch.empty_like(label).index_copy(0, order, label)
+    return PlantedGraph(_graph(ends, num_nodes), label)
+
+
+def sharded_block_model(
+    num_nodes: int,
+    communities: int,
+    *,
+    mean_degree: float,
+    mixing: float,
+    seed: int = 0,
+    shuffle: bool = True,
+    group: dist.ProcessGroup | None = None,
+) -> PlantedShard:
+    """The graph of :func:`stochastic_block_model` in the memory of several processes; called by all of a group.
+
+    No process has the whole graph: all draw the same edges, each keeps a part of them, and sends it to the owners of
+    its rows, which are ranges of equal length. The processes also hold the new numbers of all nodes until then.
+
+    Args:
+        num_nodes, communities, mean_degree, mixing, seed, shuffle: see :func:`stochastic_block_model`.
+        group: process group; ``None``: all processes.
+
+    Raises:
+        ValueError: in all processes; see :func:`stochastic_block_model`.
+    """
+    ranks = Ranks(group)
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw() -> dict[str, object]:
+        _check_planted(num_nodes, communities, mean_degree, mixing)
+        return {"the drawn graph": (num_nodes, communities, mean_degree, mixing, seed, shuffle)}
+
+    ranks.agree(draw)
+    keys = _planted_keys(
+        num_nodes, communities, mean_degree, mixing, generator, _SharedDraws(ranks, num_nodes)
+    )
+    ends, order = _renumbered(keys, num_nodes, generator if shuffle else None)
+    del keys
+    low, high = chunk_offsets(num_nodes, ranks.size)[ranks.rank :][:2].tolist()
+    old = torch.arange(low, high)
+    if order is not None:
+        own = ((order >= low) & (order < high)).nonzero().flatten()
+        old = torch.empty_like(own).index_copy_(0, order[own] - low, own)
+        del order
+    ends = torch.cat([ends, ends.flip(0)], 1)
+    ends, _ = to_owners(ranks, ends, None, num_nodes)
+    graph = ShardedGraph.from_edge_index(ends, high - low, symmetric=True, group=group)
+    return PlantedShard(graph, old * communities // num_nodes)
+
+
+def _planted_keys(
+    num_nodes: int,
+    communities: int,
+    mean_degree: float,
+    mixing: float,
+    generator: torch.Generator,
+    draws: _Draws,
+) -> Tensor:
+    """The keys of the edges of a planted partition whose nodes are numbered community by community."""
     edges = _check_planted(num_nodes, communities, mean_degree, mixing)
     between = round(edges * mixing)
-    label = torch.arange(num_nodes) * communities // num_nodes
-    size = label.bincount(minlength=communities)
-    first = size.cumsum(0) - size
-    generator = torch.Generator().manual_seed(seed)
+    first = -(-torch.arange(communities + 1) * num_nodes // communities)  # node i is in community i C // N
+    size = first.diff()
 
     def draw_inside(count: int) -> tuple[Tensor, Tensor]:
         i = torch.randint(num_nodes, (count,), generator=generator)
-        community = label[i]
+        community = i * communities // num_nodes
         # The remainders of 62-bit numbers differ in frequency by less than N / 2^62.
         j = first[community] + torch.randint(1 << 62, (count,), generator=generator) % size[community]
         return i, j
 
     def draw_between(count: int) -> tuple[Tensor, Tensor]:
         i, j = torch.randint(num_nodes, (2, count), generator=generator)
-        different = label[i] != label[j]
+        different = i * communities // num_nodes != j * communities // num_nodes
         return i[different], j[different]
 
-    keys = torch.cat(
+    return torch.cat(
         [
-            _distinct(draw_inside, edges - between, num_nodes, generator),
-            _distinct(draw_between, between, num_nodes, generator),
+            _distinct(draw_inside, edges - between, num_nodes, generator, draws),
+            _distinct(draw_between, between, num_nodes, generator, draws),
         ]
-    )
-    graph, order = _graph(keys, num_nodes, generator if shuffle else None)
-    return PlantedGraph(
-        graph, label if order is None else torch.empty_like(label).index_copy(0, order, label)
     )
 
 
@@ -137,8 +207,8 @@ def rmat(
             j.mul_(2).add_(right)
         return i, j
 
-    keys = _distinct(draw, edges, nodes, generator)
-    return _graph(keys, nodes, generator if shuffle else None)[0]
+    keys = _distinct(draw, edges, nodes, generator, _Draws())
+    return _graph(_renumbered(keys, nodes, generator if shuffle else None)[0], nodes)
 
 
 def _check_planted(num_nodes: int, communities: int, mean_degree: float, mixing: float) -> int:
@@ -171,7 +241,41 @@ def _check_pairs(where: str, edges: int, pairs: int) -> None:
         )
 
 
-def _distinct(draw: Draw, count: int, num_nodes: int, generator: torch.Generator) -> Tensor:
+class _Draws:
+    """Which of the drawn edges a process keeps, and how many all processes have: here, one keeps all."""
+
+    def kept(self, keys: Tensor) -> Tensor:
+        """The edges of this process."""
+        return keys
+
+    def count(self, keys: Tensor) -> int:
+        """The number of edges of all processes."""
+        return keys.numel()
+
+    def all(self, keys: Tensor) -> Tensor:
+        """The edges of all processes, ascending; few."""
+        return keys
+
+
+class _SharedDraws(_Draws):
+    """All processes draw the same edges, and each keeps those whose sum of ends has its remainder."""
+
+    def __init__(self, ranks: Ranks, num_nodes: int) -> None:
+        self.ranks, self.num_nodes = ranks, num_nodes
+
+    def kept(self, keys: Tensor) -> Tensor:
+        owner = (keys // self.num_nodes + keys % self.num_nodes) % self.ranks.size
+        return keys[owner == self.ranks.rank]
+
+    def count(self, keys: Tensor) -> int:
+        return int(self.ranks.total(torch.tensor([keys.numel()])))
+
+    def all(self, keys: Tensor) -> Tensor:
+        counts = [int(count) for count in self.ranks.objects(keys.numel())]
+        return self.ranks.gather(keys, counts).sort().values
+
+
+def _distinct(draw: Draw, count: int, num_nodes: int, generator: torch.Generator, draws: _Draws) -> Tensor:
     """Draw ``count`` different undirected edges without self-loops; their keys ``smaller * N + larger``."""
     found: list[Tensor] = []  # each ascending
     missing = count
@@ -181,18 +285,21 @@ def _distinct(draw: Draw, count: int, num_nodes: int, generator: torch.Generator
         wanted = max(missing, _MIN_DRAWS)
         new = torch.cat(
             [
-                _keys(*draw(min(_CHUNK, wanted - start)), num_nodes=num_nodes)
+                draws.kept(_keys(*draw(min(_CHUNK, wanted - start)), num_nodes=num_nodes))
                 for start in range(0, wanted, _CHUNK)
             ]
         ).unique()
         for old in found:
             position = torch.searchsorted(old, new).clamp(max=old.numel() - 1)
             new = new[old[position] != new]
-        if new.numel() > missing:
-            new = new[torch.randperm(new.numel(), generator=generator)[:missing]].sort().values
+        number = draws.count(new)
+        if number > missing:  # in a round of few
+            every = draws.all(new)
+            chosen = every[torch.randperm(number, generator=generator)[:missing]]
+            new, number = new[torch.isin(new, chosen)], missing
         if new.numel():
             found.append(new)
-            missing -= new.numel()
+        missing -= number
     raise ValueError(f"mean_degree asks for {count} different edges, but only {count - missing} were found")
 
 
@@ -200,15 +307,17 @@ def _keys(i: Tensor, j: Tensor, *, num_nodes: int) -> Tensor:
     return (torch.minimum(i, j) * num_nodes + torch.maximum(i, j))[i != j]
 
 
-def _graph(
+def _renumbered(
     keys: Tensor, num_nodes: int, generator: torch.Generator | None
-) -> tuple[RaggedGraph, Tensor | None]:
-    """The graph with these edges; a generator renumbers the nodes, and their new numbers are returned."""
-    ends = torch.stack([keys // num_nodes, keys % num_nodes])
-    order = None
-    if generator is not None:
-        order = torch.randperm(num_nodes, generator=generator)
-        ends = order[ends]
-    ends = ends.to(torch.int32)
+) -> tuple[Tensor, Tensor | None]:
+    """The ends of edges, int32 ``[2, E]``; a generator renumbers the nodes, and their new numbers are returned."""
+    order = None if generator is None else torch.randperm(num_nodes, generator=generator)
+    ends = torch.empty(2, keys.numel(), dtype=torch.int32)
+    for side, old in enumerate((keys // num_nodes, keys % num_nodes)):
+        ends[side] = old if order is None else order[old]
+    return ends, order
+
+
+def _graph(ends: Tensor, num_nodes: int) -> RaggedGraph:
     both = torch.cat([ends, ends.flip(0)], 1)
-    return RaggedGraph.from_edge_index(both, num_nodes, symmetric=True), order
+    return RaggedGraph.from_edge_index(both, num_nodes, symmetric=True)

@@ -253,13 +253,16 @@ class ShardedGraph:
             self.blocks = self.blocks.with_transposes(self.halo.size)
         return partition.valued(self.blocks, self.value, dtype)
 
-    def induced(self, kept: Tensor) -> ShardedGraph:
+    def induced(self, kept: Tensor | partition.Kept) -> ShardedGraph:
         """The subgraph of some nodes; called by all processes, without communication but for its size.
 
         Args:
-            kept: nodes of all processes that are kept, bool ``[N]`` in the order of rows, the same in all processes.
+            kept: nodes of all processes that are kept, bool ``[N]`` in the order of rows, the same in all processes; or
+                what this process has to know of them.
         """
-        return partition.induced(self, kept)
+        return partition.induced(
+            self, kept if isinstance(kept, partition.Kept) else partition.Kept.of(self, kept)
+        )
 
     def __repr__(self) -> str:
         dtype = "" if self.value is None else f", dtype={self.value.dtype}"

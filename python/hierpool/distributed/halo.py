@@ -116,6 +116,30 @@ class Blocks(NamedTuple):
         inner, outer = (ranges_of(block.rowptr, block.col.numel()).long() for block in self[:2])
         return torch.cat([inner, self.border[outer]])
 
+    def joined(self, value: Tensor | None, columns: int) -> Csr:
+        """The rows of the process as one matrix, whose first n columns are its own, and the others those of the halo.
+
+        ``value``: of the entries; ``columns``: of the halo.
+        """
+        inner, outer, border = self
+        n, e = inner.rowptr.numel() - 1, inner.col.numel() + outer.col.numel()
+        dtype = index_dtype(n + columns, e)
+        length = inner.rowptr.diff().to(dtype)
+        length[border] += outer.rowptr.diff().to(dtype)
+        rowptr = torch.zeros(n + 1, dtype=dtype, device=border.device)
+        rowptr[1:] = length.cumsum(0)
+        starts = rowptr[:-1] - inner.rowptr[:-1], rowptr[1:][border] - outer.rowptr[1:]
+        col = torch.empty(e, dtype=dtype, device=border.device)
+        joined = None if value is None else torch.empty_like(value)
+        parts = zip((inner, outer), starts, self.parts(value), (0, n), strict=True)
+        for block, start, weights, shift in parts:
+            place = ranges_of(block.rowptr, block.col.numel()).long()
+            place = start[place].long() + torch.arange(place.numel(), device=place.device)
+            col[place] = block.col.to(dtype) + shift
+            if joined is not None and weights is not None:
+                joined[place] = weights
+        return Csr(joined, rowptr, col)
+
     def with_transposes(self, halo: int) -> Blocks:
         """The blocks with the structure of their transposes; ``value_t`` has the entries of the values in it."""
         inner, outer = self.inner, self.outer

@@ -9,7 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hierpool.contract import entries_of, sum_by_index
+from hierpool.contract import entries_of, index_dtype, sum_by_index
 from hierpool.distributed.halo import Blocks, csr, with_values
 from hierpool.distributed.ranks import Facts, Ranks
 from hierpool.graph import RaggedGraph, checks
@@ -222,18 +222,11 @@ def sorted_shard(ranks: Ranks, given: Edges, gradients: str) -> Shard:
         return {}
 
     ranks.agree(check_range)
-    source, target = given.edge_index.long()
-    key = (source - low) * max(total, 1) + target
-    value = given.edge_weight
-    key, order = key.sort(stable=True)
-    unique, entry = key.unique_consecutive(return_inverse=True)
-    merged = ranks.total(torch.tensor([key.numel() - unique.numel()], device=key.device)).item() > 0
-    if value is not None:
-        value = sum_by_index(value.detach()[order], entry, unique.numel())
-    elif merged:  # sums of ones, in all processes
-        value = entry.bincount(minlength=unique.numel()).to(torch.float32)
-    row, col = unique // max(total, 1), unique % max(total, 1)
-    rowptr = _starts(row.bincount(minlength=n))
+    source, target = given.edge_index
+    key = source.long().sub_(low) if source.dtype is torch.int32 else source - low
+    key, value = _merged(ranks, key.mul_(max(total, 1)).add_(target), given.edge_weight)
+    rowptr = _starts((key // max(total, 1)).bincount(minlength=n))
+    col = key.remainder_(max(total, 1)).to(index_dtype(total, 0))
     nodes = torch.arange(low, low + n, device=key.device)
     batch = given.batch
     sizes = (
@@ -241,6 +234,33 @@ def sorted_shard(ranks: Ranks, given: Edges, gradients: str) -> Shard:
     )
     ptr = _starts(sizes)
     return Shard(rowptr, col, value, ptr, nodes, offsets.to(key.device))
+
+
+def _merged(ranks: Ranks, key: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor | None]:
+    """Different keys, ascending, and sums of their weights, or of ones if a process has duplicates without weights."""
+    if weight is None:
+        unique, count = key.sort().values.unique_consecutive(return_counts=True)
+        repeated = ranks.total(torch.tensor([key.numel() - unique.numel()], device=key.device)).item() > 0
+        return unique, count.to(torch.float32) if repeated else None
+    key, order = key.sort(stable=True)
+    unique, entry = key.unique_consecutive(return_inverse=True)
+    return unique, sum_by_index(weight.detach()[order], entry, unique.numel())
+
+
+def to_owners(
+    ranks: Ranks, edge_index: Tensor, weight: Tensor | None, num_nodes: int
+) -> tuple[Tensor, Tensor | None]:
+    """Send every edge to the owner of its source: the edges of this process, and their weights.
+
+    The owners have the ranges of :func:`chunk_offsets`.
+    """
+    owner = edge_index[0] // max(-(-num_nodes // ranks.size), 1)
+    order = owner.argsort(stable=True)
+    send = owner.bincount(minlength=ranks.size).tolist()
+    del owner
+    receive = ranks.counts(send, edge_index.device)
+    ends = torch.stack([ranks.exchange(side[order], send, receive) for side in edge_index])
+    return ends, None if weight is None else ranks.exchange(weight[order], send, receive)
 
 
 def _check_edges(given: Edges) -> Facts:
@@ -314,23 +334,38 @@ def valued(blocks: Blocks, value: Tensor | None, dtype: torch.dtype) -> Blocks:
     return blocks._replace(inner=inner, outer=outer)
 
 
-def induced(graph: ShardedGraph, kept: Tensor) -> ShardedGraph:
+class Kept(NamedTuple):
+    """The nodes of a subgraph, as far as a process has to know them."""
+
+    own: Tensor  # bool [n]
+    halo: Tensor  # bool [H]
+    offsets: Tensor  # int64 [P + 1]: kept nodes before those of each process
+    halo_numbers: Tensor  # new numbers of the kept rows of the halo
+
+    @classmethod
+    def of(cls, graph: ShardedGraph, kept: Tensor) -> Kept:
+        """From a mask of all nodes, bool ``[N]``."""
+        before = torch.cat([graph.offsets.new_zeros(1), kept.cumsum(0)])  # kept nodes before each node
+        own, halo = kept[graph.low : graph.low + graph.num_nodes], kept[graph.halo.nodes]
+        return cls(own, halo, before[graph.offsets], before[graph.halo.nodes[halo]])
+
+
+def induced(graph: ShardedGraph, kept: Kept) -> ShardedGraph:
     """See :meth:`ShardedGraph.induced`."""
-    low, n = graph.low, graph.num_nodes
-    own, in_halo = kept[low : low + n], kept[graph.halo.nodes]
-    before = torch.cat([graph.offsets.new_zeros(1), kept.cumsum(0)])  # kept nodes before each node
+    own, in_halo = kept.own, kept.halo
     part = copy.copy(graph)
-    part.offsets = before[graph.offsets]
+    part.offsets = kept.offsets
     part.low, part.num_nodes = int(part.offsets[graph.ranks.rank]), int(own.sum())
     part.nodes = graph.nodes[own]
     part.total_nodes, part.total_edges = int(part.offsets[-1]), -1  # nobody has counted the entries
-    part.ptr = before[low + graph.ptr] - part.low
+    place = own.cumsum(0) - 1
+    part.ptr = torch.cat([place.new_zeros(1), place + 1])[graph.ptr]
     part.bounds = part.ptr.tolist()
     part.graph_sizes = part.ptr.new_tensor([part.total_nodes])
     if graph.num_graphs != 1:
         part.graph_sizes = graph.total(part.ptr.diff())
-    place, place_in_halo = own.cumsum(0) - 1, in_halo.cumsum(0) - 1
-    part.halo = graph.halo.restricted(own, in_halo, place, before[graph.halo.nodes[in_halo]])
+    place_in_halo = in_halo.cumsum(0) - 1
+    part.halo = graph.halo.restricted(own, in_halo, place, kept.halo_numbers)
     inner, outer, border = graph.blocks
     row, near = entries_of(inner.rowptr, own.nonzero().flatten())
     inside = own[inner.col[near].long()]

@@ -60,19 +60,22 @@ class Ranks:
         if self.rank < 0:
             raise ValueError("group must contain this process")
 
-    def start(self, rows: Tensor, send: Sequence[int], receive: Sequence[int]) -> Pending:
+    def start(
+        self, rows: Tensor, send: Sequence[int], receive: Sequence[int], out: Tensor | None = None
+    ) -> Pending:
         """Begin to send ``send[r]`` rows, one block after the other, to each process r, and to receive ``receive[r]``.
 
-        Rows travel as bytes, so that every backend takes every dtype.
+        Rows travel as bytes, so that every backend takes every dtype. ``out``: contiguous rows that take what comes.
         """
         width = rows.element_size()
         for size in rows.shape[1:]:
             width *= size
         shape = (sum(receive), *rows.shape[1:])
         if self.size == 1:
-            return Pending(rows.clone(memory_format=torch.contiguous_format), shape, rows.dtype)
+            copy = rows.clone(memory_format=torch.contiguous_format) if out is None else out.copy_(rows)
+            return Pending(copy, shape, rows.dtype)
         given = rows.contiguous().view(-1).view(torch.uint8)
-        received = given.new_empty(sum(receive) * width)
+        received = given.new_empty(sum(receive) * width) if out is None else out.view(-1).view(torch.uint8)
         sizes = [count * width for count in receive], [count * width for count in send]
         work = dist.all_to_all_single(received, given, *sizes, group=self.group, async_op=True)
         return Pending(received, shape, rows.dtype, work)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import resource
 import sys
@@ -46,6 +47,14 @@ def resident_memory_bytes() -> int:
     """The memory of this process now; its peak where only that is known."""
     now = _status("VmRSS")
     return peak_memory_bytes() if now is None else now
+
+
+def release_memory() -> None:
+    """Give memory that is free, but that the allocator still holds, back to the system, where it is glibc's."""
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 def _status(field: str) -> int | None:
