@@ -33,7 +33,7 @@ class Pairs {
 
   void factors(T* factor, const Runtime& runtime) const {
     parts(runtime, p_.graph.rows, [&](int64_t begin, int64_t end, int64_t) {
-      for (int64_t i = begin; i < end; ++i) factor[i] = factor_of(i, entry_of(i), other_entry_of(i));
+      for (int64_t i = begin; i < end; ++i) factor[i] = factor_of(entry_of(i), other_entry_of(i));
     });
   }
 
@@ -42,8 +42,8 @@ class Pairs {
   I entry_of(int64_t i) const { return mate_[i] < 0 ? I{-1} : find(i, mate_[i]); }
   I other_entry_of(int64_t i) const { return mate_[i] < 0 ? I{-1} : find(mate_[i], static_cast<I>(i)); }
 
-  T factor_of(int64_t i, I one, I other) const {
-    if (mate_[i] < 0) return 1;
+  T factor_of(I one, I other) const {
+    if (one < 0 && other < 0) return 1;
     if (one < 0 || other < 0) return score_[std::max(one, other)];
     return std::max(score_[one], score_[other]);
   }
@@ -116,7 +116,7 @@ class PairsBackward : Pairs<T, I> {
       for (I m = first[k]; m < first[k + 1]; ++m) {
         const int64_t i = node[m];
         const I one = this->entry_of(i), other = this->other_entry_of(i);
-        scale(dx + i * p_.n, this->factor_of(i, one, other), dy ? dy + k * p_.n : nullptr);
+        scale(dx + i * p_.n, this->factor_of(one, other), dy ? dy + k * p_.n : nullptr);
         if (one < 0) continue;
         // A loop is both entries of its pair, each with one half.
         const T a = (mate_[i] == i ? T(1) : this->share(one, other)) * up * slope(one);

@@ -243,17 +243,14 @@ def scored_pool(batch: Batch) -> Fields | None:
 
 
 def edge_pool(batch: Batch) -> Fields | None:
-    """Pairs of the first entries that join two nodes without a mate; also a node and itself."""
+    """Of six nodes two pairs, one that is paired with itself, and one alone; not all are joined."""
     if not isinstance(batch.adj, Csr):
         return None
     x, rowptr, col = batch["x"], batch.adj.rowptr, batch.adj.col
     n, wide = x.size(0), col.dtype is torch.int64
-    mate = [-1] * n
-    ends = torch.stack([ranges_of(rowptr, col.numel()), col]).tolist()
-    for i, j in zip(*ends, strict=True):
-        if mate[i] < 0 and mate[j] < 0:
-            mate[i], mate[j] = j, i
-    members = [sorted({i, j}) if j >= 0 else [i] for i, j in enumerate(mate) if j < 0 or i <= j]
+    mate = [(i + 1, i - 1, i + 1, i - 1, i, -1)[i % 6] for i in range(n)]
+    mate = [j if j < n else -1 for j in mate]
+    members = [[i, j] if j > i else [i] for i, j in enumerate(mate) if not 0 <= j < i]
     first, node = accumulate(map(len, members), initial=0), [i for of in members for i in of]
     options = {"activation": "softmax" if batch.symmetric else "tanh" if wide else "sigmoid", "shift": 0.25}
     weight, bias = batch["direction"].repeat(2), batch["offset"]

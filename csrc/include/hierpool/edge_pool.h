@@ -9,7 +9,7 @@
 namespace hierpool {
 
 // score_e of the entry e = (i, j) is activation(<w, [x_i, x_j]> + b) plus a constant. The factor of a node is the larger
-// score of the two entries that join it with its mate, or 1 without a mate; y_k is the sum of the rows of the nodes of
+// score of the two entries that join it with its mate, or 1 without one; y_k is the sum of the rows of the nodes of
 // cluster k times their factors. T is double where `is_double`, else float; I is int64_t where graph.int64_index, else
 // int32_t. Columns ascend in each row.
 struct EdgePool {

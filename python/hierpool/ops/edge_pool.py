@@ -11,6 +11,7 @@ from hierpool import reference
 from hierpool.contract import ranges_of, softmax_by_index
 from hierpool.ops._operator import Operator
 
+
 class Options(NamedTuple):
     """Arguments that are not tensors."""
 
@@ -39,7 +40,7 @@ class Out(NamedTuple):
 
     y: Tensor  # [K, F]
     score: Tensor  # [E]
-    factor: Tensor  # [N], the larger score of the two entries of the pair; 1 without a pair
+    factor: Tensor  # [N], the larger score of the two entries of the pair; 1 without one
 
 
 class Upstream(NamedTuple):
@@ -77,7 +78,8 @@ class EdgePool(Operator):
         place = place.scatter_reduce(0, row, torch.where(chosen, entries, col.numel()), "amin")
         own = torch.cat([score, score.new_full((1,), -torch.inf)]).index_select(0, place)
         other = own.index_select(0, mate.long().clamp(min=0))
-        factor = torch.where(mate < 0, 1, torch.maximum(own, other))
+        largest = torch.maximum(own, other)
+        factor = torch.where((mate < 0) | (largest == -torch.inf), 1, largest)
         y = reference.spmm(first, node, factor.index_select(0, node), x, rows=first.numel() - 1)
         return Out(y, score, factor)
 
@@ -91,7 +93,11 @@ def scores_of(
     """The activation of the linear map of the features of both ends of each entry, ``[E]``."""
     source, target = weight.chunk(2)
     # Two numbers for each node instead of 2 F for each entry.
-    raw = (x @ source).index_select(0, ranges_of(rowptr, col.numel())) + (x @ target).index_select(0, col) + bias
+    raw = (
+        (x @ source).index_select(0, ranges_of(rowptr, col.numel()))
+        + (x @ target).index_select(0, col)
+        + bias
+    )
     if activation == "softmax":
         return softmax_by_index(raw, col, x.size(0))
     return raw.tanh() if activation == "tanh" else raw.sigmoid()

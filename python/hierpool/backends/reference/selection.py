@@ -10,10 +10,8 @@ from hierpool.backends.reference._spectral import spectral_sign as spectral_sign
 from hierpool.contract import Links, mix_pair, node_hash, ranges_of, unsigned_order
 
 
-def match(
-    links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int
-) -> tuple[Tensor, bool]:
-    """The node that each node is matched with, or -1, and whether no score is NaN. Waits for the device in every round."""
+def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> tuple[Tensor, bool]:
+    """The node that each node is matched with, or -1; whether no score is NaN. Waits for the device in each round."""
     if score is not None and bool(score.isnan().any()):
         return ptr, False
     row, col, source = _both_directions(links)
