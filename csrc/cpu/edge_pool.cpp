@@ -12,13 +12,36 @@
 namespace hierpool::cpu {
 namespace {
 
-constexpr int64_t kRows = 512;  // of one task
+constexpr int64_t kRows = 2048;  // of one task
 
 // Calls task(begin, end, index) for parts of [0, count).
 template <typename Task>
 void parts(const Runtime& runtime, int64_t count, const Task& task) {
   run_tasks(runtime, (count + kRows - 1) / kRows,
             [&](int64_t t, int64_t) { task(t * kRows, std::min(count, (t + 1) * kRows), t); });
+}
+
+template <typename T, typename I>
+void linear(const EdgePool& p, T bias, T* out, const Runtime& runtime) {
+  const int64_t n = p.n;
+  const auto* const x = static_cast<const T*>(p.x);
+  const auto* const weight = static_cast<const T*>(p.weight);
+  const auto* const rowptr = static_cast<const I*>(p.graph.rowptr);
+  const auto* const col = static_cast<const I*>(p.graph.col);
+  const Buffer<T> source(p.graph.rows), target(p.graph.rows);
+  parts(runtime, p.graph.rows, [&](int64_t begin, int64_t end, int64_t) {
+    const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
+    for (int64_t i = begin; i < end; ++i) {
+      source.data()[i] = kernels.dot(x + i * n, weight, n);
+      target.data()[i] = kernels.dot(x + i * n, weight + n, n);
+    }
+  });
+  parts(runtime, p.graph.rows, [&](int64_t begin, int64_t end, int64_t) {
+    for (int64_t i = begin; i < end; ++i) {
+      const T own = source.data()[i];
+      for (I e = rowptr[i]; e < rowptr[i + 1]; ++e) out[e] = own + target.data()[col[e]] + bias;
+    }
+  });
 }
 
 template <typename T, typename I>
@@ -176,6 +199,14 @@ class PairsBackward : Pairs<T, I> {
 };
 
 }  // namespace
+
+void edge_linear(const EdgePool& pool, const void* bias, void* out, const Runtime& runtime) {
+  with_accumulation_type(pool.is_double, [&]<typename T>(T) {
+    const T constant = *static_cast<const T*>(bias);
+    pool.graph.int64_index ? linear<T, int64_t>(pool, constant, static_cast<T*>(out), runtime)
+                           : linear<T, int32_t>(pool, constant, static_cast<T*>(out), runtime);
+  });
+}
 
 void edge_factors(const EdgePool& pool, void* factor, const Runtime& runtime) {
   with_accumulation_type(pool.is_double, [&]<typename T>(T) {

@@ -240,23 +240,53 @@ class Matching {
   std::unordered_map<I, Queue> queues_;
 };
 
-template <typename T>
-bool match_scores(const MatchProblem& problem, int64_t* mate, const Runtime& runtime) {
+template <typename I>
+int64_t entries_of(const Csr& a) {
+  return static_cast<const I*>(a.rowptr)[a.rows];
+}
+
+template <typename I>
+bool has_same_entries(const Csr& a, const Csr& b) {
+  const auto equal = [](const void* one, const void* other, int64_t count) {
+    return std::equal(static_cast<const I*>(one), static_cast<const I*>(one) + count,
+                      static_cast<const I*>(other));
+  };
+  return equal(a.rowptr, b.rowptr, a.rows + 1) && equal(a.col, b.col, entries_of<I>(a));
+}
+
+template <typename I, typename T>
+bool match_entries(MatchProblem problem, int64_t* mate, const Runtime& runtime) {
+  const int64_t entries = entries_of<I>(problem.graph.a);
+  const auto* const score = static_cast<const T*>(problem.score);
   if constexpr (!std::is_same_v<T, Equal>) {
-    const auto* const score = static_cast<const T*>(problem.score);
-    const int64_t entries = problem.graph.a.int64_index
-                                ? static_cast<const int64_t*>(problem.graph.a.rowptr)[problem.graph.a.rows]
-                                : static_cast<const int32_t*>(problem.graph.a.rowptr)[problem.graph.a.rows];
     bool unknown = false;
     for (int64_t e = 0; e < entries; ++e) unknown |= score[e] != score[e];
     if (unknown) return false;
   }
-  if (problem.graph.a.int64_index) {
-    Matching<int64_t, T>(problem, runtime).run(mate, runtime);
-  } else {
-    Matching<int32_t, T>(problem, runtime).run(mate, runtime);
+  Buffer<T> larger;
+  if (problem.graph.transpose.rowptr && has_same_entries<I>(problem.graph.a, problem.graph.transpose)) {
+    // Both rows hold all neighbours: one of them with the larger scores is enough.
+    problem.graph.transpose = {};
+    if constexpr (!std::is_same_v<T, Equal>) {
+      constexpr int64_t kPart = 1 << 14;
+      const auto* const source = static_cast<const I*>(problem.graph.source);
+      larger = Buffer<T>(entries);
+      run_tasks(runtime, (entries + kPart - 1) / kPart, [&](int64_t t, int64_t) {
+        for (int64_t e = t * kPart; e < std::min(entries, (t + 1) * kPart); ++e) {
+          larger.data()[e] = std::max(score[e], score[source[e]]);
+        }
+      });
+      problem.score = larger.data();
+    }
   }
+  Matching<I, T>(problem, runtime).run(mate, runtime);
   return true;
+}
+
+template <typename T>
+bool match_scores(const MatchProblem& problem, int64_t* mate, const Runtime& runtime) {
+  return problem.graph.a.int64_index ? match_entries<int64_t, T>(problem, mate, runtime)
+                                     : match_entries<int32_t, T>(problem, mate, runtime);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// hierpool_native::edge_factors and edge_pool_backward. Arguments were checked by hierpool.ops.
+// hierpool_native::edge_linear, edge_factors and edge_pool_backward. Arguments were checked by hierpool.ops.
 #include "hierpool/edge_pool.h"
 
 #include <torch/csrc/stable/library.h>
@@ -22,6 +22,21 @@ EdgePool pairs_of(const Tensor& score, const Tensor& rowptr, const Tensor& col, 
   pool.is_double = type == ScalarType::Double;
   pool.score = pointer(score), pool.mate = pointer(mate);
   return pool;
+}
+
+Tensor edge_linear(Tensor x, Tensor weight, Tensor bias, Tensor rowptr, Tensor col) {
+  const ScalarType type = x.scalar_type();
+  EdgePool pool{};
+  pool.graph = csr(rowptr, col, {}, false);
+  pool.n = x.size(1), pool.is_double = type == ScalarType::Double;
+  STD_TORCH_CHECK((type == ScalarType::Double || type == ScalarType::Float) && weight.scalar_type() == type &&
+                      bias.scalar_type() == type && x.size(0) == pool.graph.rows &&
+                      weight.numel() == 2 * pool.n && bias.numel() == 1,
+                  "types or sizes disagree");
+  pool.x = pointer(x), pool.weight = pointer(weight);
+  Tensor out = empty({col.numel()}, type);
+  cpu::edge_linear(pool, bias.data_ptr(), out.data_ptr(), runtime());
+  return out;
 }
 
 Tensor edge_factors(Tensor score, Tensor rowptr, Tensor col, Tensor mate) {
@@ -59,6 +74,7 @@ std::tuple<Tensor, Tensor, Tensor> edge_pool_backward(Tensor x, Tensor weight, T
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
+  m.def("edge_linear(Tensor x, Tensor weight, Tensor bias, Tensor rowptr, Tensor col) -> Tensor");
   m.def("edge_factors(Tensor score, Tensor rowptr, Tensor col, Tensor mate) -> Tensor");
   m.def(
       "edge_pool_backward(Tensor x, Tensor weight, Tensor known, Tensor score, Tensor rowptr, Tensor col,"
@@ -67,6 +83,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
+  m.impl("edge_linear", TORCH_BOX(&edge_linear));
   m.impl("edge_factors", TORCH_BOX(&edge_factors));
   m.impl("edge_pool_backward", TORCH_BOX(&edge_pool_backward));
 }

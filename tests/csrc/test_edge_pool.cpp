@@ -106,6 +106,17 @@ void check(int64_t rows, int64_t n, EdgePool::Activation activation, bool has_sc
     }
   }
   for (int64_t count : {1, 3}) {
+    const T bias = T(0.5);
+    std::vector<T> raw(static_cast<size_t>(entries));
+    cpu::edge_linear(pool, &bias, raw.data(), threads(count));
+    for (int64_t e = 0; e < entries; ++e) {
+      double sum = bias;
+      for (int64_t c = 0; c < n; ++c) {
+        sum += static_cast<double>(weight[c]) * x[path.row[e] * n + c] +
+               static_cast<double>(weight[n + c]) * x[path.col[e] * n + c];
+      }
+      EXPECT(std::abs(raw[e] - sum) < tolerance);
+    }
     std::vector<T> factor(static_cast<size_t>(rows)), dx(x.size()), dweight(weight.size()), dbias(1);
     cpu::edge_factors(pool, factor.data(), threads(count));
     EXPECT(factor == factor_expected);

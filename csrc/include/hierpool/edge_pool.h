@@ -32,6 +32,9 @@ struct EdgePool {
 
 namespace cpu {
 
+// out[E], the linear map with bias[1], of graph, n, is_double, x and weight.
+void edge_linear(const EdgePool& pool, const void* bias, void* out, const Runtime& runtime);
+
 // factor[rows], of graph, is_double, score and mate.
 void edge_factors(const EdgePool& pool, void* factor, const Runtime& runtime);
 

@@ -88,8 +88,7 @@ class EdgePool(HardPooling, name="ec"):
         rows, weight, bias = graph.in_graph_order(x), self.lin.weight.view(-1), self.lin.bias
         matrix = graph.rowptr, graph.col
         how = edge_pool.Options(self.edge_score, self.add_to_edge_score, not_triton(self.backend))
-        with torch.no_grad():
-            known = edge_pool.scores_of(rows, weight, bias, *matrix, self.edge_score)
+        known = edge_pool.known_scores(rows, weight, bias, *matrix, how)
         mate = match(graph, known + self.add_to_edge_score, loops=True, seed=self.seed)
         assignment = Assignment._from_heads(mate, graph, of_pairs=True)
         own, first, node = (

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool import reference
+from hierpool import backends, reference
 from hierpool.contract import ranges_of, softmax_by_index
 from hierpool.ops._operator import Operator
 
@@ -26,7 +26,7 @@ class Call(NamedTuple):
     x: Tensor  # [N, F]
     weight: Tensor  # [2 F]
     bias: Tensor  # [1]
-    known: Tensor  # [E], of :func:`scores_of`, by which nodes were paired; no gradient flows to it
+    known: Tensor  # [E], of :func:`known_scores`, by which nodes were paired; no gradient flows to it
     rowptr: Tensor  # [N + 1]
     col: Tensor  # [E]
     mate: Tensor  # [N], the other node of the pair of each node, which may be itself; -1: none
@@ -92,12 +92,25 @@ def scores_of(
 ) -> Tensor:
     """The activation of the linear map of the features of both ends of each entry, ``[E]``."""
     source, target = weight.chunk(2)
+    row = ranges_of(rowptr, col.numel())
     # Two numbers for each node instead of 2 F for each entry.
-    raw = (
-        (x @ source).index_select(0, ranges_of(rowptr, col.numel()))
-        + (x @ target).index_select(0, col)
-        + bias
-    )
+    raw = (x @ source).index_select(0, row) + (x @ target).index_select(0, col) + bias
+    return _activated(raw, col, x.size(0), activation)
+
+
+def known_scores(
+    x: Tensor, weight: Tensor, bias: Tensor, rowptr: Tensor, col: Tensor, options: Options
+) -> Tensor:
+    """:func:`scores_of` without gradients, with the linear map of a backend; all in float32 or all in float64."""
+    module: Any = backends.module("edge_pool", x.device.type, options.backend)
+    with torch.no_grad():
+        if module is None:
+            return scores_of(x, weight, bias, rowptr, col, options.activation)
+        raw = module.linear(x.detach(), weight.detach(), bias.detach(), rowptr, col)
+        return _activated(raw, col, x.size(0), options.activation)
+
+
+def _activated(raw: Tensor, col: Tensor, num_nodes: int, activation: str) -> Tensor:
     if activation == "softmax":
-        return softmax_by_index(raw, col, x.size(0))
+        return softmax_by_index(raw, col, num_nodes)
     return raw.tanh() if activation == "tanh" else raw.sigmoid()

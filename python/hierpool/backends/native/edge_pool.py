@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from hierpool.ops.edge_pool import Call, Leaves, Upstream
 
 
+def linear(x: Tensor, weight: Tensor, bias: Tensor, rowptr: Tensor, col: Tensor) -> Tensor:
+    """The linear map of the features of both ends of each entry, ``[E]``; without gradients."""
+    out: Tensor = torch.ops.hierpool_native.edge_linear.default(
+        x.contiguous(), weight.contiguous(), bias, rowptr, col
+    )
+    return out
+
+
 def forward(call: Call) -> tuple[Tensor, Tensor, Tensor]:
     """The pooled rows, the scores of entries, and the factors of nodes."""
     x, _, _, known, rowptr, col, mate, first, node, options = call
