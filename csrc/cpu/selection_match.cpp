@@ -1,13 +1,17 @@
-// Greedy matching as rounds of locally best edges: an edge is chosen when it is the best one at both of its ends. As the
-// order of edges is strict, the result is that of visiting all edges in this order.
+// Greedy matching by proposals: every node proposes to the best neighbour that prefers it to the proposal it holds, and a
+// node whose proposal is displaced proposes again. As the order of edges is strict, those that remain are the pairs of
+// visiting all edges in this order, whichever node proposes first.
 #include <algorithm>
 #include <atomic>
 #include <limits>
 #include <mutex>
+#include <type_traits>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "cpu/buffer.h"
+#include "cpu/float_keys.h"
 #include "cpu/hash.h"
 #include "cpu/tasks.h"
 #include "hierpool/selection.h"
@@ -15,204 +19,282 @@
 namespace hierpool::cpu {
 namespace {
 
+// In place of scores that are all equal: the keys are hashes.
+struct Equal {};
+
+template <typename T>
+struct MatchKeys : FloatKeys<T> {
+  static auto none() { return FloatKeys<T>::key(-std::numeric_limits<T>::infinity()); }
+};
+template <>
+struct MatchKeys<Equal> {
+  using Key = uint64_t;
+  static Key none() { return 0; }
+};
+
+// T: double, float or Equal.
 template <typename I, typename T>
 class Matching {
  public:
-  Matching(const MatchProblem& problem, int64_t* mate, const Runtime& runtime)
-      : problem_(problem),
-        runtime_(runtime),
-        nodes_(problem.graph.a.rows),
+  Matching(const MatchProblem& problem, const Runtime& runtime)
+      : graph_(problem.graph),
+        loops_(problem.loops),
         score_(static_cast<const T*>(problem.score)),
-        node_(nodes_),
-        best_(nodes_),
-        scans_(nodes_),
-        mate_(mate) {
+        nodes_(problem.graph.a.rows),
+        shared_(runtime.threads > 1 && nodes_ > kChunk),
+        hash_(nodes_),
+        holder_(nodes_),
+        held_(nodes_),
+        locked_(shared_ ? nodes_ : 0),
+        scans_(nodes_) {
     const uint64_t salt = mix(problem.seed);
     for (int64_t b = 0; b < problem.blocks.graphs; ++b) {
       const int64_t first = problem.blocks.ptr[b];
-      for (int64_t i = first; i < problem.blocks.ptr[b + 1]; ++i) {
-        node_.data()[i] = {node_hash(salt, i - first), -1};
-      }
+      for (int64_t i = first; i < problem.blocks.ptr[b + 1]; ++i)
+        hash_.data()[i] = node_hash(salt, i - first);
     }
-    std::fill_n(best_.data(), nodes_, -1);
+    std::fill_n(holder_.data(), nodes_, I{-1});
+    std::fill_n(held_.data(), nodes_, none_);
     std::fill_n(scans_.data(), nodes_, uint8_t{0});
+    if (shared_) std::fill_n(locked_.data(), nodes_, uint8_t{0});
   }
 
-  void run() {
-    std::vector<int64_t> frontier(static_cast<size_t>(nodes_)), next;
-    for (int64_t i = 0; i < nodes_; ++i) frontier[static_cast<size_t>(i)] = i;
-    while (!frontier.empty()) {
-      const int64_t count = std::ssize(frontier);
-      each(count, [&](int64_t f) { find_best(frontier[static_cast<size_t>(f)]); });
-      const std::vector<int64_t> chosen = collect(count, [&](int64_t f, auto& found) {
-        const int64_t i = frontier[static_cast<size_t>(f)], j = best_.data()[i];
-        // If both ends are in the frontier, both get here and write the same.
-        if (j >= 0 && best_.data()[j] == i) {
-          set_mate(i, j), set_mate(j, i);
-          found.push_back(i);
-          if (j != i) found.push_back(j);
-        }
-      });
-      frontier = losers(chosen);
-    }
-    for (int64_t i = 0; i < nodes_; ++i) mate_[i] = node_.data()[i].mate;
+  void run(int64_t* mate, const Runtime& runtime) {
+    run_tasks(runtime, (nodes_ + kChunk - 1) / kChunk, [&](int64_t c, int64_t) {
+      propose_all(static_cast<I>(c * kChunk), static_cast<I>(std::min(nodes_, (c + 1) * kChunk)));
+    });
+    std::copy_n(holder_.data(), nodes_, mate);
   }
 
  private:
-  struct Node {
-    uint64_t hash;
-    int64_t mate;  // -1: none
-  };
+  using Keys = MatchKeys<T>;
+  using Key = typename Keys::Key;
+  static constexpr bool kEqual = std::is_same_v<T, Equal>;
+  static constexpr int64_t kChunk = 1 << 11;
+  static constexpr int kBatch = 32;     // nodes whose rows are read at a time, as their memory is waited for
+  static constexpr uint8_t kScans = 8;  // of a row, before it is sorted
 
   struct Candidate {
-    T score;
-    uint64_t hash;
-    int64_t node;
+    Key key;
+    I node;  // -1: none
   };
 
-  // Candidates of one node in the order of the matching.
-  static bool before(const Candidate& a, const Candidate& b) {
-    if (a.score != b.score) return a.score > b.score;
-    if (a.hash != b.hash) return a.hash < b.hash;
-    return a.node < b.node;
-  }
-
-  // The candidates of a node that is visited often, sorted.
+  // The candidates of a node that proposes often, sorted.
   struct Queue {
     std::vector<Candidate> candidates;
     size_t at = 0;
   };
 
-  static constexpr int64_t kChunk = 1 << 11;
-  static constexpr uint8_t kScans = 8;  // of a row, before it is sorted
-
-  template <typename Task>
-  void each(int64_t count, const Task& task) {
-    run_tasks(runtime_, (count + kChunk - 1) / kChunk, [&](int64_t c, int64_t) {
-      for (int64_t f = c * kChunk; f < std::min(count, (c + 1) * kChunk); ++f) task(f);
-    });
+  // The nodes [begin, end) propose, and all whose proposals are displaced or refused thereby.
+  void propose_all(I begin, I end) {
+    I batch[kBatch];
+    Candidate best[kBatch];
+    std::vector<I> again;
+    for (;;) {
+      int count = 0;
+      for (; count < kBatch && !again.empty(); again.pop_back()) batch[count++] = again.back();
+      for (int b = 0; b < count; ++b) {
+        const I first = static_cast<const I*>(graph_.a.rowptr)[batch[b]];
+        __builtin_prefetch(static_cast<const I*>(graph_.a.col) + first);
+        if constexpr (!kEqual) __builtin_prefetch(score_ + first);
+      }
+      while (count < kBatch && begin < end) batch[count++] = begin++;
+      if (count == 0) return;
+      for (int b = 0; b < count; ++b) best[b] = find_best(batch[b]);
+      for (int b = 0; b < count; ++b) {
+        if (best[b].node < 0) continue;
+        const I next = propose(batch[b], best[b]);
+        if (next < 0) continue;
+        again.push_back(next);
+        __builtin_prefetch(static_cast<const I*>(graph_.a.rowptr) + next);
+      }
+    }
   }
 
-  // All that task(f, found) appends to `found`, in the order of f.
-  template <typename Task>
-  std::vector<int64_t> collect(int64_t count, const Task& task) {
-    std::vector<std::vector<int64_t>> parts(static_cast<size_t>((count + kChunk - 1) / kChunk));
-    each(count, [&](int64_t f) { task(f, parts[static_cast<size_t>(f / kChunk)]); });
-    if (parts.size() == 1) return std::move(parts[0]);
-    std::vector<int64_t> all;
-    for (const auto& part : parts) all.insert(all.end(), part.begin(), part.end());
-    return all;
+  // Returns the node that has to propose again, or -1.
+  I propose(I i, const Candidate& best) {
+    I next = i;
+    lock(best.node);
+    if (prefers(best.node, i, best.key)) {
+      next = std::exchange(holder_.data()[best.node], i);
+      std::atomic_ref(held_.data()[best.node]).store(best.key, std::memory_order_relaxed);
+    }
+    unlock(best.node);
+    return next;
   }
 
-  int64_t mate_of(int64_t i) const {
-    return std::atomic_ref(node_.data()[i].mate).load(std::memory_order_relaxed);
+  void lock(I j) {
+    if (!shared_) return;
+    while (std::atomic_ref(locked_.data()[j]).exchange(1, std::memory_order_acquire)) {
+    }
   }
-  void set_mate(int64_t i, int64_t j) {
-    std::atomic_ref(node_.data()[i].mate).store(j, std::memory_order_relaxed);
+  void unlock(I j) {
+    if (shared_) std::atomic_ref(locked_.data()[j]).store(0, std::memory_order_release);
   }
 
-  // Calls f(j, score) for all entries that join node i with a node j.
+  Key held(I j) const { return std::atomic_ref(held_.data()[j]).load(std::memory_order_relaxed); }
+
+  uint64_t pair_hash(I i, I j) const { return mix_pair(hash_.data()[i] + hash_.data()[j]); }
+
+  // Whether node j, which is locked, prefers a proposal of node i to the one that it holds.
+  bool prefers(I j, I i, Key key) const {
+    const Key other = held(j);
+    if (key != other) return key > other;
+    const I holder = holder_.data()[j];
+    return holder < 0 ? kEqual : pair_hash(i, j) < pair_hash(holder, j);
+  }
+
+  // The same for a node that is not locked. What a node holds only gets better, so that a refusal is final.
+  bool may_prefer(I j, I i, Key key) {
+    if (const Key other = held(j); key != other) return key > other;
+    lock(j);
+    const bool answer = prefers(j, i, key);
+    unlock(j);
+    return answer;
+  }
+
+  // Calls f(key, j) for all entries that join node i with a node j.
   template <typename F>
-  void neighbours(int64_t i, const F& f) const {
-    const auto walk = [&](const Csr& a, const I* source) {
+  void neighbours(I i, const F& f) const {
+    const auto walk = [&](const Csr& a, const auto& entry) {
       const auto* const rowptr = static_cast<const I*>(a.rowptr);
       const auto* const col = static_cast<const I*>(a.col);
       for (I e = rowptr[i]; e < rowptr[i + 1]; ++e) {
-        f(static_cast<int64_t>(col[e]), score_ == nullptr ? T{1} : score_[source == nullptr ? e : source[e]]);
+        if constexpr (kEqual) {
+          f(~pair_hash(i, col[e]), col[e]);
+        } else {
+          f(Keys::key(score_[entry(e)]), col[e]);
+        }
       }
     };
-    const Neighbours& graph = problem_.graph;
-    walk(graph.a, nullptr);
-    if (graph.transpose.rowptr != nullptr) walk(graph.transpose, static_cast<const I*>(graph.source));
+    walk(graph_.a, [](I e) { return e; });
+    if (!graph_.transpose.rowptr) return;
+    walk(graph_.transpose, [source = static_cast<const I*>(graph_.source)](I e) { return source[e]; });
   }
 
-  // Calls f(candidate) for the nodes that node i can be matched with.
-  template <typename F>
-  void candidates(int64_t i, const F& f) const {
-    const uint64_t own = node_.data()[i].hash;
-    neighbours(i, [&](int64_t j, T score) {
-      if ((j == i && !problem_.loops) || mate_of(j) >= 0) return;
-      if (score == -std::numeric_limits<T>::infinity()) return;
-      f(Candidate{score, mix_pair(own + node_.data()[j].hash), j});
-    });
-  }
+  bool is_excluded(I i, Key key, I j) const { return (j == i && !loops_) || (!kEqual && key == none_); }
 
-  void find_best(int64_t i) {
+  // The best node that may prefer a proposal of node i to the one that it holds.
+  Candidate find_best(I i) {
     if (scans_.data()[i] == kScans) return next_in_queue(i);
     ++scans_.data()[i];
-    Candidate best{};
-    bool any = false;
-    candidates(i, [&](const Candidate& c) {
-      if (!any || before(c, best)) best = c, any = true;
+    const I own = loops_ ? I{-1} : i;
+    Candidate best{none_, -1};
+    bool tied = false;
+    // Without branches, as they would not be foreseen.
+    neighbours(i, [&](Key key, I j) {
+      const Key other = held(j);
+      const bool takes = (key > other) & (j != own), known = (key != none_) | kEqual;
+      const Key offer = takes ? key : none_;
+      tied |= ((key == other) & known & (j != own)) | ((offer == best.key) & takes & (j != best.node));
+      const bool better = offer > best.key;
+      best.key = better ? offer : best.key;
+      best.node = better ? j : best.node;
     });
-    best_.data()[i] = any ? best.node : -1;
+    return tied ? find_best_of_equal(i) : best;
   }
 
-  void next_in_queue(int64_t i) {
+  // The same where keys are equal.
+  Candidate find_best_of_equal(I i) {
+    Candidate best{none_, -1};
+    neighbours(i, [&](Key key, I j) {
+      if (is_excluded(i, key, j) || key < best.key) return;
+      if (best.node >= 0 && key == best.key && pair_hash(i, j) >= pair_hash(i, best.node)) return;
+      if (may_prefer(j, i, key)) best = {key, j};
+    });
+    return best;
+  }
+
+  Candidate next_in_queue(I i) {
     Queue* queue;
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard guard(mutex_);
       const auto [place, is_new] = queues_.try_emplace(i);
       queue = &place->second;
       if (is_new) {
-        candidates(i, [&](const Candidate& c) { queue->candidates.push_back(c); });
-        std::sort(queue->candidates.begin(), queue->candidates.end(), before);
+        neighbours(i, [&](Key key, I j) {
+          if (!is_excluded(i, key, j)) queue->candidates.push_back({key, j});
+        });
+        std::sort(queue->candidates.begin(), queue->candidates.end(), [&](const auto& a, const auto& b) {
+          return a.key != b.key ? a.key > b.key : pair_hash(i, a.node) < pair_hash(i, b.node);
+        });
       }
     }
     const auto& all = queue->candidates;
-    while (queue->at < all.size() && mate_of(all[queue->at].node) >= 0) ++queue->at;
-    best_.data()[i] = queue->at < all.size() ? all[queue->at].node : -1;
+    while (queue->at < all.size() && !may_prefer(all[queue->at].node, i, all[queue->at].key)) ++queue->at;
+    return queue->at < all.size() ? all[queue->at] : Candidate{none_, -1};
   }
 
-  // The nodes without a mate whose best neighbour is one of `chosen`, the nodes that got theirs in this round.
-  std::vector<int64_t> losers(const std::vector<int64_t>& chosen) {
-    const auto lost = [&](int64_t k) {
-      return mate_of(k) < 0 && best_.data()[k] >= 0 && mate_of(best_.data()[k]) >= 0;
-    };
-    if (std::ssize(chosen) > nodes_ / 8) {
-      return collect(nodes_, [&](int64_t k, auto& found) {
-        if (lost(k)) found.push_back(k);
-      });
-    }
-    auto found = collect(std::ssize(chosen), [&](int64_t c, auto& into) {
-      neighbours(chosen[static_cast<size_t>(c)], [&](int64_t k, T) {
-        if (lost(k)) into.push_back(k);
-      });
-    });
-    std::sort(found.begin(), found.end());
-    found.erase(std::unique(found.begin(), found.end()), found.end());
-    return found;
-  }
-
-  const MatchProblem& problem_;
-  const Runtime& runtime_;
-  int64_t nodes_;
+  const Neighbours& graph_;
+  bool loops_;
   const T* score_;
-  Buffer<Node> node_;
-  Buffer<int64_t> best_;   // best candidate of each node, -1: none
-  Buffer<uint8_t> scans_;  // of its row
-  int64_t* mate_;
+  int64_t nodes_;
+  bool shared_;  // by several threads
+  Key none_ = Keys::none();
+  Buffer<uint64_t> hash_;
+  Buffer<I> holder_;        // node whose proposal each node holds, -1: none
+  Buffer<Key> held_;        // its key
+  Buffer<uint8_t> locked_;  // whether a thread reads or changes both
+  Buffer<uint8_t> scans_;   // of the row of each node
   std::mutex mutex_;
-  std::unordered_map<int64_t, Queue> queues_;
+  std::unordered_map<I, Queue> queues_;
 };
 
-template <typename T>
-void match_scores(const MatchProblem& problem, int64_t* mate, const Runtime& runtime) {
-  if (problem.graph.a.int64_index) {
-    Matching<int64_t, T>(problem, mate, runtime).run();
-  } else {
-    Matching<int32_t, T>(problem, mate, runtime).run();
+template <typename I>
+int64_t entries_of(const Csr& a) {
+  return static_cast<const I*>(a.rowptr)[a.rows];
+}
+
+template <typename I>
+bool has_same_entries(const Csr& a, const Csr& b) {
+  const auto equal = [](const void* one, const void* other, int64_t count) {
+    return std::equal(static_cast<const I*>(one), static_cast<const I*>(one) + count,
+                      static_cast<const I*>(other));
+  };
+  return equal(a.rowptr, b.rowptr, a.rows + 1) && equal(a.col, b.col, entries_of<I>(a));
+}
+
+template <typename I, typename T>
+bool match_entries(MatchProblem problem, int64_t* mate, const Runtime& runtime) {
+  const int64_t entries = entries_of<I>(problem.graph.a);
+  const auto* const score = static_cast<const T*>(problem.score);
+  if constexpr (!std::is_same_v<T, Equal>) {
+    bool unknown = false;
+    for (int64_t e = 0; e < entries; ++e) unknown |= score[e] != score[e];
+    if (unknown) return false;
   }
+  Buffer<T> larger;
+  if (problem.graph.transpose.rowptr && has_same_entries<I>(problem.graph.a, problem.graph.transpose)) {
+    // Both rows hold all neighbours: one of them with the larger scores is enough.
+    problem.graph.transpose = {};
+    if constexpr (!std::is_same_v<T, Equal>) {
+      constexpr int64_t kPart = 1 << 14;
+      const auto* const source = static_cast<const I*>(problem.graph.source);
+      larger = Buffer<T>(entries);
+      run_tasks(runtime, (entries + kPart - 1) / kPart, [&](int64_t t, int64_t) {
+        for (int64_t e = t * kPart; e < std::min(entries, (t + 1) * kPart); ++e) {
+          larger.data()[e] = std::max(score[e], score[source[e]]);
+        }
+      });
+      problem.score = larger.data();
+    }
+  }
+  Matching<I, T>(problem, runtime).run(mate, runtime);
+  return true;
+}
+
+template <typename T>
+bool match_scores(const MatchProblem& problem, int64_t* mate, const Runtime& runtime) {
+  return problem.graph.a.int64_index ? match_entries<int64_t, T>(problem, mate, runtime)
+                                     : match_entries<int32_t, T>(problem, mate, runtime);
 }
 
 }  // namespace
 
-void match(const MatchProblem& problem, int64_t* mate, const Runtime& runtime) {
-  if (problem.is_double) {
-    match_scores<double>(problem, mate, runtime);
-  } else {
-    match_scores<float>(problem, mate, runtime);
-  }
+bool match(const MatchProblem& problem, int64_t* mate, const Runtime& runtime) {
+  if (!problem.score) return match_scores<Equal>(problem, mate, runtime);
+  return problem.is_double ? match_scores<double>(problem, mate, runtime)
+                           : match_scores<float>(problem, mate, runtime);
 }
 
 }  // namespace hierpool::cpu

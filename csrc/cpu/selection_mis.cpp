@@ -11,43 +11,75 @@
 namespace hierpool::cpu {
 namespace {
 
+constexpr size_t kComparison = 1 << 12;  // nodes up to which comparisons take less time
+
+// Sorts items [count) by their keys, equal ones by their rows, which ascend.
+template <typename Key>
+void sort_items(Item<Key>* items, size_t count) {
+  if (count > kComparison) return radix_sort(items, static_cast<int64_t>(count));
+  std::sort(items, items + count,
+            [](const auto& a, const auto& b) { return a.key != b.key ? a.key < b.key : a.row < b.row; });
+}
+
 // The nodes in descending order of their priority, those of equal priority in the order of their hashes.
 template <typename T>
 std::vector<int64_t> visiting_order(const Blocks& blocks, const T* priority, uint64_t seed) {
   using Keys = FloatKeys<T>;
-  using Key = typename Keys::Key;
-  constexpr int64_t kComparison = 1 << 12;
   const int64_t nodes = blocks.ptr[blocks.graphs];
-  std::vector<Item<uint64_t>> hashed(static_cast<size_t>(nodes));
-  const uint64_t salt = mix(seed);
-  for (int64_t b = 0; b < blocks.graphs; ++b) {
-    for (int64_t i = blocks.ptr[b]; i < blocks.ptr[b + 1]; ++i) {
-      hashed[static_cast<size_t>(i)] = {node_hash(salt, i - blocks.ptr[b]), i};
-    }
-  }
-  const auto key = [&](int64_t i) { return priority ? static_cast<Key>(~Keys::key(priority[i])) : Key{0}; };
   std::vector<int64_t> order(static_cast<size_t>(nodes));
-  const auto write = [&](const auto& items) {
-    for (size_t i = 0; i < order.size(); ++i) order[i] = items[i].row;
-  };
-  if (nodes <= kComparison) {
-    std::sort(hashed.begin(), hashed.end(), [&](const auto& a, const auto& b) {
-      const Key one = key(a.row), other = key(b.row);
-      return one != other ? one < other : a.key != b.key ? a.key < b.key : a.row < b.row;
-    });
-    write(hashed);
-    return order;
+  std::vector<Item<typename Keys::Key>> items(priority ? order.size() : 0);
+  for (size_t i = 0; i < items.size(); ++i) {
+    items[i] = {static_cast<typename Keys::Key>(~Keys::key(priority[i])), static_cast<int64_t>(i)};
   }
-  radix_sort(hashed.data(), nodes);
-  std::vector<Item<Key>> items(static_cast<size_t>(nodes));
-  for (size_t i = 0; i < items.size(); ++i) items[i] = {key(hashed[i].row), hashed[i].row};
-  radix_sort(items.data(), nodes);
-  write(items);
+  sort_items(items.data(), items.size());
+  for (size_t i = 0; i < order.size(); ++i) order[i] = priority ? items[i].row : static_cast<int64_t>(i);
+  const uint64_t salt = mix(seed);
+  const auto hash = [&](int64_t i) {
+    const int64_t* const next = std::upper_bound(blocks.ptr, blocks.ptr + blocks.graphs + 1, i);
+    return node_hash(salt, i - next[-1]);
+  };
+  std::vector<Item<uint64_t>> equal;
+  for (size_t begin = 0, end = 0; begin < order.size(); begin = end) {
+    for (end = begin + 1; end < order.size() && (!priority || items[end].key == items[begin].key);) ++end;
+    if (end == begin + 1) continue;
+    equal.clear();
+    for (size_t i = begin; i < end; ++i) equal.push_back({hash(order[i]), order[i]});
+    sort_items(equal.data(), equal.size());
+    for (size_t i = begin; i < end; ++i) order[i] = equal[i - begin].row;
+  }
   return order;
 }
 
 template <typename I>
+void visit_with_one_hop(const Neighbours& graph, const int64_t* order, int64_t* head) {
+  constexpr int64_t kAhead = 16;
+  const int64_t nodes = graph.a.rows;
+  const auto* const rowptr = static_cast<const I*>(graph.a.rowptr);
+  std::fill_n(head, nodes, -1);
+  for (int64_t place = 0; place < nodes; ++place) {
+    if (place + 2 * kAhead < nodes) {
+      __builtin_prefetch(rowptr + order[place + 2 * kAhead]);
+      __builtin_prefetch(head + order[place + 2 * kAhead]);
+      const int64_t soon = order[place + kAhead];
+      if (head[soon] < 0) __builtin_prefetch(static_cast<const I*>(graph.a.col) + rowptr[soon]);
+    }
+    const int64_t first = order[place];
+    if (head[first] >= 0) continue;
+    head[first] = first;
+    for (const Csr* a : {&graph.a, &graph.transpose}) {
+      if (a->rowptr == nullptr) continue;
+      const auto* const begin = static_cast<const I*>(a->rowptr) + first;
+      for (I e = begin[0]; e < begin[1]; ++e) {
+        int64_t& own = head[static_cast<const I*>(a->col)[e]];
+        own = own < 0 ? first : own;
+      }
+    }
+  }
+}
+
+template <typename I>
 void visit(const Neighbours& graph, const int64_t* order, int64_t hops, int64_t* head) {
+  if (hops == 1) return visit_with_one_hop<I>(graph, order, head);
   const int64_t nodes = graph.a.rows;
   std::fill_n(head, nodes, -1);
   // The most hops that were left when a node was reached. It is expanded again only with more of them: what can be

@@ -45,8 +45,10 @@ Neighbours neighbours(const Tensor& rowptr, const Tensor& col, const OptionalTen
   return out;
 }
 
-Tensor match(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t, OptionalTensor source,
-             Tensor ptr, OptionalTensor score, bool loops, int64_t seed) {
+// The node that each node is matched with, and whether no score is NaN.
+std::tuple<Tensor, bool> match(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t,
+                               OptionalTensor source, Tensor ptr, OptionalTensor score, bool loops,
+                               int64_t seed) {
   STD_TORCH_CHECK(!score || score->numel() == col.numel(), "score must have the size of col");
   MatchProblem problem{};
   problem.graph = neighbours(rowptr, col, rowptr_t, col_t, source);
@@ -56,8 +58,8 @@ Tensor match(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor 
   problem.loops = loops;
   problem.seed = static_cast<uint64_t>(seed);
   Tensor mate = empty({rowptr.numel() - 1}, ScalarType::Long);
-  cpu::match(problem, indices(mate), runtime());
-  return mate;
+  const bool valid = cpu::match(problem, indices(mate), runtime());
+  return {std::move(mate), valid};
 }
 
 // The first node of the set for each node, and whether no priority is NaN.
@@ -178,7 +180,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "match(Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor ptr, Tensor? "
       "score,"
-      " bool loops, int seed) -> Tensor");
+      " bool loops, int seed) -> (Tensor, bool)");
   m.def(
       "mis(Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor ptr,"
       " Tensor? priority, int hops, int seed) -> (Tensor, bool)");

@@ -69,7 +69,15 @@ def test_operators_without_a_kernel() -> None:
         "selection",
     }
     of_graphs |= {"triple_product"}
-    of_layers = {"cut_pool", "linear_maps", "scored_pool", "sage_stack", "segment_max", "spmm_max"}
+    of_layers = {
+        "cut_pool",
+        "edge_pool",
+        "linear_maps",
+        "scored_pool",
+        "sage_stack",
+        "segment_max",
+        "spmm_max",
+    }
     assert without == of_graphs | of_layers
     assert backends.select("sage_stack", "cuda") == "reference"
     with pytest.raises(

@@ -1,5 +1,6 @@
 // Selection of nodes and pairs against plain passes over sorted lists, for one thread and several.
 #include <algorithm>
+#include <limits>
 #include <numeric>
 #include <random>
 #include <vector>
@@ -52,10 +53,16 @@ void test_match(int64_t nodes, int64_t edges) {
     }
   }
   const int64_t ptr[] = {0, nodes};
+  double unknown = std::numeric_limits<double>::quiet_NaN();
   for (int64_t count : {1, 3}) {
     std::vector<int64_t> mate(static_cast<size_t>(nodes));
-    cpu::match({graph.neighbours(), {1, ptr}, true, score.data(), true, 5}, mate.data(), threads(count));
+    const MatchProblem problem{graph.neighbours(), {1, ptr}, true, score.data(), true, 5};
+    EXPECT(cpu::match(problem, mate.data(), threads(count)));
     EXPECT(mate == expected);
+    if (entries == 0) continue;
+    std::swap(score.back(), unknown);
+    EXPECT(!cpu::match(problem, mate.data(), threads(count)));
+    std::swap(score.back(), unknown);
   }
 }
 

@@ -57,6 +57,15 @@ def test_backends_agree_and_equal_priorities_do_not_depend_on_the_batch() -> Non
             assert torch.equal(head[nodes], nodes[mis(one, of_one, hops=hops, seed=seed)])
 
 
+def test_backends_agree_on_many_nodes_of_equal_priority() -> None:
+    torch.manual_seed(0)
+    graph = RaggedGraph.from_edge_index(torch.randint(20_000, (2, 40_000)), 20_000)
+    few = torch.randint(3, (20_000,))
+    for priority, hops in ((None, 1), (few, 1), (few.double(), 2), (torch.rand(20_000), 1)):
+        head = mis(graph, priority, hops=hops)
+        assert torch.equal(mis(graph, priority, hops=hops, backend="reference"), head)
+
+
 def test_the_set_is_that_of_torch_geometric_pool() -> None:
     """Where priorities are distinct and the graph is undirected."""
     kmis = import_tgp("tgp.select.kmis_select")

@@ -69,12 +69,16 @@ def test_pairs_do_not_depend_on_the_batch_or_on_threads() -> None:
             assert torch.equal(mate[nodes], torch.where(expected < 0, -1, nodes[expected]))
     ends = torch.randint(20_000, (2, 100_000))
     graph = RaggedGraph.from_edge_index(torch.cat([ends, ends.flip(0)], 1), 20_000)
+    drawn = torch.rand(graph.num_edges)
+    given = (None, drawn, (10 * drawn).floor(), drawn.double())
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one_thread = match(graph)
+        one_thread = [match(graph, score, loops=True) for score in given]
         torch.set_num_threads(8)
-        assert torch.equal(match(graph), one_thread)
+        for score, expected in zip(given, one_thread, strict=True):
+            assert torch.equal(match(graph, score, loops=True), expected)
+            assert torch.equal(match(graph, score, loops=True, backend="reference"), expected)
     finally:
         torch.set_num_threads(threads)
 

@@ -31,6 +31,7 @@ from hierpool.contract import (
 )
 from hierpool.ops._operator import OPERATORS, Operator
 from hierpool.ops.cut_terms import Kind
+from hierpool.ops.edge_pool import scores_of as scores_of_entries
 from hierpool.ops.scored_pool import Options as ScoredPoolOptions
 from hierpool.ops.scored_pool import scores_of
 from tests.support.batches import PADDED, RAGGED, Batch, draw
@@ -82,6 +83,26 @@ def scored_pool(batch: Batch) -> Fields | None:
         "node": torch.tensor(node, dtype=col.dtype, device=col.device),
     }
     return {"x": x, "weight": weight, "bias": bias, "score": scores} | structure, options
+
+
+def edge_pool(batch: Batch) -> Fields | None:
+    """Of six nodes two pairs, one that is paired with itself, and one alone; not all are joined."""
+    if not isinstance(batch.adj, Csr):
+        return None
+    x, rowptr, col = batch["x"], batch.adj.rowptr, batch.adj.col
+    n, wide = x.size(0), col.dtype is torch.int64
+    mate = [(i + 1, i - 1, i + 1, i - 1, i, -1)[i % 6] for i in range(n)]
+    mate = [j if j < n else -1 for j in mate]
+    members = [[i, j] if j > i else [i] for i, j in enumerate(mate) if not 0 <= j < i]
+    first, node = accumulate(map(len, members), initial=0), [i for of in members for i in of]
+    options = {"activation": "softmax" if batch.symmetric else "tanh" if wide else "sigmoid", "shift": 0.25}
+    weight, bias = batch["direction"].repeat(2), batch["offset"]
+    known = scores_of_entries(x.detach(), weight.detach(), bias.detach(), rowptr, col, options["activation"])
+    structure = {"rowptr": rowptr, "col": col} | {
+        name: torch.tensor(list(numbers), dtype=col.dtype, device=col.device)
+        for name, numbers in (("mate", mate), ("first", first), ("node", node))
+    }
+    return {"x": x, "weight": weight, "bias": bias, "known": known} | structure, options
 
 
 def coalesce(batch: Batch) -> Fields | None:

@@ -28,7 +28,7 @@ struct MatchProblem {
   Neighbours graph;
   Blocks blocks;
   bool is_double;     // scores are double, else float
-  const void* score;  // [E] of the entries of `a`, no NaN; null: all equal
+  const void* score;  // [E] of the entries of `a`; null: all equal
   bool loops;         // an entry of the diagonal matches a node with itself; otherwise it is ignored
   uint64_t seed;
 };
@@ -54,7 +54,8 @@ void multilevel_clusters(const ClusteringProblem& problem, int64_t* cluster, con
 
 // Greedy matching in descending order of (score, hash of the two nodes, nodes), where the score of two nodes is the larger
 // one of their two entries; entries of -inf are ignored. mate[N]: the other node of the pair, -1 for nodes without one.
-void match(const MatchProblem& problem, int64_t* mate, const Runtime& runtime);
+// Returns false if a score is NaN.
+bool match(const MatchProblem& problem, int64_t* mate, const Runtime& runtime);
 
 // The lexicographically first maximal set of nodes with no two of them within `hops` edges, in descending order of
 // (priority[N], hash of the node); a priority that is null is that of all nodes. head[N]: the first node of the set within

@@ -12,6 +12,9 @@ from hierpool.contract import softmax_by_index
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
+from hierpool.nn.projection import is_projected
+from hierpool.ops import edge_pool
+from hierpool.ops._contraction import not_triton
 from hierpool.selection import match
 from hierpool.selection._shared import check_seed
 
@@ -75,8 +78,27 @@ class EdgePool(HardPooling, name="ec"):
         """Matched pairs, with the scores of their edges as weights."""
         score = self.scores(x, graph)
         mate = match(graph, score, loops=True, seed=self.seed)
-        weight = graph.in_callers_order(_scores_of_pairs(score, graph.in_graph_order(mate), graph))
+        weight = graph.in_callers_order(_scores_of_pairs(score, mate, graph))
         return Selected(Assignment._from_heads(mate, graph, of_pairs=True)._weighted_by_node(weight), score)
+
+    def _select_and_pool(self, x: Tensor, graph: RaggedGraph) -> tuple[Selected, Tensor, RaggedGraph]:
+        drops = self.training and self.dropout > 0
+        if drops or not is_projected(self, EdgePool, x, self.lin.weight):
+            return super()._select_and_pool(x, graph)
+        rows, weight, bias = graph.in_graph_order(x), self.lin.weight.view(-1), self.lin.bias
+        matrix = graph.rowptr, graph.col
+        how = edge_pool.Options(self.edge_score, self.add_to_edge_score, not_triton(self.backend))
+        known = edge_pool.known_scores(rows, weight, bias, *matrix, how)
+        mate = match(graph, known + self.add_to_edge_score, loops=True, seed=self.seed)
+        assignment = Assignment._from_heads(mate, graph, of_pairs=True)
+        own, first, node = (
+            t.to(graph.col.dtype) for t in (_in_matrix(mate, graph), *assignment.clusters()[1:])
+        )
+        features, score, factor = edge_pool.OPERATOR(
+            edge_pool.Call(rows, weight, bias, known, *matrix, own, first, node, how)
+        )
+        weighted = assignment._weighted_by_node(graph.in_callers_order(factor))
+        return Selected(weighted, score), features, self._pooled_graph(None, graph, assignment).graph
 
 
 def scores_of_ends(lin: nn.Linear, x: Tensor, graph: RaggedGraph) -> Tensor:
@@ -90,10 +112,18 @@ def scores_of_ends(lin: nn.Linear, x: Tensor, graph: RaggedGraph) -> Tensor:
 
 def _scores_of_pairs(score: Tensor, mate: Tensor, graph: RaggedGraph) -> Tensor:
     """The larger score of the two entries of the pair of each node, 1 without a pair; in the order of the matrix."""
-    own = mate if graph.order is None else graph.order.argsort()[mate.clamp(min=0)].where(mate >= 0, -1)
+    own = _in_matrix(mate, graph)
     row, col = graph.row, graph.col
     chosen = (own[row] == col).nonzero()[:, 0]
     values = score.index_select(0, chosen)
     ends = torch.cat([row[chosen], col[chosen]]).long()
     best = score.new_full((graph.num_nodes,), -torch.inf).scatter_reduce(0, ends, values.repeat(2), "amax")
     return torch.where(own >= 0, best, 1)
+
+
+def _in_matrix(mate: Tensor, graph: RaggedGraph) -> Tensor:
+    """The mate of each node, from the caller's numbers to those of the matrix."""
+    if graph.order is None:
+        return mate
+    mate = graph.in_graph_order(mate)
+    return graph.order.argsort()[mate.clamp(min=0)].where(mate >= 0, -1)

@@ -152,10 +152,12 @@ class KMISPool(HardPooling, name="kmis"):
         if self.heuristic is None:
             return score
         score = graph.in_graph_order(score.to(accumulation_dtype(score)))
-        walks = torch.ones_like(score) if self.heuristic == "greedy" else score
         turned = (None, None) if graph.is_symmetric else graph.reversed_entries()[:2]
         matrix = Csr(None, graph.rowptr, graph.col, *turned)
-        for _ in range(self.hops):
+        walks, hops = score, self.hops
+        if self.heuristic == "greedy":  # of one hop: the entries that end in the node
+            walks, hops = matrix.factor(True)[0].diff().to(score.dtype) + 1, hops - 1
+        for _ in range(hops):
             (steps,) = spmm.OPERATOR(spmm.Call(walks[:, None], matrix, spmm.Options(True, "auto")))
             walks = walks + steps[:, 0]
         if self.heuristic == "w-greedy":  # scores may be 0

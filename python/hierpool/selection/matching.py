@@ -52,7 +52,9 @@ def match(
     is_symmetric = score is None and graph.is_symmetric
     score = graph.value if score is None else score
     if score is not None:
-        score = _shared.check_scores("score", score, graph.num_edges, "entry of graph", graph.device)
+        score = _shared.as_scores("score", score, graph.num_edges, "entry of graph", graph.device)
     links = _shared.links(graph, is_symmetric)
-    mate = _shared.backend_of(graph.rowptr, backend).match(links, graph.ptr, score, loops, seed)
+    mate, valid = _shared.backend_of(graph.rowptr, backend).match(links, graph.ptr, score, loops, seed)
+    if score is not None and not valid:
+        raise _shared.nan_error("score", score)
     return _shared.callers_nodes(graph, mate)

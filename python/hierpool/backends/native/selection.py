@@ -8,9 +8,10 @@ from torch import Tensor
 from hierpool.contract import ClusteringGoal, Csr, Links
 
 
-def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> Tensor:
-    """The node that each node is matched with, or -1."""
-    return torch.ops.hierpool_native.match.default(*links, ptr, score, loops, seed)
+def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> tuple[Tensor, bool]:
+    """The node that each node is matched with, or -1, and whether no score is NaN."""
+    found: tuple[Tensor, bool] = torch.ops.hierpool_native.match.default(*links, ptr, score, loops, seed)
+    return found
 
 
 def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int) -> tuple[Tensor, bool]:

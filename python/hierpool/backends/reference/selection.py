@@ -10,8 +10,10 @@ from hierpool.backends.reference._spectral import spectral_sign as spectral_sign
 from hierpool.contract import Links, mix_pair, node_hash, ranges_of, unsigned_order
 
 
-def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> Tensor:
-    """The node that each node is matched with, or -1. Waits for the device in every round."""
+def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> tuple[Tensor, bool]:
+    """The node that each node is matched with, or -1; whether no score is NaN. Waits for the device in each round."""
+    if score is not None and bool(score.isnan().any()):
+        return ptr, False
     row, col, source = _both_directions(links)
     if score is not None:
         score = score[source]
@@ -28,7 +30,7 @@ def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: in
         mate[row[chosen]] = col[chosen]
         free = (mate[row] < 0) & (mate[col] < 0)
         row, col, rank = row[free], col[free], rank[free]
-    return mate
+    return mate, True
 
 
 def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int) -> tuple[Tensor, bool]:
