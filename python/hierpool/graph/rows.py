@@ -97,6 +97,8 @@ class CompressedRows:
         values = self._values
         if values is None:
             return None
+        if type(values) is Own:  # which is what it is; nothing has to be kept to know that
+            return values.value
         return values.values(self.rowptr) if is_traced() else self._present(values).value
 
     @property
