@@ -74,7 +74,8 @@ class Contraction {
     if constexpr (std::is_same_v<T, double>) return false;
     const int64_t entries = rowptr_[c_.graph.rows];
     if (entries > kFewEntries) return false;  // the values would be read from memory once more
-    constexpr uint32_t kExponent = 0xff, kSpare = 53 - 24 - kFewEntriesLog2;
+    constexpr uint32_t kExponent = 0xff;
+    const uint32_t spare = 53 - 24 - static_cast<uint32_t>(std::bit_width(static_cast<uint64_t>(entries)));
     uint32_t least = kExponent, most = 0;
     for (int64_t e = 0; e < entries; ++e) {
       const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value_[e])) << 1;
@@ -82,7 +83,7 @@ class Contraction {
       most = std::max(most, exponent);
       least = std::min(least, bits ? exponent : kExponent);
     }
-    return most < kExponent && (most == 0 || (least > 0 && most - least <= kSpare));
+    return most < kExponent && (most == 0 || (least > 0 && most - least <= spare));
   }
 
   // Rows that one thread merges, and writes one after the other.
@@ -364,8 +365,7 @@ class Contraction {
 
   static constexpr I kAhead = 8;
   static constexpr int64_t kFew = 1 << 14;  // nodes whose rows a cache holds
-  static constexpr uint32_t kFewEntriesLog2 = 17;
-  static constexpr int64_t kFewEntries = int64_t{1} << kFewEntriesLog2;
+  static constexpr int64_t kFewEntries = 1 << 17;
   static constexpr int64_t kWord = 63;  // columns that have a bit of one word, and one is left for no column
 
   const GraphContract& c_;

@@ -160,7 +160,8 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> csr_blocks(Tensor row
   const auto data = [](const Tensor& t) { return static_cast<int64_t*>(pointer(t)); };
   const int64_t count = index.numel(), all = ptr.numel() - 1;
   const CsrBlocks blocks{structure(rowptr, col), data(ptr), data(col_ptr), count, data(index)};
-  const bool exist = std::all_of(blocks.index, blocks.index + count, [&](int64_t b) { return 0 <= b && b < all; });
+  const bool exist =
+      std::all_of(blocks.index, blocks.index + count, [&](int64_t b) { return 0 <= b && b < all; });
   STD_TORCH_CHECK(exist && col_ptr.numel() == all + 1, "there is no such block");
   const CsrBlocksSize size = cpu::csr_blocks_size(blocks);
   const auto numbers = [](int64_t n) { return empty({n}, ScalarType::Long); };
@@ -168,10 +169,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> csr_blocks(Tensor row
   Tensor out_col = empty({size.entries}, col.scalar_type());
   Tensor out_ptr = numbers(count + 1), out_col_ptr = numbers(count + 1);
   Tensor row = numbers(size.rows), entry = numbers(want_entry ? size.entries : 0);
-  cpu::csr_blocks(blocks, data(out_ptr), data(out_col_ptr), out_rowptr.data_ptr(), out_col.data_ptr(), data(row),
-                  want_entry ? data(entry) : nullptr);
-  return {std::move(out_rowptr), std::move(out_col), std::move(out_ptr),
-          std::move(out_col_ptr), std::move(row), std::move(entry)};
+  cpu::csr_blocks(blocks, data(out_ptr), data(out_col_ptr), out_rowptr.data_ptr(), out_col.data_ptr(),
+                  data(row), want_entry ? data(entry) : nullptr);
+  return {std::move(out_rowptr),  std::move(out_col), std::move(out_ptr),
+          std::move(out_col_ptr), std::move(row),     std::move(entry)};
 }
 
 }  // namespace

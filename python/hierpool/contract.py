@@ -271,6 +271,8 @@ def ranges_of(offsets: Tensor, count: int) -> Tensor:
         ends = offsets[1:]
         begun = offsets.new_zeros(count + 1).scatter_add(0, ends.to(torch.int64), torch.ones_like(ends))
         return begun.cumsum(0)[:-1]
+    if offsets.dtype is torch.int64:
+        return torch.repeat_interleave(offsets.diff(), output_size=count)
     ranges = torch.arange(offsets.numel() - 1, dtype=offsets.dtype, device=offsets.device)
     return torch.repeat_interleave(ranges, offsets.diff(), output_size=count)
 
