@@ -14,8 +14,8 @@ from hierpool.graph.blocks import graphs_at, levels_at
 class PackedGraphs:
     """All graphs one after the other.
 
-    ``DataLoader(range(len(graphs)), collate_fn=packed.batch)`` of :mod:`torch.utils.data` takes batches of them, also in
-    worker processes.
+    ``DataLoader(range(len(graphs)), collate_fn=packed.batch)`` of :mod:`torch.utils.data` takes batches of them, also
+    in worker processes.
 
     Args:
         graphs: at least one graph; all have the same number of features, and levels or none of them has. They are
@@ -34,5 +34,8 @@ class PackedGraphs:
         places = torch.as_tensor(index, dtype=torch.int64, device=graph.device)
         chosen, nodes = graphs_at(graph, places)
         return RaggedBatch(
-            x.index_select(0, nodes), chosen, y.index_select(0, places.to(y.device)), levels_at(levels, places)
+            x.index_select(0, nodes),
+            chosen,
+            y.index_select(0, places.to(y.device)),
+            levels_at(levels, places),
         )

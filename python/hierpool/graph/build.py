@@ -14,7 +14,16 @@ from torch import Tensor
 
 from hierpool import backends
 from hierpool._tracing import is_traced
-from hierpool.contract import Blocks, BuildOptions, Built, Edges, Problem, index_dtype, ranges_of, sum_by_index
+from hierpool.contract import (
+    Blocks,
+    BuildOptions,
+    Built,
+    Edges,
+    Problem,
+    index_dtype,
+    ranges_of,
+    sum_by_index,
+)
 from hierpool.graph import checks
 from hierpool.graph.facts import normally
 

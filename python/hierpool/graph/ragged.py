@@ -196,8 +196,8 @@ class RaggedGraph(CompressedRows):
             ValueError: shapes, devices or values disagree; the message names the argument.
         """
         checks.check_flag("symmetric", symmetric, True, False, None)
-        *arrays, attr = normally(convert.dense_rows, adj, mask, num_nodes)
-        return cls(*arrays, None, symmetric)._with_symmetry()._with_attr(attr)
+        rowptr, col, value, ptr, attr = normally(convert.dense_rows, adj, mask, num_nodes)
+        return cls(rowptr, col, value, ptr, None, symmetric)._with_symmetry()._with_attr(attr)
 
     @classmethod
     def from_pyg(

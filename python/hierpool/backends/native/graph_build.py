@@ -87,5 +87,7 @@ def blocks(
     rowptr: Tensor, col: Tensor, ptr: Tensor, col_ptr: Tensor, index: Tensor, want_entry: bool
 ) -> Blocks:
     """The blocks ``index`` of a matrix whose blocks begin with the rows ``ptr`` and the columns ``col_ptr``."""
-    found = torch.ops.hierpool_native.csr_blocks.default(rowptr, col, ptr, col_ptr, index, want_entry)
-    return Blocks(*found[:-1], found[-1] if want_entry else None)
+    found = Blocks(
+        *torch.ops.hierpool_native.csr_blocks.default(rowptr, col, ptr, col_ptr, index, want_entry)
+    )
+    return found if want_entry else found._replace(entry=None)

@@ -160,8 +160,9 @@ def blocks(
     """The blocks ``index`` of a matrix whose blocks begin with the rows ``ptr`` and the columns ``col_ptr``."""
     own, row = entries_of(ptr, index)  # the block of each row among those of index, and the row
     of_row, entry = entries_of(rowptr, row)
-    starts = [torch.cat([ptr.new_zeros(1), p.diff()[index].cumsum(0)]) for p in (ptr, col_ptr)]
-    moved = (starts[1][:-1] - col_ptr[index])[own[of_row]]
+    first_row, first_col = (torch.cat([ptr.new_zeros(1), p.diff()[index].cumsum(0)]) for p in (ptr, col_ptr))
+    moved = (first_col[:-1] - col_ptr[index])[own[of_row]]
     first = torch.cat([ptr.new_zeros(1), rowptr.diff()[row].cumsum(0)])
     columns = (col[entry] + moved).to(col.dtype)
-    return Blocks(first.to(rowptr.dtype), columns, *starts, row, entry if want_entry else None)
+    kept = entry if want_entry else None
+    return Blocks(first.to(rowptr.dtype), columns, first_row, first_col, row, kept)
