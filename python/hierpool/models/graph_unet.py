@@ -124,8 +124,8 @@ def _own_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -
 def two_step_graph(graph: RaggedGraph, kept: Assignment) -> RaggedGraph:
     r"""The entries of :math:`(\bar A + I)^2` between different nodes that are kept; :math:`\bar A`: without loops.
 
-    The time is that of the paths of two edges, or of one edge and a pause, between nodes that are kept. So is the memory
-    of a graph that is not symmetric, or is traced.
+    The time is that of the paths of two edges, or of one edge and a pause, between nodes that are kept. So is the
+    memory of a graph that is not symmetric, or is traced.
     """
     if is_traced() or not graph.is_symmetric:
         return _by_paths(graph, kept)
