@@ -4,6 +4,7 @@
 #include <atomic>
 #include <bit>
 #include <numeric>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -31,7 +32,8 @@ class Contraction {
         first_(static_cast<const I*>(c.members.first)),
         node_(static_cast<const I*>(c.members.node)),
         rows_(c.members.clusters),
-        is_large_(c.graph.rows > kFew) {}
+        is_large_(c.graph.rows > kFew),
+        checked_(c.symmetric && c.want_sum && value_ && !sums_are_exact()) {}
 
   ContractedGraph run() {
     out_rowptr_ = allocate<I>(GraphContract::rowptr, rows_ + 1);
@@ -67,6 +69,23 @@ class Contraction {
     return static_cast<O*>(c_.allocate(c_.context, output, count));
   }
 
+  // Whether sums of the values are the same in any order, as those of a few floats of like size are in double.
+  bool sums_are_exact() const {
+    if constexpr (std::is_same_v<T, double>) return false;
+    const int64_t entries = rowptr_[c_.graph.rows];
+    if (entries > kFewEntries) return false;  // the values would be read from memory once more
+    constexpr uint32_t kExponent = 0xff;
+    const uint32_t spare = 53 - 24 - static_cast<uint32_t>(std::bit_width(static_cast<uint64_t>(entries)));
+    uint32_t least = kExponent, most = 0;
+    for (int64_t e = 0; e < entries; ++e) {
+      const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value_[e])) << 1;
+      const uint32_t exponent = bits >> 24;
+      most = std::max(most, exponent);
+      least = std::min(least, bits ? exponent : kExponent);
+    }
+    return most < kExponent && (most == 0 || (least > 0 && most - least <= spare));
+  }
+
   // Rows that one thread merges, and writes one after the other.
   struct Task {
     int64_t row;          // the first of them
@@ -85,6 +104,11 @@ class Contraction {
     std::vector<I> places;
     ExactSum exact;
     int64_t kept;  // entries of the rows of a task that are not dropped
+
+    void reserve(int64_t width) {
+      if (static_cast<int64_t>(sums.size()) > width) return;
+      sums.resize(static_cast<size_t>(width) + 1), places.resize(static_cast<size_t>(width) + 1);
+    }
   };
 
   // tasks_: ranges of rows of about the same work, and the end of the last one.
@@ -156,9 +180,14 @@ class Contraction {
       T* const sum = c_.want_sum ? scratch_sum_.data() + task.scratch + n : nullptr;
       if (width > kNear) {
         n += merge_far(k, col, sum, n, scratch);
-      } else {
+      } else if (width > kWord) {
         n += value_ ? merge_near<true>(k, low, width, col, sum, n, scratch)
                     : merge_near<false>(k, low, width, col, sum, n, scratch);
+      } else if (checked_) {
+        n += merge_word<true, true>(k, low, width, col, sum, n, scratch);
+      } else {
+        n += value_ ? merge_word<true, false>(k, low, width, col, sum, n, scratch)
+                    : merge_word<false, false>(k, low, width, col, sum, n, scratch);
       }
       out_rowptr_[k + 1] = static_cast<I>(n);
     }
@@ -175,14 +204,64 @@ class Contraction {
     return row.merge(rows_, c_.injective, value_, col, sum, out_slot_, base, scratch.exact);
   }
 
+  // The same for columns that are bits of one word, which stays in a register.
+  template <bool kValue, bool kChecked>
+  int64_t merge_word(int64_t k, int64_t low, int64_t width, I* out_col, T* out_sum, int64_t base,
+                     Scratch& scratch) {
+    scratch.reserve(kWord);
+    const I *const rowptr = rowptr_, *const col = col_, *const cluster = cluster_, *const node = node_;
+    const T* const value = value_;
+    double* const sums = scratch.sums.data();
+    const bool keep = c_.loops == Loops::keep;
+    const int64_t own = k - low;
+    ExactSum exact;
+    uint64_t seen = 0;
+    int64_t kept = 0;
+    const I last = first_[k + 1];
+    for (I m = first_[k]; m < last; ++m) {
+      prefetch(m);
+      const int64_t end = rowptr[node[m] + 1];
+      for (int64_t e = rowptr[node[m]]; e < end; ++e) {
+        const int64_t l = cluster[col[e]], d = l < 0 ? width : l - low;
+        seen |= uint64_t{1} << d;
+        kept += (d != width) & (keep | (d != own));
+        if constexpr (!kValue) {
+          sums[d] += 1;
+        } else if constexpr (kChecked) {
+          sums[d] = exact.add(sums[d], static_cast<double>(value[e]));
+        } else {
+          sums[d] += static_cast<double>(value[e]);
+        }
+      }
+    }
+    if (kChecked && exact.rounded()) scratch.exact = exact;
+    scratch.kept += kept;
+    const auto remove = [&](int64_t d) {
+      seen &= ~(uint64_t{1} << d);
+      sums[d] = 0;
+    };
+    remove(width);
+    if (!keep) {
+      if (scratch_loops_.data()) scratch_loops_.data()[k] = static_cast<T>(sums[own]);
+      remove(own);
+    }
+    int64_t n = 0;
+    for (uint64_t bits = seen; bits; bits &= bits - 1, ++n) {
+      const int64_t d = std::countr_zero(bits);
+      out_col[n] = static_cast<I>(low + d);
+      if (out_sum) out_sum[n] = static_cast<T>(sums[d]);
+      sums[d] = 0;
+      if (out_slot_) scratch.places.data()[d] = static_cast<I>(base + n);
+    }
+    if (out_slot_) write_slots(k, low, width, scratch.places.data());
+    return n;
+  }
+
   // Columns are the `width` from `low` on: they are bits of words, which are read in order.
   template <bool kValue>
   int64_t merge_near(int64_t k, int64_t low, int64_t width, I* out_col, T* out_sum, int64_t base,
                      Scratch& scratch) {
-    if (static_cast<int64_t>(scratch.sums.size()) <= width) {
-      scratch.sums.resize(static_cast<size_t>(width) + 1),
-          scratch.places.resize(static_cast<size_t>(width) + 1);
-    }
+    scratch.reserve(width);
     const I *const rowptr = rowptr_, *const col = col_, *const cluster = cluster_, *const node = node_;
     uint64_t* const near = scratch.near;
     double* const sums = scratch.sums.data();
@@ -286,6 +365,8 @@ class Contraction {
 
   static constexpr I kAhead = 8;
   static constexpr int64_t kFew = 1 << 14;  // nodes whose rows a cache holds
+  static constexpr int64_t kFewEntries = 1 << 17;
+  static constexpr int64_t kWord = 63;  // columns that have a bit of one word, and one is left for no column
 
   const GraphContract& c_;
   const Runtime& runtime_;
@@ -297,6 +378,7 @@ class Contraction {
   const I* node_;
   int64_t rows_;
   bool is_large_;
+  bool checked_;  // sums may depend on their order, and have to be mirrored if they were rounded
   std::vector<Task> tasks_;
   Buffer<I> scratch_col_;
   Buffer<T> scratch_sum_;

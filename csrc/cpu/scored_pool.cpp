@@ -15,17 +15,71 @@ namespace {
 
 constexpr int64_t kRows = 512;  // of one task
 
+// w, or w divided by its norm.
+template <typename T>
+struct Direction {
+  explicit Direction(const ScoredPool& p)
+      : values(static_cast<const T*>(p.weight), static_cast<const T*>(p.weight) + p.n) {
+    if (!p.unit) return;
+    double squares = 0;
+    for (T w : values) squares += static_cast<double>(w) * static_cast<double>(w);
+    norm = std::max(std::sqrt(squares), static_cast<double>(std::numeric_limits<T>::min()));
+    for (T& w : values) w = static_cast<T>(static_cast<double>(w) / norm);
+  }
+  std::vector<T> values;
+  double norm = 1;
+};
+
+// task(begin, end) for ranges of rows.
+template <typename Task>
+void each_range(int64_t rows, const Runtime& runtime, const Task& task) {
+  run_tasks(runtime, (rows + kRows - 1) / kRows,
+            [&](int64_t t, int64_t) { task(t * kRows, std::min(rows, (t + 1) * kRows)); });
+}
+
+template <typename T>
+void project(const ScoredPool& p, const T* bias, T* out, const Runtime& runtime) {
+  const Direction<T> direction(p);
+  const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
+  const auto* const x = static_cast<const T*>(p.x);
+  const T shift = bias ? *bias : T(0);
+  each_range(p.rows, runtime, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      out[i] = kernels.dot(x + i * p.n, direction.values.data(), p.n) + shift;
+  });
+}
+
+template <typename T, typename I>
+void pool_rows(const ScoredPool& p, const Members& members, T* y, const Runtime& runtime) {
+  const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
+  const auto *const x = static_cast<const T*>(p.x), *const score = static_cast<const T*>(p.score);
+  const auto *const first = static_cast<const I*>(members.first), *const node =
+                                                                      static_cast<const I*>(members.node);
+  const T multiplier = static_cast<T>(p.multiplier);
+  const int64_t n = p.n;
+  each_range(members.clusters, runtime, [&](int64_t begin, int64_t end) {
+    const I last = first[members.clusters];
+    for (int64_t k = begin; k < end; ++k) {
+      T* __restrict__ const row = y + k * n;
+      if (first[k] == first[k + 1]) std::fill_n(row, n, T(0));
+      for (I m = first[k]; m < first[k + 1]; ++m) {
+        if (m + 8 < last) __builtin_prefetch(x + node[m + 8] * n);
+        const T* __restrict__ const from = x + node[m] * n;
+        const T factor = multiplier * score[node[m]];
+        if (m > first[k]) {
+          kernels.axpy(row, factor, from, n);
+        } else {
+          for (int64_t j = 0; j < n; ++j) row[j] = factor * from[j];
+        }
+      }
+    }
+  });
+}
+
 template <typename T, typename I>
 class Backward {
  public:
-  Backward(const ScoredPool& p, T* dx)
-      : p_(p), dx_(dx), direction_(static_cast<const T*>(p.weight), static_cast<const T*>(p.weight) + p.n) {
-    if (!p.unit) return;
-    double squares = 0;
-    for (T w : direction_) squares += static_cast<double>(w) * static_cast<double>(w);
-    norm_ = std::max(std::sqrt(squares), static_cast<double>(std::numeric_limits<T>::min()));
-    for (T& w : direction_) w = static_cast<T>(static_cast<double>(w) / norm_);
-  }
+  Backward(const ScoredPool& p, T* dx) : p_(p), dx_(dx), direction_(p) {}
 
   void run(T* dweight, T* dbias, const Runtime& runtime) {
     const int64_t n = p_.n, tasks = (p_.rows + kRows - 1) / kRows;
@@ -37,10 +91,11 @@ class Backward {
     std::vector<double> sums(static_cast<size_t>(n) + 1, 0.0);
     for (size_t at = 0; at < parts.size(); ++at) sums[at % sums.size()] += static_cast<double>(parts[at]);
     double along = 0;
-    for (size_t j = 0; p_.unit && j < direction_.size(); ++j)
-      along += sums[j] * static_cast<double>(direction_[j]);
-    for (size_t j = 0; j < direction_.size(); ++j) {
-      dweight[j] = static_cast<T>((sums[j] - along * static_cast<double>(direction_[j])) / norm_);
+    for (size_t j = 0; p_.unit && j < direction_.values.size(); ++j)
+      along += sums[j] * static_cast<double>(direction_.values[j]);
+    for (size_t j = 0; j < direction_.values.size(); ++j) {
+      dweight[j] =
+          static_cast<T>((sums[j] - along * static_cast<double>(direction_.values[j])) / direction_.norm);
     }
     *dbias = static_cast<T>(sums.back());
   }
@@ -68,7 +123,7 @@ class Backward {
   }
 
   void write(T* __restrict__ dx, T dz, T factor, const T* __restrict__ g) const {
-    const T* __restrict__ direction = direction_.data();
+    const T* __restrict__ direction = direction_.values.data();
     if (g) {
       for (int64_t j = 0; j < p_.n; ++j) dx[j] = dz * direction[j] + factor * g[j];
     } else {
@@ -78,11 +133,23 @@ class Backward {
 
   const ScoredPool& p_;
   T* dx_;
-  std::vector<T> direction_;  // w, or w divided by its norm
-  double norm_ = 1;
+  Direction<T> direction_;
 };
 
 }  // namespace
+
+void scored_pool_project(const ScoredPool& pool, const void* bias, void* out, const Runtime& runtime) {
+  with_accumulation_type(pool.is_double, [&]<typename T>(T) {
+    project(pool, static_cast<const T*>(bias), static_cast<T*>(out), runtime);
+  });
+}
+
+void scored_pool_fwd(const ScoredPool& pool, const Members& members, void* y, const Runtime& runtime) {
+  with_accumulation_type(pool.is_double, [&]<typename T>(T) {
+    pool.int64_index ? pool_rows<T, int64_t>(pool, members, static_cast<T*>(y), runtime)
+                     : pool_rows<T, int32_t>(pool, members, static_cast<T*>(y), runtime);
+  });
+}
 
 void scored_pool_bwd(const ScoredPool& pool, void* dx, void* dweight, void* dbias, const Runtime& runtime) {
   with_accumulation_type(pool.is_double, [&]<typename T>(T) {

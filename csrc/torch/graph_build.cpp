@@ -1,4 +1,4 @@
-// hierpool_native::csr_{build,transpose,is_symmetric,inspect}. Metadata was checked by hierpool.graph; values are
+// hierpool_native::csr_{build,transpose,is_symmetric,inspect,blocks}. Metadata was checked by hierpool.graph; values are
 // checked here, and what is wrong with them is returned for the message to be written in Python.
 #include "hierpool/graph_build.h"
 
@@ -149,6 +149,32 @@ std::tuple<int64_t, int64_t, int64_t> csr_inspect(Tensor rowptr, Tensor col, Ten
   return {flags(found.error, found.canonical, false, false), found.error.first, found.error.second};
 }
 
+// The blocks `index` of a block-diagonal matrix, whose first rows and columns are ptr and col_ptr: rowptr, col, ptr,
+// col_ptr, and the rows and entries they come from, of which the last have no element unless they are wanted.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> csr_blocks(Tensor rowptr, Tensor col, Tensor ptr,
+                                                                      Tensor col_ptr, Tensor index,
+                                                                      bool want_entry) {
+  for (const Tensor* t : {&ptr, &col_ptr, &index}) {
+    STD_TORCH_CHECK(t->scalar_type() == ScalarType::Long, "pointers and numbers of blocks must be int64");
+  }
+  const auto data = [](const Tensor& t) { return static_cast<int64_t*>(pointer(t)); };
+  const int64_t count = index.numel(), all = ptr.numel() - 1;
+  const CsrBlocks blocks{structure(rowptr, col), data(ptr), data(col_ptr), count, data(index)};
+  const bool exist =
+      std::all_of(blocks.index, blocks.index + count, [&](int64_t b) { return 0 <= b && b < all; });
+  STD_TORCH_CHECK(exist && col_ptr.numel() == all + 1, "there is no such block");
+  const CsrBlocksSize size = cpu::csr_blocks_size(blocks);
+  const auto numbers = [](int64_t n) { return empty({n}, ScalarType::Long); };
+  Tensor out_rowptr = empty({size.rows + 1}, rowptr.scalar_type());
+  Tensor out_col = empty({size.entries}, col.scalar_type());
+  Tensor out_ptr = numbers(count + 1), out_col_ptr = numbers(count + 1);
+  Tensor row = numbers(size.rows), entry = numbers(want_entry ? size.entries : 0);
+  cpu::csr_blocks(blocks, data(out_ptr), data(out_col_ptr), out_rowptr.data_ptr(), out_col.data_ptr(),
+                  data(row), want_entry ? data(entry) : nullptr);
+  return {std::move(out_rowptr),  std::move(out_col), std::move(out_ptr),
+          std::move(out_col_ptr), std::move(row),     std::move(entry)};
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
@@ -159,6 +185,9 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def("csr_transpose(Tensor rowptr, Tensor col, int columns) -> (Tensor, Tensor, Tensor)");
   m.def("csr_is_symmetric(Tensor rowptr, Tensor col, Tensor? value) -> bool");
   m.def("csr_inspect(Tensor rowptr, Tensor col, Tensor ptr) -> (int, int, int)");
+  m.def(
+      "csr_blocks(Tensor rowptr, Tensor col, Tensor ptr, Tensor col_ptr, Tensor index, bool want_entry) -> "
+      "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
@@ -166,6 +195,7 @@ STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
   m.impl("csr_transpose", TORCH_BOX(&csr_transpose));
   m.impl("csr_is_symmetric", TORCH_BOX(&csr_is_symmetric));
   m.impl("csr_inspect", TORCH_BOX(&csr_inspect));
+  m.impl("csr_blocks", TORCH_BOX(&csr_blocks));
 }
 
 }  // namespace hierpool::torch_binding

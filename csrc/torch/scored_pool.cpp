@@ -1,4 +1,4 @@
-// hierpool_native::scored_pool_backward. Arguments were checked by hierpool.ops.
+// hierpool_native::scored_pool, its scores and its backward. Arguments were checked by hierpool.ops.
 #include "hierpool/scored_pool.h"
 
 #include <torch/csrc/stable/library.h>
@@ -9,6 +9,41 @@
 
 namespace hierpool::torch_binding {
 namespace {
+
+ScoredPool rows_of(const Tensor& x) {
+  const ScalarType type = x.scalar_type();
+  STD_TORCH_CHECK(type == ScalarType::Double || type == ScalarType::Float, "rows must be float32 or float64");
+  ScoredPool pool{};
+  pool.rows = x.size(0), pool.n = x.size(1), pool.is_double = type == ScalarType::Double;
+  pool.x = pointer(x);
+  return pool;
+}
+
+// X w + b, before the activation.
+Tensor scored_pool_project(Tensor x, Tensor weight, OptionalTensor bias, bool unit) {
+  ScoredPool pool = rows_of(x);
+  const ScalarType type = x.scalar_type();
+  STD_TORCH_CHECK(weight.scalar_type() == type && weight.numel() == pool.n &&
+                      (!bias || (bias->scalar_type() == type && bias->numel() == 1)),
+                  "types or sizes disagree");
+  pool.weight = pointer(weight), pool.unit = unit;
+  Tensor out = empty({pool.rows}, type);
+  cpu::scored_pool_project(pool, bias ? pointer(*bias) : nullptr, out.data_ptr(), runtime());
+  return out;
+}
+
+Tensor scored_pool(Tensor x, Tensor score, Tensor first, Tensor node, double multiplier) {
+  ScoredPool pool = rows_of(x);
+  STD_TORCH_CHECK(score.scalar_type() == x.scalar_type() && score.numel() == pool.rows &&
+                      first.scalar_type() == node.scalar_type(),
+                  "types or sizes disagree");
+  pool.score = pointer(score), pool.multiplier = multiplier;
+  pool.int64_index = first.scalar_type() == ScalarType::Long;
+  const Members members{first.numel() - 1, pointer(first), pointer(node)};
+  Tensor y = empty({members.clusters, pool.n}, x.scalar_type());
+  cpu::scored_pool_fwd(pool, members, y.data_ptr(), runtime());
+  return y;
+}
 
 // Tensors are contiguous; all but cluster have one type.
 std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight, Tensor score, Tensor cluster,
@@ -43,6 +78,8 @@ std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
+  m.def("scored_pool_project(Tensor x, Tensor weight, Tensor? bias, bool unit) -> Tensor");
+  m.def("scored_pool(Tensor x, Tensor score, Tensor first, Tensor node, float multiplier) -> Tensor");
   m.def(
       "scored_pool_backward(Tensor x, Tensor weight, Tensor score, Tensor cluster, Tensor? dy, Tensor? "
       "dscore,"
@@ -50,6 +87,8 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
+  m.impl("scored_pool_project", TORCH_BOX(&scored_pool_project));
+  m.impl("scored_pool", TORCH_BOX(&scored_pool));
   m.impl("scored_pool_backward", TORCH_BOX(&scored_pool_backward));
 }
 

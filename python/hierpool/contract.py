@@ -127,6 +127,17 @@ class Built(NamedTuple):
     symmetric: bool
 
 
+class Blocks(NamedTuple):
+    """Some blocks of a block-diagonal matrix in compressed rows, one after the other."""
+
+    rowptr: Tensor  # [N + 1], the dtype of that of the matrix
+    col: Tensor  # [E]
+    ptr: Tensor  # int64 [B + 1]: first row of each block
+    col_ptr: Tensor  # int64 [B + 1]: first column of each block
+    row: Tensor  # int64 [N]: row of the matrix
+    entry: Tensor | None  # int64 [E]: entry of the matrix; None: not wanted
+
+
 class Fault(IntEnum):
     """What is wrong with the values of a graph. 1 to 6 are ``CsrProblem::Kind`` of ``csr_build.h``."""
 
@@ -260,6 +271,8 @@ def ranges_of(offsets: Tensor, count: int) -> Tensor:
         ends = offsets[1:]
         begun = offsets.new_zeros(count + 1).scatter_add(0, ends.to(torch.int64), torch.ones_like(ends))
         return begun.cumsum(0)[:-1]
+    if offsets.dtype is torch.int64:
+        return torch.repeat_interleave(offsets.diff(), output_size=count)
     ranges = torch.arange(offsets.numel() - 1, dtype=offsets.dtype, device=offsets.device)
     return torch.repeat_interleave(ranges, offsets.diff(), output_size=count)
 

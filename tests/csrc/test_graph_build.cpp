@@ -182,6 +182,33 @@ void test_two_words() {
   EXPECT((cpu::Layout{20, 20, 23}.fits_in_one_word()));
 }
 
+// Blocks of a rectangular matrix, of which one has no row, one no column, and one is taken twice.
+template <typename I>
+void test_blocks() {
+  const std::vector<I> rowptr{0, 2, 2, 3, 5}, col{0, 1, 2, 4, 5};
+  const std::vector<int64_t> ptr{0, 2, 2, 3, 4}, col_ptr{0, 2, 3, 3, 6}, index{3, 0, 1, 3};
+  // Block 2 has an entry in no column of its own, and is not taken.
+  const CsrBlocks blocks{{4, sizeof(I) == 8, rowptr.data(), col.data(), nullptr},
+                         ptr.data(),
+                         col_ptr.data(),
+                         static_cast<int64_t>(index.size()),
+                         index.data()};
+  const CsrBlocksSize size = cpu::csr_blocks_size(blocks);
+  EXPECT(size.rows == 4 && size.entries == 6);
+  std::vector<int64_t> out_ptr(5), out_col_ptr(5), row(4), entry(6);
+  std::vector<I> out_rowptr(5), out_col(6);
+  for (int64_t* const entries : {entry.data(), static_cast<int64_t*>(nullptr)}) {
+    cpu::csr_blocks(blocks, out_ptr.data(), out_col_ptr.data(), out_rowptr.data(), out_col.data(), row.data(),
+                    entries);
+  }
+  EXPECT((out_ptr == std::vector<int64_t>{0, 1, 3, 3, 4}));
+  EXPECT((out_col_ptr == std::vector<int64_t>{0, 3, 5, 6, 9}));
+  EXPECT((out_rowptr == std::vector<I>{0, 2, 4, 4, 6}));
+  EXPECT((out_col == std::vector<I>{1, 2, 3, 4, 7, 8}));
+  EXPECT((row == std::vector<int64_t>{3, 0, 1, 3}));
+  EXPECT((entry == std::vector<int64_t>{3, 4, 0, 1, 3, 4}));
+}
+
 template <typename I>
 void test_indices() {
   for (const bool weighted : {false, true}) {
@@ -203,6 +230,11 @@ void test_indices() {
 }
 
 }  // namespace
+
+TEST(graph_build_blocks) {
+  test_blocks<int32_t>();
+  test_blocks<int64_t>();
+}
 
 TEST(graph_build) {
   test_indices<int32_t>();

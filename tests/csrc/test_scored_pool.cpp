@@ -10,6 +10,45 @@ using namespace hierpool::testing;
 
 namespace {
 
+// The projections of the rows of a pool, and its rows as sums over clusters.
+template <typename T, typename I>
+void check_forward(const ScoredPool& pool, int64_t clusters, double tolerance) {
+  const auto *const x = static_cast<const T*>(pool.x), *const weight = static_cast<const T*>(pool.weight);
+  const auto *const score = static_cast<const T*>(pool.score), *const shift = weight;
+  const auto* const cluster = static_cast<const I*>(pool.cluster);
+  std::vector<I> first{0}, node;
+  for (int64_t k = 0; k < clusters; ++k) {
+    for (int64_t i = 0; i < pool.rows; ++i) {
+      if (cluster[i] == k) node.push_back(static_cast<I>(i));
+    }
+    first.push_back(static_cast<I>(node.size()));
+  }
+  const auto rows = static_cast<size_t>(pool.rows), sums = static_cast<size_t>(clusters * pool.n);
+  std::vector<T> z(rows), again(rows), y(sums), y_again(sums);
+  const Members members{clusters, first.data(), node.data()};
+  cpu::scored_pool_project(pool, shift, z.data(), threads(1));
+  cpu::scored_pool_project(pool, shift, again.data(), threads(3));
+  cpu::scored_pool_fwd(pool, members, y.data(), threads(1));
+  cpu::scored_pool_fwd(pool, members, y_again.data(), threads(3));
+  EXPECT(z == again && y == y_again);
+  double norm = 0;
+  for (int64_t j = 0; j < pool.n; ++j) norm += static_cast<double>(weight[j]) * weight[j];
+  norm = pool.unit ? std::sqrt(norm) : 1;
+  std::vector<double> expected(sums);
+  for (int64_t i = 0; i < pool.rows; ++i) {
+    double sum = shift[0];
+    for (int64_t j = 0; j < pool.n; ++j) {
+      sum += x[i * pool.n + j] * weight[j] / norm;
+      if (cluster[i] >= 0)
+        expected[static_cast<size_t>(cluster[i] * pool.n + j)] += 1.5 * score[i] * x[i * pool.n + j];
+    }
+    EXPECT(std::abs(z[static_cast<size_t>(i)] - sum) < tolerance * static_cast<double>(pool.n));
+  }
+  for (size_t j = 0; j < sums; ++j) {
+    EXPECT(std::abs(y[j] - expected[j]) < tolerance * static_cast<double>(pool.rows + 1));
+  }
+}
+
 template <typename T, typename I>
 void check(int64_t rows, int64_t n, bool tanh, bool unit, bool has_dy) {
   const double tolerance = sizeof(T) == 8 ? 1e-11 : 2e-3;
@@ -43,6 +82,7 @@ void check(int64_t rows, int64_t n, bool tanh, bool unit, bool has_dy) {
   std::vector<T> again(x.size()), dweight_again(weight.size()), dbias_again(1);
   cpu::scored_pool_bwd(pool, again.data(), dweight_again.data(), dbias_again.data(), threads(3));
   EXPECT(dx == again && dweight == dweight_again && dbias == dbias_again);
+  check_forward<T, I>(pool, kClusters, tolerance);
   double norm = 0, bias = 0, along = 0;
   for (T w : weight) norm += static_cast<double>(w) * w;
   norm = unit ? std::sqrt(norm) : 1;

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
-from hierpool.data import BatchLoader
+from hierpool.data import BatchLoader, PackedGraphs, RaggedBatch, collate, collate_ragged
 from hierpool.data.loader import BUCKET_BATCHES
 from tests.support.paths import make_graphs
 
@@ -45,6 +46,30 @@ def test_every_graph_once_an_epoch_in_an_order_of_its_own(options: dict[str, Any
     assert [[graphs[i].y for i in batch] for batch in loader.batches(1)] == [
         batch.y.tolist() for batch in loader.epoch(1)
     ]
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_batches_are_those_of_the_collate_functions(dense: bool) -> None:
+    graphs = make_graphs(SIZES[:20])
+    loader = BatchLoader(graphs, 6, seed=1, dense=dense)
+    for places, batch in zip(loader.batches(2), loader.epoch(2), strict=True):
+        one = (collate if dense else collate_ragged)([graphs[i] for i in places])
+        assert torch.equal(batch.x, one.x)
+        assert torch.equal(batch.y, one.y)
+        if isinstance(batch, RaggedBatch):
+            assert isinstance(one, RaggedBatch)
+            assert torch.equal(batch.graph.to_dense(30), one.graph.to_dense(30))
+
+
+def test_worker_processes_take_batches_of_packed_graphs() -> None:
+    graphs = make_graphs(SIZES[:20])
+    data: Any = range(len(graphs))
+    packed = PackedGraphs(graphs)
+    found = DataLoader(data, batch_size=8, collate_fn=packed.batch, num_workers=2)
+    for batch, other in zip(found, BatchLoader(graphs, 8).epoch(0), strict=True):
+        assert torch.equal(batch.x, other.x)
+        assert torch.equal(batch.y, other.y)
+        assert torch.equal(batch.graph.to_dense(30), other.graph.to_dense(30))
 
 
 def test_without_a_seed_the_order_is_that_of_the_list_or_of_sizes() -> None:

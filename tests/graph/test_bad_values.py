@@ -130,7 +130,12 @@ METADATA = [
             torch.ones(2, 2, 2).to_sparse(2),
         )
     ),
-    bad(ValueError, "adj must have shape [B, N, N] or [N, N], got (2, 3)", torch.ones(2, 3), of="from_dense"),
+    bad(
+        ValueError,
+        "adj must have shape [B, N, N], [N, N] or [B, R, N, N], got (2, 3)",
+        torch.ones(2, 3),
+        of="from_dense",
+    ),
     bad(TypeError, "adj must be a dense (strided) tensor", SQUARE.to_sparse(), of="from_dense"),
     bad(
         ValueError,

@@ -26,6 +26,29 @@ def features(graph: RaggedGraph) -> Tensor:
     return graph.edge_attr
 
 
+@pytest.mark.parametrize("dtype", [f64, torch.bool, torch.int64])
+@pytest.mark.parametrize("masked", [False, True])
+def test_matrices_of_several_types_of_edges_are_features(masked: bool, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    adj = (torch.rand(3, 2, 5, 5) < 0.3) * torch.randint(1, 9, (3, 2, 5, 5))
+    given = adj.to(dtype).requires_grad_(dtype is f64)
+    mask = torch.rand(3, 5) < 0.6 if masked else torch.ones(3, 5, dtype=torch.bool)
+    graph = RaggedGraph.from_dense(given, mask if masked else None)
+    assert graph.value is None
+    assert features(graph).dtype is (f64 if dtype is f64 else f32)
+    inside = given.detach().double() * (mask[:, None, :, None] & mask[:, None, None])
+    padded = graph.to_dense(5)
+    assert int(padded.count_nonzero()) == graph.num_edges == int(inside.any(1).sum())
+    for r in range(2):
+        one = RaggedGraph.from_dense(inside[:, r], mask)
+        ours = graph.with_edge_attr(None).with_value(features(graph)[:, r].detach())
+        assert torch.equal(ours.to_dense(5).double(), one.to_dense(5))
+    if dtype is f64:
+        features(graph).sum().backward()
+        assert given.grad is not None
+        assert torch.equal(given.grad, inside.any(1, keepdim=True).double().expand_as(given))
+
+
 @pytest.mark.parametrize("weighted", [False, True])
 def test_features_of_equal_edges_are_summed(weighted: bool, builder: str) -> None:
     weight = torch.ones(4) if weighted else None

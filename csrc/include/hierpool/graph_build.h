@@ -62,6 +62,19 @@ struct CsrInspection {
   bool canonical;
 };
 
+// Some blocks of a block-diagonal matrix. Block b has the rows ptr[b] to ptr[b + 1] - 1, and columns likewise.
+struct CsrBlocks {
+  Csr a;
+  const int64_t* ptr;      // [blocks of a + 1]
+  const int64_t* col_ptr;  // [blocks of a + 1]
+  int64_t count;
+  const int64_t* index;  // [count], numbers of blocks in any order
+};
+
+struct CsrBlocksSize {
+  int64_t rows, entries;
+};
+
 namespace cpu {
 
 BuiltGraph csr_build(const GraphBuild& build, const Runtime& runtime);
@@ -84,6 +97,13 @@ bool csr_is_symmetric(const Csr& a, int64_t value_bytes, const Runtime& runtime)
 // Whether `a` is a matrix with one block for every graph and, if so, whether its columns ascend and differ.
 CsrInspection csr_inspect(const Csr& a, int64_t entries, int64_t graphs, const int64_t* ptr,
                           const Runtime& runtime);
+
+CsrBlocksSize csr_blocks_size(const CsrBlocks& blocks);
+
+// The matrix of the blocks: its first row and column of each, ptr and col_ptr [count + 1], and rowptr and col. row [rows]
+// and entry [entries] are the rows and entries of `a` that they come from; entry may be null.
+void csr_blocks(const CsrBlocks& blocks, int64_t* ptr, int64_t* col_ptr, void* rowptr, void* col,
+                int64_t* row, int64_t* entry);
 
 }  // namespace cpu
 }  // namespace hierpool

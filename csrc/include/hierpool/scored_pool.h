@@ -1,8 +1,9 @@
-// Contract of the gradients of rows pooled by a score that is a function of their projection, on the CPU.
+// Contract of rows pooled by a score that is a function of their projection, and of their gradients, on the CPU.
 #pragma once
 
 #include <cstdint>
 
+#include "hierpool/graph_contract.h"
 #include "hierpool/runtime.h"
 
 namespace hierpool {
@@ -24,6 +25,12 @@ struct ScoredPool {
 };
 
 namespace cpu {
+
+// out[rows] = X w + b; b may be null. Of the pool, the rows, the weight and how it is used are read.
+void scored_pool_project(const ScoredPool& pool, const void* bias, void* out, const Runtime& runtime);
+
+// y[clusters, n] where clusters are small, as they are tasks of their own. Of the pool, no weight or gradient is read.
+void scored_pool_fwd(const ScoredPool& pool, const Members& members, void* y, const Runtime& runtime);
 
 // dx[rows, n], dweight[n] and dbias[1]. The results do not depend on runtime.threads.
 void scored_pool_bwd(const ScoredPool& pool, void* dx, void* dweight, void* dbias, const Runtime& runtime);

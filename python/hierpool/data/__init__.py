@@ -13,6 +13,7 @@ from hierpool.data.graphs import (
 )
 from hierpool.data.large_graphs import LargeGraph, load_large, undirected
 from hierpool.data.loader import BatchLoader
+from hierpool.data.packed import PackedGraphs
 from hierpool.data.shards import load_sharded
 from hierpool.data.splits import Split, cross_validation, holdout
 from hierpool.data.synthetic import PlantedGraph, rmat, stochastic_block_model
@@ -27,6 +28,7 @@ __all__ = [
     "Graph",
     "GraphDataset",
     "LargeGraph",
+    "PackedGraphs",
     "PlantedGraph",
     "RaggedBatch",
     "Split",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 
-from hierpool.data.graphs import Batch, Graph, collate, collate_ragged, require_graphs
+from hierpool.data.graphs import Batch, Graph, collate, require_graphs
+from hierpool.data.packed import PackedGraphs
 
 # Full batches in a bucket. More leave less padding, and fewer batches that a graph may be in.
 BUCKET_BATCHES = 8
@@ -24,7 +25,8 @@ class BatchLoader:
 
     Every graph is in one batch of an epoch. The batches depend on the seed and the epoch only, so a resumed run gets
     the same ones. Graphs are added to a batch in the order of the epoch until it is filled: the next graph would exceed
-    ``batch_size`` or a limit. A graph that exceeds a limit by itself is a batch of its own.
+    ``batch_size`` or a limit. A graph that exceeds a limit by itself is a batch of its own. Ragged batches are taken of
+    a copy of all graphs, which is made for the first of them.
 
     Args:
         graphs: at least one graph.
@@ -65,7 +67,8 @@ class BatchLoader:
         self.by_size = by_size
         self.max_nodes_per_batch = max_nodes_per_batch
         self.max_pairs_per_batch = max_pairs_per_batch
-        self._collate: Callable[[Sequence[Graph]], Batch] = collate if dense else collate_ragged
+        self.dense = dense
+        self._packed: PackedGraphs | None = None  # of ragged batches, made for the first one
 
     def batches(self, number: int) -> list[list[int]]:
         """The positions in ``graphs`` of each batch of an epoch."""
@@ -88,7 +91,11 @@ class BatchLoader:
 
     def collated(self, batch: Sequence[int]) -> Batch:
         """The batch of the graphs at some positions."""
-        return self._collate([self.graphs[i] for i in batch])
+        if self.dense:
+            return collate([self.graphs[i] for i in batch])
+        if self._packed is None:
+            self._packed = PackedGraphs(self.graphs)
+        return self._packed.batch(batch)
 
     def _sort_buckets(self, order: list[int]) -> list[int]:
         """Sort every bucket by size, upwards and downwards in turn, so that neighbours begin where others end."""

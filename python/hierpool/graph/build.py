@@ -14,7 +14,16 @@ from torch import Tensor
 
 from hierpool import backends
 from hierpool._tracing import is_traced
-from hierpool.contract import BuildOptions, Built, Edges, Problem, index_dtype, ranges_of, sum_by_index
+from hierpool.contract import (
+    Blocks,
+    BuildOptions,
+    Built,
+    Edges,
+    Problem,
+    index_dtype,
+    ranges_of,
+    sum_by_index,
+)
 from hierpool.graph import checks
 from hierpool.graph.facts import normally
 
@@ -100,6 +109,17 @@ def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool:
     if isinstance(found, Problem):
         raise checks.rows_error(found, rowptr, col, ptr)
     return found
+
+
+def blocks(
+    rowptr: Tensor, col: Tensor, ptr: Tensor, col_ptr: Tensor, index: Tensor, want_entry: bool
+) -> Blocks:
+    """The blocks ``index`` of a matrix whose blocks begin with the rows ``ptr`` and the columns ``col_ptr``."""
+    found: Blocks = normally(_backend(rowptr.device).blocks, rowptr, col, ptr, col_ptr, index, want_entry)
+    if rowptr.dtype is torch.int32:
+        return found
+    dtype = index_dtype(max(found.row.numel(), rowptr.numel()), found.col.numel())
+    return found._replace(rowptr=found.rowptr.to(dtype), col=found.col.to(dtype))
 
 
 def _build_op(

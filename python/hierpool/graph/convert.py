@@ -77,17 +77,20 @@ def own_rows(rowptr: Tensor, col: Tensor) -> tuple[Tensor, Tensor]:
     return rowptr, col
 
 
-def dense_rows(adj: Any, mask: Any, num_nodes: Any) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
-    """Row pointers, columns, values and graph pointers of the valid nodes of ``adj``."""
+def dense_rows(
+    adj: Any, mask: Any, num_nodes: Any
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor | None]:
+    """Row pointers, columns, values, graph pointers and features of the valid nodes of ``adj``."""
     adj = checks.strided("adj", adj)
     checks.check_real("adj", adj)
-    if adj.dim() not in (2, 3) or adj.size(-1) != adj.size(-2):
-        raise ValueError(f"adj must have shape [B, N, N] or [N, N], got {tuple(adj.shape)}")
-    single = adj.dim() == 2
+    if adj.dim() not in (2, 3, 4) or adj.size(-1) != adj.size(-2):
+        raise ValueError(f"adj must have shape [B, N, N], [N, N] or [B, R, N, N], got {tuple(adj.shape)}")
+    single, has_features = adj.dim() == 2, adj.dim() == 4
     adj = adj.unsqueeze(0) if single else adj
-    b, n, _ = adj.shape
+    b, n = adj.size(0), adj.size(-1)
     valid = _valid(adj, mask, num_nodes, single)
     stored = adj.detach() != 0
+    stored = stored.any(1) if has_features else stored
     if valid is not None:
         stored = stored & valid[:, :, None] & valid[:, None, :]
     graph, i, j = stored.nonzero(as_tuple=True)
@@ -101,13 +104,15 @@ def dense_rows(adj: Any, mask: Any, num_nodes: Any) -> tuple[Tensor, Tensor, Ten
         nodes = int(ptr[-1])
     dtype = index_dtype(nodes, col.numel())
     rowptr = torch.searchsorted(row, torch.arange(nodes + 1, device=adj.device)).to(dtype)
+    if has_features:
+        return rowptr, col.to(dtype), None, ptr, checks.as_floating("adj", adj[graph, :, i, j])  # [E, R]
     value = None if adj.dtype == torch.bool else checks.as_floating("adj", adj[graph, i, j])
-    return rowptr, col.to(dtype), value, ptr
+    return rowptr, col.to(dtype), value, ptr, None
 
 
 def _valid(adj: Tensor, mask: Any, num_nodes: Any, single: bool) -> Tensor | None:
     """Valid nodes, bool ``[B, N]``; ``None`` if all are valid."""
-    b, n, _ = adj.shape
+    b, n = adj.size(0), adj.size(-1)
     if mask is not None and num_nodes is not None:
         raise ValueError("mask and num_nodes cannot both be given")
     if mask is not None:

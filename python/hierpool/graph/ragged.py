@@ -185,7 +185,8 @@ class RaggedGraph(CompressedRows):
 
         Args:
             adj: ``[B, N, N]`` or ``[N, N]``; floating, or bool or integers, which become float32. Gradients flow to
-                the non-zero entries, which are copied. With bool, ``value`` is ``None``.
+                the non-zero entries, which are copied. With bool, ``value`` is ``None``. ``[B, R, N, N]``, as of
+                :math:`R` types of edges: ``edge_attr``, of entries where one of these is not 0; ``value`` is ``None``.
             mask: valid nodes, ``[B, N]`` or ``[N]``, any dtype, non-zero means valid; it may have holes.
             num_nodes: number of valid nodes, the first of each graph, ``[B]``, instead of ``mask``.
             symmetric: as in :meth:`from_edge_index`.
@@ -195,7 +196,8 @@ class RaggedGraph(CompressedRows):
             ValueError: shapes, devices or values disagree; the message names the argument.
         """
         checks.check_flag("symmetric", symmetric, True, False, None)
-        return cls(*normally(convert.dense_rows, adj, mask, num_nodes), None, symmetric)._with_symmetry()
+        rowptr, col, value, ptr, attr = normally(convert.dense_rows, adj, mask, num_nodes)
+        return cls(rowptr, col, value, ptr, None, symmetric)._with_symmetry()._with_attr(attr)
 
     @classmethod
     def from_pyg(

@@ -53,10 +53,10 @@ class CompressedRows:
             value = self.value
             if tested is None:
                 tested = build.is_symmetric(self.rowptr, self.col, value)
-            if value is None:
+            if self._values is None:
                 self._stated = tested
-            elif self._facts is not None:
-                self._facts.symmetric = tested
+            elif not is_traced():
+                self._present(self._values).symmetric = tested
         return self
 
     def _with_attr(self: Self, attr: Tensor | Values | None, facts: Facts | None = None) -> Self:
@@ -97,6 +97,8 @@ class CompressedRows:
         values = self._values
         if values is None:
             return None
+        if type(values) is Own:  # which is what it is; nothing has to be kept to know that
+            return values.value
         return values.values(self.rowptr) if is_traced() else self._present(values).value
 
     @property

@@ -8,14 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpool.contract import ranges_of
-from hierpool.graph import Assignment, RaggedGraph
+from hierpool._tracing import is_traced
+from hierpool.contract import Loops, ranges_of
+from hierpool.graph import Assignment, RaggedGraph, pairs
+from hierpool.graph.values import ones_or_values
 from hierpool.nn.gcn import GCNConv
 from hierpool.nn.hard_pooling import kept_rows
 from hierpool.nn.mlp import Activation, activation
 from hierpool.nn.score_pooling import TopKPool
 from hierpool.ops._checks import check_features
+from hierpool.ops._product import gram_of
 from hierpool.ops.sparse_pool import sparse_lift
+from hierpool.selection._shared import LARGEST
 
 
 class GraphUNet(nn.Module):
@@ -120,8 +124,31 @@ def _own_names(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -
 def two_step_graph(graph: RaggedGraph, kept: Assignment) -> RaggedGraph:
     r"""The entries of :math:`(\bar A + I)^2` between different nodes that are kept; :math:`\bar A`: without loops.
 
-    Time and memory are those of the paths of two edges, or of one edge and a pause, between nodes that are kept.
+    The time is that of the paths of two edges, or of one edge and a pause, between nodes that are kept. So is the
+    memory of a graph that is not symmetric, or is traced.
     """
+    if is_traced() or not graph.is_symmetric:
+        return _by_paths(graph, kept)
+    steps = _steps_to_kept(graph, kept)
+    assert steps.weight is not None
+    return gram_of(steps, steps.weight, LARGEST, loops=Loops.DROP)
+
+
+def _steps_to_kept(graph: RaggedGraph, kept: Assignment) -> Assignment:
+    """The columns of :math:`\\bar A + I` of the nodes that are kept, as an assignment."""
+    row, col, place = (t.long() for t in (graph.row, graph.col, kept.clusters().cluster))
+    entry = ((place[col] >= 0) & (row != col)).nonzero()[:, 0]
+    pauses = torch.arange(kept.num_clusters, device=row.device)
+    node = torch.cat([row[entry], kept.clusters().node.long()])
+    cluster = torch.cat([place[col[entry]], pauses])
+    value = ones_or_values(graph, torch.float32)
+    weight = torch.cat([value.index_select(0, entry), value.new_ones(pauses.numel())])
+    rows = pairs.rows_of(graph)
+    return Assignment._of_pairs(node, cluster, weight, rows, kept.cluster_ptr, kept.num_clusters)
+
+
+def _by_paths(graph: RaggedGraph, kept: Assignment) -> RaggedGraph:
+    """:func:`two_step_graph` of any graph, as the sum of all its paths."""
     n = graph.num_nodes
     nodes = torch.arange(n, device=graph.device)
     edges = graph.row != graph.col

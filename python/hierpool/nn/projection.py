@@ -54,7 +54,7 @@ def pooled_by_projection(
     weight, bias, activation, is_unit, multiplier = projection
     how = scored_pool.Options(activation, is_unit, multiplier, not_triton(layer.backend))
     with torch.no_grad():
-        known = scored_pool.scores_of(x, weight, bias, how)
+        known = scored_pool.known_scores(x, weight, bias, how)
     assignment = assigned(known, graph)
     rows, of_row = graph.in_graph_order(x), graph.in_graph_order(known)
     features, score = scored_pool.OPERATOR(

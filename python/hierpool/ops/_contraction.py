@@ -55,7 +55,9 @@ def contracted(
     counted = how.reduce == "count"
     value = None if counted else value
     unweighted = value is None and not counted and (how.keep or how.reduce != "sum")
-    clusters = Clusters(*(t.to(graph.col.dtype) for t in assignment.clusters()))
+    clusters = assignment.clusters()
+    if clusters.node.dtype is not graph.col.dtype:
+        clusters = Clusters(*(t.to(graph.col.dtype) for t in clusters))
     run = _traced if is_traced() else _eager
     rowptr, col, total, ones, slot = run(graph, value, assignment, clusters, how, unweighted)
     apart = attr_apart = None
@@ -75,8 +77,10 @@ def contracted(
     if ones and not counted:
         total = None
     dtype = index_dtype(assignment.num_clusters, col.numel())
+    if col.dtype is not dtype:
+        rowptr, col = rowptr.to(dtype), col.to(dtype)
     stated = True if graph.is_symmetric else None
-    coarse = RaggedGraph(rowptr.to(dtype), col.to(dtype), total, assignment.cluster_ptr, None, stated)
+    coarse = RaggedGraph(rowptr, col, total, assignment.cluster_ptr, None, stated)
     return coarse._with_symmetry()._with_attr(attr), apart, attr_apart
 
 

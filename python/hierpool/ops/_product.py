@@ -94,18 +94,22 @@ def multiplied(
 
 
 def gram_of(
-    assignment: Assignment, weight: Tensor, most: int = MAX_ENTRIES, backend: str = "auto"
+    assignment: Assignment,
+    weight: Tensor,
+    most: int = MAX_ENTRIES,
+    backend: str = "auto",
+    loops: Loops = Loops.KEEP,
 ) -> RaggedGraph:
-    """:math:`S^T S`; see :func:`multiplied`."""
+    """:math:`S^T S`, with or without the entries on the diagonal; see :func:`multiplied`."""
     dtype, device = assignment.cluster.dtype, assignment.device
-    if assignment.is_hard:
+    if assignment.is_hard and loops is Loops.KEEP:
         k = assignment.num_clusters
         value = sum_by_index(weight.square(), assignment.cluster, k)
         number = torch.arange(k + 1, dtype=dtype, device=device)
         return RaggedGraph(number, number[:-1], value, assignment.cluster_ptr, None, True)
     number = torch.arange(assignment.num_nodes + 1, dtype=dtype, device=device)
     identity = Csr(None, number, number[:-1])
-    structure = _structure(identity, assignment, Loops.KEEP, most, backend, "S^T S")
+    structure = _structure(identity, assignment, loops, most, backend, "S^T S")
     return _graph_of(structure, assignment, _values(structure, weight, True)[0], True, most)
 
 

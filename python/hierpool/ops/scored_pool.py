@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool import reference
+from hierpool import backends, reference
+from hierpool._tracing import is_traced
 from hierpool.ops._operator import Operator
 
 ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
@@ -82,3 +83,12 @@ def scores_of(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) 
         weight = weight / torch.linalg.vector_norm(weight).clamp(min=torch.finfo(weight.dtype).tiny)
     projected = x @ weight
     return ACTIVATIONS[options.activation](projected if bias is None else projected + bias)
+
+
+def known_scores(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
+    """:func:`scores_of` by a backend, without autograd."""
+    module: Any = backends.module("scored_pool", x.device.type, options.backend)
+    if module is None or is_traced():
+        return scores_of(x, weight, bias, options)
+    found: Tensor = module.scores(x, weight, bias, options)
+    return found

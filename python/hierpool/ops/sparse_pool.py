@@ -270,8 +270,10 @@ def weights_of(assignment: Assignment, is_weighted: bool = True, dtype: torch.dt
 
 def normalised(graph: RaggedGraph, degree_norm: bool, edge_weight_norm: bool) -> RaggedGraph:
     """The graph with its weights divided by the roots of degrees, then by the largest of each graph."""
+    if not (degree_norm or edge_weight_norm):
+        return graph
     value = ones_or_values(graph, torch.float32) if degree_norm else graph.value
-    if value is None or not (degree_norm or edge_weight_norm):
+    if value is None:
         return graph
     row = graph.row.long()
     if degree_norm:

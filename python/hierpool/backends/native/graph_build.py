@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.contract import BuildOptions, Built, Edges, Fault, Problem, index_dtype
+from hierpool.contract import Blocks, BuildOptions, Built, Edges, Fault, Problem, index_dtype
 
 # The kernels return flags in one integer: CsrProblem::Kind in the lowest eight bits, then these.
 _FAULT, _AS_GIVEN, _HAS_VALUE, _SYMMETRIC = 0xFF, 1 << 8, 1 << 9, 1 << 10
@@ -81,3 +81,13 @@ def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool | Problem:
     if flags & _FAULT:
         return Problem(Fault(flags & _FAULT), i, j)
     return bool(flags & _AS_GIVEN)
+
+
+def blocks(
+    rowptr: Tensor, col: Tensor, ptr: Tensor, col_ptr: Tensor, index: Tensor, want_entry: bool
+) -> Blocks:
+    """The blocks ``index`` of a matrix whose blocks begin with the rows ``ptr`` and the columns ``col_ptr``."""
+    found = Blocks(
+        *torch.ops.hierpool_native.csr_blocks.default(rowptr, col, ptr, col_ptr, index, want_entry)
+    )
+    return found if want_entry else found._replace(entry=None)

@@ -18,16 +18,15 @@ def contract(
     options: ContractOptions,
 ) -> Contracted:
     """The matrix of the clusters, of which ``ptr``, int64 ``[B + 1]``, holds the first of each graph."""
-    dtype = None if value is None else value.dtype
+    loops, *flags = options
+    given = in_dtype(value, accumulation_dtype(value)) if options.want_sum else None
     rowptr, col, total, slot, merged = torch.ops.hierpool_native.graph_contract.default(
-        rowptr.contiguous(),
-        col.contiguous(),
-        in_dtype(value, accumulation_dtype(value)) if options.want_sum else None,
-        *clusters,
-        ptr,
-        *options,
+        rowptr.contiguous(), col.contiguous(), given, *clusters, ptr, int(loops), *flags
     )
-    total = total.to(dtype) if options.want_sum else None
+    if not options.want_sum:
+        total = None
+    elif value is not None and value.dtype is not total.dtype:
+        total = total.to(value.dtype)
     return Contracted(rowptr, col, total, slot if options.want_slot else None, merged)
 
 

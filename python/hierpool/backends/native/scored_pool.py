@@ -12,16 +12,29 @@ from hierpool.contract import accumulation_dtype
 
 if TYPE_CHECKING:
     from hierpool.ops._operator import NothingSaved
-    from hierpool.ops.scored_pool import Call, Leaves, Upstream
+    from hierpool.ops.scored_pool import Call, Leaves, Options, Upstream
+
+
+def scores(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
+    """:func:`hierpool.ops.scored_pool.scores_of` of float32 or float64, without autograd."""
+    projected: Tensor = torch.ops.hierpool_native.scored_pool_project.default(
+        *(x.contiguous(), weight.contiguous(), bias, options.is_unit)
+    )
+    return projected.tanh_() if options.activation == "tanh" else projected.sigmoid_()
 
 
 def forward(call: Call) -> tuple[Tensor, Tensor]:
     """The pooled rows, and the scores."""
     x, _, _, score, _, first, node, options = call
     dtype = accumulation_dtype(x)
+    if first.numel() - 1 == node.numel():  # clusters of one node, or some that are empty
+        y = torch.ops.hierpool_native.scored_pool.default(
+            *(in_dtype(x, dtype), in_dtype(score, dtype), first, node, options.multiplier)
+        )
+        return y.to(x.dtype), score.clone()
     value = score.to(dtype).index_select(0, node)
     value = value if options.multiplier == 1 else value * options.multiplier
-    y: Tensor = torch.ops.hierpool_native.spmm.default(first, node, value, rows(x.to(dtype)))
+    y = torch.ops.hierpool_native.spmm.default(first, node, value, rows(x.to(dtype)))
     return y.to(x.dtype), score.clone()
 
 

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from hierpool.contract import (
+    Blocks,
     BuildOptions,
     Built,
     Edges,
     Fault,
     Problem,
+    entries_of,
     index_dtype,
     ranges_of,
     sum_by_index,
@@ -150,3 +152,17 @@ def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool | Problem:
         return Problem(Fault.PTR)
     row = ranges_of(rowptr, col.numel())
     return _crossing(row, col, ptr, None) or _ascends(row, col)
+
+
+def blocks(
+    rowptr: Tensor, col: Tensor, ptr: Tensor, col_ptr: Tensor, index: Tensor, want_entry: bool
+) -> Blocks:
+    """The blocks ``index`` of a matrix whose blocks begin with the rows ``ptr`` and the columns ``col_ptr``."""
+    own, row = entries_of(ptr, index)  # the block of each row among those of index, and the row
+    of_row, entry = entries_of(rowptr, row)
+    first_row, first_col = (torch.cat([ptr.new_zeros(1), p.diff()[index].cumsum(0)]) for p in (ptr, col_ptr))
+    moved = (first_col[:-1] - col_ptr[index])[own[of_row]]
+    first = torch.cat([ptr.new_zeros(1), rowptr.diff()[row].cumsum(0)])
+    columns = (col[entry] + moved).to(col.dtype)
+    kept = entry if want_entry else None
+    return Blocks(first.to(rowptr.dtype), columns, first_row, first_col, row, kept)
