@@ -1,10 +1,11 @@
 """``python -m hierpool_kernels.tune``: time tiles on this machine's GPU, and write the table that plans read.
 
-For each key that the plans of the workloads look up (see ``core/tuned.py``): first half, once and twice each side, with
-as many accumulator elements per thread as the plan has; then, with the fastest sides, half, once and twice the warps,
-and one pipeline stage less, the same number, and one more. Tiles that do not fit, do not compile, spill, or give other
-results than the plan are left out. The launches that depend on the tiles are timed in a CUDA graph, so that the host
-does not slow them down.
+The keys that the plans of the workloads look up (see ``core/tuned.py``) are the questions. A run asks at most 20, those
+first that the table does not answer yet, and ends within a given time. For each: first half, once and twice each side,
+with as many accumulator elements per thread as the plan has; then, with the fastest sides, half, once and twice the
+warps, and one pipeline stage less, the same number, and one more. Tiles that do not fit, do not compile, spill, or give
+other results than the plan are left out. The launches that depend on the tiles are timed in a CUDA graph, so that the
+host does not slow them down.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from hierpool_kernels.core.adjacency import Dense
 from hierpool_kernels.core.launch import Call, watch
 from hierpool_kernels.core.plan import Tiles
 from hierpool_kernels.core.rows import Rows
-from hierpool_kernels.core.target import PRECISIONS, Architecture, Target, target_of
+from hierpool_kernels.core.target import Architecture, Target, target_of
 from hierpool_kernels.core.tuned import Key
 from hierpool_kernels.soft_pool import Options, Saved, Upstream
 from hierpool_kernels.soft_pool_bwd import launch_soft_pool_bwd
@@ -46,6 +47,7 @@ B, N, F = 32, 1024, 128
 NOISE = 0.03  # smaller gains do not count
 INPUTS = 3  # used in turn, so that no part of A stays in a cache
 REPLAYS = 30
+QUESTIONS = 20  # of a run
 
 
 class Workload(NamedTuple):
@@ -79,11 +81,14 @@ class Workload(NamedTuple):
         return [*(t for t in out if t is not out.scalars), *scalars, *gradients]
 
 
-WORKLOADS = [
-    Workload(k, dtype, fp32)
-    for k in (16, 64, 128, 256)
-    for dtype, fp32 in (*((torch.float32, how) for how in PRECISIONS), (torch.bfloat16, "ieee"))
-]
+_MODES = (
+    (torch.bfloat16, "ieee"),
+    (torch.float32, "tf32"),
+    (torch.float32, "ieee"),
+    (torch.float32, "tf32x3"),
+)
+# Those first whose questions matter most.
+WORKLOADS = [Workload(k, dtype, fp32) for k in (64, 256, 128, 16) for dtype, fp32 in _MODES]
 # The same tiles are for graphs with numbers of clusters of their own, and must not spill there.
 WORKLOADS += [
     Workload(k, dtype, fp32, True)
@@ -125,7 +130,7 @@ def untuned() -> Iterator[None]:
 
 
 def keys(architecture: Architecture, kernels: Sequence[str]) -> dict[Key, list[Workload]]:
-    """The keys that the workloads look up, with the workloads of each; runs nothing."""
+    """The keys that the workloads look up, in their order, with the workloads of each; runs nothing."""
     found: dict[Key, list[Workload]] = {}
     for workload in WORKLOADS:
         with untuned(), watch(run=False), tuned.record_keys() as looked_up:
@@ -162,6 +167,7 @@ def fits(key: Key, tiles: Tiles, architecture: Architecture) -> bool:
     covering = zip(kind.covering, widths, strict=True)
     return (
         tuned.SMALLEST <= min(sides) <= max(sides) <= tuned.LARGEST
+        and (kernel != "products" or tiles.bn <= tuned.ROWS_OF_PRODUCTS)
         and all(getattr(tiles, side) <= width for side, width in covering)
         and 4 <= tiles.warps <= 16
         and 4 <= _sums(kernel, tiles) // (32 * tiles.warps) <= 64
@@ -199,27 +205,54 @@ class UnfitError(Exception):
     """The reason why tiles are left out."""
 
 
+class Budget:
+    """The time that is left for measurements, of which each is expected to take as long as the longest so far."""
+
+    def __init__(self, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+        self._now, self._end, self._longest = now, now() + seconds, 0.0
+
+    def allows(self, measurements: int) -> bool:
+        """Whether there is time for so many."""
+        return self._now() + measurements * self._longest < self._end
+
+    @contextmanager
+    def measurement(self) -> Iterator[None]:
+        """The time inside the context is that of a measurement, which may fail."""
+        start = self._now()
+        try:
+            yield
+        finally:
+            self._longest = max(self._longest, self._now() - start)
+
+
 def search(
-    key: Key, architecture: Architecture, timed: Callable[[Tiles], float]
+    key: Key, architecture: Architecture, timed: Callable[[Tiles], float], budget: Budget
 ) -> tuple[Tiles, Tiles, dict[Tiles, float]]:
-    """The tiles of the plan, the chosen ones, and the microseconds of both, measured after the choice."""
-    default = planned(key, architecture)
-    us = {default: timed(default)}
+    """The tiles of the plan, the chosen ones, and the microseconds of both, measured after the choice. Candidates for
+    which there is no time are not measured."""
+
+    def measured(tiles: Tiles) -> float:
+        with budget.measurement():
+            return timed(tiles)
 
     def take(candidates: list[Tiles]) -> None:
         for tiles in candidates:
-            if tiles not in us:
+            if tiles not in us and budget.allows(3):  # one, and both again
                 try:
-                    us[tiles] = timed(tiles)
+                    us[tiles] = measured(tiles)
                 except UnfitError as reason:
                     us[tiles] = math.inf
                     print(f"  {tuple(tiles)} {reason}", file=sys.stderr)
 
+    default = planned(key, architecture)
+    us = {default: measured(default)}
     take(other_sides(key, default, architecture))
     take(other_pipelines(key, min(us, key=us.__getitem__), architecture))
     best = choose(default, us)
+    if best != default and not budget.allows(2):
+        return default, default, us
     if best != default:  # the minimum of many measurements is biased: measure again
-        us = {tiles: timed(tiles) for tiles in (default, best)}
+        us = {tiles: measured(tiles) for tiles in (default, best)}
         best = choose(default, us)
     return default, best, us
 
@@ -291,19 +324,31 @@ def write(path: Path, table: dict[str, Any]) -> None:
 
 def tune(
     architecture: Architecture, kernels: Sequence[str], seconds: float, path: Path, run: dict[str, Any],
-    timed: Callable[[Key, list[Workload], Tiles], float],
+    timed: Callable[[Key, list[Workload], Tiles], float], now: Callable[[], float] = time.monotonic,
 ) -> int:  # fmt: skip
-    """Add the chosen tiles to a table, each as it is found; the number of keys for which there was no time."""
-    begin = time.monotonic()
+    """Add the chosen tiles to a table, each as it is found; the number of keys that were not asked for.
+
+    Args:
+        architecture: that of the device.
+        kernels: functions of the plan, of :data:`KINDS`.
+        seconds: no measurement is begun that is expected to end later.
+        path: the table.
+        run: what the table says of this run.
+        timed: microseconds of the launches of a key with given tiles.
+        now: the time in seconds.
+    """
+    budget = Budget(seconds, now)
     table = tuned.read(path)
     table["runs"].append(run)
     found = keys(architecture, kernels)
-    for done, (key, workloads) in enumerate(found.items()):
-        if time.monotonic() - begin > seconds:
+    answered = {tuned.key_of(entry) for entry in table["entries"]}
+    questions = sorted(found, key=answered.__contains__)[:QUESTIONS]
+    for done, key in enumerate(questions):
+        if not budget.allows(1):
             return len(found) - done
-        print(f"[{done + 1}/{len(found)}] {' '.join(map(str, key))}", file=sys.stderr, flush=True)
+        print(f"[{done + 1}/{len(questions)}] {' '.join(map(str, key))}", file=sys.stderr, flush=True)
         try:
-            default, best, us = search(key, architecture, partial(timed, key, workloads))
+            default, best, us = search(key, architecture, partial(timed, key, found[key]), budget)
         except UnfitError as reason:
             print(f"  left out, because the tiles of the plan fail: {reason}", file=sys.stderr)
             continue
@@ -316,7 +361,7 @@ def tune(
         others = [old for old in table["entries"] if tuned.key_of(old) != key]
         table["entries"] = [*others, entry]
         write(path, table)
-    return 0
+    return len(found) - len(questions)
 
 
 def _output(*command: str) -> str:
@@ -360,7 +405,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="functions of the plan (all)",
     )
     parser.add_argument(
-        "--seconds", type=float, default=7200, help="start no key after this time (default: 7200)"
+        "--seconds", type=float, default=600, help="begin no measurement that would end later (default: 600)"
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="table to add to (default: that of the architecture)"
@@ -378,7 +423,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return sum(measure(key, one, tiles, Target(architecture, one.fp32), device) for one in workloads)
 
     left = tune(architecture, options.kernels, options.seconds, path, _metadata(device), timed)
-    print(f"{path}: {left} keys were left out for lack of time", file=sys.stderr)
+    print(f"{path}: {left} keys were not asked for; run the command again for them", file=sys.stderr)
     return 0
 
 

@@ -42,7 +42,7 @@ def short(kernel: str) -> str:
 
 
 def problems(row: Row, recorded: Report | None = None) -> list[str]:
-    """What is wrong with a variant, and not yet in the record. On gfx942 it only has to compile and to fit."""
+    """What is wrong with a variant. On gfx942 it has to compile, to fit and not to spill."""
     report, architecture = row.report, KNOWN[row.variant.target]
     if report.error:
         return [f"does not compile: {report.error}"]
@@ -53,28 +53,28 @@ def problems(row: Row, recorded: Report | None = None) -> list[str]:
     limit = architecture.shared_bytes
     if report.shared_bytes > limit:
         found.append(f"needs {report.shared_bytes} bytes of shared memory; a program may have {limit}")
-    if architecture.family == "hip":
-        return found
     before = recorded or Report()
-    if report.spill_bytes > before.spill_bytes or report.local_instructions > before.local_instructions:
-        found.append(f"{spills(report)}; recorded are {before.spill_bytes} bytes")
-    if (report.needs_tensor_core or before.tensor_core) and not report.tensor_core:
+    needed = report.needs_tensor_core or before.tensor_core
+    if architecture.family == "cuda" and needed and not report.tensor_core:
         found.append("has a product for tensor cores, but none of their instructions")
-    return found + narrow_loads(row)
+    return found + spills(row) + narrow_loads(row)
+
+
+def spills(row: Row) -> list[str]:
+    """The registers that a variant spills. None may, whatever is recorded."""
+    spilled, instructions = row.report.spill_bytes, row.report.local_instructions
+    if not (spilled or instructions):
+        return []
+    return [f"spills {spilled} bytes per thread in {instructions} loads and stores"]
 
 
 def narrow_loads(row: Row) -> list[str]:
-    """Loads that could be wider, but for those that are accepted."""
+    """Loads that could be wider, but for those that are accepted. They are read on CUDA architectures."""
     return [
         f"loads {width} bytes of {matrix} at a time, whose rows are aligned to {VECTOR} elements"
         for matrix, width, reason in narrow(row.variant, row.report.loads)
         if not reason
     ]
-
-
-def spills(report: Report) -> str:
-    """The spills of a variant, in words."""
-    return f"spills {report.spill_bytes} bytes per thread in {report.local_instructions} loads and stores"
 
 
 def differences(report: Report, recorded: Report) -> list[str]:

@@ -110,7 +110,8 @@ def _measured(kernel: str, target: Target, precision: str, *widths: int) -> Tile
 
 
 class SmallTiles(NamedTuple):
-    """A graph of a program: rows and columns of A at a time, columns of S and of X, neighbors in flight, warps."""
+    """A graph of a program: rows and columns of A at a time, columns of S and of X, neighbors in flight, warps, and
+    whether the assembler is told how many registers there are."""
 
     bn: int
     bj: int
@@ -118,11 +119,13 @@ class SmallTiles(NamedTuple):
     bf: int
     ahead: int
     warps: int
+    told: bool
 
     def options(self, target: Target) -> dict[str, int]:
         """Tiles and launch options. There is little to load ahead of the products."""
         tiles = {"BN": self.bn, "BJ": self.bj, "BK": self.bk, "BF": self.bf, "AHEAD": self.ahead}
-        return {**tiles, "num_warps": self.warps, "num_stages": 1, **registers(self.warps, target)}
+        more = registers(self.warps, target) if self.told else {}
+        return {**tiles, "num_warps": self.warps, "num_stages": 1, **more}
 
 
 @tuned.kept
@@ -132,10 +135,16 @@ def small(n: int, k: int, f: int, s: torch.dtype, target: Target) -> SmallTiles 
     Each thread has a vector of A, S and X.
     """
     if _interpreted(target):
-        return SmallTiles(16, 16, 16, 16, 16, 4) if n <= 16 and k <= 16 and 0 < f <= 16 else None
+        return SmallTiles(16, 16, 16, 16, 16, 4, True) if n <= 16 and k <= 16 and 0 < f <= 16 else None
     if n > 128 or k > 32 or not 0 < f <= 64 or gradient_precision(s, target) == "tf32x3":
         return None
-    return SmallTiles(32 if s in HALVES else 16, 64, 32, 64, 2, 4 if k % _SMALLEST == 0 else 8)
+    architecture = target.architecture
+    # Elements of rows that are not aligned are loaded one by one, which needs registers. A warp of AMD has 64 lanes.
+    warps = 8 if k % _SMALLEST and architecture.family == "cuda" else 4
+    # FMA of 4 warps spills on Blackwell with all registers, and of 8 warps on Hopper with 16 rows.
+    fma = s is torch.float32 and target.fp32 == "ieee"
+    bn = 32 if s in HALVES or (warps == 8 and architecture.version == 90) else 16
+    return SmallTiles(bn, 64, 32, 64, 2, warps, warps == 8 or not fma or architecture.version < 100)
 
 
 class SoftmaxTiles(NamedTuple):
@@ -287,6 +296,14 @@ def products(k: int, columns: int, precision: str, target: Target) -> Tiles:
 def graphs(target: Target) -> int:
     """Graphs at a time in a sum over graphs."""
     return 16 if _interpreted(target) else 256
+
+
+def graphs_and_tiles(tiles: int, target: Target) -> tuple[int, int]:
+    """Graphs, and of each its tiles, at a time in a sum over both. The number of graphs does not matter: the last batch
+    of an epoch, which has fewer, needs no other variant."""
+    if _interpreted(target):
+        return graphs(target), 4
+    return (graphs(target), 16) if tiles <= 16 else (16, 256)
 
 
 class ReduceTiles(NamedTuple):

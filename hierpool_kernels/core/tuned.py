@@ -17,7 +17,8 @@ from hierpool_kernels.core.target import Architecture, Target
 
 TABLES = Path(__file__).parents[1] / "tables"
 FORMAT = 1
-SMALLEST, LARGEST = 16, 128  # sides; a chunk of the products may have no more than 128 rows
+SMALLEST, LARGEST = 16, 256  # sides
+ROWS_OF_PRODUCTS = 128  # a chunk of the products may have no more rows
 WARPS = (1, 2, 4, 8, 16)
 
 Key = tuple[Any, ...]
@@ -38,11 +39,11 @@ def key_of(entry: dict[str, Any]) -> Key:
     return (entry["kernel"], *entry["key"])
 
 
-def checked(tiles: Any) -> Sizes:
+def checked(tiles: Any, kernel: str = "") -> Sizes:
     """``tiles`` as a tuple.
 
     Raises:
-        ValueError: if no kernel can take such tiles.
+        ValueError: if no kernel can take such tiles, or the named one cannot.
     """
     if (
         not isinstance(tiles, (list, tuple))
@@ -53,6 +54,8 @@ def checked(tiles: Any) -> Sizes:
     *sides, warps, stages = tiles
     if any(not SMALLEST <= side <= LARGEST or side & (side - 1) for side in sides):
         raise ValueError(f"sides must be powers of two from {SMALLEST} to {LARGEST}, got {sides}")
+    if kernel == "products" and sides[0] > ROWS_OF_PRODUCTS:
+        raise ValueError(f"products take at most {ROWS_OF_PRODUCTS} rows at a time, got {sides[0]}")
     if warps not in WARPS or stages < 1:
         raise ValueError(f"warps must be one of {WARPS} and stages at least 1, got {warps} and {stages}")
     return tuple(tiles)
@@ -74,7 +77,7 @@ def read(path: Path) -> dict[str, Any]:
             hash(key_of(entry))
             table["runs"][entry["run"]]
             if entry["tiles"] is not None:  # the plan was the fastest
-                checked(entry["tiles"])
+                checked(entry["tiles"], entry["kernel"])
     except (ValueError, KeyError, TypeError, IndexError) as error:
         raise ValueError(f"{path} is not a table of tiles: {type(error).__name__}: {error}") from error
     return dict(table)
@@ -115,7 +118,7 @@ def kept(plan: Plan) -> Plan:
 def forced(kernel: str, tiles: Sizes | None, *rest: str | int) -> Iterator[None]:
     """Plans inside the context take these tiles for all keys that start with ``kernel`` and ``rest``; with ``None``,
     their own."""
-    _forced.append(((kernel, *rest), None if tiles is None else checked(tiles)))
+    _forced.append(((kernel, *rest), None if tiles is None else checked(tiles, kernel)))
     try:
         yield
     finally:

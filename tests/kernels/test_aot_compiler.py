@@ -278,9 +278,9 @@ def test_missing_tensor_cores_are_found():
     assert record.problems(record.Row(variant, ("a case #1",), some)) == []
 
 
-def test_gfx942_is_only_asked_to_compile_and_to_start():
+def test_gfx942_is_not_asked_for_tensor_cores():
     variant = compiler.variant(WIDE, "gfx942")
-    report = compiler.Report(registers=256, spill_bytes=8, local_instructions=2, needs_tensor_core=True)
+    report = compiler.Report(registers=256, needs_tensor_core=True)
     assert record.problems(record.Row(variant, ("a case #1",), report)) == []
     report = compiler.Report(shared_bytes=(64 << 10) + 4)
     (problem,) = record.problems(record.Row(variant, ("a case #1",), report))

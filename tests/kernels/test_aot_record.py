@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -138,19 +137,38 @@ def test_what_is_no_longer_launched_fails_until_it_is_dropped(check):
     assert check()[0] == 0
 
 
-def test_only_a_larger_spill_than_the_recorded_one_fails(check):
-    spilling = compiler.Report(registers=255, spill_bytes=8, local_instructions=2)
-    check.needs["_square_kernel"] = spilling
-    status, text = check("--all")
+@pytest.mark.parametrize("target", ["sm_90", "gfx942"])
+def test_a_spill_fails_also_once_it_is_recorded(check, target):
+    check.needs["_square_kernel"] = compiler.Report(registers=255, spill_bytes=8, local_instructions=2)
+    problem = f"{target} square, {CASE} #1: spills 8 bytes per thread in 2 loads and stores"
+    for arguments in (("--all",), ("--all", "--update"), ()):
+        status, text = check(*arguments, "--targets", target)
+        assert status == 1
+        assert problem in text
+    check.needs["_square_kernel"] = FINE
+    assert check("--all", "--update", "--targets", target)[0] == 0
+    assert check("--targets", target)[0] == 0
+
+
+@triton.jit
+def _nothing(x_ptr):
+    if x_ptr is None:
+        return None
+    else:
+        return x_ptr
+
+
+@triton.jit
+def _copy_kernel(x_ptr, BN: tl.constexpr):
+    tl.store(_nothing(x_ptr) + tl.arange(0, BN), 1.0)
+
+
+def test_a_function_that_returns_none_fails(check):
+    check.launches = [Call(_copy_kernel, (1,), (X,), {"BN": 64})]
+    check.needs["_copy_kernel"] = FINE
+    status, text = check("--update")
     assert status == 1
-    assert "spills 8 bytes per thread in 2 loads and stores; recorded are 0 bytes" in text
-    assert check("--update", "--all")[0] == 0
-    status, text = check("--all")
-    assert status == 0
-    assert "1 variants spill, 8 bytes in all:" in text
-    assert f"sm_90 square, {CASE} #1: spills 8 bytes" in text
-    check.needs["_square_kernel"] = replace(spilling, spill_bytes=12)
-    assert check("--all")[0] == 1
+    assert f"sm_90 copy, {CASE} #1: _nothing returns None, which Triton 3.6 cannot compile" in text
 
 
 def test_lost_tensor_cores_fail(check):

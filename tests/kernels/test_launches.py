@@ -6,10 +6,14 @@ import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from types import SimpleNamespace
+from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("triton", reason="triton is not installed")
 
@@ -18,9 +22,13 @@ from bench.__main__ import main
 from bench.harness.launches import Counts, count, host_us, without_device
 from bench.ops import launches
 from bench.ops.launches import CALLS, measure
+from hierpool import _tracing
+from hierpool.backends.reference import graph_build
 from hierpool.backends.triton import _availability
+from hierpool.graph import build
 from hierpool_kernels.core.launch import launch, watch
 from hierpool_kernels.core.tensors import workspace
+from tests.support.waiting import counted
 
 # (launches, allocations, kernels of torch), forward and backward. A change may lower them.
 LIMITS = {
@@ -32,6 +40,20 @@ LIMITS = {
     "diff_pool, CSR": ((2, 11, 3), (1, 3, 2)),
     "spmm": ((2, 2, 0), (2, 2, 0)),
 }
+
+
+class Sizes(TorchDispatchMode):
+    """The shapes of the results of all operations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.results: list[tuple[int, ...]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, Tensor):
+            self.results.append(tuple(out.shape))
+        return out
 
 
 @pytest.fixture
@@ -46,6 +68,47 @@ def test_a_call_needs_no_more(name: str) -> None:
     row = measure(CALLS[name](hierpool))
     for found, limits in zip((row.forward, row.backward), LIMITS[name], strict=True):
         assert all(is_ <= most for is_, most in zip(found, limits, strict=True)), (found, limits)
+
+
+@pytest.mark.usefixtures("no_device")
+@pytest.mark.parametrize("name", CALLS)
+def test_a_call_waits_for_nothing_so_that_it_can_be_captured(name: str) -> None:
+    forward, leaves = CALLS[name](hierpool)
+
+    def both() -> None:
+        results = [t for t in forward() if t.requires_grad]
+        torch.autograd.grad(results, leaves, [torch.ones_like(t) for t in results])
+
+    both()
+    _, waits, sorts = counted(both)
+    assert (waits, sorts) == ([], [])
+
+
+@pytest.mark.usefixtures("no_device")
+def test_what_is_allocated_follows_from_shapes() -> None:
+    sizes = []
+    for nodes in (1, 10, 24):
+        mask = torch.arange(24) < torch.tensor([[24], [nodes]])
+        x, s = torch.randn(2, 24, 8, requires_grad=True), torch.randn(2, 24, 15, requires_grad=True)
+        adj = (torch.rand(2, 24, 24) < nodes / 24).float()
+        with mock.patch.object(_tracing, "is_in_torch_dispatch_mode", return_value=False), Sizes() as found:
+            results = hierpool.dense_mincut_pool(x, adj, s, mask)
+            torch.autograd.grad([t.sum() for t in results], (x, s))
+        sizes.append(found.results)
+    assert sizes[0] == sizes[1] == sizes[2]
+    assert len(sizes[0]) > 20
+
+
+@pytest.mark.usefixtures("no_device")
+def test_link_bce_takes_the_transpose_that_the_graph_keeps() -> None:
+    graph = hierpool.RaggedGraph.from_edge_index(torch.tensor([[0, 1, 2], [1, 2, 0]]), 3)
+    s = torch.rand(3, 2, requires_grad=True)
+
+    def both() -> None:
+        torch.autograd.grad(hierpool.link_bce(s, graph), s)
+
+    with mock.patch.object(build, "_backend", return_value=graph_build):
+        assert [len(counted(both)[2]) for _ in range(3)] == [1, 0, 0]
 
 
 @pytest.mark.usefixtures("no_device")

@@ -30,6 +30,26 @@ __all__ = ["folder"]
 # ---- the choice -----------------------------------------------------------------------------------------------------
 
 ASKED = ("row_products", "half", 128)
+ENOUGH = tune.Budget(3600)
+
+
+class Clock:
+    """Seconds that only measurements take."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    def taking(self, seconds: float, timed: Any) -> Any:
+        """``timed``, which takes so long."""
+
+        def call(*arguments: Any) -> float:
+            self.seconds += seconds
+            return timed(*arguments)
+
+        return call
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda a: str(a.version))
@@ -50,7 +70,7 @@ def test_candidates_keep_to_what_plans_promise_and_to_shared_memory(architecture
         candidates = tune.other_sides(key, start, architecture)
         candidates += tune.other_pipelines(key, start, architecture)
         for tiles in candidates:
-            assert tuned.checked(tiles) == tiles
+            assert tuned.checked(tiles, kernel) == tiles
             size = 2 if how == "half" else 4
             assert tiles.stages * size * loaded[kernel](tiles) <= architecture.shared_bytes
             if kernel == "dense_rows":
@@ -61,6 +81,9 @@ def test_candidates_keep_to_what_plans_promise_and_to_shared_memory(architecture
                 assert not rows.on_chip or widths[0] <= tiles.bk
         if widths and min(widths) >= 64:
             assert len(set(candidates)) > 10
+    sides = {side for key in found for tiles in tune.other_sides(key, tune.planned(key, architecture), architecture)
+             for side in tiles[:3]}  # fmt: skip
+    assert max(sides) == 256
 
 
 def test_a_gain_within_the_noise_is_none() -> None:
@@ -83,7 +106,7 @@ def test_the_search_ends_at_the_fastest_tiles() -> None:
             raise tune.UnfitError("spills")
         return 50.0 + 20 * sum(a != b for a, b in zip(tiles, best, strict=True))
 
-    default, chosen, us = tune.search(ASKED, KNOWN["sm_90"], timed)
+    default, chosen, us = tune.search(ASKED, KNOWN["sm_90"], timed, ENOUGH)
     assert (default, chosen) == (start, best)
     assert us == {start: timed(start), best: 50.0}
     asked.pop()
@@ -98,10 +121,26 @@ def test_a_gain_that_does_not_come_again_is_none() -> None:
         seen.append(tiles)
         return 50.0 if len(seen) == 3 else 100.0
 
-    default, chosen, us = tune.search(ASKED, KNOWN["sm_90"], timed)
+    default, chosen, us = tune.search(ASKED, KNOWN["sm_90"], timed, ENOUGH)
     assert chosen == default == tune.planned(ASKED, KNOWN["sm_90"])
     assert us[default] == 100.0
     assert seen[-1] == seen[2]
+
+
+def test_a_search_that_has_no_time_keeps_what_it_could_measure_twice() -> None:
+    start = tune.planned(ASKED, KNOWN["sm_90"])
+    for seconds, measurements in ((65, 6), (25, 1)):
+        clock, asked = Clock(), []
+        budget = tune.Budget(seconds, clock)
+
+        def timed(tiles: Tiles, asked: list[Tiles] = asked) -> float:
+            asked.append(tiles)
+            return 100.0 - 10 * asked.index(tiles)
+
+        default, chosen, us = tune.search(ASKED, KNOWN["sm_90"], clock.taking(10, timed), budget)
+        assert default == asked[0] == start
+        assert (len(asked), clock.seconds) == (measurements, 10 * measurements)
+        assert chosen == asked[-1] == min(us, key=us.__getitem__)
 
 
 def test_results_agree_beside_their_largest_element() -> None:
@@ -175,6 +214,41 @@ def test_answers_are_added_to_a_table(folder: Path) -> None:
     kept = by_question["dense_product", "half", 64]
     assert (kept["tiles"], kept["us"], kept["default_us"]) == (None, 80.0, 80.0)
     assert plan.dense_edges("ieee", SM_90) == tuple(found["tiles"])
+
+
+def test_a_run_asks_twenty_questions_and_the_next_run_others(folder: Path) -> None:
+    path = folder / "cuda_90.json"
+    asked: list[Any] = []
+
+    def timed(key: Any, workloads: Any, tiles: Tiles) -> float:
+        asked.append(key)
+        return made_up(key, workloads, tiles)
+
+    keys = list(tune.keys(KNOWN["sm_90"], list(tune.KINDS)))
+    for run in range(2):
+        asked.clear()
+        left = tune.tune(KNOWN["sm_90"], list(tune.KINDS), 3600, path, RUN, timed)
+        assert list(dict.fromkeys(asked)) == keys[20 * run : 20 * run + 20]
+        assert left == len(keys) - 20
+    answered = [tuned.key_of(entry) for entry in tuned.read(path)["entries"]]
+    assert answered == keys[:40]
+
+
+@pytest.mark.parametrize("seconds", [15, 100, 1000, 4000])
+def test_a_run_ends_in_time(folder: Path, seconds: int) -> None:
+    clock = Clock()
+    took = iter([10.0, *[8.0, 3.0, 12.0] * 1000])
+
+    def timed(key: Any, workloads: Any, tiles: Tiles) -> float:
+        clock.seconds += next(took)
+        return made_up(key, workloads, tiles)
+
+    kernels = list(tune.KINDS)
+    tune.tune(KNOWN["sm_90"], kernels, seconds, folder / "cuda_90.json", RUN, timed, clock)
+    assert (
+        seconds - 40 < clock.seconds <= seconds or len(tuned.read(folder / "cuda_90.json")["entries"]) == 20
+    )
+    assert tuned.read(folder / "cuda_90.json")["entries"]
 
 
 def test_what_was_found_stays_when_the_command_is_interrupted(folder: Path) -> None:

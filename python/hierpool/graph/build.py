@@ -99,13 +99,17 @@ def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:
     )
 
 
-def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool:
-    """Whether the columns of every row ascend strictly.
+def inspect(
+    rowptr: Tensor, col: Tensor, ptr: Tensor, value: Tensor | None, symmetry: bool
+) -> tuple[bool, bool | None]:
+    """Whether the columns of every row ascend strictly. If they do, and ``symmetry``, also whether the matrix equals
+    its transpose exactly, or ``None``, if the backend does not tell both at once.
 
     Raises:
         ValueError: the arrays are not a matrix in compressed rows with one block for every graph.
     """
-    found = _backend(rowptr.device).is_canonical(rowptr, col, ptr)
+    value = None if value is None else value.detach()
+    found = _backend(rowptr.device).inspect(rowptr, col, ptr, value, symmetry)
     if isinstance(found, Problem):
         raise checks.rows_error(found, rowptr, col, ptr)
     return found

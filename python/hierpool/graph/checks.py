@@ -227,7 +227,7 @@ def check_rows(rowptr: Any, col: Any, value: Any, ptr: Any) -> tuple[Tensor, Ten
     if value is not None:
         check_weight("value", value, col.numel(), "rowptr", rowptr)
     if ptr is None:
-        return rowptr, col, normally(lambda: torch.tensor([0, rowptr.numel() - 1], device=col.device))
+        return rowptr, col, normally(lambda: torch.arange(2, device=col.device) * (rowptr.numel() - 1))
     return rowptr, col, check_ptr(ptr, "col", col)
 
 

@@ -66,6 +66,9 @@ class RaggedGraph(CompressedRows):
     ) -> RaggedGraph:
         """A batch of graphs in the format of PyTorch Geometric.
 
+        On a GPU the edges are sorted once, and the host waits for the device once, and once more for each of
+        ``num_nodes`` and, with ``batch``, ``num_graphs`` that is not given.
+
         Under ``torch.compile`` every edge keeps an entry: the first of several equal edges holds their sum, the others
         hold zero. Then ``batch`` must be sorted, ``num_graphs`` given with it, and ``symmetric=None`` means ``False``.
 
@@ -142,17 +145,21 @@ class RaggedGraph(CompressedRows):
         checks.check_flag("symmetric", symmetric, True, False, None)
         rowptr, col, ptr = checks.check_rows(rowptr, col, value, ptr)
         trusted = is_coalesced and (is_traced() or (col.device.type != "cpu" and not validate))
-        if not trusted and not build.is_canonical(rowptr, col, ptr):
-            if is_coalesced:
+        tested = None
+        if not trusted:
+            floating = value is None or (value.dtype in checks.FLOATS and not value.requires_grad)
+            canonical, tested = build.inspect(rowptr, col, ptr, value, symmetric is None and floating)
+            if not canonical and is_coalesced:
                 raise ValueError(
                     "col was given with is_coalesced=True, but does not ascend strictly in every row"
                 )
-            edges = torch.stack([ranges_of(rowptr, col.numel()), col])
-            n = rowptr.numel() - 1
-            given: dict[str, Any] = {"edge_weight": value, "edge_attr": edge_attr}
-            return cls.from_edge_index(edges, n, **given, ptr=ptr, symmetric=symmetric)
+            if not canonical:
+                edges = torch.stack([ranges_of(rowptr, col.numel()), col])
+                n = rowptr.numel() - 1
+                given: dict[str, Any] = {"edge_weight": value, "edge_attr": edge_attr}
+                return cls.from_edge_index(edges, n, **given, ptr=ptr, symmetric=symmetric)
         rowptr, col = normally(convert.own_rows, rowptr, col)
-        graph = cls(rowptr, col, _given("value", value, col), ptr, None, symmetric)._with_symmetry()
+        graph = cls(rowptr, col, _given("value", value, col), ptr, None, symmetric)._with_symmetry(tested)
         return graph if edge_attr is None else graph.with_edge_attr(edge_attr)
 
     @classmethod

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hierpool import backends, reference
+from hierpool.backends import triton
 from hierpool.contract import Csr, Dense, Padded, Ragged, accumulation_dtype
 from hierpool.graph import RaggedGraph
 from hierpool.ops import _checks
@@ -134,7 +135,10 @@ def link_bce(
         raise TypeError(f"eps must be a float, got {type(eps).__name__}")
     if not torch.finfo(torch.float32).tiny <= eps < float("inf"):
         raise ValueError(f"eps must be finite and at least 1.2e-38, got {eps}")
-    structure, rows, s = _checks.link_structure(s, adj, mask, num_nodes, symmetric=symmetric)
+    turned = backend == "triton" or s.device.type in triton.DEVICES  # other backends do without a transpose
+    structure, rows, s = _checks.link_structure(
+        s, adj, mask, num_nodes, transpose=turned, symmetric=symmetric
+    )
     known = adj.is_symmetric if isinstance(adj, RaggedGraph) else symmetric is True
     added = _checks.scalar_tensor(eps, torch.float64, torch.device("cpu"))
     (loss,) = OPERATOR(Call(s, structure, rows, added, Options(normalize, known, backend)))

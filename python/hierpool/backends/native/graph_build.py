@@ -74,13 +74,15 @@ def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:
     return torch.ops.hierpool_native.csr_is_symmetric.default(rowptr.contiguous(), col.contiguous(), value)
 
 
-def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool | Problem:
-    """Whether the columns of every row are strictly ascending."""
+def inspect(
+    rowptr: Tensor, col: Tensor, ptr: Tensor, value: Tensor | None, symmetry: bool
+) -> tuple[bool, bool | None] | Problem:
+    """Whether the columns of every row are strictly ascending; symmetry is tested by a call of its own."""
     rowptr, col, ptr = rowptr.contiguous(), col.contiguous(), ptr.contiguous()
     flags, i, j = torch.ops.hierpool_native.csr_inspect.default(rowptr, col, ptr)
     if flags & _FAULT:
         return Problem(Fault(flags & _FAULT), i, j)
-    return bool(flags & _AS_GIVEN)
+    return bool(flags & _AS_GIVEN), None
 
 
 def blocks(

@@ -18,35 +18,89 @@ from hierpool.contract import (
     sum_by_index,
 )
 
+HOST = ("cpu",)  # devices whose values are always checked, as reading them waits for nothing
+
 
 def build(edges: Edges, options: BuildOptions) -> Built | Problem:
-    """Sort edges into rows."""
+    """Sort edges into rows, once. What the host has to know is read once, unless values are checked."""
     row, col, weight, _, _, n, num_graphs = edges
-    check = options.validate or row.device.type == "cpu"
+    check = options.validate or row.device.type in HOST
     if check and (problem := _out_of_range(row, col, n) or _bad_graphs(edges, num_graphs)):
         return problem
-    ptr, order = _graphs(edges, num_graphs)
+    ptr, order, known = _graphs(edges, num_graphs)
+    if options.coalesced and (built := _as_given(edges, ptr, known, options, check)) is not None:
+        return built
     if order is not None:
         place = torch.empty_like(order)
         place[order] = torch.arange(n, device=order.device)
         row, col = place[row], place[col]
     if check and (problem := _crossing(row, col, ptr, order)):
         return problem
+    keys, place = torch.sort(_keys(row, col, n), stable=True)
+    first = torch.ones_like(keys, dtype=torch.bool)  # of several equal edges
+    first[1:] = keys[1:] != keys[:-1]
+    count, run = keys.numel(), first.cumsum(0) - 1
+    if not options.merge:
+        run = torch.where(first, torch.arange(count, device=run.device), 0).cummax(0)[0]
+    entry = torch.empty_like(place).index_copy(0, place, run)
+    summed = weight is not None or (options.merge and options.symmetric is None)
+    value = _sums(weight, entry, count) if summed else None
+    if options.symmetric is None:
+        known["symmetric"] = _equals_transpose(keys, n, None if value is None else value[run])
+    if options.merge and count:
+        known["entries"] = run[-1] + 1
+    found = _read(known)
+    entries = found.get("entries", count)
+    if entries < count:
+        keys = keys[torch.searchsorted(run, torch.arange(entries, device=run.device))]
+        value = (_sums(weight, entry, count) if value is None else value)[:entries].clone()
+    elif weight is None:
+        value = None
+    dtype = index_dtype(n, count)
+    rowptr = torch.searchsorted(keys, _keys(torch.arange(n + 1, device=keys.device), 0, n)).to(dtype)
+    return Built(
+        rowptr,
+        (keys % max(n, 1)).to(dtype),
+        value,
+        ptr,
+        None if found.get("sorted", True) else order,
+        entry.to(dtype) if options.want_entry_of_edge else None,
+        bool(found.get("symmetric", options.symmetric)),
+    )
+
+
+def _as_given(
+    edges: Edges, ptr: Tensor, known: dict[str, Tensor], options: BuildOptions, check: bool
+) -> Built | Problem | None:
+    """Rows of edges that are stated to be sorted; ``None`` if the batch is not sorted by graph."""
+    row, col, weight, _, _, n, _ = edges
+    if options.symmetric is None:
+        known = known | {"symmetric": _equals_transpose(_keys(row, col, n), n, weight)}
+    found = _read(known)
+    if not found.get("sorted", True):
+        return None
+    if check and (problem := _crossing(row, col, ptr, None)):
+        return problem
+    if check and not _ascends(row, col):
+        return Problem(Fault.NOT_COALESCED)
     dtype = index_dtype(n, row.numel())
-    value, entry = weight, None
-    if options.coalesced and order is None:
-        if check and not _ascends(row, col):
-            return Problem(Fault.NOT_COALESCED)
-    else:
-        row, col, entry = _sort(row, col, n, options.merge)
-        value = _values(weight, entry, col.numel())
-        entry = entry.to(dtype) if options.want_entry_of_edge else None
     rowptr = torch.searchsorted(row.to(torch.int64), torch.arange(n + 1, device=row.device)).to(dtype)
-    col = col.to(dtype, copy=True)
-    symmetric = options.symmetric
-    if symmetric is None:
-        symmetric = is_symmetric(rowptr, col, value)
-    return Built(rowptr, col, value, ptr, order, entry, symmetric)
+    symmetric = bool(found.get("symmetric", options.symmetric))
+    return Built(rowptr, col.to(dtype, copy=True), weight, ptr, None, None, symmetric)
+
+
+def _read(known: dict[str, Tensor]) -> dict[str, int]:
+    """Numbers on a device, which waits for it once."""
+    return (
+        dict(zip(known, torch.stack([t.to(torch.int64) for t in known.values()]).tolist(), strict=True))
+        if known
+        else {}
+    )
+
+
+def _keys(row: Tensor, col: Tensor | int, n: int) -> Tensor:
+    """A number for each pair, in the order of rows and columns."""
+    return row.to(torch.int64) * n + col
 
 
 def _first(wrong: Tensor) -> int | None:
@@ -71,16 +125,15 @@ def _is_pointer(pointer: Tensor, last: int) -> bool:
     return int(pointer[0]) == 0 and int(pointer[-1]) == last and not bool((pointer.diff() < 0).any())
 
 
-def _graphs(edges: Edges, num_graphs: int) -> tuple[Tensor, Tensor | None]:
-    """The first node of each graph, and the order of nodes if ``batch`` is not sorted."""
+def _graphs(edges: Edges, num_graphs: int) -> tuple[Tensor, Tensor | None, dict[str, Tensor]]:
+    """The first node of each graph, and of a ``batch`` the order of nodes by graph and whether it is theirs."""
     if edges.ptr is not None:
-        return edges.ptr, None
+        return edges.ptr, None, {}
     if edges.batch is None:
-        return torch.tensor([0, edges.num_nodes], device=edges.row.device), None
-    batch, order = edges.batch, None
-    if bool((batch.diff() < 0).any()):
-        batch, order = torch.sort(batch, stable=True)
-    return torch.searchsorted(batch, torch.arange(num_graphs + 1, device=batch.device)), order
+        return torch.arange(2, device=edges.row.device) * edges.num_nodes, None, {}
+    batch, order = torch.sort(edges.batch, stable=True)
+    ptr = torch.searchsorted(batch, torch.arange(num_graphs + 1, device=batch.device))
+    return ptr, order, {"sorted": (edges.batch.diff() >= 0).all()}
 
 
 def _crossing(row: Tensor, col: Tensor, ptr: Tensor, order: Tensor | None) -> Problem | None:
@@ -94,29 +147,18 @@ def _crossing(row: Tensor, col: Tensor, ptr: Tensor, order: Tensor | None) -> Pr
     return Problem(Fault.CROSSING, i, j)
 
 
+def _later(row: Tensor, col: Tensor) -> Tensor:
+    """Whether each pair is later than the one before it."""
+    return (row[1:] > row[:-1]) | ((row[1:] == row[:-1]) & (col[1:] > col[:-1]))
+
+
 def _ascends(row: Tensor, col: Tensor) -> bool:
-    later = (row[1:] > row[:-1]) | ((row[1:] == row[:-1]) & (col[1:] > col[:-1]))
-    return bool(later.all())
+    return bool(_later(row, col).all())
 
 
-def _sort(row: Tensor, col: Tensor, n: int, merge: bool) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows and columns in ascending order, without duplicates if ``merge``, and the entry of each edge."""
-    order = torch.argsort(row.to(torch.int64) * n + col, stable=True)
-    row, col = row[order], col[order]
-    first = torch.ones_like(row, dtype=torch.bool)
-    first[1:] = (row[1:] != row[:-1]) | (col[1:] != col[:-1])
-    entry = first.cumsum(0) - 1
-    if merge:
-        row, col = row[first], col[first]
-    else:
-        entry = first.nonzero().flatten()[entry]
-    return row, col, torch.empty_like(order).index_copy(0, order, entry)
-
-
-def _values(weight: Tensor | None, entry_of_edge: Tensor, num_entries: int) -> Tensor | None:
+def _sums(weight: Tensor | None, entry_of_edge: Tensor, num_entries: int) -> Tensor:
+    """Sums of the weights of each entry, or of ones."""
     if weight is None:
-        if num_entries == entry_of_edge.numel():
-            return None
         weight = torch.ones(entry_of_edge.numel(), device=entry_of_edge.device)
     return sum_by_index(weight, entry_of_edge, num_entries)
 
@@ -131,18 +173,42 @@ def transpose(rowptr: Tensor, col: Tensor, columns: int) -> tuple[Tensor, Tensor
 
 def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:
     """Whether the matrix is bitwise equal to its transpose."""
-    rowptr_t, col_t, source = transpose(rowptr, col, rowptr.numel() - 1)
-    if not (torch.equal(rowptr, rowptr_t) and torch.equal(col, col_t)):
-        return False
-    if value is None:
-        return True
-    bits = value.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[value.element_size()])
-    return torch.equal(bits, bits[source])
-
-
-def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool | Problem:
-    """Whether the columns of every row are strictly ascending."""
     n = rowptr.numel() - 1
+    return bool(_equals_transpose(_keys(ranges_of(rowptr, col.numel()), col, n), n, value))
+
+
+def _equals_transpose(keys: Tensor, n: int, value: Tensor | None) -> Tensor:
+    """Whether pairs, numbered by ascending ``keys``, and values are those of the transpose, bool 0-d. Of several equal
+    pairs all have the same value."""
+    if not keys.numel():
+        return keys.new_ones((), dtype=torch.bool)
+    row = keys // n
+    turned = _keys(keys - row * n, row, n)
+    at = torch.searchsorted(keys, turned).clamp_(max=keys.numel() - 1)
+    same = keys[at] == turned
+    if value is not None:
+        bits = value.view({2: torch.int16, 4: torch.int32, 8: torch.int64}[value.element_size()])
+        same &= bits == bits[at]
+    return same.all()
+
+
+def inspect(
+    rowptr: Tensor, col: Tensor, ptr: Tensor, value: Tensor | None, symmetry: bool
+) -> tuple[bool, bool | None] | Problem:
+    """Whether the columns of every row are strictly ascending; and, if ``symmetry``, whether the matrix is then bitwise
+    equal to its transpose. Read once, unless something is wrong."""
+    n, places = rowptr.numel() - 1, torch.arange(col.numel(), dtype=rowptr.dtype, device=col.device)
+    row = torch.searchsorted(rowptr, places, right=True) - 1
+    graph, other = (torch.searchsorted(ptr, end.to(torch.int64), right=True) for end in (row, col))
+    valid = ((col >= 0) & (col < n) & (graph == other)).all()
+    for pointer, last in ((rowptr, col.numel()), (ptr, n)):
+        valid &= (pointer[0] == 0) & (pointer[-1] == last) & (pointer.diff() >= 0).all()
+    known = {"valid": valid, "ascends": _later(row, col).all()}
+    if symmetry:
+        known["symmetric"] = _equals_transpose(_keys(row, col, n), n, value)
+    found = _read(known)
+    if found["valid"]:
+        return bool(found["ascends"]), bool(found["symmetric"]) if symmetry else None
     if not _is_pointer(rowptr, col.numel()):
         return Problem(Fault.ROWPTR)
     i = _first((col < 0) | (col >= n))
@@ -150,8 +216,9 @@ def is_canonical(rowptr: Tensor, col: Tensor, ptr: Tensor) -> bool | Problem:
         return Problem(Fault.COL_RANGE, i)
     if not _is_pointer(ptr, n):
         return Problem(Fault.PTR)
-    row = ranges_of(rowptr, col.numel())
-    return _crossing(row, col, ptr, None) or _ascends(row, col)
+    problem = _crossing(row, col, ptr, None)
+    assert problem is not None
+    return problem
 
 
 def blocks(
