@@ -12,19 +12,29 @@
 
 namespace hierpool::cpu {
 
-// Uninitialised memory, aligned to cache lines.
+// Uninitialised memory, aligned to cache lines. By hand: the aligned operator new of glibc cuts each block out of a larger
+// one and frees the rest.
 template <typename T>
 class Buffer {
  public:
   Buffer() = default;
   explicit Buffer(int64_t count)
-      : memory_(
-            static_cast<T*>(::operator new(sizeof(T) * std::max<int64_t>(count, 1), std::align_val_t{64}))) {}
+      : memory_(allocate(sizeof(T) * static_cast<size_t>(std::max<int64_t>(count, 1)))) {}
   T* data() const { return memory_.get(); }
 
  private:
+  static constexpr uintptr_t kLine = 64;
+
+  // The block that was allocated is remembered before the memory.
+  static T* allocate(size_t bytes) {
+    void* block = ::operator new(bytes + kLine + sizeof(void*));
+    const uintptr_t after = reinterpret_cast<uintptr_t>(block) + sizeof(void*);
+    void** memory = reinterpret_cast<void**>((after + kLine - 1) / kLine * kLine);
+    memory[-1] = block;
+    return reinterpret_cast<T*>(memory);
+  }
   struct Free {
-    void operator()(T* p) const { ::operator delete(p, std::align_val_t{64}); }
+    void operator()(T* p) const { ::operator delete(reinterpret_cast<void**>(p)[-1]); }
   };
   std::unique_ptr<T[], Free> memory_;
 };

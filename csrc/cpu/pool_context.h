@@ -138,6 +138,7 @@ class Graphs {
   template <typename Cut, typename Whole>
   void for_each(const Runtime& runtime, const Cut& cut, const Whole& whole) const {
     std::vector<int64_t> tasks;
+    tasks.reserve(by_size_.size());
     for (int64_t b : by_size_) {
       if (graph(b).bounds) {
         cut(b);
@@ -192,6 +193,10 @@ struct RowsView {
 template <typename T>
 class RowsViews {
  public:
+  void reserve(int64_t count) {
+    views_.reserve(static_cast<size_t>(count));
+    sizes_.reserve(static_cast<size_t>(count));
+  }
   void add_in_place(const void* data, int64_t ld) {
     views_.push_back({static_cast<T*>(const_cast<void*>(data)), ld, false});
   }

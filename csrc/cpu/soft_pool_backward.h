@@ -42,9 +42,11 @@ class Backward {
         slot_(static_cast<size_t>(batch_.B)),
         weights_(weights_size(), runtime),
         link_(batch_.B * batch_.R),
+        products_(static_cast<size_t>(std::max<int64_t>(runtime.threads, 1))),
         row_(std::max(batch_.K, kRowTile), runtime),
         tile_(graphs_.largest_tile() * std::max(batch_.K, batch_.F), runtime) {
     const int64_t B = batch_.B, R = batch_.R, K = batch_.K, F = batch_.F;
+    for (auto* views : {&p_, &x_, &m_}) views->reserve(B * R);
     for (int64_t b = 0; b < B; ++b) {
       const Graph& g = graphs_.graph(b);
       context_.place(p_, g, args.s, batch_.s_type, g.first_row * K, K, g.k);
@@ -145,6 +147,7 @@ class Backward {
       slot_;  // where the weights of a graph are: those of a thread's last one stay in its caches
   Scratch<T> weights_;
   Buffer<double> link_;
+  std::vector<std::vector<Factors<T>>> products_;  // that each thread sums
   Scratch<T> row_, tile_;
 };
 
@@ -235,8 +238,8 @@ void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int6
   const int64_t K = clusters(b);
   const Weights w = weights(b);
   T* ds = tile_.of(thread);
-  std::vector<Factors<T>> products;
-  products.reserve(static_cast<size_t>(2 + 2 * batch_.R));
+  std::vector<Factors<T>>& products = products_[static_cast<size_t>(thread)];
+  products.clear();
   const auto add = [&](const T* rows, int64_t ld, int64_t inner, const T* weight) {
     products.push_back({rows, ld, 1, weight, K, inner});
   };

@@ -26,11 +26,12 @@ class DenseEdges : public DenseAdjacencyRows<T> {
     const int64_t of_block = any ? kRowTile * kBlockStride : 0;
     const int64_t of_gradient = args.dadjacency ? kAdjTile * (context.graphs.largest() + batch_.K) : 0;
     scratch_ = Scratch<T>(3 * (batch_.N + 32) + std::max(of_block, of_gradient), context.runtime);
+    if (any) transposed_.reserve(batch_.B * batch_.R);
     for (int64_t b = 0; b < batch_.B; ++b) {
-      for (int64_t r = 0; r < batch_.R; ++r) {
-        transposed_.add_copy(transposes && !symmetric(b, r) ? this->graph(b).n : 0, this->graph(b).k);
+      for (int64_t r = 0; any && r < batch_.R; ++r) {
+        transposed_.add_copy(symmetric(b, r) ? 0 : this->graph(b).n, this->graph(b).k);
       }
-      columns_.add_copy(args.dadjacency ? this->graph(b).k : 0, this->graph(b).n);
+      if (args.dadjacency) columns_.add_copy(this->graph(b).k, this->graph(b).n);
     }
     transposed_.allocate();
     columns_.allocate();

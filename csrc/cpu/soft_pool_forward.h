@@ -47,6 +47,7 @@ class Forward {
         vectors_(graphs_.tiles() * (1 + batch_.R) * batch_.K),
         degree_(args.degree ? 0 : batch_.rows() * batch_.R),
         product_(Edges::kTilesPerProduct * graphs_.largest_tile() * batch_.K, runtime) {
+    for (auto* views : {&p_, &x_}) views->reserve(batch_.B);
     for (int64_t b = 0; b < batch_.B; ++b) {
       const Graph& g = graphs_.graph(b);
       context_.place(p_, g, args_.s, batch_.s_type, g.first_row * batch_.K, batch_.K, g.k);

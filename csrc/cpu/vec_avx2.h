@@ -20,6 +20,20 @@ static inline int64_t clamp_lanes(int64_t count, int64_t lanes) {
   return count < 0 ? 0 : count > lanes ? lanes : count;
 }
 
+template <typename V, int n>
+static inline V sums_in_memory(const V (&block)[n]) {
+  typename V::Element lanes[n];
+  for (int i = 0; i < n; ++i) lanes[i] = block[i].sum();
+  return V::load(lanes);
+}
+
+template <typename V, int n>
+static inline V largests_in_memory(const V (&block)[n]) {
+  typename V::Element lanes[n];
+  for (int i = 0; i < n; ++i) lanes[i] = block[i].largest();
+  return V::load(lanes);
+}
+
 template <>
 struct Vec<float> {
   using Element = float;
@@ -122,6 +136,27 @@ struct Vec<float> {
     __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_max_ps(s, _mm_movehl_ps(s, s));
     return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+  }
+  static Vec sums(const Vec (&block)[kLanes]) {
+    return reduced(block, [](__m256 a, __m256 b) { return _mm256_add_ps(a, b); });
+  }
+  static Vec largests(const Vec (&block)[kLanes]) {
+    return reduced(block, [](__m256 a, __m256 b) { return _mm256_max_ps(a, b); });
+  }
+  // All vectors at once, each step on two of them: half of the instructions of one after the other.
+  template <typename Op>
+  static Vec reduced(const Vec (&block)[kLanes], const Op& op) {
+    __m256 quads[2];  // of four vectors, two parts of each
+    for (int g = 0; g < 2; ++g) {
+      const Vec* rows = block + 4 * g;
+      const auto half = [&](int i) {
+        return op(_mm256_unpacklo_ps(rows[i].v, rows[i + 1].v), _mm256_unpackhi_ps(rows[i].v, rows[i + 1].v));
+      };
+      const __m256d a = _mm256_castps_pd(half(0)), b = _mm256_castps_pd(half(2));
+      quads[g] = op(_mm256_castpd_ps(_mm256_unpacklo_pd(a, b)), _mm256_castpd_ps(_mm256_unpackhi_pd(a, b)));
+    }
+    return {op(_mm256_permute2f128_ps(quads[0], quads[1], 0x20),
+               _mm256_permute2f128_ps(quads[0], quads[1], 0x31))};
   }
   uint32_t nonzero() const {
     return static_cast<uint32_t>(_mm256_movemask_ps(_mm256_cmp_ps(v, _mm256_setzero_ps(), _CMP_NEQ_UQ)));
@@ -235,6 +270,8 @@ struct Vec<double> {
     const __m128d s = _mm_max_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_max_sd(s, _mm_unpackhi_pd(s, s)));
   }
+  static Vec sums(const Vec (&block)[kLanes]) { return sums_in_memory(block); }
+  static Vec largests(const Vec (&block)[kLanes]) { return largests_in_memory(block); }
   uint32_t nonzero() const {
     return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
   }

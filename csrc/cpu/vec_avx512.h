@@ -23,6 +23,20 @@ static inline void transpose_in_memory(V (&block)[n]) {
   for (int i = 0; i < n; ++i) block[i] = V::load(transposed[i]);
 }
 
+template <typename V, int n>
+static inline V sums_in_memory(const V (&block)[n]) {
+  typename V::Element lanes[n];
+  for (int i = 0; i < n; ++i) lanes[i] = block[i].sum();
+  return V::load(lanes);
+}
+
+template <typename V, int n>
+static inline V largests_in_memory(const V (&block)[n]) {
+  typename V::Element lanes[n];
+  for (int i = 0; i < n; ++i) lanes[i] = block[i].largest();
+  return V::load(lanes);
+}
+
 template <>
 struct Vec<float> {
   using Element = float;
@@ -109,6 +123,29 @@ struct Vec<float> {
   }
   float sum() const { return _mm512_reduce_add_ps(v); }
   float largest() const { return _mm512_reduce_max_ps(v); }
+  static Vec sums(const Vec (&block)[kLanes]) {
+    return reduced(block, [](__m512 a, __m512 b) { return _mm512_add_ps(a, b); });
+  }
+  static Vec largests(const Vec (&block)[kLanes]) {
+    return reduced(block, [](__m512 a, __m512 b) { return _mm512_max_ps(a, b); });
+  }
+  // All vectors at once, each step on two of them: a third of the instructions of one after the other.
+  template <typename Op>
+  static Vec reduced(const Vec (&block)[kLanes], const Op& op) {
+    __m512 quads[4];  // of four vectors, four parts of each
+    for (int g = 0; g < 4; ++g) {
+      const Vec* rows = block + 4 * g;
+      const auto half = [&](int i) {
+        return op(_mm512_unpacklo_ps(rows[i].v, rows[i + 1].v), _mm512_unpackhi_ps(rows[i].v, rows[i + 1].v));
+      };
+      const __m512d a = _mm512_castps_pd(half(0)), b = _mm512_castps_pd(half(2));
+      quads[g] = op(_mm512_castpd_ps(_mm512_unpacklo_pd(a, b)), _mm512_castpd_ps(_mm512_unpackhi_pd(a, b)));
+    }
+    const auto joined = [&](__m512 a, __m512 b) {
+      return op(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+    };
+    return {joined(joined(quads[0], quads[1]), joined(quads[2], quads[3]))};
+  }
   uint32_t nonzero() const { return _mm512_cmp_ps_mask(v, _mm512_setzero_ps(), _CMP_NEQ_UQ); }
   // A full store of the compressed register: a compressing store to memory is an order of magnitude slower.
   static void compress(float* p, Vec a, uint32_t bits) {
@@ -187,6 +224,8 @@ struct Vec<double> {
   static void transpose(Vec (&block)[kLanes]) { transpose_in_memory(block); }
   double sum() const { return _mm512_reduce_add_pd(v); }
   double largest() const { return _mm512_reduce_max_pd(v); }
+  static Vec sums(const Vec (&block)[kLanes]) { return sums_in_memory(block); }
+  static Vec largests(const Vec (&block)[kLanes]) { return largests_in_memory(block); }
   uint32_t nonzero() const { return _mm512_cmp_pd_mask(v, _mm512_setzero_pd(), _CMP_NEQ_UQ); }
   static void compress(double* p, Vec a, uint32_t bits) {
     _mm512_storeu_pd(p, _mm512_maskz_compress_pd(static_cast<__mmask8>(bits), a.v));

@@ -47,6 +47,10 @@ struct Vec {
   static void transpose(Vec (&)[kLanes]) {}  // of a square block, one vector a row
   T sum() const { return v; }
   T largest() const { return v; }
+  static Vec sums(const Vec (&block)[kLanes]) {
+    return block[0];
+  }  // of the lanes of each vector, lane by lane
+  static Vec largests(const Vec (&block)[kLanes]) { return block[0]; }
   // One bit per lane that is not zero (NaN is not).
   uint32_t nonzero() const { return v != T(0) ? 1u : 0u; }
   // Writes the lanes of `bits` to p in order; may write kLanes elements.

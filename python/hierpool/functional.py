@@ -39,6 +39,11 @@ def _batch(
     x: Tensor, adj: Tensor, s: Tensor, mask: Tensor | None, num_clusters: int | Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, _Shared | None]:
     """The arguments with a batch dimension, and what is shared."""
+    if isinstance(x, Tensor) and isinstance(adj, Tensor) and isinstance(s, Tensor) and not s.is_nested:
+        batches = x.dim() == adj.dim() == s.dim() == 3 and x.size(0) == s.size(0) == adj.size(0)
+        fits = mask is None or (isinstance(mask, Tensor) and not mask.is_nested and mask.shape == s.shape[:2])
+        if batches and fits:
+            return x, adj, s, mask, None  # what most callers give; the rest is checked with the operator
     x, adj, s = as_batch("x", x), as_batch("adj", adj), as_batch("s", s)
     if adj.dim() != 3:
         raise ValueError(f"adj must have shape [B, N, N] or [N, N], got {tuple(adj.shape)}")
@@ -275,13 +280,14 @@ def diff_pool(
         if isinstance(graph, ShardedGraph):
             raise TypeError("edge_index must not be a ShardedGraph with link_loss='bce'")
         link_norm = link_bce(assignment, graph, normalize=divisor, backend=backend)
-    dtype = torch.promote_types(x.dtype, s.dtype)
-    adj = adj.to(s.dtype)
+    if not adj.dtype is s.dtype is x.dtype:  # a conversion to the same dtype takes time as well
+        dtype = torch.promote_types(x.dtype, s.dtype)
+        adj, link_norm, total_entropy = adj.to(s.dtype), link_norm.to(dtype), total_entropy.to(dtype)
     return DiffPoolResult(
         pooled,
         adj,
-        link_norm.to(dtype) if link_loss else None,
-        total_entropy.to(dtype) if entropy else None,
+        link_norm if link_loss else None,
+        total_entropy if entropy else None,
         assignment,
         sparse_pooled(pooled, adj, vectors[0].select(1, 0) > 0, drop, num_clusters)
         if sparse_output

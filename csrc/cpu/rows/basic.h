@@ -87,15 +87,11 @@ struct BasicRows {
 
   // Block by block: those below the diagonal are transposed, and on it, what is right of it.
   static void mirror(T* matrix, int64_t ld, int64_t n) {
-    if (n <= L) {
-      for (int64_t i = 0; i < n; ++i) {
-        for (int64_t j = i + 1; j < n; ++j) matrix[i * ld + j] = matrix[j * ld + i];
-      }
-      return;
-    }
+    if (n <= L) return mirror_few(matrix, ld, n);
     for (int64_t i = 0; i < n; i += L) {
       const int64_t height = n - i < L ? n - i : L;
       for (int64_t j = 0; j <= i; j += L) {
+        if (j == i && 2 * height <= L) return mirror_few(matrix + i * ld + i, ld, height);
         const int64_t width = j < i ? L : height;
         V block[L];
         HIERPOOL_UNROLL for (int64_t r = 0; r < L; ++r) {
@@ -109,6 +105,12 @@ struct BasicRows {
           block[r].store(to + r * ld, height);
         }
       }
+    }
+  }
+
+  static void mirror_few(T* matrix, int64_t ld, int64_t n) {
+    for (int64_t i = 0; i < n; ++i) {
+      for (int64_t j = i + 1; j < n; ++j) matrix[i * ld + j] = matrix[j * ld + i];
     }
   }
 

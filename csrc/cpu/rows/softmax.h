@@ -19,13 +19,15 @@ struct SoftmaxRows {
       const T* from = src + r * ld_src + w * L;
       return w < W - 1 ? V::load(from) : V::select(last, V::load(from, last), lowest);
     };
-    T top[L], sum[L], weighted_sum[L], inverse[L];
+    T top[L], inverse[L];
     V e[L][W], total[L], weighted[L];
+    for (int64_t r = 0; r < L; ++r) total[r] = weighted[r] = V::zero();
     for (int64_t r = 0; r < count; ++r) {
       V high = load(r, 0);
       HIERPOOL_UNROLL for (int w = 1; w < W; ++w) high = V::max(high, load(r, w));
-      top[r] = high.largest();
+      total[r] = high;
     }
+    V::largests(total).store(top);
     for (int64_t r = 0; r < count; ++r) {
       const V high = V::set(top[r]);
       V sum_e = V::zero(), sum_ez = V::zero();
@@ -37,9 +39,7 @@ struct SoftmaxRows {
       }
       total[r] = sum_e, weighted[r] = sum_ez;
     }
-    for (int64_t r = 0; r < L; ++r) sum[r] = 1, weighted_sum[r] = 0;
-    for (int64_t r = 0; r < count; ++r) sum[r] = total[r].sum(), weighted_sum[r] = weighted[r].sum();
-    const T entropy = finish(sum, weighted_sum, inverse);
+    const T entropy = finish(V::select(count, V::sums(total), V::set(T(1))), V::sums(weighted), inverse);
     for (int64_t r = 0; r < count; ++r) {
       const V factor = V::set(inverse[r]);
       T* to = dst + r * ld_dst;
@@ -50,10 +50,10 @@ struct SoftmaxRows {
   }
 
   // One division and one logarithm serve all rows. With p = e / sum: -sum p log p = log sum - (sum e z) / sum
-  static T finish(const T* sum, const T* weighted_sum, T* inverse) {
-    const V total = V::load(sum), factor = V::divide(V::set(T(1)), total);
+  static T finish(V sum, V weighted_sum, T* inverse) {
+    const V factor = V::divide(V::set(T(1)), sum);
     factor.store(inverse);
-    return (log(total) - V::load(weighted_sum) * factor).sum();
+    return (log(sum) - weighted_sum * factor).sum();
   }
 
   // The same for rows of any length, in three passes over each.
@@ -64,7 +64,7 @@ struct SoftmaxRows {
     for (int64_t r = 0; r < count; ++r) {
       sum[r] = exponentials(dst + r * ld_dst, src + r * ld_src, n, inverse_temperature, weighted_sum[r]);
     }
-    const T entropy = finish(sum, weighted_sum, inverse);
+    const T entropy = finish(V::load(sum), V::load(weighted_sum), inverse);
     for (int64_t r = 0; r < count; ++r) scale_row(dst + r * ld_dst, n, inverse[r]);
     return entropy;
   }
@@ -168,16 +168,16 @@ struct SoftmaxRows {
     T inverse_temperature, entropy;
   };
 
-  // Rows [first, first + count), at most kRows, of W vectors, step by step as above.
-  static constexpr int64_t kRows = 8;
+  // Rows [first, first + count), at most as many as there are lanes, of W vectors, step by step as above.
   template <int W, bool WithEntropy>
   static void narrow_gradient(const Gradient& x, int64_t first, int64_t count, int64_t last) {
     const V factor = V::set(-x.entropy), scale = V::set(x.inverse_temperature);
     const auto load = [&](const T* from, int w) {
       return w < W - 1 ? V::load(from + w * L) : V::load(from + w * L, last);
     };
-    V g[kRows][W], product[kRows];
-    T mean[kRows];
+    V g[L][W], product[L];
+    T mean[L];
+    for (int64_t r = count; r < L; ++r) product[r] = V::zero();
     for (int64_t r = 0; r < count; ++r) {
       const T *p = x.p + (first + r) * x.ld_p, *dp = x.dp + (first + r) * x.ld_dp;
       V sum = V::zero();
@@ -188,7 +188,7 @@ struct SoftmaxRows {
       }
       product[r] = sum;
     }
-    for (int64_t r = 0; r < count; ++r) mean[r] = product[r].sum();
+    V::sums(product).store(mean);
     for (int64_t r = 0; r < count; ++r) {
       const T* p = x.p + (first + r) * x.ld_p;
       T* dst = x.dst + (first + r) * x.ld_dst;
@@ -224,8 +224,8 @@ struct SoftmaxRows {
       return;
     }
     Stripes<T>::template with<kNarrow>(n, [&](auto stripe, int64_t last) {
-      for (int64_t i = 0; i < count; i += kRows) {
-        const int64_t rows = count - i < kRows ? count - i : kRows;
+      for (int64_t i = 0; i < count; i += L) {
+        const int64_t rows = count - i < L ? count - i : L;
         entropy != 0 ? narrow_gradient<stripe.kVectors, true>(x, i, rows, last)
                      : narrow_gradient<stripe.kVectors, false>(x, i, rows, last);
       }

@@ -14,6 +14,7 @@ from hierpool.ops._shared import as_one_batch, is_one_batch
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 ADJ_DTYPES = (*FLOATS, torch.bool, torch.int8, torch.uint8)
 _INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
+_STRIDED = torch.strided
 MASK_DTYPES = (torch.bool, *_INTEGERS, *FLOATS)
 
 
@@ -27,6 +28,13 @@ def _shape(t: Tensor) -> str:
 
 def check_tensor(name: str, value: Any, dtypes: tuple[torch.dtype, ...]) -> None:
     """Raise ``TypeError`` unless ``value`` is a strided tensor of one of ``dtypes``."""
+    if (
+        isinstance(value, Tensor)
+        and value.dtype in dtypes
+        and value.layout is _STRIDED
+        and not value.is_nested
+    ):
+        return
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor, got {type(value).__name__}")
     if value.is_nested:
@@ -38,10 +46,7 @@ def check_tensor(name: str, value: Any, dtypes: tuple[torch.dtype, ...]) -> None
         raise TypeError(
             f"{name} must be a dense (strided) tensor, got layout {value.layout}; call {name}.to_dense() first"
         )
-    if value.dtype not in dtypes:
-        raise TypeError(
-            f"{name} must have dtype {_names(dtypes)}, got {str(value.dtype).removeprefix('torch.')}"
-        )
+    raise TypeError(f"{name} must have dtype {_names(dtypes)}, got {str(value.dtype).removeprefix('torch.')}")
 
 
 def check_mask(mask: Any) -> None:

@@ -77,7 +77,7 @@ class Operator(Traced, ABC):
         # as for torch.softmax, the backward raises an error if it was changed.
         self._copied = [place for place in self._saved if place in self._results and fields[place] != "s"]
         # A saved result that connects second derivatives to the first leaf, which may not be saved.
-        self._witness = next((place for place in self._saved if place in self._results), None)
+        self._witness: Any = next((place for place in self._saved if place in self._results), None)
         self._arguments = Arguments(self.Call)
         names = [argument.name for argument in self._arguments.list]
         self._places = tuple(names.index(name) for name in self.Leaves._fields)
@@ -86,6 +86,8 @@ class Operator(Traced, ABC):
         self._has_list = (
             self._arguments.list[self._places[-1]].kind == "Tensor[]"
         )  # only the last leaf may be a list
+        self._pick_saved = itemgetter(*self._saved) if len(self._saved) > 1 else None
+        self._places_of: dict[tuple[str, ...] | None, tuple[int, ...]] = {None: self._results}
         self._pick_upstream: dict[tuple[int, ...], Callable[[tuple[Any, ...]], tuple[Any, ...]]] = {}
         OPERATORS[self.name] = self
         if self.opaque:
@@ -139,13 +141,15 @@ class Operator(Traced, ABC):
 
         ``read_only``: no result is changed in place, so that those that the backward reads need not be copied.
         """
-        places = self._results if wanted is None else tuple([self._place[name] for name in wanted])
         if is_traced():
+            places = self._positions(wanted)
             # Programs that torch.export makes run without this package.
             if self.opaque and not torch.compiler.is_exporting():
                 return self._handed_out(as_tuple(self.op(*self._arguments.flatten(call))), places)
             out = self.run_composite(call)
             return tuple([out[place] for place in places])
+        # Not while traced: compilers guard a dictionary that they read, and compile again when it has grown.
+        places = self._places_of.get(wanted) or self._places_of.setdefault(wanted, self._positions(wanted))
         if is_transformed() or (not self.opaque and _is_autocast()):
             self._check_transform(call.options.backend)
             out = self.run_composite(call)
@@ -161,8 +165,10 @@ class Operator(Traced, ABC):
                 leaves = (*leaves[:-1], *leaves[-1])
             for leaf in leaves:
                 if leaf is not None and leaf.requires_grad:
-                    if hasattr(backend, "prepared"):
-                        call = backend.prepared(call)
+                    # Faster than hasattr, which formats the message of an error that nobody reads.
+                    prepared = backend.__dict__.get("prepared")
+                    if prepared is not None:
+                        call = prepared(call)
                     kept = self.for_backward(call)
                     if kept is call or self._witness in places:
                         return _apply_fused((self, backend, places, kept, None, read_only), call, *leaves)
@@ -173,6 +179,10 @@ class Operator(Traced, ABC):
                     return _apply_fused((self, backend, places, kept, None, read_only), call, *leaves)[:-1]
         out = backend.forward(call)
         return tuple([out[place] for place in places])
+
+    def _positions(self, wanted: tuple[str, ...] | None) -> tuple[int, ...]:
+        """The positions in ``Out`` of the fields named in ``wanted``, or of all results."""
+        return self._results if wanted is None else tuple([self._place[name] for name in wanted])
 
     def _handed_out(self, out: Any, places: tuple[int, ...]) -> tuple[Tensor, ...]:
         """The fields of ``out`` at ``places``, with copies of the results that the backward reads."""
@@ -268,9 +278,9 @@ class _Fused(torch.autograd.Function):
     ) -> tuple[Tensor, ...]:
         operator, backend, places, kept, held, read_only = state
         out = backend.forward(call)
-        fields = [out[place] for place in operator._saved]
-        fields += kept[:-1]
-        tensors, groups = _pack(fields)
+        pick = operator._pick_saved
+        found = pick(out) if pick is not None else tuple([out[place] for place in operator._saved])
+        tensors, groups = _pack((*found, *kept[:-1]))
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
         ctx.state = operator, backend, places, groups, call.options, held

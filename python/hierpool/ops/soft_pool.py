@@ -97,6 +97,8 @@ class SoftPool(Operator):
     def check_values(self, call: Call) -> None:
         logits, rows = call.logits, call.rows
         num_nodes = rows.num_nodes if isinstance(rows, Padded) else None
+        if num_nodes is call.temperature is call.num_clusters is None:
+            return
         _checks.check_values(logits.size(-2), num_nodes, call.temperature, call.num_clusters, logits.size(-1))
 
     def shapes(self, call: Call) -> Out:
@@ -160,7 +162,7 @@ class SoftPool(Operator):
     def for_backward(self, call: Call) -> Call:
         """Without the logits, unless the gradient of the temperature needs them."""
         learned = call.temperature is not None and call.temperature.requires_grad
-        return call if learned else Call(None, *call[1:])  # type: ignore[arg-type]
+        return call if learned else Call._make((None, *call[1:]))
 
     def restored(self, call: Call, saved: Saved) -> Call:
         if call.logits is not None:

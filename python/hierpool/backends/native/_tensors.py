@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,6 @@ def in_dtype(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return (t if t.dtype is dtype else t.to(dtype)).contiguous()
 
 
-def all_contiguous(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """All tensors, contiguous."""
-    return [t.contiguous() for t in tensors]
+def all_contiguous(tensors: Iterable[Any]) -> list[Any]:
+    """All tensors, contiguous; ``None`` stays."""
+    return [t if t is None or t.is_contiguous() else t.contiguous() for t in tensors]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hierpool.backends.native._tensors import as_float, contiguous, in_dtype, rows
+from hierpool.backends.native._tensors import all_contiguous, as_float, contiguous, in_dtype, rows
 from hierpool.contract import Csr, Dense, Padded, Ragged, accumulation_dtype
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tup
     """Gradients of logits, features and entries of A."""
     _, x, adj, _, temperature, _, options = call
     kernels = torch.ops.hierpool_native
-    grads = map(contiguous, upstream)
+    grads = all_contiguous(upstream)
     last = (as_float(temperature), options.given, options.mean, *needs[:3])
     if isinstance(adj, Dense):
         return kernels.soft_pool_dense_backward.default(
@@ -59,6 +59,8 @@ def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tup
 def _padding(call: Call) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     assert isinstance(call.rows, Padded)
     mask, num_nodes = call.rows
+    if num_nodes is call.num_clusters is None:
+        return contiguous(mask), None, None
     return contiguous(mask), contiguous(num_nodes), contiguous(call.num_clusters)
 
 
