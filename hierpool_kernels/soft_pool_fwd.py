@@ -303,13 +303,14 @@ def _soft_pool_reduce_fwd_kernel(
 @triton.jit(do_not_specialize=["N", "B", "R", "GRAM_TILES"])
 def _soft_pool_scalars_fwd_kernel(
     sums_ptr, gram_squares_ptr, scalars_ptr, total_entropy_ptr, link_norm_ptr, largest_ptr, N, B, R, GRAM_TILES,
-    BB: tl.constexpr, LINK: tl.constexpr, ENTROPY: tl.constexpr, MEAN: tl.constexpr, ACC: tl.constexpr,
+    BB: tl.constexpr, BT: tl.constexpr, LINK: tl.constexpr, ENTROPY: tl.constexpr, MEAN: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
     """|A| and |A - S S^T| of each graph, the latter the root of max(0, |A|^2 - 2 tr(adj) + |gram|^2); link_norm, the
     root of the sum of the squares; total entropy.
 
     sums [B, R, SUMS], gram_squares [B, GRAM_TILES], scalars [B, 2 + 4R], link_norm [R].
-    One program for each edge type, BB graphs at a time, in their order.
+    One program for each edge type, BB graphs at a time, in their order, of each BT tiles of gram at a time.
     In float64, which has room for the squares, one of which is a difference of large sums.
     """
     i_r = tl.program_id(0)
@@ -335,8 +336,10 @@ def _soft_pool_scalars_fwd_kernel(
         link = tl.full([BB], float("nan"), tl.float64)
         if LINK:
             gram_sq = tl.zeros([BB], tl.float64)
-            for i_t in range(GRAM_TILES):
-                gram_sq += tl.load(gram_squares_ptr + o_b * GRAM_TILES + i_t, mask=m_b, other=0)
+            for i_t in range(0, GRAM_TILES, BT):
+                o_t = i_t + tl.arange(0, BT)
+                squares = gather_tile(gram_squares_ptr, o_b, GRAM_TILES, o_t, m_b, o_t < GRAM_TILES)
+                gram_sq += tl.sum(squares, 1)
             link = adj_sq - 2 * tl.load(p_sums + 5, mask=m_b, other=0) + gram_sq
             link = tl.where(link < 0, 0.0, link)  # NaN stays NaN
             link_total += tl.where(m_b, link, 0.0)
@@ -559,11 +562,11 @@ def _scalars(
     target: Target,
 ) -> None:  # fmt: skip
     """The scalars, the total entropy and the link norm from the sums of graphs."""
-    r = out.vectors.size(1) - 1
+    r, (bb, bt) = out.vectors.size(1) - 1, plan.graphs_and_tiles(gram_tiles, target)
     launch(
         _soft_pool_scalars_fwd_kernel, (r,),
         sums, squares, out.scalars, out.total_entropy, out.link_norm, rows.largest() if options.mean else None,
         rows.n, rows.b, r, gram_tiles,
-        BB=plan.graphs(target), LINK=options.link, ENTROPY=options.entropy, MEAN=options.mean,
+        BB=bb, BT=bt, LINK=options.link, ENTROPY=options.entropy, MEAN=options.mean,
         ACC=language_type(acc), num_warps=4,
     )  # fmt: skip

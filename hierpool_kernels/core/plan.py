@@ -298,6 +298,14 @@ def graphs(target: Target) -> int:
     return 16 if _interpreted(target) else 256
 
 
+def graphs_and_tiles(tiles: int, target: Target) -> tuple[int, int]:
+    """Graphs, and of each its tiles, at a time in a sum over both. The number of graphs does not matter: the last batch
+    of an epoch, which has fewer, needs no other variant."""
+    if _interpreted(target):
+        return graphs(target), 4
+    return (graphs(target), 16) if tiles <= 16 else (16, 256)
+
+
 class ReduceTiles(NamedTuple):
     """Sums over chunks: chunks at a time, elements of a program."""
 
