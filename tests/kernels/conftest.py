@@ -12,6 +12,7 @@ ORDINARY = {
     "test_aot_record.py",
     "test_launches.py",
     "test_plan.py",
+    "test_recompilation.py",
     "test_tuned.py",
 }
 BOTH = {"test_tune.py"}

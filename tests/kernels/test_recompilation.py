@@ -12,9 +12,6 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 from hierpool_kernels.aot.cases import Case, calls
 from hierpool_kernels.aot.compiler import variant
-from tests.support.running import INTERPRETED
-
-pytestmark = pytest.mark.skipif(INTERPRETED, reason="Triton's interpreter compiles nothing")
 
 DENSE = Case("pool", "dense", rows="mask", diffpool=True)
 CSR = Case("pool", "csr", a="none", symmetric=True, diffpool=True, index=32)
