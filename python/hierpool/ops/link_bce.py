@@ -135,7 +135,8 @@ def link_bce(
         raise TypeError(f"eps must be a float, got {type(eps).__name__}")
     if not torch.finfo(torch.float32).tiny <= eps < float("inf"):
         raise ValueError(f"eps must be finite and at least 1.2e-38, got {eps}")
-    turned = backend == "triton" or s.device.type in triton.DEVICES  # other backends do without a transpose
+    # Other backends do without a transpose.
+    turned = backend == "triton" or (isinstance(s, Tensor) and s.device.type in triton.DEVICES)
     structure, rows, s = _checks.link_structure(
         s, adj, mask, num_nodes, transpose=turned, symmetric=symmetric
     )
