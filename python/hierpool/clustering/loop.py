@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hierpool import soft_pool
+from hierpool.clustering.adam import Adam
 from hierpool.clustering.config import ClusterConfig
 from hierpool.clustering.features import NodeInputs, unit_weights
 from hierpool.clustering.model import AssignmentNet
@@ -69,7 +70,7 @@ def cluster(
     torch.manual_seed(config.seed)
     net = AssignmentNet(inputs.features.size(1), config.hidden_channels, config.k)
     net.initialize_head(inputs, generator, graph)
-    optimizer = torch.optim.Adam(net.parameters(), lr=config.lr)
+    optimizer = Adam(net.parameters(), lr=config.lr)
     unit = {} if graph.value is None else {"weights": "divided by their mean"}  # those of older runs were not
     is_first = not isinstance(graph, ShardedGraph) or graph.ranks.rank == 0
     files = RunFolder(folder if is_first else None, config.identity() | {"fingerprint": fingerprint} | unit)
@@ -80,8 +81,7 @@ def cluster(
     while len(history) < total:
         epoch, start = divmod(len(history), per_epoch)
         for part, rows in sampled(graph, inputs, config.batch_nodes, config.seed, epoch, start):
-            for group in optimizer.param_groups:
-                group["lr"] = 0.5 * config.lr * (1 + math.cos(math.pi * len(history) / total))
+            optimizer.lr = 0.5 * config.lr * (1 + math.cos(math.pi * len(history) / total))
             row = {"step": len(history) + 1.0, "epoch": epoch + 1.0}
             history.append(row | _step(net, optimizer, part, rows, config, first=not history))
             due = len(history) % config.checkpoint_every == 0 or len(history) == total
@@ -93,9 +93,7 @@ def cluster(
     return Clustering(net, history)
 
 
-def _resume(
-    files: RunFolder, net: AssignmentNet, optimizer: torch.optim.Optimizer, graph: Graph
-) -> list[Row]:
+def _resume(files: RunFolder, net: AssignmentNet, optimizer: Adam, graph: Graph) -> list[Row]:
     """The history of the checkpoint, whose state the network and the optimizer take; empty if there is none."""
     history: list[Row] = []
 
@@ -120,7 +118,7 @@ def _resume(
 
 def _step(
     net: AssignmentNet,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     graph: Graph,
     inputs: NodeInputs,
     config: ClusterConfig,
@@ -141,7 +139,7 @@ def _step(
     if not loss.isfinite():
         advice = " before the first step" if first else "; try a smaller learning rate"
         raise FloatingPointError(f"the loss of {config.loss} is {loss.item()}{advice}")
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     loss.backward()
     if isinstance(graph, ShardedGraph):
         sum_gradients(net.parameters(), graph.ranks.group)
