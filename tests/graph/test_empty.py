@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from hierpool import RaggedGraph, heavy_edge_clusters
-from tests.graph.test_following import copies
+from tests.support.following import copies
 
 EDGES = torch.zeros(2, 0, dtype=torch.int64)
 NONE = torch.zeros(0, dtype=torch.int64)

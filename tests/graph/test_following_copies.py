@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import copy
-import io
-import pickle
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 import torch
 
 from hierpool import RaggedGraph, spmm
 from tests.graph.test_building import matrix_of
-from tests.support.following import ORDERS, Edges, assert_like_fresh, change
+from tests.support.following import ORDERS, Edges, assert_like_fresh, change, copies
 
 f32, f64 = torch.float32, torch.float64
 
@@ -44,20 +40,6 @@ def test_converted_graphs_follow_learned_weights_and_copy_others(way: str, order
             (grad,) = torch.autograd.grad(spmm(graph, x).sum(), weight)
             (want,) = torch.autograd.grad(spmm(convert(edges.graph(weight)), x).sum(), weight)
             assert torch.equal(grad, want)
-
-
-def copies() -> dict[str, Callable[[Any], Any]]:
-    def through_torch(one: Any) -> Any:
-        file = io.BytesIO()
-        torch.save(one, file)
-        file.seek(0)
-        return torch.load(file, weights_only=True)
-
-    return {
-        "deepcopy": copy.deepcopy,
-        "pickle": lambda one: pickle.loads(pickle.dumps(one)),
-        "torch": through_torch,
-    }
 
 
 @pytest.mark.parametrize("learned", [False, True], ids=["given", "learned"])

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import io
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -68,3 +72,19 @@ def assert_equal(got: list[Tensor | None], expected: list[Tensor | None]) -> Non
         assert (one is None) == (other is None)
         if one is not None:
             torch.testing.assert_close(one, other, rtol=0, atol=0, equal_nan=True)
+
+
+def copies() -> dict[str, Callable[[Any], Any]]:
+    """Ways to copy an object, with what it shares."""
+
+    def through_torch(one: Any) -> Any:
+        file = io.BytesIO()
+        torch.save(one, file)
+        file.seek(0)
+        return torch.load(file, weights_only=True)
+
+    return {
+        "deepcopy": copy.deepcopy,
+        "pickle": lambda one: pickle.loads(pickle.dumps(one)),
+        "torch": through_torch,
+    }
