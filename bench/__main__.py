@@ -17,7 +17,17 @@ import torch
 from bench.harness import machine, results, run, stages
 from bench.harness.timing import Effort
 from bench.harness.workload import CPU, Study, Workload, select
-from bench.ops import PROVIDERS, STUDIES, clusterings, exchange, hard_poolers, launches, step, workloads_on
+from bench.ops import (
+    PROVIDERS,
+    STUDIES,
+    clusterings,
+    exchange,
+    hard_poolers,
+    launches,
+    precoarsening,
+    step,
+    workloads_on,
+)
 from bench.report import accuracy, pages, plots, poolers, tables
 from bench.report import clusterings as clusterings_page
 from bench.report import exchange as exchange_page
@@ -89,7 +99,12 @@ def parser() -> argparse.ArgumentParser:
     hard = commands.add_parser(
         "hard-poolers", help="compare poolers that keep or merge nodes; write docs/hard-poolers.md"
     )
-    _add_comparison(hard, "*", {"--pairs": hard_poolers.PAIRS, "--growth": hard_poolers.GROWTH})
+    parts = {
+        "--pairs": hard_poolers.PAIRS,
+        "--growth": hard_poolers.GROWTH,
+        "--pooled-once": precoarsening.DATA_SETS,
+    }
+    _add_comparison(hard, "*", parts)
     hard.add_argument(
         "--quick", action="store_true", help="a short look: few pairs, small graphs; never reported"
     )
@@ -181,7 +196,7 @@ def on_pages(args: argparse.Namespace) -> int:
         if args.command == "clusterings":
             made = clusterings.run(args.graphs, args.methods, threads, root)
         else:
-            made = hard_poolers.run(args.pairs, args.growth, threads, root, args.quick)
+            made = hard_poolers.run((args.pairs, args.growth, args.pooled_once), threads, root, args.quick)
         if made.metadata["quick"]:
             return 0  # not all of it
     return (clusterings_page if args.command == "clusterings" else hard_poolers_page).command(args.check)

@@ -104,6 +104,17 @@ def step(pool: Pool, inputs: Inputs, mode: str) -> Step:
     return {"forward": forward, "backward": backward, "both": both}[mode]
 
 
+def timed(call: Callable[[], Any]) -> Step:
+    """A call as a step."""
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        call()
+        return time.perf_counter() - start
+
+    return seconds
+
+
 class Side:
     """One side of a comparison: the same step on one copy of the inputs after the other."""
 

@@ -21,8 +21,9 @@ import torch
 from torch import Tensor
 
 from bench.harness import machine, results
-from bench.harness.timing import Effort, Percentiles, Side, compare
+from bench.harness.timing import Effort, Percentiles, Side, compare, timed
 from bench.harness.workload import CPU, Refused, Request, Unavailable, not_installed
+from bench.ops import precoarsening
 from bench.ops.graphs import random_edges, tu_batch
 from bench.ops.studies import exponent
 from hierpool import Assignment, RaggedGraph, sparse_pool
@@ -282,14 +283,8 @@ def pair_row(pair: Pair, given: Given, effort: Effort) -> dict[str, Any]:
     assert theirs is not None
     if pair.same:
         _check(pair, theirs, ours)
-    sides = [Side([partial(_seconds, step)], CPU) for step in (ours, theirs)]
+    sides = [Side([timed(step)], CPU) for step in (ours, theirs)]
     return {"status": "measured", **asdict(compare(sides[0], sides[1], effort))}
-
-
-def _seconds(step: Step) -> float:
-    start = time.perf_counter()
-    step()
-    return time.perf_counter() - start
 
 
 def growth_rows(names: list[str], sizes: tuple[int, ...], repeats: int) -> Iterator[dict[str, Any]]:
@@ -299,9 +294,9 @@ def growth_rows(names: list[str], sizes: tuple[int, ...], repeats: int) -> Itera
         given = of_size(entries)
         for name in names:
             torch.manual_seed(0)
-            step = GROWTH[name][1](given, alone=True)[1]
-            first = _seconds(step)  # which also warms up
-            times = Percentiles.of([_seconds(step) for _ in range(3 if first > _LARGE_S else repeats)])
+            step = timed(GROWTH[name][1](given, alone=True)[1])
+            first = step()  # which also warms up
+            times = Percentiles.of([step() for _ in range(3 if first > _LARGE_S else repeats)])
             found[name].append(times.p50)
             about = {"kind": "growth", "operation": name, "title": GROWTH[name][0], "status": "measured"}
             yield about | {"entries": entries, "seconds": times.p50, "low": times.p20, "high": times.p80}
@@ -314,6 +309,7 @@ def growth_rows(names: list[str], sizes: tuple[int, ...], repeats: int) -> Itera
 def rows(
     pairs: list[str],
     growth: list[str],
+    pooled: list[str],
     root: Path | None,
     effort: Effort,
     sizes: tuple[int, ...],
@@ -334,24 +330,31 @@ def rows(
                 yield about | size | pair_row(pair, given, effort)
             except (Unavailable, Refused) as error:
                 yield about | {"status": "missing", "reason": str(error)}
+    yield from precoarsening.rows(pooled, root, effort)
     yield from growth_rows(growth, sizes, repeats)
 
 
 def run(
-    pairs: list[str], growth: list[str], threads: int, root: Path | None, quick: bool, parent: Path = RESULTS
+    chosen: tuple[list[str], list[str], list[str]],
+    threads: int,
+    root: Path | None,
+    quick: bool,
+    parent: Path = RESULTS,
 ) -> results.Results:
-    """Measure into a new folder of results."""
+    """Measure the chosen pairs, growths and data sets that are pooled once into a new folder of results."""
     torch.set_num_threads(threads)
-    whole = pairs == list(PAIRS) and growth == list(GROWTH) and not quick
+    pairs, growth, pooled = chosen
+    whole = chosen == (list(PAIRS), list(GROWTH), list(precoarsening.DATA_SETS)) and not quick
     pairs = [name for name in pairs if not (quick and PAIRS[name].graph == "ten-million")]
     folder = results.create_folder(parent, machine.describe(CPU) | {"quick": not whole})
     started = time.perf_counter()
     effort, sizes = (Effort(0.2, 3, 11), SIZES[:2]) if quick else (Effort(4.0, 5, 101), SIZES)
-    for row in rows(pairs, growth, root, effort, sizes, 3 if quick else 7):
+    for row in rows(pairs, growth, pooled, root, effort, sizes, 3 if quick else 7):
         results.append_row(folder, row)
         said = row.get("reason") or {
             "pair": lambda row: f"{row['graph']}: {row['speedup']['p50']:.1f} times as fast as {row['peer']}",
             "growth": lambda row: f"E {row['entries']:,}: {row['seconds']:.4f} s",
+            "precoarsening": lambda row: f"{row['data_set']}, {row['part']}: {row['speedup']['p50']:.1f} times as fast",
             "exponent": lambda row: f"E to the {row['exponent']:.3f}",
         }[row["kind"]](row)  # fmt: skip
         print(f"{row['title']}, {said}", flush=True)

@@ -10,7 +10,7 @@ import torch
 from bench import __main__ as cli
 from bench.harness import results
 from bench.harness.timing import Effort
-from bench.ops import hard_poolers
+from bench.ops import hard_poolers, precoarsening
 from bench.report import hard_poolers as page
 from hierpool import RaggedGraph
 from tests.support.tgp import import_tgp
@@ -38,7 +38,7 @@ def test_both_sides_have_the_same_results(name: str, small: hard_poolers.Given) 
     pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed (hierpool[pyg])")
     if pair.peer == "tgp":
         import_tgp("tgp.poolers")
-    (row,) = hard_poolers.rows([name], [], None, QUICK, (), 1)
+    (row,) = hard_poolers.rows([name], [], [], None, QUICK, (), 1)
     assert row["status"] == "measured"
     assert row["speedup"]["p50"] > 0
     assert row["pairs"] == 3
@@ -58,7 +58,7 @@ def test_other_results_are_refused(small: hard_poolers.Given, monkeypatch: pytes
         "wrong", lambda given: (lambda: (given.x,), lambda: (given.x + 1,)), "million", "none"
     )
     monkeypatch.setattr(hard_poolers, "PAIRS", {"wrong": wrong})
-    (row,) = hard_poolers.rows(["wrong"], [], None, QUICK, (), 1)
+    (row,) = hard_poolers.rows(["wrong"], [], [], None, QUICK, (), 1)
     assert (row["status"], row["reason"]) == ("missing", "results differ from those of none")
 
 
@@ -74,7 +74,9 @@ def test_the_page_has_all_rows(
     pairs = {name: hard_poolers.PAIRS[name] for name in ("topk", "contraction")}
     monkeypatch.setattr(hard_poolers, "PAIRS", pairs)
     monkeypatch.setattr(hard_poolers, "Effort", lambda *bounds: QUICK)
-    run = hard_poolers.run(list(pairs), list(hard_poolers.GROWTH), 1, None, False, tmp_path)
+    monkeypatch.setattr(precoarsening, "DATA_SETS", ("MUTAG",))
+    chosen = (list(pairs), list(hard_poolers.GROWTH), ["MUTAG"])
+    run = hard_poolers.run(chosen, 1, None, False, tmp_path)
     assert not run.metadata["quick"]
     assert results.newest(tmp_path) is not None
     assert page.command(True, tmp_path, tmp_path) == 1
@@ -83,8 +85,16 @@ def test_the_page_has_all_rows(
     text = (tmp_path / page.PAGE).read_text(encoding="utf-8")
     assert all(title in text for title, _ in hard_poolers.GROWTH.values())
     assert "3x: " in text
+    assert "| MUTAG | 188 | whole epoch |" in text
+    assert "| MUTAG | 188 | loading and pooling |" in text
     assert text.count("contraction of matched pairs") == 2
     monkeypatch.setattr(page, "command", lambda check: 7 + check)
     assert cli.main(["hard-poolers", "--check"]) == 8
     assert cli.main(["hard-poolers", "--threads", "0"]) == 2
     assert "--threads must be at least 1" in capsys.readouterr().err
+
+
+def test_missing_data_sets_are_named(tmp_path: Path) -> None:
+    (row,) = precoarsening.rows(["ENZYMES"], tmp_path, QUICK)
+    assert (row["status"], row["graph"]) == ("missing", "ENZYMES")
+    assert str(tmp_path) in row["reason"]
