@@ -33,6 +33,14 @@ struct VariationSum {
   int64_t entries;
 };
 
+// What a node offers to one of its neighbours.
+template <typename T>
+struct Offer {
+  T value;       // -inf: nothing
+  int32_t node;  // -1: to none
+  bool tied;     // whether values are equal, so that it may be another neighbour
+};
+
 // Consecutive rows of a sparse matrix; I is int32_t or int64_t.
 template <typename T, typename I>
 struct SparseRows {
@@ -180,6 +188,9 @@ struct RowKernels {
                   int64_t ld, T scale, bool accumulate, const SparseRows<T, int32_t>& a);
   void (*signs64)(T* out, int64_t ld_out, int64_t n, const T* left, int64_t ld_left, const T* rows,
                   int64_t ld, T scale, bool accumulate, const SparseRows<T, int64_t>& a);
+  // Of n entries (col, value), without those of column `own`, the largest value above held[col]. Ties are those of
+  // values with what is held and with one another.
+  Offer<T> (*best_offer)(const T* held, const int32_t* col, const T* value, int64_t n, int32_t own);
   // C[m, n] (+)= A B with A(i, p) = a[i * a_row + p * a_col] and row-major B[k, ldb], C[m, ldc].
   void (*gemm)(int64_t m, int64_t n, int64_t k, const T* a, int64_t a_row, int64_t a_col, const T* b,
                int64_t ldb, T* c, int64_t ldc, bool accumulate);

@@ -11,8 +11,9 @@
 #include <vector>
 
 #include "cpu/buffer.h"
-#include "cpu/float_keys.h"
 #include "cpu/hash.h"
+#include "cpu/isa.h"
+#include "cpu/row_kernels.h"
 #include "cpu/tasks.h"
 #include "hierpool/selection.h"
 
@@ -22,14 +23,16 @@ namespace {
 // In place of scores that are all equal: the keys are hashes.
 struct Equal {};
 
+// What pairs are ordered by: scores, or hashes.
 template <typename T>
-struct MatchKeys : FloatKeys<T> {
-  static auto none() { return FloatKeys<T>::key(-std::numeric_limits<T>::infinity()); }
+struct MatchKey {
+  using Type = T;
+  static constexpr T kNone = -std::numeric_limits<T>::infinity();
 };
 template <>
-struct MatchKeys<Equal> {
-  using Key = uint64_t;
-  static Key none() { return 0; }
+struct MatchKey<Equal> {
+  using Type = uint64_t;
+  static constexpr uint64_t kNone = 0;
 };
 
 // T: double, float or Equal.
@@ -47,6 +50,7 @@ class Matching {
         held_(nodes_),
         locked_(shared_ ? nodes_ : 0),
         scans_(nodes_) {
+    if constexpr (kVectors) best_offer_ = row_kernels<T>(isa_in_force()).best_offer;
     const uint64_t salt = mix(problem.seed);
     for (int64_t b = 0; b < problem.blocks.graphs; ++b) {
       const int64_t first = problem.blocks.ptr[b];
@@ -54,7 +58,7 @@ class Matching {
         hash_.data()[i] = node_hash(salt, i - first);
     }
     std::fill_n(holder_.data(), nodes_, I{-1});
-    std::fill_n(held_.data(), nodes_, none_);
+    std::fill_n(held_.data(), nodes_, kNone);
     std::fill_n(scans_.data(), nodes_, uint8_t{0});
     if (shared_) std::fill_n(locked_.data(), nodes_, uint8_t{0});
   }
@@ -67,9 +71,10 @@ class Matching {
   }
 
  private:
-  using Keys = MatchKeys<T>;
-  using Key = typename Keys::Key;
+  using Key = typename MatchKey<T>::Type;
+  static constexpr Key kNone = MatchKey<T>::kNone;
   static constexpr bool kEqual = std::is_same_v<T, Equal>;
+  static constexpr bool kVectors = !kEqual && std::is_same_v<I, int32_t>;
   static constexpr int64_t kChunk = 1 << 11;
   static constexpr int kBatch = 32;     // nodes whose rows are read at a time, as their memory is waited for
   static constexpr uint8_t kScans = 8;  // of a row, before it is sorted
@@ -100,6 +105,7 @@ class Matching {
       }
       while (count < kBatch && begin < end) batch[count++] = begin++;
       if (count == 0) return;
+      for (int b = 0; b < count; ++b) prefetch_held(batch[b]);
       for (int b = 0; b < count; ++b) best[b] = find_best(batch[b]);
       for (int b = 0; b < count; ++b) {
         if (best[b].node < 0) continue;
@@ -109,6 +115,14 @@ class Matching {
         __builtin_prefetch(static_cast<const I*>(graph_.a.rowptr) + next);
       }
     }
+  }
+
+  // What the first neighbours of a node hold is waited for, where it does not fit into a cache.
+  void prefetch_held(I i) const {
+    const auto* const rowptr = static_cast<const I*>(graph_.a.rowptr);
+    const auto* const col = static_cast<const I*>(graph_.a.col);
+    const I end = std::min<I>(rowptr[i + 1], rowptr[i] + 16);
+    for (I e = rowptr[i]; e < end; ++e) __builtin_prefetch(held_.data() + col[e]);
   }
 
   // Returns the node that has to propose again, or -1.
@@ -163,7 +177,7 @@ class Matching {
         if constexpr (kEqual) {
           f(~pair_hash(i, col[e]), col[e]);
         } else {
-          f(Keys::key(score_[entry(e)]), col[e]);
+          f(score_[entry(e)], col[e]);
         }
       }
     };
@@ -172,20 +186,23 @@ class Matching {
     walk(graph_.transpose, [source = static_cast<const I*>(graph_.source)](I e) { return source[e]; });
   }
 
-  bool is_excluded(I i, Key key, I j) const { return (j == i && !loops_) || (!kEqual && key == none_); }
+  bool is_excluded(I i, Key key, I j) const { return (j == i && !loops_) || (!kEqual && key == kNone); }
 
   // The best node that may prefer a proposal of node i to the one that it holds.
   Candidate find_best(I i) {
     if (scans_.data()[i] == kScans) return next_in_queue(i);
     ++scans_.data()[i];
     const I own = loops_ ? I{-1} : i;
-    Candidate best{none_, -1};
+    if constexpr (kVectors) {
+      if (!graph_.transpose.rowptr) return best_in_row(i, own);
+    }
+    Candidate best{kNone, -1};
     bool tied = false;
     // Without branches, as they would not be foreseen.
     neighbours(i, [&](Key key, I j) {
       const Key other = held(j);
-      const bool takes = (key > other) & (j != own), known = (key != none_) | kEqual;
-      const Key offer = takes ? key : none_;
+      const bool takes = (key > other) & (j != own), known = (key != kNone) | kEqual;
+      const Key offer = takes ? key : kNone;
       tied |= ((key == other) & known & (j != own)) | ((offer == best.key) & takes & (j != best.node));
       const bool better = offer > best.key;
       best.key = better ? offer : best.key;
@@ -194,9 +211,17 @@ class Matching {
     return tied ? find_best_of_equal(i) : best;
   }
 
+  Candidate best_in_row(I i, I own) {
+    const I first = static_cast<const I*>(graph_.a.rowptr)[i],
+            end = static_cast<const I*>(graph_.a.rowptr)[i + 1];
+    const auto best = best_offer_(held_.data(), static_cast<const I*>(graph_.a.col) + first, score_ + first,
+                                  end - first, own);
+    return best.tied ? find_best_of_equal(i) : Candidate{best.value, best.node};
+  }
+
   // The same where keys are equal.
   Candidate find_best_of_equal(I i) {
-    Candidate best{none_, -1};
+    Candidate best{kNone, -1};
     neighbours(i, [&](Key key, I j) {
       if (is_excluded(i, key, j) || key < best.key) return;
       if (best.node >= 0 && key == best.key && pair_hash(i, j) >= pair_hash(i, best.node)) return;
@@ -222,7 +247,7 @@ class Matching {
     }
     const auto& all = queue->candidates;
     while (queue->at < all.size() && !may_prefer(all[queue->at].node, i, all[queue->at].key)) ++queue->at;
-    return queue->at < all.size() ? all[queue->at] : Candidate{none_, -1};
+    return queue->at < all.size() ? all[queue->at] : Candidate{kNone, -1};
   }
 
   const Neighbours& graph_;
@@ -230,7 +255,7 @@ class Matching {
   const T* score_;
   int64_t nodes_;
   bool shared_;  // by several threads
-  Key none_ = Keys::none();
+  decltype(RowKernels<std::conditional_t<kEqual, float, T>>::best_offer) best_offer_ = nullptr;
   Buffer<uint64_t> hash_;
   Buffer<I> holder_;        // node whose proposal each node holds, -1: none
   Buffer<Key> held_;        // its key

@@ -110,6 +110,21 @@ struct Vec<float> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(test.v, _mm256_setzero_ps(), _CMP_GT_OQ))};
   }
+  static Vec where_above(Vec test, Vec than, Vec a, Vec b) {
+    return {_mm256_blendv_ps(b.v, a.v, _mm256_cmp_ps(test.v, than.v, _CMP_GT_OQ))};
+  }
+  static Vec gather(const float* base, const int32_t* index, int64_t count) {
+    const __m256i first = lanes(count), at = _mm256_maskload_epi32(index, first);
+    return {_mm256_mask_i32gather_ps(_mm256_setzero_ps(), base, at, _mm256_castsi256_ps(first), 4)};
+  }
+  static uint32_t find(const int32_t* index, int64_t count, int32_t x) {
+    const __m256i first = lanes(count), at = _mm256_maskload_epi32(index, first);
+    return bits(_mm256_and_ps(_mm256_castsi256_ps(_mm256_cmpeq_epi32(at, _mm256_set1_epi32(x))),
+                              _mm256_castsi256_ps(first)));
+  }
+  static uint32_t bits(__m256 mask) { return static_cast<uint32_t>(_mm256_movemask_ps(mask)); }
+  uint32_t above(Vec than) const { return bits(_mm256_cmp_ps(v, than.v, _CMP_GT_OQ)); }
+  uint32_t equal(Vec other) const { return bits(_mm256_cmp_ps(v, other.v, _CMP_EQ_OQ)); }
   static void transpose(Vec (&block)[kLanes]) {
     __m256 pairs[kLanes], quads[kLanes];
     for (int i = 0; i < kLanes; i += 2) {
@@ -250,6 +265,24 @@ struct Vec<double> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm256_blendv_pd(b.v, a.v, _mm256_cmp_pd(test.v, _mm256_setzero_pd(), _CMP_GT_OQ))};
   }
+  static Vec where_above(Vec test, Vec than, Vec a, Vec b) {
+    return {_mm256_blendv_pd(b.v, a.v, _mm256_cmp_pd(test.v, than.v, _CMP_GT_OQ))};
+  }
+  static Vec gather(const double* base, const int32_t* index, int64_t count) {
+    const __m128i at = _mm_maskload_epi32(index, narrow_lanes(count));
+    return {_mm256_mask_i32gather_pd(_mm256_setzero_pd(), base, at, _mm256_castsi256_pd(lanes(count)), 8)};
+  }
+  static uint32_t find(const int32_t* index, int64_t count, int32_t x) {
+    const __m128i first = narrow_lanes(count), at = _mm_maskload_epi32(index, first);
+    const __m128i found = _mm_and_si128(_mm_cmpeq_epi32(at, _mm_set1_epi32(x)), first);
+    return static_cast<uint32_t>(_mm_movemask_ps(_mm_castsi128_ps(found)));
+  }
+  static __m128i narrow_lanes(int64_t count) {
+    return _mm_loadu_si128(reinterpret_cast<const __m128i*>(kLaneMasks + 8 - clamp_lanes(count, 4)));
+  }
+  static uint32_t bits(__m256d mask) { return static_cast<uint32_t>(_mm256_movemask_pd(mask)); }
+  uint32_t above(Vec than) const { return bits(_mm256_cmp_pd(v, than.v, _CMP_GT_OQ)); }
+  uint32_t equal(Vec other) const { return bits(_mm256_cmp_pd(v, other.v, _CMP_EQ_OQ)); }
   static void transpose(Vec (&block)[kLanes]) {
     for (int i = 0; i < kLanes; i += 2) {
       const __m256d low = _mm256_unpacklo_pd(block[i].v, block[i + 1].v);

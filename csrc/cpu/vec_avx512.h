@@ -100,6 +100,20 @@ struct Vec<float> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(test.v, _mm512_setzero_ps(), _CMP_GT_OQ), a.v)};
   }
+  static Vec where_above(Vec test, Vec than, Vec a, Vec b) {
+    return {_mm512_mask_mov_ps(b.v, _mm512_cmp_ps_mask(test.v, than.v, _CMP_GT_OQ), a.v)};
+  }
+  static Vec gather(const float* base, const int32_t* index, int64_t count) {
+    const __mmask16 first = lanes(count);
+    const __m512i at = _mm512_maskz_loadu_epi32(first, index);
+    return {_mm512_mask_i32gather_ps(_mm512_setzero_ps(), first, at, base, 4)};
+  }
+  static uint32_t find(const int32_t* index, int64_t count, int32_t x) {
+    const __mmask16 first = lanes(count);
+    return _mm512_mask_cmpeq_epi32_mask(first, _mm512_maskz_loadu_epi32(first, index), _mm512_set1_epi32(x));
+  }
+  uint32_t above(Vec than) const { return _mm512_cmp_ps_mask(v, than.v, _CMP_GT_OQ); }
+  uint32_t equal(Vec other) const { return _mm512_cmp_ps_mask(v, other.v, _CMP_EQ_OQ); }
   static void transpose(Vec (&block)[kLanes]) {
     __m512 quads[16];  // quads[4 g + c]: of rows 4 g to 4 g + 3, the columns c, c + 4, c + 8, c + 12
     for (int g = 0; g < 16; g += 4) {
@@ -221,6 +235,20 @@ struct Vec<double> {
   static Vec where_positive(Vec test, Vec a, Vec b) {
     return {_mm512_mask_mov_pd(b.v, _mm512_cmp_pd_mask(test.v, _mm512_setzero_pd(), _CMP_GT_OQ), a.v)};
   }
+  static Vec where_above(Vec test, Vec than, Vec a, Vec b) {
+    return {_mm512_mask_mov_pd(b.v, _mm512_cmp_pd_mask(test.v, than.v, _CMP_GT_OQ), a.v)};
+  }
+  static Vec gather(const double* base, const int32_t* index, int64_t count) {
+    const __mmask8 first = lanes(count);
+    const __m256i at = _mm256_maskz_loadu_epi32(first, index);
+    return {_mm512_mask_i32gather_pd(_mm512_setzero_pd(), first, at, base, 8)};
+  }
+  static uint32_t find(const int32_t* index, int64_t count, int32_t x) {
+    const __mmask8 first = lanes(count);
+    return _mm256_mask_cmpeq_epi32_mask(first, _mm256_maskz_loadu_epi32(first, index), _mm256_set1_epi32(x));
+  }
+  uint32_t above(Vec than) const { return _mm512_cmp_pd_mask(v, than.v, _CMP_GT_OQ); }
+  uint32_t equal(Vec other) const { return _mm512_cmp_pd_mask(v, other.v, _CMP_EQ_OQ); }
   static void transpose(Vec (&block)[kLanes]) { transpose_in_memory(block); }
   double sum() const { return _mm512_reduce_add_pd(v); }
   double largest() const { return _mm512_reduce_max_pd(v); }

@@ -44,6 +44,19 @@ struct Vec {
   friend Vec log(Vec a) { return {std::log(a.v)}; }
   static Vec select(int64_t count, Vec a, Vec b) { return count > 0 ? a : b; }  // a in the first lanes
   static Vec where_positive(Vec test, Vec a, Vec b) { return test.v > T(0) ? a : b; }
+  // a where test > than, else b
+  static Vec where_above(Vec test, Vec than, Vec a, Vec b) { return test.v > than.v ? a : b; }
+  // base[index[i]] in the first lanes, 0 in the others. As base may change meanwhile, each is read once.
+  static Vec gather(const T* base, const int32_t* index, int64_t count) {
+    return {count > 0 ? *static_cast<const volatile T*>(base + *index) : T(0)};
+  }
+  // One bit for each of the first lanes of index that is x.
+  static uint32_t find(const int32_t* index, int64_t count, int32_t x) {
+    return count > 0 && *index == x ? 1u : 0u;
+  }
+  // One bit per lane.
+  uint32_t above(Vec than) const { return v > than.v ? 1u : 0u; }
+  uint32_t equal(Vec other) const { return v == other.v ? 1u : 0u; }
   static void transpose(Vec (&)[kLanes]) {}  // of a square block, one vector a row
   T sum() const { return v; }
   T largest() const { return v; }

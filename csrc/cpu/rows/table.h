@@ -11,6 +11,7 @@
 #include "cpu/rows/extreme.h"
 #include "cpu/rows/gather.h"
 #include "cpu/rows/gemm.h"
+#include "cpu/rows/offers.h"
 #include "cpu/rows/selu.h"
 #include "cpu/rows/softmax.h"
 
@@ -65,6 +66,7 @@ constexpr RowKernels<T> make_row_kernels() {
       .variation64 = DifferenceRows<T>::template variation<int64_t>,
       .signs32 = DifferenceRows<T>::template signs<int32_t>,
       .signs64 = DifferenceRows<T>::template signs<int64_t>,
+      .best_offer = OfferRows<T>::best_offer,
       .gemm = GemmRows<T>::gemm,
       .sum_of_products = GemmRows<T>::sum_of_products,
   };
