@@ -129,21 +129,25 @@ class Backward {
     int64_t l, n, m;
     const T *relation, *root;
     bool aggregates_first, need_input;
-    const T* share;           // [R, n]: D^-1 times the gradient of h
-    Buffer<T> times_weights;  // [R, m]: share times relation, if A was multiplied first
-    Buffer<T> turned;         // relation^T ..
-    Buffer<T> related;        // .. and X relation^T, [R, n], of which the gradient of A is made
-    std::optional<typename StackGraphs<T>::Product> back;  // with A^T
-    typename StackContext<T>::Norm norm;                   // of the layer before
+    const T* share;             // [R, n]: D^-1 times the gradient of h
+    Buffer<T> times_weights{};  // [R, m]: share times relation, if A was multiplied first
+    Buffer<T> turned{};         // relation^T ..
+    Buffer<T> related{};        // .. and X relation^T, [R, n], of which the gradient of A is made
+    std::optional<typename StackGraphs<T>::Product> back{};  // with A^T
+    typename StackContext<T>::Norm norm{};                   // of the layer before
   };
 
   // Gradients of the weights of a layer, of its input (to before_ or dx_) and of the adjacency.
   void differentiate_products(int64_t l) {
     const SageLayer& layer = c_.stack.layers[l];
-    Step s{l, c_.outputs(l), c_.inputs(l)};
-    s.relation = static_cast<const T*>(layer.relation), s.root = static_cast<const T*>(layer.root);
-    s.aggregates_first = c_.aggregates_first(l), s.need_input = l > 0 || dx_;
-    s.share = c_.graphs.shares() ? share_.data() : next_.data();
+    Step s{.l = l,
+           .n = c_.outputs(l),
+           .m = c_.inputs(l),
+           .relation = static_cast<const T*>(layer.relation),
+           .root = static_cast<const T*>(layer.root),
+           .aggregates_first = c_.aggregates_first(l),
+           .need_input = l > 0 || dx_,
+           .share = c_.graphs.shares() ? share_.data() : next_.data()};
     if (adjacency_) {
       s.related = Buffer<T>(c_.rows.count() * s.n);
       s.turned = Buffer<T>(s.n * s.m);

@@ -13,7 +13,7 @@ template class std::basic_stringstream<char>;
 
 namespace std {
 
-[[noreturn]] __attribute__((visibility("hidden"))) void __throw_bad_array_new_length() {
+[[noreturn]] void __throw_bad_array_new_length() {
   throw bad_array_new_length();
 }
 
