@@ -31,7 +31,8 @@ def test_run_and_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     write_data(tmp_path)
     write_config(tmp_path)
     assert (
-        main(arguments(tmp_path, "--methods", "majority,diffpool", "--seeds", "0-1", "--workers", "1")) == 0
+        main(arguments(tmp_path, "--methods", "majority,diffpool", "--seeds", "0", "1", "--workers", "1"))
+        == 0
     )
     output = capsys.readouterr().out
     assert "TOY: 40 graphs, 260 nodes, 10 folds, our own" in output

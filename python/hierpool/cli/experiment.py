@@ -42,10 +42,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="JSON file with the folds of the one data set, or folder with NAME_splits.json of data sets; others have"
         " our own stratified folds",
     )
-    parser.add_argument(
-        "--folds", default=f"0-{FOLDS - 1}", help="for example 0-9 or 0,4 (default: %(default)s)"
-    )
-    parser.add_argument("--seeds", default="0", help="for example 0-2 (default: %(default)s)")
+    for name, example, default in (("folds", "0-9 or 0 4", f"0-{FOLDS - 1}"), ("seeds", "0-2", "0")):
+        parser.add_argument(
+            f"--{name}",
+            nargs="+",
+            metavar="NUMBER",
+            default=[default],
+            help=f"for example {example} (default: {default})",
+        )
     parser.add_argument(
         "--protocol",
         default="fair",
@@ -99,7 +103,7 @@ def _plan(args: argparse.Namespace) -> queue.Plan:
             f"splits must be a folder with NAME_splits.json of each of {len(datasets)} data sets, got the file"
             f" {args.splits}"
         )
-    numbers = parse_numbers("folds", args.folds), parse_numbers("seeds", args.seeds)
+    numbers = parse_numbers("folds", ",".join(args.folds)), parse_numbers("seeds", ",".join(args.seeds))
     runs = queue.make_runs(protocol, datasets, chosen, *numbers)
     if not runs:
         names = ", ".join(method.name for method in METHODS.values() if method.in_paper)
