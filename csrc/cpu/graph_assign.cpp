@@ -37,11 +37,12 @@ int64_t assign_kept(const BatchRows& rows, int64_t count, const int64_t* index, 
   std::vector<int64_t> graph(static_cast<size_t>(count));
   std::fill_n(cluster, rows.nodes, int64_t{-1});
   std::fill_n(cluster_ptr, rows.graphs + 1, int64_t{0});
-  for (int64_t p = 0; p < count; ++p) {
+  for (int64_t p = 0, b = 0; p < count; ++p) {
     const int64_t node = index[p];
     if (node < 0 || node >= rows.nodes || cluster[node] >= 0) return -1;
     const int64_t row = rank.empty() ? node : rank[static_cast<size_t>(node)];
-    const int64_t b = std::upper_bound(rows.ptr, rows.ptr + rows.graphs + 1, row) - rows.ptr - 1;
+    if (row < rows.ptr[b] || row >= rows.ptr[b + 1])  // not the graph of the node before
+      b = std::upper_bound(rows.ptr, rows.ptr + rows.graphs + 1, row) - rows.ptr - 1;
     graph[static_cast<size_t>(p)] = b;
     cluster[node] = cluster_ptr[b + 1]++;
   }

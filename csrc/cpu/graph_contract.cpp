@@ -120,7 +120,7 @@ class Contraction {
     }
     const Buffer<int64_t> bound = bound_rows();
     const auto before = [&](int64_t k) { return bound.data()[k] + k; };
-    const int64_t count = (before(rows_) + kTaskWork - 1) / kTaskWork;
+    const int64_t count = ceil_div(before(rows_), kTaskWork);
     for (int64_t t = 0; t < count; ++t) {
       const int64_t row = first_row_after(rows_, t * kTaskWork, before);
       tasks_.push_back({row, bound.data()[row]});
@@ -139,10 +139,8 @@ class Contraction {
     constexpr int64_t kRows = 4096;
     Buffer<int64_t> bounds(rows_ + 1);
     int64_t* const bound = bounds.data();
-    run_tasks(runtime_, (rows_ + kRows - 1) / kRows, [&](int64_t t, int64_t) {
-      for (int64_t k = t * kRows; k < std::min(rows_, (t + 1) * kRows); ++k) {
-        bound[k] = degree(k);
-      }
+    run_range_tasks(runtime_, rows_, kRows, [&](int64_t begin, int64_t end, int64_t) {
+      for (int64_t k = begin; k < end; ++k) bound[k] = degree(k);
     });
     bound[rows_] = 0;
     std::exclusive_scan(bound, bound + rows_ + 1, bound, int64_t{0});

@@ -112,7 +112,18 @@ void visit(const Neighbours& graph, const int64_t* order, int64_t hops, int64_t*
   }
 }
 
+template <typename I, typename T>
+void divide(const Csr& ending, T* score) {
+  const auto* const rowptr = static_cast<const I*>(ending.rowptr);
+  for (int64_t i = 0; i < ending.rows; ++i) score[i] /= static_cast<T>(rowptr[i + 1] - rowptr[i]) + T(1);
+}
+
 }  // namespace
+
+template <typename T>
+void divide_by_walks(const Csr& ending, T* score) {
+  ending.int64_index ? divide<int64_t>(ending, score) : divide<int32_t>(ending, score);
+}
 
 template <typename T>
 bool maximal_independent_set(const Neighbours& graph, const Blocks& blocks, const T* priority, int64_t hops,
@@ -128,6 +139,8 @@ bool maximal_independent_set(const Neighbours& graph, const Blocks& blocks, cons
   return true;
 }
 
+template void divide_by_walks(const Csr&, float*);
+template void divide_by_walks(const Csr&, double*);
 template bool maximal_independent_set(const Neighbours&, const Blocks&, const float*, int64_t, uint64_t,
                                       int64_t*);
 template bool maximal_independent_set(const Neighbours&, const Blocks&, const double*, int64_t, uint64_t,

@@ -47,8 +47,8 @@ Tensor scored_pool(Tensor x, Tensor score, Tensor first, Tensor node, double mul
 
 // Tensors are contiguous; all but cluster have one type.
 std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight, Tensor score, Tensor cluster,
-                                                        OptionalTensor dy, OptionalTensor dscore, bool tanh,
-                                                        bool unit, double multiplier) {
+                                                        OptionalTensor dy, OptionalTensor dscore,
+                                                        int64_t activation, bool unit, double multiplier) {
   const ScalarType type = x.scalar_type();
   const int64_t rows = x.size(0), n = x.size(1);
   const auto fits = [&](const OptionalTensor& t, int64_t count) {
@@ -68,7 +68,7 @@ std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight,
                         pointer(cluster),
                         pointer(dy),
                         pointer(dscore),
-                        tanh,
+                        static_cast<Activation>(activation),
                         unit,
                         multiplier};
   cpu::scored_pool_bwd(pool, dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), runtime());
@@ -83,7 +83,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "scored_pool_backward(Tensor x, Tensor weight, Tensor score, Tensor cluster, Tensor? dy, Tensor? "
       "dscore,"
-      " bool tanh, bool unit, float multiplier) -> (Tensor, Tensor, Tensor)");
+      " int activation, bool unit, float multiplier) -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {

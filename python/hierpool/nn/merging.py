@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpool.contract import Csr, accumulation_dtype
+from hierpool.contract import Assigned, Contracted, Csr, accumulation_dtype
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.nn.projection import Projection, is_projected, pooled_by_projection
 from hierpool.ops import spmm
-from hierpool.selection import match, mis
+from hierpool.selection import _shared, match, mis
 from hierpool.selection._shared import check_count, check_seed
+from hierpool.selection.independent import graph_of_mis
 
 _SCORERS = ("linear", "degree", "random", "constant", "canonical")
 _HEURISTICS = ("greedy", "w-greedy", None)
@@ -135,7 +136,15 @@ class KMISPool(HardPooling, name="kmis"):
         if self.lin is None or not is_projected(self, KMISPool, x, self.lin.weight):
             return super()._select_and_pool(x, graph)
         projection = Projection(self.lin.weight.view(-1), self.lin.bias, "sigmoid")
-        return pooled_by_projection(self, x, graph, projection, self._members)
+        links = _shared.links(graph, graph.is_symmetric)
+        return pooled_by_projection(self, x, graph, projection, links, self._graph_of_members, False)
+
+    def _graph_of_members(self, score: Tensor, graph: RaggedGraph, *call: Any) -> tuple[Assigned, Contracted]:
+        """:func:`graph_of_mis` by scores in the order of the matrix."""
+        greedy = self.heuristic == "greedy" and self.hops == 1
+        if not greedy:
+            score = graph.in_graph_order(self._priority(graph.in_callers_order(score), graph))
+        return graph_of_mis(score, graph, *call, hops=self.hops, seed=self.seed, greedy=greedy)
 
     def _members(self, score: Tensor | None, graph: RaggedGraph) -> Assignment:
         """The members of the set and the nodes that belong to them, without weights."""

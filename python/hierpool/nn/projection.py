@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hierpool._tracing import is_transformed
-from hierpool.graph import Assignment, RaggedGraph
+from hierpool._tracing import is_traced, is_transformed
+from hierpool.contract import Assigned, Contracted, Links
+from hierpool.graph import RaggedGraph
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.ops import scored_pool
 from hierpool.ops._contraction import not_triton
@@ -35,6 +37,7 @@ def is_projected(layer: HardPooling, kind: type[HardPooling], x: Tensor, weight:
         and layer.reduce == "sum"
         and x.dtype is weight.dtype
         and x.dtype in (torch.float32, torch.float64)
+        and not is_traced()
         and not is_transformed()
         and not torch.is_autocast_enabled(x.device.type)
     )
@@ -45,21 +48,29 @@ def pooled_by_projection(
     x: Tensor,
     graph: RaggedGraph,
     projection: Projection,
-    assigned: Callable[[Tensor, RaggedGraph], Assignment],
+    links: Links,
+    select: Callable[..., tuple[Assigned, Contracted]],
+    is_injective: bool,
 ) -> tuple[Selected, Tensor, RaggedGraph]:
     """What ``layer`` selects, the features of its supernodes, and the coarsened graph.
 
-    ``assigned``: the assignment by the scores of all nodes, without weights.
+    Args:
+        layer, x, graph: the layer, and the arguments of its ``select``.
+        projection: how scores are made.
+        links: the entries that the selection reads.
+        select: what finds clusters; called with the scores of nodes in the order of the matrix, the graph, and the
+            arguments of a ``Selection``.
+        is_injective: whether each cluster is one node.
     """
     weight, bias, activation, is_unit, multiplier = projection
     how = scored_pool.Options(activation, is_unit, multiplier, not_triton(layer.backend))
+    rows = graph.in_graph_order(x)
     with torch.no_grad():
-        known = scored_pool.known_scores(x, weight, bias, how)
-    assignment = assigned(known, graph)
-    rows, of_row = graph.in_graph_order(x), graph.in_graph_order(known)
+        known = scored_pool.known_scores(rows, weight, bias, how)
+    assignment, coarse = layer._selected_graph(graph, links, partial(select, known, graph), is_injective)
     features, score = scored_pool.OPERATOR(
-        scored_pool.Call(rows, weight, bias, of_row, *assignment.clusters(), how)
+        scored_pool.Call(rows, weight, bias, known, *assignment.clusters(), how)
     )
     score = graph.in_callers_order(score)
     weighted = assignment._weighted_by_node(score if multiplier == 1 else score * multiplier)
-    return Selected(weighted, score), features, layer._pooled_graph(None, graph, assignment).graph
+    return Selected(weighted, score), features, coarse

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from torch import Tensor
 
+from hierpool.contract import Assigned, Contracted, ContractOptions, Links
 from hierpool.graph import RaggedGraph
 from hierpool.selection import _shared
 
@@ -48,3 +51,34 @@ def mis(
     if priority is not None and not valid:
         raise _shared.nan_error("priority", graph.in_callers_order(priority))
     return _shared.callers_nodes(graph, head)
+
+
+def graph_of_mis(
+    priority: Tensor,
+    graph: RaggedGraph,
+    module: ModuleType,
+    links: Links,
+    value: Tensor | None,
+    options: ContractOptions,
+    *,
+    hops: int,
+    seed: int,
+    greedy: bool,
+) -> tuple[Assigned, Contracted]:
+    """The nodes of each member of :func:`mis` as a cluster, and the graph of these, by one call of a backend.
+
+    Args:
+        priority: float32 or float64 ``[N]``, in the order of the matrix.
+        graph, hops, seed: see :func:`mis`.
+        module: the backend.
+        links: the entries of the graph.
+        value: their weights, detached.
+        options: how the graph is contracted.
+        greedy: divide the priority by the number of walks of at most one edge that end in the node.
+    """
+    found: tuple[Assigned, Contracted] | None = module.mis_graph(
+        links, value, graph.ptr, priority, hops, seed, greedy, options
+    )
+    if found is None:
+        raise _shared.nan_error("priority", graph.in_callers_order(priority))
+    return found

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hierpool.backends.native._tensors import in_dtype, rows
+from hierpool.backends.native._tensors import ACTIVATIONS, in_dtype, rows
 from hierpool.contract import accumulation_dtype
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def backward(call: Call, saved: NothingSaved, upstream: Upstream, needs: Leaves)
         cluster,
         in_dtype(upstream.y, dtype),
         in_dtype(upstream.score, dtype),
-        options.activation == "tanh",
+        ACTIVATIONS[options.activation],
         options.is_unit,
         options.multiplier,
     )

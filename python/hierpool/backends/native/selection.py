@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from hierpool.contract import ClusteringGoal, Csr, Links
+from hierpool.backends.native import graph_contract
+from hierpool.backends.native._tensors import in_dtype
+from hierpool.contract import (
+    Assigned,
+    ClusteringGoal,
+    Clusters,
+    Contracted,
+    ContractOptions,
+    Csr,
+    Links,
+    accumulation_dtype,
+)
 
 
 def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> tuple[Tensor, bool]:
@@ -14,10 +27,31 @@ def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: in
     return found
 
 
-def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int) -> tuple[Tensor, bool]:
+def mis(
+    links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int, greedy: bool = False
+) -> tuple[Tensor, bool]:
     """The first node of the set within ``hops`` edges of each node, and whether no priority is NaN."""
-    found: tuple[Tensor, bool] = torch.ops.hierpool_native.mis.default(*links, ptr, priority, hops, seed)
+    found: tuple[Tensor, bool] = torch.ops.hierpool_native.mis.default(
+        *links, ptr, priority, greedy, hops, seed
+    )
     return found
+
+
+def mis_graph(
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    score: Tensor,
+    hops: int,
+    seed: int,
+    greedy: bool,
+    options: ContractOptions,
+) -> tuple[Assigned, Contracted] | None:
+    """See :func:`hierpool.backends.reference.selection.mis_graph`."""
+    found = torch.ops.hierpool_native.mis_graph.default(
+        *links, _summed(value, options), ptr, score, greedy, hops, seed, int(options.loops), *options[1:]
+    )
+    return _selected(found, value, options)
 
 
 def multilevel_clusters(
@@ -38,6 +72,37 @@ def topk(
         score, ptr, order, over, under, most
     )
     return found
+
+
+def topk_graph(
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    score: Tensor,
+    over: int,
+    under: int,
+    most: int,
+    options: ContractOptions,
+) -> tuple[Assigned, Contracted] | None:
+    """See :func:`hierpool.backends.reference.selection.topk_graph`."""
+    found = torch.ops.hierpool_native.topk_graph.default(
+        *links[:2], _summed(value, options), ptr, score, over, under, most, int(options.loops), *options[1:]
+    )
+    return _selected(found, value, options)
+
+
+def _summed(value: Tensor | None, options: ContractOptions) -> Tensor | None:
+    return in_dtype(value, accumulation_dtype(value)) if options.want_sum else None
+
+
+def _selected(
+    found: Any, value: Tensor | None, options: ContractOptions
+) -> tuple[Assigned, Contracted] | None:
+    valid, cluster_ptr, rowptr, cluster, of_row, first, row, entry, *matrix = found
+    if not valid:
+        return None
+    assigned = Assigned(cluster_ptr, rowptr, cluster, Clusters(of_row, first, row), entry)
+    return assigned, graph_contract.result(matrix, value, options)
 
 
 def components(rowptr: Tensor, col: Tensor, usable: Tensor | None) -> Tensor:

@@ -7,7 +7,19 @@ from torch import Tensor
 
 from hierpool.backends.reference._multilevel import multilevel_clusters as multilevel_clusters
 from hierpool.backends.reference._spectral import spectral_sign as spectral_sign
-from hierpool.contract import Links, mix_pair, node_hash, ranges_of, unsigned_order
+from hierpool.backends.reference.graph_assign import by_heads, by_kept
+from hierpool.backends.reference.graph_contract import contract
+from hierpool.contract import (
+    Assigned,
+    Clusters,
+    Contracted,
+    ContractOptions,
+    Links,
+    mix_pair,
+    node_hash,
+    ranges_of,
+    unsigned_order,
+)
 
 
 def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> tuple[Tensor, bool]:
@@ -33,10 +45,17 @@ def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: in
     return mate, True
 
 
-def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int) -> tuple[Tensor, bool]:
+def mis(
+    links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int, greedy: bool = False
+) -> tuple[Tensor, bool]:
     """The first node of the set within ``hops`` edges of each node, if nodes are visited by descending priority, equal
     ones in the order of their hashes; and whether no priority is NaN. Waits for the device in every round.
+
+    ``greedy``: the priority is divided by the number of walks of at most one edge that end in the node.
     """
+    if greedy and priority is not None:
+        ending = links.rowptr if links.rowptr_t is None else links.rowptr_t
+        priority = priority / (ending.diff().to(priority.dtype) + 1)
     row, col, _ = _both_directions(links)
     n = links.rowptr.numel() - 1
     order = unsigned_order(node_hash(ptr, ranges_of(ptr, n), seed)).argsort()
@@ -60,6 +79,54 @@ def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int
         members |= live & (nearest(torch.where(live, place, unset)) == place)
         live = nearest(torch.where(members, place, unset)) == n
     return order[nearest(torch.where(members, place, unset))] if n else place, True
+
+
+def mis_graph(
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    score: Tensor,
+    hops: int,
+    seed: int,
+    greedy: bool,
+    options: ContractOptions,
+) -> tuple[Assigned, Contracted] | None:
+    """The clusters of the nodes that have one head in :func:`mis`, and the matrix of these clusters.
+
+    Args:
+        links, ptr, hops, seed, greedy: see :func:`mis`.
+        value: of the entries of ``links``, detached; ``None``: 1.
+        score: of each row of the matrix, float32 or float64 ``[N]``.
+        options: how the matrix is contracted.
+
+    Returns:
+        ``None`` if a score is NaN.
+    """
+    head, valid = mis(links, ptr, score, hops, seed, greedy)
+    return _with_matrix(by_heads(head, ptr, None, False), links, value, options) if valid else None
+
+
+def topk_graph(
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    score: Tensor,
+    over: int,
+    under: int,
+    most: int,
+    options: ContractOptions,
+) -> tuple[Assigned, Contracted] | None:
+    """The nodes that :func:`topk` keeps, each a cluster, and the matrix of these; see :func:`mis_graph`."""
+    kept, _, valid = topk(score, ptr, None, over, under, most)
+    found = by_kept(kept, ptr, None, score.numel()) if valid else None
+    return None if found is None else _with_matrix(found[0], links, value, options)
+
+
+def _with_matrix(
+    assigned: Assigned, links: Links, value: Tensor | None, options: ContractOptions
+) -> tuple[Assigned, Contracted]:
+    clusters = Clusters(*(t.to(links.col.dtype) for t in assigned.clusters))
+    return assigned, contract(links.rowptr, links.col, value, clusters, assigned.cluster_ptr, options)
 
 
 def topk(
