@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "torch/runtime.h"
+#include "torch/scored_pool.h"
 
 namespace hierpool::torch_binding {
 namespace {
@@ -19,7 +20,8 @@ ScoredPool rows_of(const Tensor& x) {
   return pool;
 }
 
-// X w + b, before the activation.
+}  // namespace
+
 Tensor scored_pool_project(Tensor x, Tensor weight, OptionalTensor bias, bool unit) {
   ScoredPool pool = rows_of(x);
   const ScalarType type = x.scalar_type();
@@ -44,6 +46,8 @@ Tensor scored_pool(Tensor x, Tensor score, Tensor first, Tensor node, double mul
   cpu::scored_pool_fwd(pool, members, y.data_ptr(), runtime());
   return y;
 }
+
+namespace {
 
 // Tensors are contiguous; all but cluster have one type.
 std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight, Tensor score, Tensor cluster,

@@ -27,6 +27,7 @@ from hierpool.ops.sparse_pool import (
     sparse_lift,
     sparse_pool,
 )
+from hierpool.reference.scored_pool import Selected as ByScores
 
 HARD_POOLERS: dict[str, type[HardPooling]] = {}
 """Poolers by name."""
@@ -293,12 +294,12 @@ class HardPooling(nn.Module):
 
     def _selected_graph(
         self, graph: RaggedGraph, links: Links, select: Selection, is_injective: bool
-    ) -> tuple[Assignment, RaggedGraph]:
-        """The clusters of nodes that are selected, without weights, and what :meth:`_pooled_graph` makes of them."""
+    ) -> tuple[ByScores, Assignment, RaggedGraph]:
+        """What is selected, the clusters without weights, and what :meth:`_pooled_graph` makes of them."""
         loops = Loops.DROP if self.remove_self_loops else Loops.KEEP
         how = How("sum", self.attr_reduce, loops, is_injective, self.backend)
-        assignment, coarse = selected(graph, links, how, select, is_injective)
-        return assignment, normalised(coarse, self.degree_norm, self.edge_weight_norm)
+        found, assignment, coarse = selected(graph, links, how, select, is_injective)
+        return found, assignment, normalised(coarse, self.degree_norm, self.edge_weight_norm)
 
     def _checked(self, x: Tensor, graph: RaggedGraph) -> Tensor:
         if x.dim() != 2 or x.size(0) != graph.num_nodes or self.in_channels not in (None, x.size(-1)):

@@ -7,15 +7,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hierpool.contract import Assigned, Contracted, Csr, accumulation_dtype
+from hierpool.contract import Csr, accumulation_dtype
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.nn.projection import Projection, is_projected, pooled_by_projection
 from hierpool.ops import spmm
+from hierpool.reference.scored_pool import Scored, scores_of
+from hierpool.reference.scored_pool import Selected as ByScores
 from hierpool.selection import _shared, match, mis
 from hierpool.selection._shared import check_count, check_seed
-from hierpool.selection.independent import graph_of_mis
+from hierpool.selection.independent import pool_of_mis
 
 _SCORERS = ("linear", "degree", "random", "constant", "canonical")
 _HEURISTICS = ("greedy", "w-greedy", None)
@@ -137,14 +139,17 @@ class KMISPool(HardPooling, name="kmis"):
             return super()._select_and_pool(x, graph)
         projection = Projection(self.lin.weight.view(-1), self.lin.bias, "sigmoid")
         links = _shared.links(graph, graph.is_symmetric)
-        return pooled_by_projection(self, x, graph, projection, links, self._graph_of_members, False)
+        return pooled_by_projection(self, x, graph, projection, links, self._pool_of_members, False)
 
-    def _graph_of_members(self, score: Tensor, graph: RaggedGraph, *call: Any) -> tuple[Assigned, Contracted]:
-        """:func:`graph_of_mis` by scores in the order of the matrix."""
-        greedy = self.heuristic == "greedy" and self.hops == 1
-        if not greedy:
-            score = graph.in_graph_order(self._priority(graph.in_callers_order(score), graph))
-        return graph_of_mis(score, graph, *call, hops=self.hops, seed=self.seed, greedy=greedy)
+    def _pool_of_members(self, rows: Scored, graph: RaggedGraph, *call: Any) -> ByScores:
+        """:func:`pool_of_mis` by the scores of the rows of the matrix."""
+        greedy, priority = self.heuristic == "greedy" and self.hops == 1, None
+        if not greedy and self.heuristic is not None:
+            with torch.no_grad():
+                score = scores_of(*rows[:5])
+            priority = graph.in_graph_order(self._priority(graph.in_callers_order(score), graph))
+        how: dict[str, Any] = {"priority": priority, "greedy": greedy, "hops": self.hops, "seed": self.seed}
+        return pool_of_mis(rows, graph, *call, **how)
 
     def _members(self, score: Tensor | None, graph: RaggedGraph) -> Assignment:
         """The members of the set and the nodes that belong to them, without weights."""

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 
 from hierpool._tracing import is_traced, is_transformed
-from hierpool.contract import Assigned, Contracted, Links
+from hierpool.contract import Links
 from hierpool.graph import RaggedGraph
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.ops import scored_pool
 from hierpool.ops._contraction import not_triton
+from hierpool.reference.scored_pool import Scored
+from hierpool.reference.scored_pool import Selected as ByScores
 
 
 class Projection(NamedTuple):
@@ -22,7 +24,7 @@ class Projection(NamedTuple):
 
     weight: Tensor  # [F]
     bias: Tensor | None  # [1]
-    activation: str  # a name in hierpool.ops.scored_pool.ACTIVATIONS
+    activation: str  # a name in hierpool.reference.scored_pool.ACTIVATIONS
     is_unit: bool = False  # the weight is divided by its norm
     multiplier: float = 1.0
 
@@ -49,7 +51,7 @@ def pooled_by_projection(
     graph: RaggedGraph,
     projection: Projection,
     links: Links,
-    select: Callable[..., tuple[Assigned, Contracted]],
+    select: Callable[..., ByScores],
     is_injective: bool,
 ) -> tuple[Selected, Tensor, RaggedGraph]:
     """What ``layer`` selects, the features of its supernodes, and the coarsened graph.
@@ -58,19 +60,18 @@ def pooled_by_projection(
         layer, x, graph: the layer, and the arguments of its ``select``.
         projection: how scores are made.
         links: the entries that the selection reads.
-        select: what finds clusters; called with the scores of nodes in the order of the matrix, the graph, and the
-            arguments of a ``Selection``.
+        select: what finds clusters; called with the rows of the matrix, the graph, and the arguments of a
+            ``Selection``.
         is_injective: whether each cluster is one node.
     """
     weight, bias, activation, is_unit, multiplier = projection
-    how = scored_pool.Options(activation, is_unit, multiplier, not_triton(layer.backend))
     rows = graph.in_graph_order(x)
-    with torch.no_grad():
-        known = scored_pool.known_scores(rows, weight, bias, how)
-    assignment, coarse = layer._selected_graph(graph, links, partial(select, known, graph), is_injective)
-    features, score = scored_pool.OPERATOR(
-        scored_pool.Call(rows, weight, bias, known, *assignment.clusters(), how)
-    )
+    select = partial(select, Scored(rows, *projection), graph)
+    found, assignment, coarse = layer._selected_graph(graph, links, select, is_injective)
+    how = scored_pool.Options(activation, is_unit, multiplier, not_triton(layer.backend))
+    call = scored_pool.Call(rows, weight, bias, found.score, *assignment.clusters(), how)
+    known = None if found.y is None else scored_pool.Out(found.y, found.score)
+    features, score = scored_pool.OPERATOR(call, known=known)
     score = graph.in_callers_order(score)
     weighted = assignment._weighted_by_node(score if multiplier == 1 else score * multiplier)
     return Selected(weighted, score), features, coarse

@@ -12,7 +12,6 @@ from torch import Tensor
 from hierpool import backends
 from hierpool._tracing import is_traced
 from hierpool.contract import (
-    Assigned,
     Clusters,
     Contracted,
     ContractOptions,
@@ -25,6 +24,7 @@ from hierpool.graph import Assignment, RaggedGraph, build
 from hierpool.graph.facts import normally
 from hierpool.graph.pairs import rows_of
 from hierpool.ops import _checks, coalesce
+from hierpool.reference.scored_pool import Selected
 
 
 class How(NamedTuple):
@@ -62,7 +62,7 @@ class Given(NamedTuple):
 Coarse = tuple[RaggedGraph, Tensor | None, Tensor | None]
 """The graph of the clusters, and the weights and features of self-loops that are separate."""
 
-Selection = Callable[[ModuleType, Links, Tensor | None, ContractOptions], tuple[Assigned, Contracted]]
+Selection = Callable[[ModuleType, Links, Tensor | None, ContractOptions], Selected]
 """Calls a backend's module ``selection`` with the entries of a graph, their values and options."""
 
 
@@ -81,18 +81,21 @@ def contracted(graph: RaggedGraph, given: Given, assignment: Assignment, how: Ho
 
 def selected(
     graph: RaggedGraph, links: Links, how: How, select: Selection, is_injective: bool
-) -> tuple[Assignment, RaggedGraph]:
-    """The clusters of nodes that are selected, and their graph, by one call of a backend.
+) -> tuple[Selected, Assignment, RaggedGraph]:
+    """The clusters of nodes that are selected, without weights, and their graph, by one call of a backend.
 
     ``links``: the entries of the graph, which is not traced.
     """
     work = _Contraction(graph, Given(graph.value, graph.edge_attr), how)
     module = backends.module("selection", graph.device.type, not_triton(how.backend))
     options = work.options(is_injective)
-    assigned, matrix = normally(select, module, links, work.known, options)
-    assignment = Assignment._of_assigned(assigned, None, rows_of(graph), is_injective)
-    clusters = _fitted(assigned.clusters, graph)
-    return assignment, work.finished(work.merged(matrix, clusters), clusters, assignment)[0]
+    found = normally(select, module, links, work.known, options)
+    assert found.assigned is not None
+    assert found.contracted is not None
+    assignment = Assignment._of_assigned(found.assigned, None, rows_of(graph), is_injective)
+    clusters = _fitted(found.assigned.clusters, graph)
+    merged = work.merged(found.contracted, clusters)
+    return found, assignment, work.finished(merged, clusters, assignment)[0]
 
 
 def _fitted(clusters: Clusters, graph: RaggedGraph) -> Clusters:
@@ -131,6 +134,7 @@ class _Contraction:
             ones = self.unweighted or (self.value is None and not found.merged)
             return Merged(found.rowptr, found.col, found.value, ones, found.slot)
         assert self.value is not None
+        assert found.slot is not None
         matrix = found.slot, found.rowptr, found.col
         return _by_operator(self.graph, self.value, clusters, self.how, *matrix, self.graph.is_symmetric)
 

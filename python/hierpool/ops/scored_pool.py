@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from hierpool import backends, reference
 from hierpool._tracing import is_traced
 from hierpool.ops._operator import Operator
-
-ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
+from hierpool.reference import scored_pool
 
 
 class Options(NamedTuple):
@@ -79,10 +77,7 @@ OPERATOR = ScoredPool()
 
 def scores_of(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
     """The scores of rows, ``[N]``."""
-    if options.is_unit:
-        weight = weight / torch.linalg.vector_norm(weight).clamp(min=torch.finfo(weight.dtype).tiny)
-    projected = x @ weight
-    return ACTIVATIONS[options.activation](projected if bias is None else projected + bias)
+    return scored_pool.scores_of(x, weight, bias, options.activation, options.is_unit)
 
 
 def known_scores(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:

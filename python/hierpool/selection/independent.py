@@ -6,8 +6,9 @@ from types import ModuleType
 
 from torch import Tensor
 
-from hierpool.contract import Assigned, Contracted, ContractOptions, Links
+from hierpool.contract import ContractOptions, Links
 from hierpool.graph import RaggedGraph
+from hierpool.reference.scored_pool import Scored, Selected
 from hierpool.selection import _shared
 
 
@@ -53,32 +54,32 @@ def mis(
     return _shared.callers_nodes(graph, head)
 
 
-def graph_of_mis(
-    priority: Tensor,
+def pool_of_mis(
+    rows: Scored,
     graph: RaggedGraph,
     module: ModuleType,
     links: Links,
     value: Tensor | None,
     options: ContractOptions,
     *,
+    priority: Tensor | None,
+    greedy: bool,
     hops: int,
     seed: int,
-    greedy: bool,
-) -> tuple[Assigned, Contracted]:
+) -> Selected:
     """The nodes of each member of :func:`mis` as a cluster, and the graph of these, by one call of a backend.
 
     Args:
-        priority: float32 or float64 ``[N]``, in the order of the matrix.
+        rows: of the nodes, in the order of the matrix.
         graph, hops, seed: see :func:`mis`.
         module: the backend.
         links: the entries of the graph.
         value: their weights, detached.
         options: how the graph is contracted.
-        greedy: divide the priority by the number of walks of at most one edge that end in the node.
+        priority: in the order of the matrix; ``None``: the score.
+        greedy: divide it by the number of walks of at most one edge that end in the node.
     """
-    found: tuple[Assigned, Contracted] | None = module.mis_graph(
-        links, value, graph.ptr, priority, hops, seed, greedy, options
-    )
-    if found is None:
-        raise _shared.nan_error("priority", graph.in_callers_order(priority))
+    found: Selected = module.mis_pool(rows, links, value, graph.ptr, priority, greedy, hops, seed, options)
+    if found.assigned is None:
+        raise _shared.nan_error("priority", graph.in_callers_order(found.score))
     return found

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import Assigned, Contracted, ContractOptions, Links, exact_ratio, ranges_of
+from hierpool.contract import ContractOptions, Links, exact_ratio, ranges_of
 from hierpool.graph import RaggedGraph
+from hierpool.reference.scored_pool import Scored, Selected
 from hierpool.selection import _shared
 
 _exact_ratio = lru_cache(maxsize=64)(exact_ratio)
@@ -82,8 +83,8 @@ def topk(
     return Kept(kept, first)
 
 
-def graph_of_topk(
-    score: Tensor,
+def pool_of_topk(
+    rows: Scored,
     graph: RaggedGraph,
     module: ModuleType,
     links: Links,
@@ -92,11 +93,11 @@ def graph_of_topk(
     *,
     ratio: float,
     k: int | None,
-) -> tuple[Assigned, Contracted]:
+) -> Selected:
     """The nodes of :func:`topk`, each a cluster, and the graph of these, by one call of a backend.
 
     Args:
-        score: float32 or float64 ``[N]``, in the order of the matrix.
+        rows: of the nodes, in the order of the matrix.
         graph: see :func:`topk`.
         module: the backend.
         links: the entries of the graph.
@@ -104,11 +105,9 @@ def graph_of_topk(
         options: how the graph is contracted.
         ratio, k: see :func:`topk`; ``ratio`` is not used if ``k`` is given.
     """
-    found: tuple[Assigned, Contracted] | None = module.topk_graph(
-        links, value, graph.ptr, score, *_counts(ratio, k), options
-    )
-    if found is None:
-        raise _shared.nan_error("score", graph.in_callers_order(score))
+    found: Selected = module.topk_pool(rows, links, value, graph.ptr, *_counts(ratio, k), options)
+    if found.assigned is None:
+        raise _shared.nan_error("score", graph.in_callers_order(found.score))
     return found
 
 

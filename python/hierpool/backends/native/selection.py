@@ -8,17 +8,17 @@ import torch
 from torch import Tensor
 
 from hierpool.backends.native import graph_contract
-from hierpool.backends.native._tensors import in_dtype
+from hierpool.backends.native._tensors import ACTIVATIONS, in_dtype
 from hierpool.contract import (
     Assigned,
     ClusteringGoal,
     Clusters,
-    Contracted,
     ContractOptions,
     Csr,
     Links,
     accumulation_dtype,
 )
+from hierpool.reference.scored_pool import Scored, Selected
 
 
 def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> tuple[Tensor, bool]:
@@ -37,19 +37,20 @@ def mis(
     return found
 
 
-def mis_graph(
+def mis_pool(
+    rows: Scored,
     links: Links,
     value: Tensor | None,
     ptr: Tensor,
-    score: Tensor,
+    priority: Tensor | None,
+    greedy: bool,
     hops: int,
     seed: int,
-    greedy: bool,
     options: ContractOptions,
-) -> tuple[Assigned, Contracted] | None:
-    """See :func:`hierpool.backends.reference.selection.mis_graph`."""
-    found = torch.ops.hierpool_native.mis_graph.default(
-        *links, _summed(value, options), ptr, score, greedy, hops, seed, int(options.loops), *options[1:]
+) -> Selected:
+    """See :func:`hierpool.backends.reference.selection.mis_pool`."""
+    found = torch.ops.hierpool_native.mis_pool.default(
+        *_scored(rows), *links, _summed(value, options), ptr, priority, greedy, hops, seed, *options
     )
     return _selected(found, value, options)
 
@@ -74,35 +75,40 @@ def topk(
     return found
 
 
-def topk_graph(
+def topk_pool(
+    rows: Scored,
     links: Links,
     value: Tensor | None,
     ptr: Tensor,
-    score: Tensor,
     over: int,
     under: int,
     most: int,
     options: ContractOptions,
-) -> tuple[Assigned, Contracted] | None:
-    """See :func:`hierpool.backends.reference.selection.topk_graph`."""
-    found = torch.ops.hierpool_native.topk_graph.default(
-        *links[:2], _summed(value, options), ptr, score, over, under, most, int(options.loops), *options[1:]
+) -> Selected:
+    """See :func:`hierpool.backends.reference.selection.topk_pool`."""
+    found = torch.ops.hierpool_native.topk_pool.default(
+        *_scored(rows), links.rowptr, links.col, _summed(value, options), ptr, over, under, most, *options
     )
     return _selected(found, value, options)
+
+
+def _scored(rows: Scored) -> tuple[Tensor, Tensor, Tensor | None, bool, int, float]:
+    x, weight, bias, activation, is_unit, multiplier = rows
+    x, weight = x.detach().contiguous(), weight.detach().contiguous()
+    shift = None if bias is None else bias.detach()
+    return x, weight, shift, is_unit, ACTIVATIONS[activation], multiplier
 
 
 def _summed(value: Tensor | None, options: ContractOptions) -> Tensor | None:
     return in_dtype(value, accumulation_dtype(value)) if options.want_sum else None
 
 
-def _selected(
-    found: Any, value: Tensor | None, options: ContractOptions
-) -> tuple[Assigned, Contracted] | None:
-    valid, cluster_ptr, rowptr, cluster, of_row, first, row, entry, *matrix = found
+def _selected(found: Any, value: Tensor | None, options: ContractOptions) -> Selected:
+    valid, score, y, cluster_ptr, rowptr, cluster, of_row, first, row, entry, *matrix = found
     if not valid:
-        return None
+        return Selected(score, None, None, None)
     assigned = Assigned(cluster_ptr, rowptr, cluster, Clusters(of_row, first, row), entry)
-    return assigned, graph_contract.result(matrix, value, options)
+    return Selected(score, y, assigned, graph_contract.result(matrix, value, options))
 
 
 def components(rowptr: Tensor, col: Tensor, usable: Tensor | None) -> Tensor:

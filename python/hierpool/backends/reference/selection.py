@@ -12,7 +12,6 @@ from hierpool.backends.reference.graph_contract import contract
 from hierpool.contract import (
     Assigned,
     Clusters,
-    Contracted,
     ContractOptions,
     Links,
     mix_pair,
@@ -20,6 +19,7 @@ from hierpool.contract import (
     ranges_of,
     unsigned_order,
 )
+from hierpool.reference.scored_pool import Scored, Selected, scores_of
 
 
 def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> tuple[Tensor, bool]:
@@ -81,52 +81,62 @@ def mis(
     return order[nearest(torch.where(members, place, unset))] if n else place, True
 
 
-def mis_graph(
+def mis_pool(
+    rows: Scored,
     links: Links,
     value: Tensor | None,
     ptr: Tensor,
-    score: Tensor,
+    priority: Tensor | None,
+    greedy: bool,
     hops: int,
     seed: int,
-    greedy: bool,
     options: ContractOptions,
-) -> tuple[Assigned, Contracted] | None:
-    """The clusters of the nodes that have one head in :func:`mis`, and the matrix of these clusters.
+) -> Selected:
+    """The clusters of the nodes that have one head in :func:`mis`, and their graph.
 
     Args:
-        links, ptr, hops, seed, greedy: see :func:`mis`.
+        rows: of the nodes, in float32 or float64, with their scores.
+        links, ptr, greedy, hops, seed: see :func:`mis`.
         value: of the entries of ``links``, detached; ``None``: 1.
-        score: of each row of the matrix, float32 or float64 ``[N]``.
-        options: how the matrix is contracted.
-
-    Returns:
-        ``None`` if a score is NaN.
+        priority: by which nodes are visited; ``None``: the score.
+        options: how the graph is contracted.
     """
-    head, valid = mis(links, ptr, score, hops, seed, greedy)
-    return _with_matrix(by_heads(head, ptr, None, False), links, value, options) if valid else None
+    score = _scores(rows)
+    head, valid = mis(links, ptr, score if priority is None else priority, hops, seed, greedy)
+    return _pooled(score, by_heads(head, ptr, None, False) if valid else None, links, value, options)
 
 
-def topk_graph(
+def topk_pool(
+    rows: Scored,
     links: Links,
     value: Tensor | None,
     ptr: Tensor,
-    score: Tensor,
     over: int,
     under: int,
     most: int,
     options: ContractOptions,
-) -> tuple[Assigned, Contracted] | None:
-    """The nodes that :func:`topk` keeps, each a cluster, and the matrix of these; see :func:`mis_graph`."""
+) -> Selected:
+    """The nodes that :func:`topk` keeps by their scores, each a cluster, and their graph; see :func:`mis_pool`."""
+    score = _scores(rows)
     kept, _, valid = topk(score, ptr, None, over, under, most)
     found = by_kept(kept, ptr, None, score.numel()) if valid else None
-    return None if found is None else _with_matrix(found[0], links, value, options)
+    return _pooled(score, None if found is None else found[0], links, value, options)
 
 
-def _with_matrix(
-    assigned: Assigned, links: Links, value: Tensor | None, options: ContractOptions
-) -> tuple[Assigned, Contracted]:
+def _scores(rows: Scored) -> Tensor:
+    x, weight, bias, activation, is_unit, _ = rows
+    with torch.no_grad():
+        return scores_of(x, weight, bias, activation, is_unit)
+
+
+def _pooled(
+    score: Tensor, assigned: Assigned | None, links: Links, value: Tensor | None, options: ContractOptions
+) -> Selected:
+    if assigned is None:
+        return Selected(score, None, None, None)
     clusters = Clusters(*(t.to(links.col.dtype) for t in assigned.clusters))
-    return assigned, contract(links.rowptr, links.col, value, clusters, assigned.cluster_ptr, options)
+    matrix = contract(links.rowptr, links.col, value, clusters, assigned.cluster_ptr, options)
+    return Selected(score, None, assigned, matrix)
 
 
 def topk(
