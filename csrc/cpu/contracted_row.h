@@ -8,29 +8,9 @@
 
 #include "cpu/buffer.h"
 #include "cpu/exact_sum.h"
+#include "cpu/ranks.h"
 
 namespace hierpool::cpu {
-
-namespace detail {
-
-using Lanes = int32_t __attribute__((vector_size(16)));
-
-// ranks[i]: how many of the keys are smaller than keys[i], for the first 4 kVectors of them.
-template <int kVectors>
-void rank_keys(const int32_t* keys, int64_t n, const int32_t* of, int32_t* ranks) {
-  Lanes own[kVectors], rank[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    own[v] = reinterpret_cast<const Lanes*>(of)[v];
-    rank[v] = Lanes{};
-  }
-  for (int64_t j = 0; j < n; ++j) {
-    const Lanes other = Lanes{} + keys[j];
-    for (int v = 0; v < kVectors; ++v) rank[v] -= other < own[v];  // a comparison that holds is -1
-  }
-  for (int v = 0; v < kVectors; ++v) reinterpret_cast<Lanes*>(ranks)[v] = rank[v];
-}
-
-}  // namespace detail
 
 // The memory serves all rows of a thread.
 template <typename I, typename T>
@@ -70,7 +50,7 @@ class ContractedRow {
 
  private:
   static constexpr int64_t kRanked = 64;  // bits of the set of ranks
-  static constexpr int64_t kPadding = 16;
+  static constexpr int64_t kPadding = kRankPadding;
 
   // Columns are below 2^32. Signed keys, as vectors compare these.
   static int32_t key(int64_t column) {
@@ -84,7 +64,7 @@ class ContractedRow {
   // Equal columns have equal ranks, so the ranks that occur number the columns. Sorting would mispredict its branches.
   int64_t merge_ranked(const T* value, I* col, T* sum, I* slot, int64_t base, ExactSum& exact) {
     int32_t ranks[kRanked + kPadding], places[kRanked];
-    rank(ranks);
+    rank_keys(keys_.data(), count_, ranks);
     uint64_t seen = 0;
     for (int64_t i = 0; i < count_; ++i) seen |= uint64_t{1} << ranks[i];
     int32_t n = 0;
@@ -107,13 +87,6 @@ class ContractedRow {
     }
     if (merged && sum) std::copy_n(sums, n, sum);
     return n;
-  }
-
-  void rank(int32_t* ranks) const {
-    const int32_t* keys = keys_.data();
-    if (count_ <= 4) return detail::rank_keys<1>(keys, count_, keys, ranks);
-    if (count_ <= 8) return detail::rank_keys<2>(keys, count_, keys, ranks);
-    for (int64_t i = 0; i < count_; i += 16) detail::rank_keys<4>(keys, count_, keys + i, ranks + i);
   }
 
   int64_t write_sorted(const T* value, I* col, T* sum, I* slot, int64_t base) {

@@ -181,11 +181,13 @@ class Contraction {
       } else if (width > kWord) {
         n += value_ ? merge_near<true>(k, low, width, col, sum, n, scratch)
                     : merge_near<false>(k, low, width, col, sum, n, scratch);
+      } else if (!sum && !scratch_loops_.data()) {
+        n += merge_word<Terms::none>(k, low, width, col, sum, n, scratch);
       } else if (checked_) {
-        n += merge_word<true, true>(k, low, width, col, sum, n, scratch);
+        n += merge_word<Terms::checked>(k, low, width, col, sum, n, scratch);
       } else {
-        n += value_ ? merge_word<true, false>(k, low, width, col, sum, n, scratch)
-                    : merge_word<false, false>(k, low, width, col, sum, n, scratch);
+        n += value_ ? merge_word<Terms::values>(k, low, width, col, sum, n, scratch)
+                    : merge_word<Terms::ones>(k, low, width, col, sum, n, scratch);
       }
       out_rowptr_[k + 1] = static_cast<I>(n);
     }
@@ -202,8 +204,11 @@ class Contraction {
     return row.merge(rows_, c_.injective, value_, col, sum, out_slot_, base, scratch.exact);
   }
 
+  // What is summed: nothing, ones, values, or values whose sums may be rounded.
+  enum class Terms { none, ones, values, checked };
+
   // The same for columns that are bits of one word, which stays in a register.
-  template <bool kValue, bool kChecked>
+  template <Terms kTerms>
   int64_t merge_word(int64_t k, int64_t low, int64_t width, I* out_col, T* out_sum, int64_t base,
                      Scratch& scratch) {
     scratch.reserve(kWord);
@@ -223,16 +228,12 @@ class Contraction {
         const int64_t l = cluster[col[e]], d = l < 0 ? width : l - low;
         seen |= uint64_t{1} << d;
         kept += (d != width) & (keep | (d != own));
-        if constexpr (!kValue) {
-          sums[d] += 1;
-        } else if constexpr (kChecked) {
-          sums[d] = exact.add(sums[d], static_cast<double>(value[e]));
-        } else {
-          sums[d] += static_cast<double>(value[e]);
-        }
+        if constexpr (kTerms == Terms::ones) sums[d] += 1;
+        if constexpr (kTerms == Terms::values) sums[d] += static_cast<double>(value[e]);
+        if constexpr (kTerms == Terms::checked) sums[d] = exact.add(sums[d], static_cast<double>(value[e]));
       }
     }
-    if (kChecked && exact.rounded()) scratch.exact = exact;
+    if (kTerms == Terms::checked && exact.rounded()) scratch.exact = exact;
     scratch.kept += kept;
     const auto remove = [&](int64_t d) {
       seen &= ~(uint64_t{1} << d);

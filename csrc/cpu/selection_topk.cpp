@@ -6,6 +6,7 @@
 
 #include "cpu/float_keys.h"
 #include "cpu/radix_sort.h"
+#include "cpu/score_ranks.h"
 #include "cpu/tasks.h"
 #include "hierpool/selection.h"
 
@@ -44,9 +45,17 @@ void topk(const Blocks& blocks, const T* score, const int64_t* count, int64_t* k
   const auto before = [&](int64_t b) { return blocks.ptr[b]; };
   run_row_tasks(runtime, blocks.graphs, kNodes, before, [&](int64_t begin, int64_t end, int64_t) {
     Items<T> memory;
+    DescendingRanks ranks;
     for (int64_t b = begin; b < end; ++b) {
       const int64_t first = blocks.ptr[b], n = blocks.ptr[b + 1] - first;
-      if (count[b] > 0) sort_graph(score, first, n, count[b], kept + start[static_cast<size_t>(b)], memory);
+      int64_t* const own = kept + start[static_cast<size_t>(b)];
+      if (DescendingRanks::take<T>(n)) {
+        ranks.find(score + first, n, [&](int64_t i, int64_t rank) {
+          if (rank < count[b]) own[rank] = first + i;
+        });
+      } else if (count[b] > 0) {
+        sort_graph(score, first, n, count[b], own, memory);
+      }
     }
   });
 }

@@ -71,22 +71,24 @@ Assigned assign_heads(Tensor head, Tensor ptr, OptionalTensor order, bool pairs)
   return assigned(rows, numbers(cluster), cluster_ptr, rows.nodes);
 }
 
-Kept kept(const Tensor& index, const Tensor& ptr, const OptionalTensor& order, int64_t num_nodes) {
+Assigned assigned_kept(const Tensor& index, const Tensor& ptr, const OptionalTensor& order, int64_t num_nodes,
+                       int64_t* position) {
   const BatchRows rows = rows_of(ptr, order, num_nodes);
   Tensor cluster_ptr = empty({rows.graphs + 1}, ScalarType::Long);
   const Tensor cluster = empty({num_nodes}, ScalarType::Long);
-  Tensor position = empty({index.numel()}, ScalarType::Long);
-  const int64_t count = cpu::assign_kept(rows, index.numel(), numbers(index), numbers(cluster),
-                                         numbers(position), numbers(cluster_ptr));
-  return {count < 0 ? refused() : assigned(rows, numbers(cluster), cluster_ptr, count), position};
+  const int64_t count =
+      cpu::assign_kept(rows, index.numel(), numbers(index), numbers(cluster), position, numbers(cluster_ptr));
+  return count < 0 ? refused() : assigned(rows, numbers(cluster), cluster_ptr, count);
 }
 
 namespace {
 
+// The last tensor is where each cluster is in index.
 std::tuple<bool, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> assign_kept(
     Tensor index, Tensor ptr, OptionalTensor order, int64_t num_nodes) {
-  const Kept out = kept(index, ptr, order, num_nodes);
-  return std::tuple_cat(out.assigned, std::tuple<Tensor>(out.position));
+  const Tensor position = empty({index.numel()}, ScalarType::Long);
+  const Assigned out = assigned_kept(index, ptr, order, num_nodes, numbers(position));
+  return std::tuple_cat(out, std::tuple<Tensor>(position));
 }
 
 }  // namespace

@@ -13,11 +13,8 @@ using Assigned = std::tuple<bool, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor
 // The arguments are those of cpu::assign_heads.
 Assigned assign_heads(Tensor head, Tensor ptr, OptionalTensor order, bool pairs);
 
-// The arguments are those of cpu::assign_kept. position: where each cluster is in index.
-struct Kept {
-  Assigned assigned;
-  Tensor position;
-};
-Kept kept(const Tensor& index, const Tensor& ptr, const OptionalTensor& order, int64_t num_nodes);
+// The arguments are those of cpu::assign_kept.
+Assigned assigned_kept(const Tensor& index, const Tensor& ptr, const OptionalTensor& order, int64_t num_nodes,
+                       int64_t* position);
 
 }  // namespace hierpool::torch_binding

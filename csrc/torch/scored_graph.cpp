@@ -85,7 +85,7 @@ Pooled topk_pool(Tensor x, Tensor weight, OptionalTensor bias, bool unit, int64_
   const Tensor score = scores_of(x, weight, bias, unit, activation);
   const auto [index, graph_first, valid] = topk(score, ptr, {}, over, under, most);
   if (!valid) return refused(score);
-  return pooled(x, score, multiplier, kept(index, ptr, {}, x.size(0)).assigned, {rowptr, col, value},
+  return pooled(x, score, multiplier, assigned_kept(index, ptr, {}, x.size(0), nullptr), {rowptr, col, value},
                 {loops, injective, symmetric, want_sum, want_slot});
 }
 
