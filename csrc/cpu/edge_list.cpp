@@ -100,7 +100,8 @@ int64_t merge_edges(const EdgeMerge& m, int64_t* slot) {
         if (slot) slot[by_row.data()[i]] = -1;
       }
     });
-    const int64_t n = row.merge(m.clusters, false, nullptr, col + total, nullptr, slot, total, unused);
+    const int64_t n =
+        row.merge(m.clusters, false, Terms::none, nullptr, col + total, nullptr, slot, total, unused);
     count.data()[k] = n;
     total += n;
     begin = end;

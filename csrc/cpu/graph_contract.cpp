@@ -33,7 +33,10 @@ class Contraction {
         node_(static_cast<const I*>(c.members.node)),
         rows_(c.members.clusters),
         is_large_(c.graph.rows > kFew),
-        checked_(c.symmetric && c.want_sum && value_ && !sums_are_exact()) {}
+        terms_(!c.want_sum                        ? Terms::none
+               : !value_                          ? Terms::ones
+               : c.symmetric && !sums_are_exact() ? Terms::checked
+                                                  : Terms::values) {}
 
   ContractedGraph run() {
     out_rowptr_ = allocate<I>(GraphContract::rowptr, rows_ + 1);
@@ -69,17 +72,17 @@ class Contraction {
     return static_cast<O*>(c_.allocate(c_.context, output, count));
   }
 
-  // Whether sums of the values are the same in any order, as those of a few floats of like size are in double.
+  // Whether sums of values are the same in any order, as those of a few floats of like size are in double.
   bool sums_are_exact() const {
     if constexpr (std::is_same_v<T, double>) return false;
     const int64_t entries = rowptr_[c_.graph.rows];
     if (entries > kFewEntries) return false;  // the values would be read from memory once more
-    constexpr uint32_t kExponent = 0xff;
-    const uint32_t spare = 53 - 24 - static_cast<uint32_t>(std::bit_width(static_cast<uint64_t>(entries)));
-    uint32_t least = kExponent, most = 0;
+    constexpr int32_t kExponent = 0xff;
+    const int32_t spare = 53 - 24 - static_cast<int32_t>(std::bit_width(static_cast<uint64_t>(entries)));
+    int32_t least = kExponent, most = 0;  // signed, as vectors compare these
     for (int64_t e = 0; e < entries; ++e) {
       const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value_[e])) << 1;
-      const uint32_t exponent = bits >> 24;
+      const auto exponent = static_cast<int32_t>(bits >> 24);
       most = std::max(most, exponent);
       least = std::min(least, bits ? exponent : kExponent);
     }
@@ -93,8 +96,7 @@ class Contraction {
     int64_t entries = 0;  // their number, then that of the entries before them
   };
 
-  static constexpr int64_t kNear =
-      64 * 64 - 1;  // a bit of a word for each bit of a word, and one for no column
+  static constexpr int64_t kNear = 64 * 64 - 1;  // a bit for each bit of a word, and one for no column
 
   // Of a thread.
   struct Scratch {
@@ -181,9 +183,9 @@ class Contraction {
       } else if (width > kWord) {
         n += value_ ? merge_near<true>(k, low, width, col, sum, n, scratch)
                     : merge_near<false>(k, low, width, col, sum, n, scratch);
-      } else if (!sum && !scratch_loops_.data()) {
+      } else if (terms_ == Terms::none) {
         n += merge_word<Terms::none>(k, low, width, col, sum, n, scratch);
-      } else if (checked_) {
+      } else if (terms_ == Terms::checked) {
         n += merge_word<Terms::checked>(k, low, width, col, sum, n, scratch);
       } else {
         n += value_ ? merge_word<Terms::values>(k, low, width, col, sum, n, scratch)
@@ -201,11 +203,8 @@ class Contraction {
     row.reserve(degree(k));
     gather(k, row);
     scratch.kept += row.pushed();
-    return row.merge(rows_, c_.injective, value_, col, sum, out_slot_, base, scratch.exact);
+    return row.merge(rows_, c_.injective, terms_, value_, col, sum, out_slot_, base, scratch.exact);
   }
-
-  // What is summed: nothing, ones, values, or values whose sums may be rounded.
-  enum class Terms { none, ones, values, checked };
 
   // The same for columns that are bits of one word, which stays in a register.
   template <Terms kTerms>
@@ -377,7 +376,7 @@ class Contraction {
   const I* node_;
   int64_t rows_;
   bool is_large_;
-  bool checked_;  // sums may depend on their order, and have to be mirrored if they were rounded
+  Terms terms_;  // checked: sums may depend on their order, and have to be mirrored if they were rounded
   std::vector<Task> tasks_;
   Buffer<I> scratch_col_;
   Buffer<T> scratch_sum_;

@@ -108,7 +108,7 @@ class _Contraction:
     """A graph whose nodes are merged into clusters."""
 
     def __init__(self, graph: RaggedGraph, given: Given, how: How) -> None:
-        self.graph, self.how = graph, how
+        self.graph, self.how, self.symmetric = graph, how, graph.is_symmetric
         self.counted = how.reduce == "count"
         self.value, self.attr = None if self.counted else given.value, given.attr
         # The result has no weights.
@@ -126,7 +126,7 @@ class _Contraction:
         loops = self.how.loops
         wanted = self.fused and (loops is Loops.SEPARATE or not self.unweighted)
         slots = not self.fused or self.attr is not None
-        return ContractOptions(loops, is_injective, self.graph.is_symmetric, wanted, slots)
+        return ContractOptions(loops, is_injective, self.symmetric, wanted, slots)
 
     def merged(self, found: Contracted, clusters: Clusters) -> Merged:
         """What a backend returned, with values that are differentiable."""
@@ -136,7 +136,7 @@ class _Contraction:
         assert self.value is not None
         assert found.slot is not None
         matrix = found.slot, found.rowptr, found.col
-        return _by_operator(self.graph, self.value, clusters, self.how, *matrix, self.graph.is_symmetric)
+        return _by_operator(self.graph, self.value, clusters, self.how, *matrix, self.symmetric)
 
     def finished(self, merged: Merged, clusters: Clusters, assignment: Assignment) -> Coarse:
         """The graph of the clusters."""
@@ -161,7 +161,7 @@ class _Contraction:
         dtype = index_dtype(assignment.num_clusters, col.numel())
         if col.dtype is not dtype:
             rowptr, col = rowptr.to(dtype), col.to(dtype)
-        stated = True if graph.is_symmetric else None
+        stated = True if self.symmetric else None
         coarse = RaggedGraph(rowptr, col, total, assignment.cluster_ptr, None, stated)
         return coarse._with_symmetry()._with_attr(attr), apart, attr_apart
 
