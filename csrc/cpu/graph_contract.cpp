@@ -169,8 +169,8 @@ class Contraction {
   }
 
   void merge_rows(Task& task, int64_t end, Scratch& scratch) {
-    const std::vector<int64_t> all{0, rows_};
-    const int64_t* const ptr = c_.ptr ? c_.ptr : all.data();
+    const int64_t all[] = {0, rows_};
+    const int64_t* const ptr = c_.ptr ? c_.ptr : all;
     scratch.exact = {}, scratch.kept = 0;
     int64_t n = 0, graph = 0;
     for (int64_t k = task.row; k < end; ++k) {
@@ -183,13 +183,11 @@ class Contraction {
       } else if (width > kWord) {
         n += value_ ? merge_near<true>(k, low, width, col, sum, n, scratch)
                     : merge_near<false>(k, low, width, col, sum, n, scratch);
-      } else if (terms_ == Terms::none) {
-        n += merge_word<Terms::none>(k, low, width, col, sum, n, scratch);
-      } else if (terms_ == Terms::checked) {
-        n += merge_word<Terms::checked>(k, low, width, col, sum, n, scratch);
       } else {
-        n += value_ ? merge_word<Terms::values>(k, low, width, col, sum, n, scratch)
-                    : merge_word<Terms::ones>(k, low, width, col, sum, n, scratch);
+        n += terms_ == Terms::none      ? merge_word<Terms::none>(k, low, width, col, sum, n, scratch)
+             : terms_ == Terms::ones    ? merge_word<Terms::ones>(k, low, width, col, sum, n, scratch)
+             : terms_ == Terms::checked ? merge_word<Terms::checked>(k, low, width, col, sum, n, scratch)
+                                        : merge_word<Terms::values>(k, low, width, col, sum, n, scratch);
       }
       out_rowptr_[k + 1] = static_cast<I>(n);
     }

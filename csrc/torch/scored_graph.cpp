@@ -15,15 +15,14 @@
 namespace hierpool::torch_binding {
 namespace {
 
-// Whether no score is NaN; the scores; the rows of clusters, if these are small; the tensors of the assignment; and those
-// of the graph of the clusters, of which the last two may be absent, and whether entries were merged.
+// Whether no score is NaN; the scores; the rows of clusters, if these are small; the tensors of an Assigned; and a
+// Contracted, the graph of the clusters.
 using Pooled = std::tuple<bool, Tensor, OptionalTensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
                           Tensor, Tensor, Tensor, Tensor, Tensor, bool>;
 
 Pooled refused(const Tensor& score) {
-  const auto none = [] { return empty({0}, ScalarType::Long); };
-  return {false,  score,  {},     none(), none(), none(), none(), none(),
-          none(), none(), none(), none(), none(), none(), false};
+  const Tensor none = empty({0}, ScalarType::Long);
+  return {false, score, {}, none, none, none, none, none, none, none, none, none, none, none, false};
 }
 
 Tensor as_int64(const Tensor& t) {

@@ -1,4 +1,4 @@
-// hierpool_native::scored_pool, its scores and its backward. Arguments were checked by hierpool.ops.
+// hierpool_native::scored_pool and its backward. Arguments were checked by hierpool.ops.
 #include "hierpool/scored_pool.h"
 
 #include <torch/csrc/stable/library.h>
@@ -22,7 +22,7 @@ ScoredPool rows_of(const Tensor& x) {
 
 }  // namespace
 
-Tensor scored_pool_project(Tensor x, Tensor weight, OptionalTensor bias, bool unit) {
+Tensor scored_pool_project(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, bool unit) {
   ScoredPool pool = rows_of(x);
   const ScalarType type = x.scalar_type();
   STD_TORCH_CHECK(weight.scalar_type() == type && weight.numel() == pool.n &&
@@ -82,7 +82,6 @@ std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
-  m.def("scored_pool_project(Tensor x, Tensor weight, Tensor? bias, bool unit) -> Tensor");
   m.def("scored_pool(Tensor x, Tensor score, Tensor first, Tensor node, float multiplier) -> Tensor");
   m.def(
       "scored_pool_backward(Tensor x, Tensor weight, Tensor score, Tensor cluster, Tensor? dy, Tensor? "
@@ -91,7 +90,6 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
-  m.impl("scored_pool_project", TORCH_BOX(&scored_pool_project));
   m.impl("scored_pool", TORCH_BOX(&scored_pool));
   m.impl("scored_pool_backward", TORCH_BOX(&scored_pool_backward));
 }

@@ -6,7 +6,7 @@
 namespace hierpool::torch_binding {
 
 // X w + b, before the activation; w is divided by its norm with `unit`.
-Tensor scored_pool_project(Tensor x, Tensor weight, OptionalTensor bias, bool unit);
+Tensor scored_pool_project(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, bool unit);
 
 // The rows of small clusters.
 Tensor scored_pool(Tensor x, Tensor score, Tensor first, Tensor node, double multiplier);

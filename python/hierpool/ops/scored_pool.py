@@ -6,10 +6,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from hierpool import backends, reference
-from hierpool._tracing import is_traced
+from hierpool import reference
 from hierpool.ops._operator import Operator
-from hierpool.reference import scored_pool
+from hierpool.reference.scored_pool import scores_of
 
 
 class Options(NamedTuple):
@@ -27,9 +26,7 @@ class Call(NamedTuple):
     x: Tensor  # [N, F]
     weight: Tensor  # [F]
     bias: Tensor | None  # [1]
-    score: (
-        Tensor  # [N], of :func:`scores_of`, by which rows were assigned to clusters; no gradient flows to it
-    )
+    score: Tensor  # [N], by which rows were assigned to clusters; no gradient flows to it
     cluster: Tensor  # [N]
     first: Tensor  # [K + 1]
     node: Tensor  # [M]
@@ -67,23 +64,9 @@ class ScoredPool(Operator):
 
     def composite(self, call: Call) -> Out:
         x, weight, bias, _, _, first, node, options = call
-        score = scores_of(x, weight, bias, options)
+        score = scores_of(x, weight, bias, options.activation, options.is_unit)
         value = (score * options.multiplier).index_select(0, node)
         return Out(reference.spmm(first, node, value, x, rows=first.numel() - 1), score)
 
 
 OPERATOR = ScoredPool()
-
-
-def scores_of(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-    """The scores of rows, ``[N]``."""
-    return scored_pool.scores_of(x, weight, bias, options.activation, options.is_unit)
-
-
-def known_scores(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-    """:func:`scores_of` by a backend, without autograd."""
-    module: Any = backends.module("scored_pool", x.device.type, options.backend)
-    if module is None or is_traced():
-        return scores_of(x, weight, bias, options)
-    found: Tensor = module.scores(x, weight, bias, options)
-    return found

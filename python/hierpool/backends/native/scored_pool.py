@@ -12,15 +12,7 @@ from hierpool.contract import accumulation_dtype
 
 if TYPE_CHECKING:
     from hierpool.ops._operator import NothingSaved
-    from hierpool.ops.scored_pool import Call, Leaves, Options, Upstream
-
-
-def scores(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-    """:func:`hierpool.ops.scored_pool.scores_of` of float32 or float64, without autograd."""
-    projected: Tensor = torch.ops.hierpool_native.scored_pool_project.default(
-        *(x.contiguous(), weight.contiguous(), bias, options.is_unit)
-    )
-    return projected.tanh_() if options.activation == "tanh" else projected.sigmoid_()
+    from hierpool.ops.scored_pool import Call, Leaves, Upstream
 
 
 def forward(call: Call) -> tuple[Tensor, Tensor]:
