@@ -344,8 +344,7 @@ class Contraction {
     if (out_sum_) std::copy_n(scratch_sum_.data() + task.scratch, n, out_sum_ + task.entries);
     const bool apart = c_.loops == Loops::apart;
     if (out_sum_ && apart)
-      std::copy(scratch_loops_.data() + task.row, scratch_loops_.data() + next.row,
-                out_sum_ + entries + task.row);
+      std::copy_n(scratch_loops_.data() + task.row, next.row - task.row, out_sum_ + entries + task.row);
     if (task.entries == 0 && !(out_slot_ && apart)) return;
     const I moved = static_cast<I>(task.entries);
     for (int64_t k = task.row; k < next.row; ++k) {
