@@ -100,8 +100,8 @@ class Coalescing {
   void backward(const I* source, const T* dout, T* dvalue) const {
     constexpr int64_t kEntries = int64_t{1} << 15;
     const int64_t count = rowptr_[c_.graph.rows];
-    run_tasks(runtime_, (count + kEntries - 1) / kEntries, [&](int64_t t, int64_t) {
-      for (int64_t e = t * kEntries; e < std::min(count, (t + 1) * kEntries); ++e) {
+    run_range_tasks(runtime_, count, kEntries, [&](int64_t begin, int64_t end, int64_t) {
+      for (int64_t e = begin; e < end; ++e) {
         for (int64_t r = 0; r < width_; ++r) {
           const int64_t s = slot_[e] < 0 ? -1 : slot_[e] * width_ + r;
           const bool counts = s >= 0 && (!Row<reduce, I>::kExtreme || source[s] == e);

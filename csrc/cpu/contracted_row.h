@@ -4,33 +4,17 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "cpu/buffer.h"
 #include "cpu/exact_sum.h"
+#include "cpu/ranks.h"
 
 namespace hierpool::cpu {
 
-namespace detail {
-
-using Lanes = int32_t __attribute__((vector_size(16)));
-
-// ranks[i]: how many of the keys are smaller than keys[i], for the first 4 kVectors of them.
-template <int kVectors>
-void rank_keys(const int32_t* keys, int64_t n, const int32_t* of, int32_t* ranks) {
-  Lanes own[kVectors], rank[kVectors];
-  for (int v = 0; v < kVectors; ++v) {
-    own[v] = reinterpret_cast<const Lanes*>(of)[v];
-    rank[v] = Lanes{};
-  }
-  for (int64_t j = 0; j < n; ++j) {
-    const Lanes other = Lanes{} + keys[j];
-    for (int v = 0; v < kVectors; ++v) rank[v] -= other < own[v];  // a comparison that holds is -1
-  }
-  for (int v = 0; v < kVectors; ++v) reinterpret_cast<Lanes*>(ranks)[v] = rank[v];
-}
-
-}  // namespace detail
+// What is summed for a column: nothing, ones, values, or values whose sums may be rounded.
+enum class Terms { none, ones, values, checked };
 
 // The memory serves all rows of a thread.
 template <typename I, typename T>
@@ -59,18 +43,25 @@ class ContractedRow {
   }
   int64_t pushed() const { return count_; }
 
-  // Writes the columns and, unless null, their sums of `value` or of ones in the order of the entries, and for each
-  // entry `base` plus its place in the row. Returns the number of columns.
-  int64_t merge(int64_t columns, bool distinct, const T* value, I* col, T* sum, I* slot, int64_t base,
-                ExactSum& exact) {
-    if (count_ <= kRanked) return merge_ranked(value, col, sum, slot, base, exact);
+  // Writes the columns and, unless null, their sums of `terms` in the order of the entries, and for each entry `base`
+  // plus its place in the row. Returns the number of columns.
+  int64_t merge(int64_t columns, bool distinct, Terms terms, const T* value, I* col, T* sum, I* slot,
+                int64_t base, ExactSum& exact) {
+    if (count_ <= kRanked) {
+      switch (terms) {
+        case Terms::none: return merge_ranked<Terms::none>(value, col, sum, slot, base, exact);
+        case Terms::ones: return merge_ranked<Terms::ones>(value, col, sum, slot, base, exact);
+        case Terms::values: return merge_ranked<Terms::values>(value, col, sum, slot, base, exact);
+        case Terms::checked: return merge_ranked<Terms::checked>(value, col, sum, slot, base, exact);
+      }
+    }
     if (distinct) return write_sorted(value, col, sum, slot, base);
     return merge_marked(columns, value, col, sum, slot, base, exact);
   }
 
  private:
   static constexpr int64_t kRanked = 64;  // bits of the set of ranks
-  static constexpr int64_t kPadding = 16;
+  static constexpr int64_t kPadding = kRankPadding;
 
   // Columns are below 2^32. Signed keys, as vectors compare these.
   static int32_t key(int64_t column) {
@@ -82,38 +73,29 @@ class ContractedRow {
   }
 
   // Equal columns have equal ranks, so the ranks that occur number the columns. Sorting would mispredict its branches.
+  template <Terms kTerms>
   int64_t merge_ranked(const T* value, I* col, T* sum, I* slot, int64_t base, ExactSum& exact) {
-    int32_t ranks[kRanked + kPadding], places[kRanked];
-    rank(ranks);
+    alignas(16) int32_t ranks[kRanked + kPadding], places[kRanked];
+    rank_keys(keys_.data(), count_, ranks);
     uint64_t seen = 0;
     for (int64_t i = 0; i < count_; ++i) seen |= uint64_t{1} << ranks[i];
     int32_t n = 0;
     for (uint64_t bits = seen; bits; bits &= bits - 1) places[std::countr_zero(bits)] = n++;
     const I* entries = entries_.data();
-    double sums[kRanked];
-    const bool merged = n < count_;
-    if (merged && sum) std::fill_n(sums, n, 0.0);
+    std::conditional_t<kTerms == Terms::ones, int32_t, double> sums[kRanked];
+    if (kTerms != Terms::none) std::fill_n(sums, n, 0);
     for (int64_t i = 0; i < count_; ++i) {
       const int64_t place = places[ranks[i]];
       col[place] = static_cast<I>(column(i));
       if (slot) slot[entries[i]] = static_cast<I>(base + place);
-      if (!sum) continue;
-      const double term = value_of(value, entries[i]);
-      if (merged) {
-        sums[place] = exact.add(sums[place], term);
-      } else {
-        sum[place] = static_cast<T>(term);
-      }
+      if constexpr (kTerms == Terms::ones) sums[place] += 1;
+      if constexpr (kTerms == Terms::values) sums[place] += static_cast<double>(value[entries[i]]);
+      if constexpr (kTerms == Terms::checked)
+        sums[place] = exact.add(sums[place], static_cast<double>(value[entries[i]]));
     }
-    if (merged && sum) std::copy_n(sums, n, sum);
+    if (kTerms != Terms::none)
+      std::transform(sums, sums + n, sum, [](auto total) { return static_cast<T>(total); });
     return n;
-  }
-
-  void rank(int32_t* ranks) const {
-    const int32_t* keys = keys_.data();
-    if (count_ <= 4) return detail::rank_keys<1>(keys, count_, keys, ranks);
-    if (count_ <= 8) return detail::rank_keys<2>(keys, count_, keys, ranks);
-    for (int64_t i = 0; i < count_; i += 16) detail::rank_keys<4>(keys, count_, keys + i, ranks + i);
   }
 
   int64_t write_sorted(const T* value, I* col, T* sum, I* slot, int64_t base) {

@@ -24,9 +24,8 @@ double quotient(double numerator, double denominator) {
 template <typename Graph>
 void for_graphs(const CutPool& shape, const Runtime& runtime, const Graph& graph) {
   const int64_t step = std::max<int64_t>(1, kTaskElements / std::max<int64_t>(1, shape.k * shape.k));
-  run_tasks(runtime, (shape.graphs + step - 1) / step, [&](int64_t task, int64_t thread) {
-    const int64_t end = std::min(shape.graphs, (task + 1) * step);
-    for (int64_t b = task * step; b < end; ++b) graph(b, thread);
+  run_range_tasks(runtime, shape.graphs, step, [&](int64_t begin, int64_t end, int64_t thread) {
+    for (int64_t b = begin; b < end; ++b) graph(b, thread);
   });
 }
 

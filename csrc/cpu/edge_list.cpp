@@ -40,19 +40,19 @@ struct Block {
 }  // namespace
 
 int64_t filter_edges(const EdgeFilter& f, const Runtime& runtime) {
-  const int64_t tasks = (f.edges + kEdges - 1) / kEdges;
-  const auto end = [&](int64_t t) { return std::min(f.edges, (t + 1) * kEdges); };
+  const int64_t tasks = ceil_div(f.edges, kEdges);
   std::vector<int64_t> count(static_cast<size_t>(tasks)), wrong(static_cast<size_t>(tasks), f.edges);
-  run_tasks(runtime, tasks, [&](int64_t t, int64_t) {
+  run_range_tasks(runtime, f.edges, kEdges, [&](int64_t begin, int64_t end, int64_t) {
+    const auto t = static_cast<size_t>(begin / kEdges);
     int64_t kept = 0;
-    for (int64_t e = t * kEdges; e < end(t); ++e) {
+    for (int64_t e = begin; e < end; ++e) {
       if (!exists(f, e)) {
-        wrong[static_cast<size_t>(t)] = e;
+        wrong[t] = e;
         return;
       }
       kept += is_kept(f.number[f.source[e]], f.number[f.target[e]]);
     }
-    count[static_cast<size_t>(t)] = kept;
+    count[t] = kept;
   });
   const auto first_wrong = std::min_element(wrong.begin(), wrong.end());
   if (first_wrong != wrong.end() && *first_wrong < f.edges) return *first_wrong;
@@ -60,9 +60,9 @@ int64_t filter_edges(const EdgeFilter& f, const Runtime& runtime) {
   const EdgeFilter::Outputs out = f.allocate(f.context, total);
   std::exclusive_scan(count.begin(), count.end(), count.begin(), int64_t{0});
   std::vector<Block> blocks(static_cast<size_t>(std::min(std::max<int64_t>(runtime.threads, 1), tasks)));
-  run_tasks(runtime, tasks, [&](int64_t t, int64_t thread) {
+  run_range_tasks(runtime, f.edges, kEdges, [&](int64_t begin, int64_t end, int64_t thread) {
     Block& block = blocks[static_cast<size_t>(thread)];
-    const int64_t kept = block.fill(f, t * kEdges, end(t)), place = count[static_cast<size_t>(t)];
+    const int64_t kept = block.fill(f, begin, end), place = count[static_cast<size_t>(begin / kEdges)];
     std::copy_n(block.source, kept, out.source + place);
     std::copy_n(block.target, kept, out.target + place);
     if (out.kept) std::copy_n(block.kept, kept, out.kept + place);
@@ -100,7 +100,8 @@ int64_t merge_edges(const EdgeMerge& m, int64_t* slot) {
         if (slot) slot[by_row.data()[i]] = -1;
       }
     });
-    const int64_t n = row.merge(m.clusters, false, nullptr, col + total, nullptr, slot, total, unused);
+    const int64_t n =
+        row.merge(m.clusters, false, Terms::none, nullptr, col + total, nullptr, slot, total, unused);
     count.data()[k] = n;
     total += n;
     begin = end;

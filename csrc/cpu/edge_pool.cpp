@@ -14,13 +14,6 @@ namespace {
 
 constexpr int64_t kRows = 2048;  // of one task
 
-// Calls task(begin, end, index) for parts of [0, count).
-template <typename Task>
-void parts(const Runtime& runtime, int64_t count, const Task& task) {
-  run_tasks(runtime, (count + kRows - 1) / kRows,
-            [&](int64_t t, int64_t) { task(t * kRows, std::min(count, (t + 1) * kRows), t); });
-}
-
 template <typename T, typename I>
 void linear(const EdgePool& p, T bias, T* out, const Runtime& runtime) {
   const int64_t n = p.n;
@@ -29,14 +22,14 @@ void linear(const EdgePool& p, T bias, T* out, const Runtime& runtime) {
   const auto* const rowptr = static_cast<const I*>(p.graph.rowptr);
   const auto* const col = static_cast<const I*>(p.graph.col);
   const Buffer<T> source(p.graph.rows), target(p.graph.rows);
-  parts(runtime, p.graph.rows, [&](int64_t begin, int64_t end, int64_t) {
+  run_range_tasks(runtime, p.graph.rows, kRows, [&](int64_t begin, int64_t end, int64_t) {
     const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
     for (int64_t i = begin; i < end; ++i) {
       source.data()[i] = kernels.dot(x + i * n, weight, n);
       target.data()[i] = kernels.dot(x + i * n, weight + n, n);
     }
   });
-  parts(runtime, p.graph.rows, [&](int64_t begin, int64_t end, int64_t) {
+  run_range_tasks(runtime, p.graph.rows, kRows, [&](int64_t begin, int64_t end, int64_t) {
     for (int64_t i = begin; i < end; ++i) {
       const T own = source.data()[i];
       for (I e = rowptr[i]; e < rowptr[i + 1]; ++e) out[e] = own + target.data()[col[e]] + bias;
@@ -55,7 +48,7 @@ class Pairs {
         score_(static_cast<const T*>(p.score)) {}
 
   void factors(T* factor, const Runtime& runtime) const {
-    parts(runtime, p_.graph.rows, [&](int64_t begin, int64_t end, int64_t) {
+    run_range_tasks(runtime, p_.graph.rows, kRows, [&](int64_t begin, int64_t end, int64_t) {
       for (int64_t i = begin; i < end; ++i) factor[i] = factor_of(entry_of(i), other_entry_of(i));
     });
   }
@@ -104,10 +97,12 @@ class PairsBackward : Pairs<T, I> {
   }
 
   void run(T* dx, T* dweight, T* dbias, const Runtime& runtime) {
-    parts(runtime, p_.clusters, [&](int64_t begin, int64_t end, int64_t) { rows_and_pairs(begin, end, dx); });
+    run_range_tasks(runtime, p_.clusters, kRows,
+                    [&](int64_t begin, int64_t end, int64_t) { rows_and_pairs(begin, end, dx); });
     if (p_.dscore) entries();
-    if (p_.activation == EdgePool::Activation::softmax) {
-      parts(runtime, p_.graph.rows, [&](int64_t begin, int64_t end, int64_t) { columns(begin, end); });
+    if (p_.activation == Activation::softmax) {
+      run_range_tasks(runtime, p_.graph.rows, kRows,
+                      [&](int64_t begin, int64_t end, int64_t) { columns(begin, end); });
       std::fill_n(target_.data(), p_.graph.rows, T(0));  // what is the same in a column does not matter
     }
     linear(dx, dweight, dbias, runtime);
@@ -115,11 +110,7 @@ class PairsBackward : Pairs<T, I> {
 
  private:
   // The derivative of the score of an entry by the linear map; of softmax without that of its sum.
-  T slope(I e) const {
-    const T s = known_[e];
-    if (p_.activation == EdgePool::Activation::softmax) return s;
-    return p_.activation == EdgePool::Activation::tanh ? 1 - s * s : s * (1 - s);
-  }
+  T slope(I e) const { return slope_at(p_.activation, known_[e]); }
 
   // dx = factor dy, and the gradients of the scores of pairs, of the clusters [begin, end).
   void rows_and_pairs(int64_t begin, int64_t end, T* dx) {
@@ -176,10 +167,10 @@ class PairsBackward : Pairs<T, I> {
     const auto* const x = static_cast<const T*>(p_.x);
     const auto* const weight = static_cast<const T*>(p_.weight);
     const int64_t n = p_.n, width = 2 * n + 1;
-    std::vector<T> sums(static_cast<size_t>((p_.graph.rows + kRows - 1) / kRows * width), T(0));
-    parts(runtime, p_.graph.rows, [&](int64_t begin, int64_t end, int64_t t) {
+    std::vector<T> sums(static_cast<size_t>(ceil_div(p_.graph.rows, kRows) * width), T(0));
+    run_range_tasks(runtime, p_.graph.rows, kRows, [&](int64_t begin, int64_t end, int64_t) {
       const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
-      T* const sum = sums.data() + t * width;
+      T* const sum = sums.data() + begin / kRows * width;
       for (int64_t i = begin; i < end; ++i) {
         const T a = source_.data()[i], b = target_.data()[i];
         if (a != 0) kernels.axpy(sum, a, x + i * n, n), kernels.axpy(dx + i * n, a, weight, n);

@@ -156,14 +156,13 @@ class SortedEdges {
   template <typename Source>
   void spread(const Source& source, const Runtime& runtime) {
     const int64_t edges = source.edges();
-    const int64_t chunk = std::max(kChunkEdges, (edges + kMaxChunks - 1) / kMaxChunks);
-    const int64_t chunks = (edges + chunk - 1) / chunk;
+    const int64_t chunk = std::max(kChunkEdges, ceil_div(edges, kMaxChunks));
+    const int64_t chunks = ceil_div(edges, chunk);
     const Buffer<int64_t> next(chunks * blocks_);
-    run_tasks(runtime, chunks, [&](int64_t c, int64_t) {
-      int64_t* own = next.data() + c * blocks_;
+    run_range_tasks(runtime, edges, chunk, [&](int64_t begin, int64_t end, int64_t) {
+      int64_t* own = next.data() + begin / chunk * blocks_;
       std::fill_n(own, blocks_, 0);
-      source.each(c * chunk, std::min(edges, (c + 1) * chunk),
-                  [&](int64_t row, int64_t, int64_t) { ++own[row >> shift_]; });
+      source.each(begin, end, [&](int64_t row, int64_t, int64_t) { ++own[row >> shift_]; });
     });
     int64_t sum = 0;
     for (int64_t block = 0; block < blocks_; ++block) {
@@ -173,9 +172,9 @@ class SortedEdges {
       }
     }
     start_.data()[blocks_] = sum;
-    run_tasks(runtime, chunks, [&](int64_t c, int64_t) {
-      int64_t* own = next.data() + c * blocks_;
-      source.each(c * chunk, std::min(edges, (c + 1) * chunk), [&](int64_t row, int64_t col, int64_t id) {
+    run_range_tasks(runtime, edges, chunk, [&](int64_t begin, int64_t end, int64_t) {
+      int64_t* own = next.data() + begin / chunk * blocks_;
+      source.each(begin, end, [&](int64_t row, int64_t col, int64_t id) {
         const uint64_t local = static_cast<uint64_t>(row - ((row >> shift_) << shift_));
         items_.data()[own[row >> shift_]++] =
             Item::make(layout_, local, static_cast<uint64_t>(col), static_cast<uint64_t>(id));

@@ -34,19 +34,20 @@ int64_t assign_kept(const BatchRows& rows, int64_t count, const int64_t* index, 
                     int64_t* position, int64_t* cluster_ptr) {
   std::vector<int64_t> rank(rows.order ? static_cast<size_t>(rows.nodes) : 0);
   for (size_t i = 0; i < rank.size(); ++i) rank[static_cast<size_t>(rows.order[i])] = static_cast<int64_t>(i);
-  std::vector<int64_t> graph(static_cast<size_t>(count));
+  std::vector<int64_t> graph(static_cast<size_t>(position ? count : 0));
   std::fill_n(cluster, rows.nodes, int64_t{-1});
   std::fill_n(cluster_ptr, rows.graphs + 1, int64_t{0});
-  for (int64_t p = 0; p < count; ++p) {
+  for (int64_t p = 0, b = 0; p < count; ++p) {
     const int64_t node = index[p];
     if (node < 0 || node >= rows.nodes || cluster[node] >= 0) return -1;
     const int64_t row = rank.empty() ? node : rank[static_cast<size_t>(node)];
-    const int64_t b = std::upper_bound(rows.ptr, rows.ptr + rows.graphs + 1, row) - rows.ptr - 1;
-    graph[static_cast<size_t>(p)] = b;
+    if (row < rows.ptr[b] || row >= rows.ptr[b + 1])  // not the graph of the node before
+      b = std::upper_bound(rows.ptr, rows.ptr + rows.graphs + 1, row) - rows.ptr - 1;
+    if (position) graph[static_cast<size_t>(p)] = b;
     cluster[node] = cluster_ptr[b + 1]++;
   }
   std::partial_sum(cluster_ptr, cluster_ptr + rows.graphs + 1, cluster_ptr);
-  for (int64_t p = 0; p < count; ++p) {
+  for (int64_t p = 0; position && p < count; ++p) {
     position[cluster_ptr[graph[static_cast<size_t>(p)]] + cluster[index[p]]] = p;
   }
   return count;

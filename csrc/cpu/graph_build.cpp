@@ -40,9 +40,8 @@ class EdgeList {
 
   // The edges, all in range, by the ranks of their ends.
   void renumber(I* row, I* col, const Runtime& runtime) const {
-    const int64_t count = edges(), chunks = (count + kChunkEdges - 1) / kChunkEdges;
-    run_tasks(runtime, chunks, [&](int64_t c, int64_t) {
-      for (int64_t e = c * kChunkEdges; e < std::min(count, (c + 1) * kChunkEdges); ++e) {
+    run_range_tasks(runtime, edges(), kChunkEdges, [&](int64_t begin, int64_t end, int64_t) {
+      for (int64_t e = begin; e < end; ++e) {
         row[e] = static_cast<I>(edges_.rank[row_[e]]);
         col[e] = static_cast<I>(edges_.rank[col_[e]]);
       }
@@ -88,12 +87,10 @@ struct Scan {
 // Checks the range of all edges, and whether they ascend, until they do not.
 template <typename I>
 Scan scan(const EdgeList<I>& edges, const Runtime& runtime) {
-  const int64_t count = edges.edges(), chunks = (count + kChunkEdges - 1) / kChunkEdges;
-  Errors errors(chunks);
+  Errors errors(ceil_div(edges.edges(), kChunkEdges));
   std::atomic<bool> ascends{true};
-  run_tasks(runtime, chunks, [&](int64_t c, int64_t) {
-    const int64_t begin = c * kChunkEdges, end = std::min(count, begin + kChunkEdges);
-    errors[c] = edges.out_of_range(begin, end);
+  run_range_tasks(runtime, edges.edges(), kChunkEdges, [&](int64_t begin, int64_t end, int64_t) {
+    errors[begin / kChunkEdges] = edges.out_of_range(begin, end);
     if (ascends.load(std::memory_order_relaxed) && !edges.ascend(begin, end)) {
       ascends.store(false, std::memory_order_relaxed);
     }
@@ -140,22 +137,20 @@ class Builder {
 
   template <typename I>
   void copy(const EdgeList<I>& edges) {
-    const int64_t count = edges.edges(), chunks = (count + kChunkEdges - 1) / kChunkEdges;
+    const int64_t count = edges.edges();
     rowptr_ = allocate<Index>(GraphBuild::rowptr, nodes_ + 1);
     col_ = allocate<Index>(GraphBuild::col, count);
     built_.as_given = true;
-    Errors errors(chunks);
-    run_tasks(runtime_, chunks, [&](int64_t c, int64_t) {
-      const int64_t begin = c * kChunkEdges, end = std::min(count, begin + kChunkEdges);
+    Errors errors(ceil_div(count, kChunkEdges));
+    run_range_tasks(runtime_, count, kChunkEdges, [&](int64_t begin, int64_t end, int64_t) {
+      CsrError& error = errors[begin / kChunkEdges];
       int64_t row = begin == 0 ? -1 : edges.row(begin - 1);
       GraphCursor graph(build_.edges.graphs, build_.edges.ptr);
       for (int64_t e = begin; e < end; ++e) {
         const int64_t i = edges.row(e), j = edges.col(e);
         while (row < i) rowptr_[++row] = static_cast<Index>(e);
         col_[e] = static_cast<Index>(j);
-        if (!graph.holds(i, j) && errors[c].kind == CsrError::none) {
-          errors[c] = {CsrError::crossing, i, j};
-        }
+        if (!graph.holds(i, j) && error.kind == CsrError::none) error = {CsrError::crossing, i, j};
       }
     });
     const int64_t last = count == 0 ? -1 : edges.row(count - 1);

@@ -35,13 +35,10 @@ class Symmetry {
     const int64_t entries = rowptr_[rows_];
     std::atomic<bool> fails{false};
     std::atomic<int64_t> excess{0};  // entries above the diagonal beyond those below it
-    run_tasks(runtime, (entries + kEntries - 1) / kEntries, [&](int64_t task, int64_t) {
+    run_range_tasks(runtime, entries, kEntries, [&](int64_t begin, int64_t end, int64_t) {
       if (fails.load(std::memory_order_relaxed)) return;
       int64_t own = 0;
-      const int64_t begin = task * kEntries;
-      if (!mirrored(begin, std::min(entries, begin + kEntries), own)) {
-        fails.store(true, std::memory_order_relaxed);
-      }
+      if (!mirrored(begin, end, own)) fails.store(true, std::memory_order_relaxed);
       excess.fetch_add(own, std::memory_order_relaxed);
     });
     return !fails.load() && excess.load() == 0;
@@ -106,12 +103,9 @@ CsrInspection inspect_rows(const Csr& a, int64_t graphs, const int64_t* ptr, int
 template <typename I>
 CsrInspection inspect(const Csr& a, int64_t graphs, const int64_t* ptr, const Runtime& runtime) {
   constexpr int64_t kRows = int64_t{1} << 12;
-  const int64_t tasks = (a.rows + kRows - 1) / kRows;
-  std::vector<CsrInspection> found(static_cast<size_t>(tasks));
-  run_tasks(runtime, tasks, [&](int64_t task, int64_t) {
-    const int64_t begin = task * kRows;
-    found[static_cast<size_t>(task)] =
-        inspect_rows<I>(a, graphs, ptr, begin, std::min(a.rows, begin + kRows));
+  std::vector<CsrInspection> found(static_cast<size_t>(ceil_div(a.rows, kRows)));
+  run_range_tasks(runtime, a.rows, kRows, [&](int64_t begin, int64_t end, int64_t) {
+    found[static_cast<size_t>(begin / kRows)] = inspect_rows<I>(a, graphs, ptr, begin, end);
   });
   CsrInspection all{{}, true};
   for (const CsrInspection& part : found) {

@@ -33,7 +33,10 @@ class Contraction {
         node_(static_cast<const I*>(c.members.node)),
         rows_(c.members.clusters),
         is_large_(c.graph.rows > kFew),
-        checked_(c.symmetric && c.want_sum && value_ && !sums_are_exact()) {}
+        terms_(!c.want_sum                        ? Terms::none
+               : !value_                          ? Terms::ones
+               : c.symmetric && !sums_are_exact() ? Terms::checked
+                                                  : Terms::values) {}
 
   ContractedGraph run() {
     out_rowptr_ = allocate<I>(GraphContract::rowptr, rows_ + 1);
@@ -69,17 +72,17 @@ class Contraction {
     return static_cast<O*>(c_.allocate(c_.context, output, count));
   }
 
-  // Whether sums of the values are the same in any order, as those of a few floats of like size are in double.
+  // Whether sums of values are the same in any order, as those of a few floats of like size are in double.
   bool sums_are_exact() const {
     if constexpr (std::is_same_v<T, double>) return false;
     const int64_t entries = rowptr_[c_.graph.rows];
     if (entries > kFewEntries) return false;  // the values would be read from memory once more
-    constexpr uint32_t kExponent = 0xff;
-    const uint32_t spare = 53 - 24 - static_cast<uint32_t>(std::bit_width(static_cast<uint64_t>(entries)));
-    uint32_t least = kExponent, most = 0;
+    constexpr int32_t kExponent = 0xff;
+    const int32_t spare = 53 - 24 - static_cast<int32_t>(std::bit_width(static_cast<uint64_t>(entries)));
+    int32_t least = kExponent, most = 0;  // signed, as vectors compare these
     for (int64_t e = 0; e < entries; ++e) {
       const auto bits = std::bit_cast<uint32_t>(static_cast<float>(value_[e])) << 1;
-      const uint32_t exponent = bits >> 24;
+      const auto exponent = static_cast<int32_t>(bits >> 24);
       most = std::max(most, exponent);
       least = std::min(least, bits ? exponent : kExponent);
     }
@@ -93,8 +96,7 @@ class Contraction {
     int64_t entries = 0;  // their number, then that of the entries before them
   };
 
-  static constexpr int64_t kNear =
-      64 * 64 - 1;  // a bit of a word for each bit of a word, and one for no column
+  static constexpr int64_t kNear = 64 * 64 - 1;  // a bit for each bit of a word, and one for no column
 
   // Of a thread.
   struct Scratch {
@@ -120,7 +122,7 @@ class Contraction {
     }
     const Buffer<int64_t> bound = bound_rows();
     const auto before = [&](int64_t k) { return bound.data()[k] + k; };
-    const int64_t count = (before(rows_) + kTaskWork - 1) / kTaskWork;
+    const int64_t count = ceil_div(before(rows_), kTaskWork);
     for (int64_t t = 0; t < count; ++t) {
       const int64_t row = first_row_after(rows_, t * kTaskWork, before);
       tasks_.push_back({row, bound.data()[row]});
@@ -139,10 +141,8 @@ class Contraction {
     constexpr int64_t kRows = 4096;
     Buffer<int64_t> bounds(rows_ + 1);
     int64_t* const bound = bounds.data();
-    run_tasks(runtime_, (rows_ + kRows - 1) / kRows, [&](int64_t t, int64_t) {
-      for (int64_t k = t * kRows; k < std::min(rows_, (t + 1) * kRows); ++k) {
-        bound[k] = degree(k);
-      }
+    run_range_tasks(runtime_, rows_, kRows, [&](int64_t begin, int64_t end, int64_t) {
+      for (int64_t k = begin; k < end; ++k) bound[k] = degree(k);
     });
     bound[rows_] = 0;
     std::exclusive_scan(bound, bound + rows_ + 1, bound, int64_t{0});
@@ -169,8 +169,8 @@ class Contraction {
   }
 
   void merge_rows(Task& task, int64_t end, Scratch& scratch) {
-    const std::vector<int64_t> all{0, rows_};
-    const int64_t* const ptr = c_.ptr ? c_.ptr : all.data();
+    const int64_t all[] = {0, rows_};
+    const int64_t* const ptr = c_.ptr ? c_.ptr : all;
     scratch.exact = {}, scratch.kept = 0;
     int64_t n = 0, graph = 0;
     for (int64_t k = task.row; k < end; ++k) {
@@ -183,11 +183,11 @@ class Contraction {
       } else if (width > kWord) {
         n += value_ ? merge_near<true>(k, low, width, col, sum, n, scratch)
                     : merge_near<false>(k, low, width, col, sum, n, scratch);
-      } else if (checked_) {
-        n += merge_word<true, true>(k, low, width, col, sum, n, scratch);
       } else {
-        n += value_ ? merge_word<true, false>(k, low, width, col, sum, n, scratch)
-                    : merge_word<false, false>(k, low, width, col, sum, n, scratch);
+        n += terms_ == Terms::none      ? merge_word<Terms::none>(k, low, width, col, sum, n, scratch)
+             : terms_ == Terms::ones    ? merge_word<Terms::ones>(k, low, width, col, sum, n, scratch)
+             : terms_ == Terms::checked ? merge_word<Terms::checked>(k, low, width, col, sum, n, scratch)
+                                        : merge_word<Terms::values>(k, low, width, col, sum, n, scratch);
       }
       out_rowptr_[k + 1] = static_cast<I>(n);
     }
@@ -201,11 +201,11 @@ class Contraction {
     row.reserve(degree(k));
     gather(k, row);
     scratch.kept += row.pushed();
-    return row.merge(rows_, c_.injective, value_, col, sum, out_slot_, base, scratch.exact);
+    return row.merge(rows_, c_.injective, terms_, value_, col, sum, out_slot_, base, scratch.exact);
   }
 
   // The same for columns that are bits of one word, which stays in a register.
-  template <bool kValue, bool kChecked>
+  template <Terms kTerms>
   int64_t merge_word(int64_t k, int64_t low, int64_t width, I* out_col, T* out_sum, int64_t base,
                      Scratch& scratch) {
     scratch.reserve(kWord);
@@ -225,16 +225,12 @@ class Contraction {
         const int64_t l = cluster[col[e]], d = l < 0 ? width : l - low;
         seen |= uint64_t{1} << d;
         kept += (d != width) & (keep | (d != own));
-        if constexpr (!kValue) {
-          sums[d] += 1;
-        } else if constexpr (kChecked) {
-          sums[d] = exact.add(sums[d], static_cast<double>(value[e]));
-        } else {
-          sums[d] += static_cast<double>(value[e]);
-        }
+        if constexpr (kTerms == Terms::ones) sums[d] += 1;
+        if constexpr (kTerms == Terms::values) sums[d] += static_cast<double>(value[e]);
+        if constexpr (kTerms == Terms::checked) sums[d] = exact.add(sums[d], static_cast<double>(value[e]));
       }
     }
-    if (kChecked && exact.rounded()) scratch.exact = exact;
+    if (kTerms == Terms::checked && exact.rounded()) scratch.exact = exact;
     scratch.kept += kept;
     const auto remove = [&](int64_t d) {
       seen &= ~(uint64_t{1} << d);
@@ -348,8 +344,7 @@ class Contraction {
     if (out_sum_) std::copy_n(scratch_sum_.data() + task.scratch, n, out_sum_ + task.entries);
     const bool apart = c_.loops == Loops::apart;
     if (out_sum_ && apart)
-      std::copy(scratch_loops_.data() + task.row, scratch_loops_.data() + next.row,
-                out_sum_ + entries + task.row);
+      std::copy_n(scratch_loops_.data() + task.row, next.row - task.row, out_sum_ + entries + task.row);
     if (task.entries == 0 && !(out_slot_ && apart)) return;
     const I moved = static_cast<I>(task.entries);
     for (int64_t k = task.row; k < next.row; ++k) {
@@ -378,7 +373,7 @@ class Contraction {
   const I* node_;
   int64_t rows_;
   bool is_large_;
-  bool checked_;  // sums may depend on their order, and have to be mirrored if they were rounded
+  Terms terms_;  // checked: sums may depend on their order, and have to be mirrored if they were rounded
   std::vector<Task> tasks_;
   Buffer<I> scratch_col_;
   Buffer<T> scratch_sum_;

@@ -21,8 +21,6 @@ namespace hierpool::cpu {
 constexpr int64_t kWholeGraph = 512;  // a graph of at most so many nodes is one task ...
 constexpr int64_t kRowTile = 256;     // ... a larger one is cut into tiles of at most so many rows
 
-constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // What the total entropy and the link norm are divided by.
 struct MeanCounts {
   double entropy = 1, link = 1;

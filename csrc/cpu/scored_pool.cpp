@@ -30,20 +30,13 @@ struct Direction {
   double norm = 1;
 };
 
-// task(begin, end) for ranges of rows.
-template <typename Task>
-void each_range(int64_t rows, const Runtime& runtime, const Task& task) {
-  run_tasks(runtime, (rows + kRows - 1) / kRows,
-            [&](int64_t t, int64_t) { task(t * kRows, std::min(rows, (t + 1) * kRows)); });
-}
-
 template <typename T>
 void project(const ScoredPool& p, const T* bias, T* out, const Runtime& runtime) {
   const Direction<T> direction(p);
   const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
   const auto* const x = static_cast<const T*>(p.x);
   const T shift = bias ? *bias : T(0);
-  each_range(p.rows, runtime, [&](int64_t begin, int64_t end) {
+  run_range_tasks(for_work(runtime, p.rows * p.n), p.rows, kRows, [&](int64_t begin, int64_t end, int64_t) {
     for (int64_t i = begin; i < end; ++i)
       out[i] = kernels.dot(x + i * p.n, direction.values.data(), p.n) + shift;
   });
@@ -57,23 +50,24 @@ void pool_rows(const ScoredPool& p, const Members& members, T* y, const Runtime&
                                                                       static_cast<const I*>(members.node);
   const T multiplier = static_cast<T>(p.multiplier);
   const int64_t n = p.n;
-  each_range(members.clusters, runtime, [&](int64_t begin, int64_t end) {
-    const I last = first[members.clusters];
-    for (int64_t k = begin; k < end; ++k) {
-      T* __restrict__ const row = y + k * n;
-      if (first[k] == first[k + 1]) std::fill_n(row, n, T(0));
-      for (I m = first[k]; m < first[k + 1]; ++m) {
-        if (m + 8 < last) __builtin_prefetch(x + node[m + 8] * n);
-        const T* __restrict__ const from = x + node[m] * n;
-        const T factor = multiplier * score[node[m]];
-        if (m > first[k]) {
-          kernels.axpy(row, factor, from, n);
-        } else {
-          for (int64_t j = 0; j < n; ++j) row[j] = factor * from[j];
-        }
-      }
-    }
-  });
+  run_range_tasks(for_work(runtime, members.clusters * n), members.clusters, kRows,
+                  [&](int64_t begin, int64_t end, int64_t) {
+                    const I last = first[members.clusters];
+                    for (int64_t k = begin; k < end; ++k) {
+                      T* __restrict__ const row = y + k * n;
+                      if (first[k] == first[k + 1]) std::fill_n(row, n, T(0));
+                      for (I m = first[k]; m < first[k + 1]; ++m) {
+                        if (m + 8 < last) __builtin_prefetch(x + node[m + 8] * n);
+                        const T* __restrict__ const from = x + node[m] * n;
+                        const T factor = multiplier * score[node[m]];
+                        if (m > first[k]) {
+                          kernels.axpy(row, factor, from, n);
+                        } else {
+                          for (int64_t j = 0; j < n; ++j) row[j] = factor * from[j];
+                        }
+                      }
+                    }
+                  });
 }
 
 template <typename T, typename I>
@@ -82,11 +76,11 @@ class Backward {
   Backward(const ScoredPool& p, T* dx) : p_(p), dx_(dx), direction_(p) {}
 
   void run(T* dweight, T* dbias, const Runtime& runtime) {
-    const int64_t n = p_.n, tasks = (p_.rows + kRows - 1) / kRows;
+    const int64_t n = p_.n;
     // What the rows of each task add to the gradients of the direction and the bias.
-    std::vector<T> parts(static_cast<size_t>(tasks * (n + 1)), T(0));
-    run_tasks(runtime, tasks, [&](int64_t t, int64_t) {
-      rows(t * kRows, std::min(p_.rows, (t + 1) * kRows), parts.data() + t * (n + 1));
+    std::vector<T> parts(static_cast<size_t>(ceil_div(p_.rows, kRows) * (n + 1)), T(0));
+    run_range_tasks(for_work(runtime, p_.rows * n), p_.rows, kRows, [&](int64_t begin, int64_t end, int64_t) {
+      rows(begin, end, parts.data() + begin / kRows * (n + 1));
     });
     std::vector<double> sums(static_cast<size_t>(n) + 1, 0.0);
     for (size_t at = 0; at < parts.size(); ++at) sums[at % sums.size()] += static_cast<double>(parts[at]);
@@ -113,7 +107,7 @@ class Backward {
       const T* const x = static_cast<const T*>(p_.x) + i * n;
       const I c = static_cast<const I*>(p_.cluster)[i];
       const T* const g = dy && c >= 0 ? dy + c * n : nullptr;
-      const T s = score[i], slope = p_.tanh ? 1 - s * s : s * (1 - s);
+      const T s = score[i], slope = slope_at(p_.activation, s);
       const T up = (dscore ? dscore[i] : T(0)) + (g ? multiplier * kernels.dot(x, g, n) : T(0));
       const T dz = up * slope;
       if (dz != 0) kernels.axpy(sums, dz, x, n);

@@ -64,8 +64,8 @@ class Matching {
   }
 
   void run(int64_t* mate, const Runtime& runtime) {
-    run_tasks(runtime, (nodes_ + kChunk - 1) / kChunk, [&](int64_t c, int64_t) {
-      propose_all(static_cast<I>(c * kChunk), static_cast<I>(std::min(nodes_, (c + 1) * kChunk)));
+    run_range_tasks(runtime, nodes_, kChunk, [&](int64_t begin, int64_t end, int64_t) {
+      propose_all(static_cast<I>(begin), static_cast<I>(end));
     });
     std::copy_n(holder_.data(), nodes_, mate);
   }
@@ -296,10 +296,8 @@ bool match_entries(MatchProblem problem, int64_t* mate, const Runtime& runtime) 
       constexpr int64_t kPart = 1 << 14;
       const auto* const source = static_cast<const I*>(problem.graph.source);
       larger = Buffer<T>(entries);
-      run_tasks(runtime, (entries + kPart - 1) / kPart, [&](int64_t t, int64_t) {
-        for (int64_t e = t * kPart; e < std::min(entries, (t + 1) * kPart); ++e) {
-          larger.data()[e] = std::max(score[e], score[source[e]]);
-        }
+      run_range_tasks(runtime, entries, kPart, [&](int64_t begin, int64_t end, int64_t) {
+        for (int64_t e = begin; e < end; ++e) larger.data()[e] = std::max(score[e], score[source[e]]);
       });
       problem.score = larger.data();
     }

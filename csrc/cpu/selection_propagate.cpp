@@ -31,11 +31,10 @@ void spread(const Csr& inward, int64_t hops, int64_t* label, const Runtime& runt
   }
   std::vector<int64_t> found;
   for (int64_t hop = 0; hop < hops && !open.empty(); ++hop) {
-    const int64_t count = std::ssize(open);
     found.assign(open.size(), -1);
-    run_tasks(runtime, (count + kChunk - 1) / kChunk, [&](int64_t c, int64_t) {
+    run_range_tasks(runtime, std::ssize(open), kChunk, [&](int64_t begin, int64_t end, int64_t) {
       std::vector<int64_t> labels;
-      for (int64_t k = c * kChunk; k < std::min(count, (c + 1) * kChunk); ++k) {
+      for (int64_t k = begin; k < end; ++k) {
         const int64_t i = open[static_cast<size_t>(k)];
         labels.clear();
         for (I e = rowptr[i]; e < rowptr[i + 1]; ++e) {

@@ -4,21 +4,26 @@
 #include <utility>
 #include <vector>
 
-#include "cpu/buffer.h"
 #include "cpu/float_keys.h"
 #include "cpu/radix_sort.h"
+#include "cpu/score_ranks.h"
 #include "cpu/tasks.h"
 #include "hierpool/selection.h"
 
 namespace hierpool::cpu {
 namespace {
 
+constexpr int64_t kNodes = 1 << 12;  // of the graphs of one task
+
 template <typename T>
-void sort_graph(const T* score, int64_t first, int64_t n, int64_t count, int64_t* kept) {
+using Items = std::vector<Item<typename FloatKeys<T>::Key>>;
+
+template <typename T>
+void sort_graph(const T* score, int64_t first, int64_t n, int64_t count, int64_t* kept, Items<T>& memory) {
   using Keys = FloatKeys<T>;
   constexpr int64_t kComparison = 1 << 12;
-  const Buffer<Item<typename Keys::Key>> buffer(n);
-  auto* const items = buffer.data();
+  memory.resize(static_cast<size_t>(n));
+  auto* const items = memory.data();
   for (int64_t i = 0; i < n; ++i)
     items[i] = {static_cast<typename Keys::Key>(~Keys::key(score[first + i])), first + i};
   if (n <= kComparison) {
@@ -37,9 +42,21 @@ template <typename T>
 void topk(const Blocks& blocks, const T* score, const int64_t* count, int64_t* kept, const Runtime& runtime) {
   std::vector<int64_t> start(static_cast<size_t>(blocks.graphs));
   std::exclusive_scan(count, count + blocks.graphs, start.begin(), int64_t{0});
-  run_tasks(runtime, blocks.graphs, [&](int64_t b, int64_t) {
-    const int64_t first = blocks.ptr[b], n = blocks.ptr[b + 1] - first;
-    if (count[b] > 0) sort_graph(score, first, n, count[b], kept + start[static_cast<size_t>(b)]);
+  const auto before = [&](int64_t b) { return blocks.ptr[b]; };
+  run_row_tasks(runtime, blocks.graphs, kNodes, before, [&](int64_t begin, int64_t end, int64_t) {
+    Items<T> memory;
+    DescendingRanks ranks;
+    for (int64_t b = begin; b < end; ++b) {
+      const int64_t first = blocks.ptr[b], n = blocks.ptr[b + 1] - first;
+      int64_t* const own = kept + start[static_cast<size_t>(b)];
+      if (DescendingRanks::take<T>(n)) {
+        ranks.find(score + first, n, [&](int64_t i, int64_t rank) {
+          if (rank < count[b]) own[rank] = first + i;
+        });
+      } else if (count[b] > 0) {
+        sort_graph(score, first, n, count[b], own, memory);
+      }
+    }
   });
 }
 

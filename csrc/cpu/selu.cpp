@@ -9,26 +9,19 @@ namespace {
 
 constexpr int64_t kTaskElements = 1 << 14;
 
-// Calls run(first, count) for pieces of [0, count).
-template <typename Run>
-void for_pieces(int64_t count, const Runtime& runtime, const Run& run) {
-  run_tasks(runtime, (count + kTaskElements - 1) / kTaskElements, [&](int64_t task, int64_t) {
-    const int64_t first = task * kTaskElements;
-    run(first, std::min(kTaskElements, count - first));
-  });
-}
-
 template <typename T>
 void forward(T* y, int64_t count, const Runtime& runtime) {
   const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
-  for_pieces(count, runtime, [&](int64_t first, int64_t n) { kernels.selu(y + first, n); });
+  run_range_tasks(runtime, count, kTaskElements,
+                  [&](int64_t begin, int64_t end, int64_t) { kernels.selu(y + begin, end - begin); });
 }
 
 template <typename T>
 void backward(T* dx, const T* dy, const T* y, int64_t count, const Runtime& runtime) {
   const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
-  for_pieces(count, runtime,
-             [&](int64_t first, int64_t n) { kernels.selu_backward(dx + first, dy + first, y + first, n); });
+  run_range_tasks(runtime, count, kTaskElements, [&](int64_t begin, int64_t end, int64_t) {
+    kernels.selu_backward(dx + begin, dy + begin, y + begin, end - begin);
+  });
 }
 
 }  // namespace

@@ -179,8 +179,8 @@ class BackwardEdges : public CsrEdges<T> {
     const T* rows = s.data - this->graph(b).first_row * s.ld;
     for (const HubGradient& hub : hub_gradients_) {
       const int64_t begin = this->a_.row_begin(hub.row), end = this->a_.row_begin(hub.row + 1);
-      run_tasks(runtime, ceil_div(end - begin, kTaskEntries), [&](int64_t part, int64_t) {
-        const int64_t first = begin + part * kTaskEntries, last = std::min(first + kTaskEntries, end);
+      run_range_tasks(runtime, end - begin, kTaskEntries, [&](int64_t from, int64_t to, int64_t) {
+        const int64_t first = begin + from, last = begin + to;
         if (!hub.left.empty()) {
           this->a_.sampled_part(dvalue_, this->graph(b).k, hub.left.data(), rows, s.ld, first, last);
         }

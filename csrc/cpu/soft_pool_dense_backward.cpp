@@ -49,8 +49,8 @@ class DenseEdges : public DenseAdjacencyRows<T> {
       });
     }
     if (args_.dadjacency) {
-      run_tasks(runtime, ceil_div(n, kRowTile), [&](int64_t tile, int64_t) {
-        for (int64_t i = tile * kRowTile; i < std::min(n, (tile + 1) * kRowTile); ++i) {
+      run_range_tasks(runtime, n, kRowTile, [&](int64_t begin, int64_t end, int64_t) {
+        for (int64_t i = begin; i < end; ++i) {
           for (int64_t k = 0; k < K; ++k) columns_[b].data[k * n + i] = s.row(i)[k];
         }
       });

@@ -169,9 +169,9 @@ void Forward<T, Edges>::run_cut(int64_t b) {
     }
   });
   const int64_t rows = slab_rows(K);
-  run_tasks(context_.runtime, ceil_div(K, rows), [&](int64_t slab, int64_t) {
+  run_range_tasks(context_.runtime, K, rows, [&](int64_t begin, int64_t end, int64_t) {
     for (int64_t segment = 1; segment < segments; ++segment) {
-      add(b, outputs(b), target(segment), slab * rows, std::min(K, (slab + 1) * rows));
+      add(b, outputs(b), target(segment), begin, end);
     }
   });
   finish(b, context_.runtime);

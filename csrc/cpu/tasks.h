@@ -34,6 +34,23 @@ void run_tasks(const Runtime& runtime, int64_t count, const Task& task) {
   runtime.parallel(threads, body, &context);
 }
 
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Calls task(begin, end, thread) for the ranges of [0, count) of `size` elements each; the last one may be shorter.
+template <typename Task>
+void run_range_tasks(const Runtime& runtime, int64_t count, int64_t size, const Task& task) {
+  run_tasks(runtime, ceil_div(count, size),
+            [&](int64_t t, int64_t thread) { task(t * size, std::min(count, (t + 1) * size), thread); });
+}
+
+// The runtime with only as many threads as `work` pays for, numbers that are read: to start a thread takes as long as
+// some ten thousands.
+inline Runtime for_work(Runtime runtime, int64_t work) {
+  constexpr int64_t kThread = int64_t{1} << 16;
+  runtime.threads = std::clamp<int64_t>(work / kThread, 1, std::max<int64_t>(runtime.threads, 1));
+  return runtime;
+}
+
 // The first row before which there is `work`. before(row) is the work before a row, which ascends.
 template <typename Before>
 int64_t first_row_after(int64_t rows, int64_t work, const Before& before) {
@@ -49,7 +66,7 @@ int64_t first_row_after(int64_t rows, int64_t work, const Before& before) {
 template <typename Before, typename Task>
 void run_row_tasks(const Runtime& runtime, int64_t rows, int64_t per_task, const Before& before,
                    const Task& task) {
-  const int64_t tasks = (before(rows) + per_task - 1) / per_task;
+  const int64_t tasks = ceil_div(before(rows), per_task);
   run_tasks(runtime, tasks, [&](int64_t t, int64_t thread) {
     const int64_t begin = first_row_after(rows, t * per_task, before);
     const int64_t end = t + 1 == tasks ? rows : first_row_after(rows, (t + 1) * per_task, before);

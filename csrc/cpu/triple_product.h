@@ -129,8 +129,8 @@ class Terms {
     if (!by_entry) rows_.emplace(a_, s_, values, runtime);
     constexpr int64_t kRows = 4096;
     int64_t* work = work_.data();
-    run_tasks(runtime, (clusters_ + kRows - 1) / kRows, [&](int64_t t, int64_t) {
-      for (int64_t k = t * kRows; k < std::min(clusters_, (t + 1) * kRows); ++k) {
+    run_range_tasks(runtime, clusters_, kRows, [&](int64_t begin, int64_t end, int64_t) {
+      for (int64_t k = begin; k < end; ++k) {
         work[k] = 1;
         for (I m = first_[k]; m < first_[k + 1]; ++m) work[k] += a_.size(node_[m]);
       }

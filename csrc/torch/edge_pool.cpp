@@ -62,7 +62,7 @@ std::tuple<Tensor, Tensor, Tensor> edge_pool_backward(Tensor x, Tensor weight, T
                       fits(dy, pool.clusters * pool.n) && first.scalar_type() == index &&
                       node.scalar_type() == index && node.numel() == rows,
                   "types or sizes disagree");
-  pool.activation = static_cast<EdgePool::Activation>(activation);
+  pool.activation = static_cast<Activation>(activation);
   pool.x = pointer(x), pool.weight = pointer(weight), pool.known = pointer(known);
   pool.first = pointer(first), pool.node = pointer(node);
   pool.dy = pointer(dy), pool.dscore = pointer(dscore), pool.dfactor = pointer(dfactor);

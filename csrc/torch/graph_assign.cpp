@@ -7,6 +7,7 @@
 #include <limits>
 #include <tuple>
 
+#include "torch/graph_assign.h"
 #include "torch/runtime.h"
 
 namespace hierpool::torch_binding {
@@ -20,9 +21,6 @@ int64_t* numbers(const Tensor& t) {
 BatchRows rows_of(const Tensor& ptr, const OptionalTensor& order, int64_t nodes) {
   return {nodes, ptr.numel() - 1, numbers(ptr), order && order->numel() > 0 ? numbers(*order) : nullptr};
 }
-
-// Whether it is valid; cluster_ptr, rowptr, cluster, of_row, first, row and entry.
-using Assigned = std::tuple<bool, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
 
 Assigned refused() {
   const auto none = [] { return empty({0}, ScalarType::Long); };
@@ -63,6 +61,8 @@ Assigned assign_clusters(Tensor cluster, Tensor ptr, OptionalTensor order, Optio
   return assigned(rows, numbers(cluster), cluster_ptr, count);
 }
 
+}  // namespace
+
 Assigned assign_heads(Tensor head, Tensor ptr, OptionalTensor order, bool pairs) {
   const BatchRows rows = rows_of(ptr, order, head.numel());
   const Tensor cluster = empty({rows.nodes}, ScalarType::Long);
@@ -71,16 +71,23 @@ Assigned assign_heads(Tensor head, Tensor ptr, OptionalTensor order, bool pairs)
   return assigned(rows, numbers(cluster), cluster_ptr, rows.nodes);
 }
 
+Assigned assigned_kept(const Tensor& index, const Tensor& ptr, const OptionalTensor& order, int64_t num_nodes,
+                       int64_t* position) {
+  const BatchRows rows = rows_of(ptr, order, num_nodes);
+  Tensor cluster_ptr = empty({rows.graphs + 1}, ScalarType::Long);
+  const Tensor cluster = empty({num_nodes}, ScalarType::Long);
+  const int64_t count =
+      cpu::assign_kept(rows, index.numel(), numbers(index), numbers(cluster), position, numbers(cluster_ptr));
+  return count < 0 ? refused() : assigned(rows, numbers(cluster), cluster_ptr, count);
+}
+
+namespace {
+
 // The last tensor is where each cluster is in index.
 std::tuple<bool, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> assign_kept(
     Tensor index, Tensor ptr, OptionalTensor order, int64_t num_nodes) {
-  const BatchRows rows = rows_of(ptr, order, num_nodes);
-  Tensor cluster_ptr = empty({rows.graphs + 1}, ScalarType::Long);
-  const Tensor cluster = empty({num_nodes}, ScalarType::Long),
-               position = empty({index.numel()}, ScalarType::Long);
-  const int64_t count = cpu::assign_kept(rows, index.numel(), numbers(index), numbers(cluster),
-                                         numbers(position), numbers(cluster_ptr));
-  const Assigned out = count < 0 ? refused() : assigned(rows, numbers(cluster), cluster_ptr, count);
+  const Tensor position = empty({index.numel()}, ScalarType::Long);
+  const Assigned out = assigned_kept(index, ptr, order, num_nodes, numbers(position));
   return std::tuple_cat(out, std::tuple<Tensor>(position));
 }
 

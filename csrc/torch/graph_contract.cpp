@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "torch/csr.h"
+#include "torch/graph_contract.h"
 #include "torch/runtime.h"
 
 namespace hierpool::torch_binding {
@@ -29,13 +30,11 @@ struct Outputs {
   }
 };
 
-// Returns rowptr, col, value, slot, of which the last two have no element if they are not wanted, and whether entries
-// were merged. loops: a number of hierpool::Loops.
-std::tuple<Tensor, Tensor, Tensor, Tensor, bool> graph_contract(Tensor rowptr, Tensor col,
-                                                                OptionalTensor value, Tensor cluster,
-                                                                Tensor first, Tensor node, Tensor ptr,
-                                                                int64_t loops, bool injective, bool symmetric,
-                                                                bool want_sum, bool want_slot) {
+}  // namespace
+
+Contracted contracted(const Tensor& rowptr, const Tensor& col, const OptionalTensor& value,
+                      const Tensor& cluster, const Tensor& first, const Tensor& node, const Tensor& ptr,
+                      const ContractOptions& options) {
   const ScalarType index = rowptr.scalar_type();
   STD_TORCH_CHECK(
       cluster.scalar_type() == index && first.scalar_type() == index && node.scalar_type() == index,
@@ -49,13 +48,23 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, bool> graph_contract(Tensor rowptr, T
   c.members = {first.numel() - 1, pointer(first), pointer(node)};
   STD_TORCH_CHECK(ptr.scalar_type() == ScalarType::Long, "ptr must be int64");
   c.ptr = static_cast<const int64_t*>(pointer(ptr));
-  c.loops = static_cast<Loops>(loops);
-  c.injective = injective, c.symmetric = symmetric, c.want_sum = want_sum, c.want_slot = want_slot;
+  c.loops = static_cast<Loops>(options.loops);
+  c.injective = options.injective, c.symmetric = options.symmetric;
+  c.want_sum = options.want_sum, c.want_slot = options.want_slot;
   c.double_value = is_double;
   c.allocate = Outputs::allocate, c.context = &out;
   const ContractedGraph done = cpu::graph_contract(c, runtime());
   return {out.take(GraphContract::rowptr), out.take(GraphContract::col), out.take(GraphContract::value),
           out.take(GraphContract::slot), done.merged};
+}
+
+namespace {
+
+Contracted graph_contract(Tensor rowptr, Tensor col, OptionalTensor value, Tensor cluster, Tensor first,
+                          Tensor node, Tensor ptr, int64_t loops, bool injective, bool symmetric,
+                          bool want_sum, bool want_slot) {
+  return contracted(rowptr, col, value, cluster, first, node, ptr,
+                    {loops, injective, symmetric, want_sum, want_slot});
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// hierpool_native::scored_pool, its scores and its backward. Arguments were checked by hierpool.ops.
+// hierpool_native::scored_pool and its backward. Arguments were checked by hierpool.ops.
 #include "hierpool/scored_pool.h"
 
 #include <torch/csrc/stable/library.h>
@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "torch/runtime.h"
+#include "torch/scored_pool.h"
 
 namespace hierpool::torch_binding {
 namespace {
@@ -19,8 +20,9 @@ ScoredPool rows_of(const Tensor& x) {
   return pool;
 }
 
-// X w + b, before the activation.
-Tensor scored_pool_project(Tensor x, Tensor weight, OptionalTensor bias, bool unit) {
+}  // namespace
+
+Tensor scored_pool_project(const Tensor& x, const Tensor& weight, const OptionalTensor& bias, bool unit) {
   ScoredPool pool = rows_of(x);
   const ScalarType type = x.scalar_type();
   STD_TORCH_CHECK(weight.scalar_type() == type && weight.numel() == pool.n &&
@@ -45,10 +47,12 @@ Tensor scored_pool(Tensor x, Tensor score, Tensor first, Tensor node, double mul
   return y;
 }
 
+namespace {
+
 // Tensors are contiguous; all but cluster have one type.
 std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight, Tensor score, Tensor cluster,
-                                                        OptionalTensor dy, OptionalTensor dscore, bool tanh,
-                                                        bool unit, double multiplier) {
+                                                        OptionalTensor dy, OptionalTensor dscore,
+                                                        int64_t activation, bool unit, double multiplier) {
   const ScalarType type = x.scalar_type();
   const int64_t rows = x.size(0), n = x.size(1);
   const auto fits = [&](const OptionalTensor& t, int64_t count) {
@@ -68,7 +72,7 @@ std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight,
                         pointer(cluster),
                         pointer(dy),
                         pointer(dscore),
-                        tanh,
+                        static_cast<Activation>(activation),
                         unit,
                         multiplier};
   cpu::scored_pool_bwd(pool, dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), runtime());
@@ -78,16 +82,14 @@ std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight,
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
-  m.def("scored_pool_project(Tensor x, Tensor weight, Tensor? bias, bool unit) -> Tensor");
   m.def("scored_pool(Tensor x, Tensor score, Tensor first, Tensor node, float multiplier) -> Tensor");
   m.def(
       "scored_pool_backward(Tensor x, Tensor weight, Tensor score, Tensor cluster, Tensor? dy, Tensor? "
       "dscore,"
-      " bool tanh, bool unit, float multiplier) -> (Tensor, Tensor, Tensor)");
+      " int activation, bool unit, float multiplier) -> (Tensor, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
-  m.impl("scored_pool_project", TORCH_BOX(&scored_pool_project));
   m.impl("scored_pool", TORCH_BOX(&scored_pool));
   m.impl("scored_pool_backward", TORCH_BOX(&scored_pool_backward));
 }

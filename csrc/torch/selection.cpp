@@ -12,6 +12,7 @@
 
 #include "torch/csr.h"
 #include "torch/runtime.h"
+#include "torch/selection.h"
 
 namespace hierpool::torch_binding {
 namespace {
@@ -62,17 +63,24 @@ std::tuple<Tensor, bool> match(Tensor rowptr, Tensor col, OptionalTensor rowptr_
   return {std::move(mate), valid};
 }
 
-// The first node of the set for each node, and whether no priority is NaN.
+}  // namespace
+
 std::tuple<Tensor, bool> mis(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t,
-                             OptionalTensor source, Tensor ptr, OptionalTensor priority, int64_t hops,
-                             int64_t seed) {
+                             OptionalTensor source, Tensor ptr, OptionalTensor priority, bool greedy,
+                             int64_t hops, int64_t seed) {
   const int64_t nodes = rowptr.numel() - 1;
   const Blocks graphs = blocks(ptr);
   STD_TORCH_CHECK((!priority || priority->numel() == nodes) && graphs.ptr[graphs.graphs] == nodes,
                   "ptr and priority must fit to the matrix");
   Tensor head = empty({nodes}, ScalarType::Long);
   const Neighbours graph = neighbours(rowptr, col, rowptr_t, col_t, source);
-  const auto run = [&](const auto* priorities) {
+  const auto run = [&]<typename T>(const T* priorities) {
+    std::vector<T> shares;
+    if (priorities && greedy) {
+      shares.assign(priorities, priorities + nodes);
+      cpu::divide_by_walks(graph.transpose.rowptr ? graph.transpose : graph.a, shares.data());
+      priorities = shares.data();
+    }
     return cpu::maximal_independent_set(graph, graphs, priorities, hops, static_cast<uint64_t>(seed),
                                         indices(head));
   };
@@ -81,8 +89,6 @@ std::tuple<Tensor, bool> mis(Tensor rowptr, Tensor col, OptionalTensor rowptr_t,
   return {std::move(head), valid};
 }
 
-// order: the element of score of each row; nothing: the same. Returns the elements that are kept, the first of each graph,
-// and whether none of score is NaN.
 std::tuple<Tensor, Tensor, bool> topk(Tensor score, Tensor ptr, OptionalTensor order, int64_t over,
                                       int64_t under, int64_t most) {
   const Blocks graphs = blocks(ptr);
@@ -112,6 +118,8 @@ std::tuple<Tensor, Tensor, bool> topk(Tensor score, Tensor ptr, OptionalTensor o
                                       : run(static_cast<const float*>(pointer(score)));
   return {std::move(kept), std::move(first), valid};
 }
+
+namespace {
 
 Tensor components(Tensor rowptr, Tensor col, OptionalTensor usable) {
   STD_TORCH_CHECK(!usable || (usable->scalar_type() == ScalarType::Bool && usable->numel() == col.numel()),
@@ -183,7 +191,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       " bool loops, int seed) -> (Tensor, bool)");
   m.def(
       "mis(Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor ptr,"
-      " Tensor? priority, int hops, int seed) -> (Tensor, bool)");
+      " Tensor? priority, bool greedy, int hops, int seed) -> (Tensor, bool)");
   m.def(
       "multilevel_clusters(Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, bool cut, float resolution,"
       " Tensor most, bool exact, Tensor largest, Tensor? start, int cycles, int seed) -> Tensor");

@@ -29,7 +29,7 @@ struct Path {
 };
 
 template <typename T, typename I>
-void check(int64_t rows, int64_t n, EdgePool::Activation activation, bool has_score) {
+void check(int64_t rows, int64_t n, Activation activation, bool has_score) {
   const double tolerance = sizeof(T) == 8 ? 1e-11 : 2e-3;
   const Path<T, I> path(static_cast<I>(rows));
   const auto entries = std::ssize(path.col), clusters = std::ssize(path.first) - 1;
@@ -94,9 +94,9 @@ void check(int64_t rows, int64_t n, EdgePool::Activation activation, bool has_sc
   for (int64_t e = 0; e < entries; ++e) taken[path.col[e]] += known[e] * of_entry[e];
   for (int64_t e = 0; e < entries; ++e) {
     const double s = known[e], g = of_entry[e];
-    const bool softmax = activation == EdgePool::Activation::softmax;
+    const bool softmax = activation == Activation::softmax;
     const double a = softmax ? s * (g - taken[path.col[e]])
-                             : g * (activation == EdgePool::Activation::tanh ? 1 - s * s : s * (1 - s));
+                             : g * (activation == Activation::tanh ? 1 - s * s : s * (1 - s));
     const double b = softmax ? 0 : a;  // of the target: what is the same in a column does not matter
     db += a;
     for (int64_t c = 0; c < n; ++c) {
@@ -132,7 +132,7 @@ void check(int64_t rows, int64_t n, EdgePool::Activation activation, bool has_sc
 
 TEST(edge_pool) {
   for_each_isa([](cpu::Isa) {
-    using enum EdgePool::Activation;
+    using enum Activation;
     for (const auto activation : {softmax, tanh, sigmoid}) {
       for (bool has_score : {false, true}) {
         check<double, int64_t>(1300, 5, activation, has_score);

@@ -229,6 +229,6 @@ TEST(selection) {
     test_independent_set<int32_t>(50, 70, hops);
     test_independent_set<int64_t>(7, 0, hops);
   }
-  test_topk<float>({0, 1, 5, 5000, 0, 300});
+  test_topk<float>({0, 1, 5, 5000, 0, 300, 128, 60, 4, 17, 129});
   test_topk<double>({9000, 2});
 }

@@ -32,8 +32,7 @@ from hierpool.contract import (
 from hierpool.ops._operator import OPERATORS, Operator
 from hierpool.ops.cut_terms import Kind
 from hierpool.ops.edge_pool import scores_of as scores_of_entries
-from hierpool.ops.scored_pool import Options as ScoredPoolOptions
-from hierpool.ops.scored_pool import scores_of
+from hierpool.reference.scored_pool import scores_of
 from tests.support.batches import PADDED, RAGGED, Batch, draw
 from tests.support.cases import Case
 from tests.support.sparse import RaggedCase
@@ -74,7 +73,7 @@ def scored_pool(batch: Batch) -> Fields | None:
     options = {"activation": "tanh" if wide else "sigmoid", "is_unit": wide, "multiplier": 2.0 - wide}
     weight, bias = batch["direction"], None if wide else batch["offset"]
     known = [None if t is None else t.detach() for t in (x, weight, bias)]
-    scores = scores_of(*known, ScoredPoolOptions(**options, backend="auto"))  # type: ignore[arg-type]
+    scores = scores_of(*known, options["activation"], options["is_unit"])  # type: ignore[arg-type]
     rows = [range(k + 1, n, 6) for k in range(5)]
     first, node = accumulate(map(len, rows), initial=0), [i for of in rows for i in of]
     structure = {

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "hierpool/activation.h"
 #include "hierpool/csr.h"
 #include "hierpool/runtime.h"
 
@@ -13,21 +14,20 @@ namespace hierpool {
 // cluster k times their factors. T is double where `is_double`, else float; I is int64_t where graph.int64_index, else
 // int32_t. Columns ascend in each row.
 struct EdgePool {
-  enum class Activation : int64_t { softmax, tanh, sigmoid };  // softmax: over entries of the same column
-  Csr graph;                                                   // without values
+  Csr graph;  // without values
   int64_t n, clusters;
   bool is_double;
-  Activation activation;
-  const void* x;        // [rows, n]
-  const void* weight;   // [2 n]: w
-  const void* known;    // [E]: scores without the constant
-  const void* score;    // [E]
-  const void* mate;     // [rows]; -1: none
-  const void* first;    // [clusters + 1]
-  const void* node;     // [rows]: the nodes of each cluster
-  const void* dy;       // [clusters, n]: gradient of y; null: 0
-  const void* dscore;   // [E]; null: 0
-  const void* dfactor;  // [rows]; null: 0
+  Activation activation;  // softmax: over entries of the same column
+  const void* x;          // [rows, n]
+  const void* weight;     // [2 n]: w
+  const void* known;      // [E]: scores without the constant
+  const void* score;      // [E]
+  const void* mate;       // [rows]; -1: none
+  const void* first;      // [clusters + 1]
+  const void* node;       // [rows]: the nodes of each cluster
+  const void* dy;         // [clusters, n]: gradient of y; null: 0
+  const void* dscore;     // [E]; null: 0
+  const void* dfactor;    // [rows]; null: 0
 };
 
 namespace cpu {

@@ -32,8 +32,8 @@ int64_t assign_count(const BatchRows& rows, const int64_t* cluster, const int64_
                      int64_t* cluster_ptr);
 
 // The same for the caller's nodes `index` [count], each of which is a cluster. cluster [nodes] becomes the cluster of each
-// of the caller's nodes in its graph, and position [count] where each cluster of the batch is in `index`. -1 if a node
-// does not exist or is there twice.
+// of the caller's nodes in its graph, and position [count], unless null, where each cluster of the batch is in `index`. -1
+// if a node does not exist or is there twice.
 int64_t assign_kept(const BatchRows& rows, int64_t count, const int64_t* index, int64_t* cluster,
                     int64_t* position, int64_t* cluster_ptr);
 

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "hierpool/activation.h"
 #include "hierpool/graph_contract.h"
 #include "hierpool/runtime.h"
 
@@ -13,13 +14,13 @@ namespace hierpool {
 struct ScoredPool {
   int64_t rows, n;
   bool is_double, int64_index;
-  const void* x;        // [rows, n]
-  const void* weight;   // [n]
-  const void* score;    // [rows]: s
-  const void* cluster;  // [rows]: c; -1: none
-  const void* dy;       // [clusters, n]: gradient of y; null: 0
-  const void* dscore;   // [rows]: gradient of s; null: 0
-  bool tanh;            // the activation; else the logistic function
+  const void* x;          // [rows, n]
+  const void* weight;     // [n]
+  const void* score;      // [rows]: s
+  const void* cluster;    // [rows]: c; -1: none
+  const void* dy;         // [clusters, n]: gradient of y; null: 0
+  const void* dscore;     // [rows]: gradient of s; null: 0
+  Activation activation;  // not softmax
   bool unit;
   double multiplier;
 };

@@ -64,6 +64,11 @@ template <typename T>
 bool maximal_independent_set(const Neighbours& graph, const Blocks& blocks, const T* priority, int64_t hops,
                              uint64_t seed, int64_t* head);
 
+// Divides the score of each node by the number of walks of at most one edge that end in it; `ending`: the entries of row i
+// end in node i.
+template <typename T>
+void divide_by_walks(const Csr& ending, T* score);
+
 // The rows of each graph in descending order of their scores [N], ties in the order of rows; the first count[b] of them are
 // written to kept[], graph by graph.
 template <typename T>

@@ -274,7 +274,8 @@ class Assignment:
         if of_node is not None:
             of_node = of_node if self.order is None else of_node[self.order]
             all_have_one = self.num_entries == self.num_nodes
-            self._weight = of_node if all_have_one else of_node.index_select(0, self.row)
+            # A copy, as a backward may read what it is taken of, and callers may change it in place.
+            self._weight = of_node.clone() if all_have_one else of_node.index_select(0, self.row)
             self._weight_of_node = None
         return self._weight
 

@@ -11,19 +11,23 @@ from torch import Tensor, nn
 
 from hierpool._extras import require
 from hierpool._tracing import untraced
+from hierpool.contract import Links, Loops
 from hierpool.distributed import ShardedGraph
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.levels import Level
 from hierpool.nn.inputs import Structure, batch_of
 from hierpool.ops._checks import FLOATS, check_tensor
+from hierpool.ops._contraction import How, Selection, selected
 from hierpool.ops.sparse_pool import (
     ATTR_REDUCTIONS,
     REDUCTIONS,
     PooledGraph,
+    normalised,
     pooled_rows,
     sparse_lift,
     sparse_pool,
 )
+from hierpool.reference.scored_pool import Selected as ByScores
 
 HARD_POOLERS: dict[str, type[HardPooling]] = {}
 """Poolers by name."""
@@ -287,6 +291,15 @@ class HardPooling(nn.Module):
             edge_weight_norm=self.edge_weight_norm,
             backend=self.backend,
         )
+
+    def _selected_graph(
+        self, graph: RaggedGraph, links: Links, select: Selection, is_injective: bool
+    ) -> tuple[ByScores, Assignment, RaggedGraph]:
+        """What is selected, the clusters without weights, and what :meth:`_pooled_graph` makes of them."""
+        loops = Loops.DROP if self.remove_self_loops else Loops.KEEP
+        how = How("sum", self.attr_reduce, loops, is_injective, self.backend)
+        found, assignment, coarse = selected(graph, links, how, select, is_injective)
+        return found, assignment, normalised(coarse, self.degree_norm, self.edge_weight_norm)
 
     def _checked(self, x: Tensor, graph: RaggedGraph) -> Tensor:
         if x.dim() != 2 or x.size(0) != graph.num_nodes or self.in_channels not in (None, x.size(-1)):

@@ -13,8 +13,11 @@ from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.nn.projection import Projection, is_projected, pooled_by_projection
 from hierpool.ops import spmm
-from hierpool.selection import match, mis
+from hierpool.reference.scored_pool import Scored, scores_of
+from hierpool.reference.scored_pool import Selected as ByScores
+from hierpool.selection import _shared, match, mis
 from hierpool.selection._shared import check_count, check_seed
+from hierpool.selection.independent import pool_of_mis
 
 _SCORERS = ("linear", "degree", "random", "constant", "canonical")
 _HEURISTICS = ("greedy", "w-greedy", None)
@@ -135,7 +138,18 @@ class KMISPool(HardPooling, name="kmis"):
         if self.lin is None or not is_projected(self, KMISPool, x, self.lin.weight):
             return super()._select_and_pool(x, graph)
         projection = Projection(self.lin.weight.view(-1), self.lin.bias, "sigmoid")
-        return pooled_by_projection(self, x, graph, projection, self._members)
+        links = _shared.links(graph, graph.is_symmetric)
+        return pooled_by_projection(self, x, graph, projection, links, self._pool_of_members, False)
+
+    def _pool_of_members(self, rows: Scored, graph: RaggedGraph, *call: Any) -> ByScores:
+        """:func:`pool_of_mis` by the scores of the rows of the matrix."""
+        greedy, priority = self.heuristic == "greedy" and self.hops == 1, None
+        if not greedy and self.heuristic is not None:
+            with torch.no_grad():
+                score = scores_of(*rows[:5])
+            priority = graph.in_graph_order(self._priority(graph.in_callers_order(score), graph))
+        how: dict[str, Any] = {"priority": priority, "greedy": greedy, "hops": self.hops, "seed": self.seed}
+        return pool_of_mis(rows, graph, *call, **how)
 
     def _members(self, score: Tensor | None, graph: RaggedGraph) -> Assignment:
         """The members of the set and the nodes that belong to them, without weights."""

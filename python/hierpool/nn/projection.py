@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from hierpool._tracing import is_transformed
-from hierpool.graph import Assignment, RaggedGraph
+from hierpool._tracing import is_traced, is_transformed
+from hierpool.contract import Links
+from hierpool.graph import RaggedGraph
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.ops import scored_pool
 from hierpool.ops._contraction import not_triton
+from hierpool.reference.scored_pool import Scored
+from hierpool.reference.scored_pool import Selected as ByScores
 
 
 class Projection(NamedTuple):
@@ -20,7 +24,7 @@ class Projection(NamedTuple):
 
     weight: Tensor  # [F]
     bias: Tensor | None  # [1]
-    activation: str  # a name in hierpool.ops.scored_pool.ACTIVATIONS
+    activation: str  # a name in hierpool.reference.scored_pool.ACTIVATIONS
     is_unit: bool = False  # the weight is divided by its norm
     multiplier: float = 1.0
 
@@ -35,6 +39,7 @@ def is_projected(layer: HardPooling, kind: type[HardPooling], x: Tensor, weight:
         and layer.reduce == "sum"
         and x.dtype is weight.dtype
         and x.dtype in (torch.float32, torch.float64)
+        and not is_traced()
         and not is_transformed()
         and not torch.is_autocast_enabled(x.device.type)
     )
@@ -45,21 +50,28 @@ def pooled_by_projection(
     x: Tensor,
     graph: RaggedGraph,
     projection: Projection,
-    assigned: Callable[[Tensor, RaggedGraph], Assignment],
+    links: Links,
+    select: Callable[..., ByScores],
+    is_injective: bool,
 ) -> tuple[Selected, Tensor, RaggedGraph]:
     """What ``layer`` selects, the features of its supernodes, and the coarsened graph.
 
-    ``assigned``: the assignment by the scores of all nodes, without weights.
+    Args:
+        layer, x, graph: the layer, and the arguments of its ``select``.
+        projection: how scores are made.
+        links: the entries that the selection reads.
+        select: what finds clusters; called with the rows of the matrix, the graph, and the arguments of a
+            ``Selection``.
+        is_injective: whether each cluster is one node.
     """
     weight, bias, activation, is_unit, multiplier = projection
+    rows = graph.in_graph_order(x)
+    select = partial(select, Scored(rows, *projection), graph)
+    found, assignment, coarse = layer._selected_graph(graph, links, select, is_injective)
     how = scored_pool.Options(activation, is_unit, multiplier, not_triton(layer.backend))
-    with torch.no_grad():
-        known = scored_pool.known_scores(x, weight, bias, how)
-    assignment = assigned(known, graph)
-    rows, of_row = graph.in_graph_order(x), graph.in_graph_order(known)
-    features, score = scored_pool.OPERATOR(
-        scored_pool.Call(rows, weight, bias, of_row, *assignment.clusters(), how)
-    )
+    call = scored_pool.Call(rows, weight, bias, found.score, *assignment.clusters(), how)
+    known = None if found.y is None else scored_pool.Out(found.y, found.score)
+    features, score = scored_pool.OPERATOR(call, known=known)
     score = graph.in_callers_order(score)
     weighted = assignment._weighted_by_node(score if multiplier == 1 else score * multiplier)
-    return Selected(weighted, score), features, layer._pooled_graph(None, graph, assignment).graph
+    return Selected(weighted, score), features, coarse

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from hierpool.contract import softmax_by_index
+from hierpool.contract import Links, softmax_by_index
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
 from hierpool.nn.projection import Projection, is_projected, pooled_by_projection
 from hierpool.nn.sage import SAGEConv
-from hierpool.ops.scored_pool import ACTIVATIONS
+from hierpool.reference.scored_pool import ACTIVATIONS
 from hierpool.selection import topk
 from hierpool.selection._shared import check_count, check_number
-from hierpool.selection.largest import check_ratio
+from hierpool.selection.largest import check_ratio, pool_of_topk
 
 
 class ScorePooling(HardPooling):
@@ -140,7 +141,8 @@ class TopKPool(ScorePooling, name="topk"):
         ):
             return super()._select_and_pool(x, graph)
         projection = Projection(self.weight.view(-1), None, act, True, self.multiplier)
-        return pooled_by_projection(self, x, graph, projection, self._kept)
+        links, select = Links(graph.rowptr, graph.col), partial(pool_of_topk, ratio=self.ratio, k=self.k)
+        return pooled_by_projection(self, x, graph, projection, links, select, True)
 
 
 class SAGPool(ScorePooling, name="sag"):

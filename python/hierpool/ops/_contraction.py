@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
@@ -9,10 +11,20 @@ from torch import Tensor
 
 from hierpool import backends
 from hierpool._tracing import is_traced
-from hierpool.contract import Clusters, ContractOptions, Loops, Reduce, index_dtype
+from hierpool.contract import (
+    Clusters,
+    Contracted,
+    ContractOptions,
+    Links,
+    Loops,
+    Reduce,
+    index_dtype,
+)
 from hierpool.graph import Assignment, RaggedGraph, build
 from hierpool.graph.facts import normally
+from hierpool.graph.pairs import rows_of
 from hierpool.ops import _checks, coalesce
+from hierpool.reference.scored_pool import Selected
 
 
 class How(NamedTuple):
@@ -47,65 +59,111 @@ class Given(NamedTuple):
     attr: Tensor | None  # [E, R]
 
 
-def contracted(
-    graph: RaggedGraph, given: Given, assignment: Assignment, how: How
-) -> tuple[RaggedGraph, Tensor | None, Tensor | None]:
-    """The graph of the clusters, and the weights and features of self-loops that are separate."""
-    value, attr = given
-    counted = how.reduce == "count"
-    value = None if counted else value
-    unweighted = value is None and not counted and (how.keep or how.reduce != "sum")
-    clusters = assignment.clusters()
-    if clusters.node.dtype is not graph.col.dtype:
-        clusters = Clusters(*(t.to(graph.col.dtype) for t in clusters))
-    run = _traced if is_traced() else _eager
-    rowptr, col, total, ones, slot = run(graph, value, assignment, clusters, how, unweighted)
-    apart = attr_apart = None
-    if attr is not None:
-        assert slot is not None
-        of_attr = how._replace(reduce=how.of_attr)
-        symmetric = graph.has_symmetric_attr()
-        attr = _by_operator(graph, attr, clusters, of_attr, slot, rowptr, col, symmetric).value
-        assert attr is not None
-        if how.loops is Loops.SEPARATE:
-            attr, attr_apart = attr[: col.numel()], attr[col.numel() :].clone()
-    if how.loops is Loops.SEPARATE:
-        assert total is not None
-        total, apart = total[: col.numel()], total[col.numel() :].clone()
-        if unweighted and how.reduce != "sum":
-            apart = apart.clamp(max=1)
-    if ones and not counted:
-        total = None
-    dtype = index_dtype(assignment.num_clusters, col.numel())
-    if col.dtype is not dtype:
-        rowptr, col = rowptr.to(dtype), col.to(dtype)
-    stated = True if graph.is_symmetric else None
-    coarse = RaggedGraph(rowptr, col, total, assignment.cluster_ptr, None, stated)
-    return coarse._with_symmetry()._with_attr(attr), apart, attr_apart
+Coarse = tuple[RaggedGraph, Tensor | None, Tensor | None]
+"""The graph of the clusters, and the weights and features of self-loops that are separate."""
+
+Selection = Callable[[ModuleType, Links, Tensor | None, ContractOptions], Selected]
+"""Calls a backend's module ``selection`` with the entries of a graph, their values and options."""
 
 
-def _eager(
-    graph: RaggedGraph,
-    value: Tensor | None,
-    assignment: Assignment,
-    clusters: Clusters,
-    how: How,
-    unweighted: bool,
-) -> Merged:
-    separate, symmetric = how.loops is Loops.SEPARATE, graph.is_symmetric
-    fused = value is None or (how.reduce == "sum" and not _checks.needs_gradient(value))
-    wanted, slots = fused and (separate or not unweighted), not fused or graph._attr is not None
-    options = ContractOptions(how.loops, assignment.is_injective, symmetric, wanted, slots)
+def contracted(graph: RaggedGraph, given: Given, assignment: Assignment, how: How) -> Coarse:
+    """The graph of the clusters of a hard assignment."""
+    work = _Contraction(graph, given, how)
+    clusters = _fitted(assignment.clusters(), graph)
+    if is_traced():
+        return work.finished(_traced(graph, work.value, assignment, clusters, how), clusters, assignment)
     module: Any = backends.module("graph_contract", graph.device.type, not_triton(how.backend))
-    known = None if value is None else value.detach()
-    found = normally(
-        module.contract, graph.rowptr, graph.col, known, clusters, assignment.cluster_ptr, options
-    )
-    if fused:
-        ones = unweighted or (value is None and not found.merged)
-        return Merged(found.rowptr, found.col, found.value, ones, found.slot)
-    assert value is not None
-    return _by_operator(graph, value, clusters, how, found.slot, found.rowptr, found.col, symmetric)
+    options = work.options(assignment.is_injective)
+    matrix = graph.rowptr, graph.col, work.known
+    found = normally(module.contract, *matrix, clusters, assignment.cluster_ptr, options)
+    return work.finished(work.merged(found, clusters), clusters, assignment)
+
+
+def selected(
+    graph: RaggedGraph, links: Links, how: How, select: Selection, is_injective: bool
+) -> tuple[Selected, Assignment, RaggedGraph]:
+    """The clusters of nodes that are selected, without weights, and their graph, by one call of a backend.
+
+    ``links``: the entries of the graph, which is not traced.
+    """
+    work = _Contraction(graph, Given(graph.value, graph.edge_attr), how)
+    module = backends.module("selection", graph.device.type, not_triton(how.backend))
+    options = work.options(is_injective)
+    found = normally(select, module, links, work.known, options)
+    assert found.assigned is not None
+    assert found.contracted is not None
+    assignment = Assignment._of_assigned(found.assigned, None, rows_of(graph), is_injective)
+    clusters = _fitted(found.assigned.clusters, graph)
+    merged = work.merged(found.contracted, clusters)
+    return found, assignment, work.finished(merged, clusters, assignment)[0]
+
+
+def _fitted(clusters: Clusters, graph: RaggedGraph) -> Clusters:
+    if clusters.node.dtype is graph.col.dtype:
+        return clusters
+    return Clusters(*(t.to(graph.col.dtype) for t in clusters))
+
+
+class _Contraction:
+    """A graph whose nodes are merged into clusters."""
+
+    def __init__(self, graph: RaggedGraph, given: Given, how: How) -> None:
+        self.graph, self.how, self.symmetric = graph, how, graph.is_symmetric
+        self.counted = how.reduce == "count"
+        self.value, self.attr = None if self.counted else given.value, given.attr
+        # The result has no weights.
+        self.unweighted = self.value is None and not self.counted and (how.keep or how.reduce != "sum")
+        # A backend sums the values; otherwise an operator reduces them, through which gradients flow.
+        self.fused = self.value is None or (how.reduce == "sum" and not _checks.needs_gradient(self.value))
+
+    @property
+    def known(self) -> Tensor | None:
+        """The values without their history."""
+        return None if self.value is None else self.value.detach()
+
+    def options(self, is_injective: bool) -> ContractOptions:
+        """What a backend is to return."""
+        loops = self.how.loops
+        wanted = self.fused and (loops is Loops.SEPARATE or not self.unweighted)
+        slots = not self.fused or self.attr is not None
+        return ContractOptions(loops, is_injective, self.symmetric, wanted, slots)
+
+    def merged(self, found: Contracted, clusters: Clusters) -> Merged:
+        """What a backend returned, with values that are differentiable."""
+        if self.fused:
+            ones = self.unweighted or (self.value is None and not found.merged)
+            return Merged(found.rowptr, found.col, found.value, ones, found.slot)
+        assert self.value is not None
+        assert found.slot is not None
+        matrix = found.slot, found.rowptr, found.col
+        return _by_operator(self.graph, self.value, clusters, self.how, *matrix, self.symmetric)
+
+    def finished(self, merged: Merged, clusters: Clusters, assignment: Assignment) -> Coarse:
+        """The graph of the clusters."""
+        graph, how = self.graph, self.how
+        rowptr, col, total, ones, slot = merged
+        attr, apart, attr_apart = self.attr, None, None
+        if attr is not None:
+            assert slot is not None
+            of_attr = how._replace(reduce=how.of_attr)
+            symmetric = graph.has_symmetric_attr()
+            attr = _by_operator(graph, attr, clusters, of_attr, slot, rowptr, col, symmetric).value
+            assert attr is not None
+            if how.loops is Loops.SEPARATE:
+                attr, attr_apart = attr[: col.numel()], attr[col.numel() :].clone()
+        if how.loops is Loops.SEPARATE:
+            assert total is not None
+            total, apart = total[: col.numel()], total[col.numel() :].clone()
+            if self.unweighted and how.reduce != "sum":
+                apart = apart.clamp(max=1)
+        if ones and not self.counted:
+            total = None
+        dtype = index_dtype(assignment.num_clusters, col.numel())
+        if col.dtype is not dtype:
+            rowptr, col = rowptr.to(dtype), col.to(dtype)
+        stated = True if self.symmetric else None
+        coarse = RaggedGraph(rowptr, col, total, assignment.cluster_ptr, None, stated)
+        return coarse._with_symmetry()._with_attr(attr), apart, attr_apart
 
 
 def _traced(
@@ -114,7 +172,6 @@ def _traced(
     assignment: Assignment,
     clusters: Clusters,
     how: How,
-    unweighted: bool,
 ) -> Merged:
     """Every entry keeps an entry: the first of several has their value, the others and those without place have 0."""
     cluster, k = clusters.cluster, assignment.num_clusters

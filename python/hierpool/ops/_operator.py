@@ -135,11 +135,19 @@ class Operator(Traced, ABC):
     # calls
 
     def __call__(
-        self, call: Any, wanted: tuple[str, ...] | None = None, read_only: bool = False
+        self,
+        call: Any,
+        wanted: tuple[str, ...] | None = None,
+        read_only: bool = False,
+        known: Any = None,
     ) -> tuple[Tensor, ...]:
         """All results, or the fields of ``Out`` named in ``wanted``. Autograd takes time for each.
 
-        ``read_only``: no result is changed in place, so that those that the backward reads need not be copied.
+        Args:
+            call: the arguments.
+            wanted: the fields of ``Out``.
+            read_only: no result is changed in place, so that those that the backward reads need not be copied.
+            known: ``Out``, if the backend has computed it already; without a history, and used nowhere else.
         """
         if is_traced():
             places = self._positions(wanted)
@@ -171,13 +179,19 @@ class Operator(Traced, ABC):
                         call = prepared(call)
                     kept = self.for_backward(call)
                     if kept is call or self._witness in places:
-                        return _apply_fused((self, backend, places, kept, None, read_only), call, *leaves)
+                        return _apply_fused(
+                            (self, backend, places, kept, None, read_only, known), call, *leaves
+                        )
                     if leaves[0].numel() <= _HELD:
                         held = leaves[0]
-                        return _apply_fused((self, backend, places, kept, held, read_only), call, *leaves)
+                        return _apply_fused(
+                            (self, backend, places, kept, held, read_only, known), call, *leaves
+                        )
                     places = (*places, self._witness)
-                    return _apply_fused((self, backend, places, kept, None, read_only), call, *leaves)[:-1]
-        out = backend.forward(call)
+                    return _apply_fused((self, backend, places, kept, None, read_only, known), call, *leaves)[
+                        :-1
+                    ]
+        out = backend.forward(call) if known is None else known
         return tuple([out[place] for place in places])
 
     def _positions(self, wanted: tuple[str, ...] | None) -> tuple[int, ...]:
@@ -272,12 +286,12 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        state: tuple[Operator, ModuleType, tuple[int, ...], Any, Tensor | None, bool],
+        state: tuple[Operator, ModuleType, tuple[int, ...], Any, Tensor | None, bool, Any],
         call: Any,
         *leaves: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        operator, backend, places, kept, held, read_only = state
-        out = backend.forward(call)
+        operator, backend, places, kept, held, read_only, known = state
+        out = backend.forward(call) if known is None else known
         pick = operator._pick_saved
         found = pick(out) if pick is not None else tuple([out[place] for place in operator._saved])
         tensors, groups = _pack((*found, *kept[:-1]))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
-from hierpool import backends, reference
-from hierpool._tracing import is_traced
+from hierpool import reference
 from hierpool.ops._operator import Operator
-
-ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
+from hierpool.reference.scored_pool import scores_of
 
 
 class Options(NamedTuple):
@@ -29,9 +26,7 @@ class Call(NamedTuple):
     x: Tensor  # [N, F]
     weight: Tensor  # [F]
     bias: Tensor | None  # [1]
-    score: (
-        Tensor  # [N], of :func:`scores_of`, by which rows were assigned to clusters; no gradient flows to it
-    )
+    score: Tensor  # [N], by which rows were assigned to clusters; no gradient flows to it
     cluster: Tensor  # [N]
     first: Tensor  # [K + 1]
     node: Tensor  # [M]
@@ -69,26 +64,9 @@ class ScoredPool(Operator):
 
     def composite(self, call: Call) -> Out:
         x, weight, bias, _, _, first, node, options = call
-        score = scores_of(x, weight, bias, options)
+        score = scores_of(x, weight, bias, options.activation, options.is_unit)
         value = (score * options.multiplier).index_select(0, node)
         return Out(reference.spmm(first, node, value, x, rows=first.numel() - 1), score)
 
 
 OPERATOR = ScoredPool()
-
-
-def scores_of(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-    """The scores of rows, ``[N]``."""
-    if options.is_unit:
-        weight = weight / torch.linalg.vector_norm(weight).clamp(min=torch.finfo(weight.dtype).tiny)
-    projected = x @ weight
-    return ACTIVATIONS[options.activation](projected if bias is None else projected + bias)
-
-
-def known_scores(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-    """:func:`scores_of` by a backend, without autograd."""
-    module: Any = backends.module("scored_pool", x.device.type, options.backend)
-    if module is None or is_traced():
-        return scores_of(x, weight, bias, options)
-    found: Tensor = module.scores(x, weight, bias, options)
-    return found

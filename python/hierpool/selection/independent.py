@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from torch import Tensor
 
+from hierpool.contract import ContractOptions, Links
 from hierpool.graph import RaggedGraph
+from hierpool.reference.scored_pool import Scored, Selected
 from hierpool.selection import _shared
 
 
@@ -48,3 +52,34 @@ def mis(
     if priority is not None and not valid:
         raise _shared.nan_error("priority", graph.in_callers_order(priority))
     return _shared.callers_nodes(graph, head)
+
+
+def pool_of_mis(
+    rows: Scored,
+    graph: RaggedGraph,
+    module: ModuleType,
+    links: Links,
+    value: Tensor | None,
+    options: ContractOptions,
+    *,
+    priority: Tensor | None,
+    greedy: bool,
+    hops: int,
+    seed: int,
+) -> Selected:
+    """The nodes of each member of :func:`mis` as a cluster, and the graph of these, by one call of a backend.
+
+    Args:
+        rows: of the nodes, in the order of the matrix.
+        graph, hops, seed: see :func:`mis`.
+        module: the backend.
+        links: the entries of the graph.
+        value: their weights, detached.
+        options: how the graph is contracted.
+        priority: in the order of the matrix; ``None``: the score.
+        greedy: divide it by the number of walks of at most one edge that end in the node.
+    """
+    found: Selected = module.mis_pool(rows, links, value, graph.ptr, priority, greedy, hops, seed, options)
+    if found.assigned is None:
+        raise _shared.nan_error("priority", graph.in_callers_order(found.score))
+    return found

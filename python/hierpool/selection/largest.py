@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from hierpool.contract import exact_ratio, ranges_of
+from hierpool.contract import ContractOptions, Links, exact_ratio, ranges_of
 from hierpool.graph import RaggedGraph
+from hierpool.reference.scored_pool import Scored, Selected
 from hierpool.selection import _shared
 
 _exact_ratio = lru_cache(maxsize=64)(exact_ratio)
@@ -75,13 +77,46 @@ def topk(
         kept, counts = _above(score if order is None else score[order], ptr, min_score)
         return Kept(kept if order is None else order[kept], torch.cat([ptr[:1], counts.cumsum(0)]))
     score = _shared.as_scores("score", score, nodes, "node", ptr.device)
-    over, under = (1, 1) if ratio is None else _exact_ratio(ratio)
-    kept, first, valid = _shared.backend_of(score, backend).topk(
-        score, ptr, order, over, under, _shared.LARGEST if k is None else k
-    )
+    kept, first, valid = _shared.backend_of(score, backend).topk(score, ptr, order, *_counts(ratio, k))
     if not valid:
         raise _shared.nan_error("score", score)
     return Kept(kept, first)
+
+
+def pool_of_topk(
+    rows: Scored,
+    graph: RaggedGraph,
+    module: ModuleType,
+    links: Links,
+    value: Tensor | None,
+    options: ContractOptions,
+    *,
+    ratio: float,
+    k: int | None,
+) -> Selected:
+    """The nodes of :func:`topk`, each a cluster, and the graph of these, by one call of a backend.
+
+    Args:
+        rows: of the nodes, in the order of the matrix.
+        graph: see :func:`topk`.
+        module: the backend.
+        links: the entries of the graph.
+        value: their weights, detached.
+        options: how the graph is contracted.
+        ratio, k: see :func:`topk`; ``ratio`` is not used if ``k`` is given.
+    """
+    found: Selected = module.topk_pool(rows, links, value, graph.ptr, *_counts(ratio, k), options)
+    if found.assigned is None:
+        raise _shared.nan_error("score", graph.in_callers_order(found.score))
+    return found
+
+
+def _counts(ratio: float | None, k: int | None) -> tuple[int, int, int]:
+    """``over``, ``under`` and ``most`` of a backend's ``topk``."""
+    if k is not None:
+        return 1, 1, k
+    assert ratio is not None
+    return (*_exact_ratio(ratio), _shared.LARGEST)
 
 
 def check_ratio(ratio: Any, hint: str = "") -> float:

@@ -11,6 +11,8 @@ from torch import Tensor
 # The dtypes of kernels without a separate accumulation dtype. Other dtypes are converted, or computed by torch.
 DTYPES = (torch.float32, torch.float64)
 
+ACTIVATIONS = {"softmax": 0, "tanh": 1, "sigmoid": 2}  # Activation of activation.h
+
 
 def as_float(temperature: Tensor | None) -> float:
     """The temperature as a float."""

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hierpool.backends.native._tensors import in_dtype, rows
+from hierpool.backends.native._tensors import ACTIVATIONS, in_dtype, rows
 from hierpool.contract import accumulation_dtype
-
-_ACTIVATIONS = {"softmax": 0, "tanh": 1, "sigmoid": 2}  # EdgePool::Activation of edge_pool.h
 
 if TYPE_CHECKING:
     from hierpool.ops._operator import NothingSaved
@@ -46,6 +44,6 @@ def backward(call: Call, saved: NothingSaved, upstream: Upstream, needs: Leaves)
     wide = (in_dtype(t, dtype) for t in (x, weight, known, score))
     gradients = (in_dtype(t, dtype) for t in upstream)
     dx, dweight, dbias = torch.ops.hierpool_native.edge_pool_backward.default(
-        *wide, rowptr, col, mate, first, node, *gradients, _ACTIVATIONS[options.activation]
+        *wide, rowptr, col, mate, first, node, *gradients, ACTIVATIONS[options.activation]
     )
     return dx.to(x.dtype), dweight.to(weight.dtype), dbias.to(bias.dtype)

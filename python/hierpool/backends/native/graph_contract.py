@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -20,9 +22,15 @@ def contract(
     """The matrix of the clusters, of which ``ptr``, int64 ``[B + 1]``, holds the first of each graph."""
     loops, *flags = options
     given = in_dtype(value, accumulation_dtype(value)) if options.want_sum else None
-    rowptr, col, total, slot, merged = torch.ops.hierpool_native.graph_contract.default(
+    found = torch.ops.hierpool_native.graph_contract.default(
         rowptr.contiguous(), col.contiguous(), given, *clusters, ptr, int(loops), *flags
     )
+    return result(found, value, options)
+
+
+def result(found: Any, value: Tensor | None, options: ContractOptions) -> Contracted:
+    """What the kernel returns, with the sums of ``value`` in its dtype."""
+    rowptr, col, total, slot, merged = found
     if not options.want_sum:
         total = None
     elif value is not None and value.dtype is not total.dtype:

@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hierpool.backends.native._tensors import in_dtype, rows
+from hierpool.backends.native._tensors import ACTIVATIONS, in_dtype, rows
 from hierpool.contract import accumulation_dtype
 
 if TYPE_CHECKING:
     from hierpool.ops._operator import NothingSaved
-    from hierpool.ops.scored_pool import Call, Leaves, Options, Upstream
-
-
-def scores(x: Tensor, weight: Tensor, bias: Tensor | None, options: Options) -> Tensor:
-    """:func:`hierpool.ops.scored_pool.scores_of` of float32 or float64, without autograd."""
-    projected: Tensor = torch.ops.hierpool_native.scored_pool_project.default(
-        *(x.contiguous(), weight.contiguous(), bias, options.is_unit)
-    )
-    return projected.tanh_() if options.activation == "tanh" else projected.sigmoid_()
+    from hierpool.ops.scored_pool import Call, Leaves, Upstream
 
 
 def forward(call: Call) -> tuple[Tensor, Tensor]:
@@ -48,7 +40,7 @@ def backward(call: Call, saved: NothingSaved, upstream: Upstream, needs: Leaves)
         cluster,
         in_dtype(upstream.y, dtype),
         in_dtype(upstream.score, dtype),
-        options.activation == "tanh",
+        ACTIVATIONS[options.activation],
         options.is_unit,
         options.multiplier,
     )

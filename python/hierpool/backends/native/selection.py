@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from hierpool.contract import ClusteringGoal, Csr, Links
+from hierpool.backends.native import graph_contract
+from hierpool.backends.native._tensors import ACTIVATIONS, in_dtype
+from hierpool.contract import (
+    Assigned,
+    ClusteringGoal,
+    Clusters,
+    ContractOptions,
+    Csr,
+    Links,
+    accumulation_dtype,
+)
+from hierpool.reference.scored_pool import Scored, Selected
 
 
 def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> tuple[Tensor, bool]:
@@ -14,10 +27,32 @@ def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: in
     return found
 
 
-def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int) -> tuple[Tensor, bool]:
+def mis(
+    links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int, greedy: bool = False
+) -> tuple[Tensor, bool]:
     """The first node of the set within ``hops`` edges of each node, and whether no priority is NaN."""
-    found: tuple[Tensor, bool] = torch.ops.hierpool_native.mis.default(*links, ptr, priority, hops, seed)
+    found: tuple[Tensor, bool] = torch.ops.hierpool_native.mis.default(
+        *links, ptr, priority, greedy, hops, seed
+    )
     return found
+
+
+def mis_pool(
+    rows: Scored,
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    priority: Tensor | None,
+    greedy: bool,
+    hops: int,
+    seed: int,
+    options: ContractOptions,
+) -> Selected:
+    """See :func:`hierpool.backends.reference.selection.mis_pool`."""
+    found = torch.ops.hierpool_native.mis_pool.default(
+        *_scored(rows), *links, _summed(value, options), ptr, priority, greedy, hops, seed, *options
+    )
+    return _selected(found, value, options)
 
 
 def multilevel_clusters(
@@ -38,6 +73,42 @@ def topk(
         score, ptr, order, over, under, most
     )
     return found
+
+
+def topk_pool(
+    rows: Scored,
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    over: int,
+    under: int,
+    most: int,
+    options: ContractOptions,
+) -> Selected:
+    """See :func:`hierpool.backends.reference.selection.topk_pool`."""
+    found = torch.ops.hierpool_native.topk_pool.default(
+        *_scored(rows), links.rowptr, links.col, _summed(value, options), ptr, over, under, most, *options
+    )
+    return _selected(found, value, options)
+
+
+def _scored(rows: Scored) -> tuple[Tensor, Tensor, Tensor | None, bool, int, float]:
+    x, weight, bias, activation, is_unit, multiplier = rows
+    x, weight = x.detach().contiguous(), weight.detach().contiguous()
+    shift = None if bias is None else bias.detach()
+    return x, weight, shift, is_unit, ACTIVATIONS[activation], multiplier
+
+
+def _summed(value: Tensor | None, options: ContractOptions) -> Tensor | None:
+    return in_dtype(value, accumulation_dtype(value)) if options.want_sum else None
+
+
+def _selected(found: Any, value: Tensor | None, options: ContractOptions) -> Selected:
+    valid, score, y, cluster_ptr, rowptr, cluster, of_row, first, row, entry, *matrix = found
+    if not valid:
+        return Selected(score, None, None, None)
+    assigned = Assigned(cluster_ptr, rowptr, cluster, Clusters(of_row, first, row), entry)
+    return Selected(score, y, assigned, graph_contract.result(matrix, value, options))
 
 
 def components(rowptr: Tensor, col: Tensor, usable: Tensor | None) -> Tensor:

@@ -7,7 +7,19 @@ from torch import Tensor
 
 from hierpool.backends.reference._multilevel import multilevel_clusters as multilevel_clusters
 from hierpool.backends.reference._spectral import spectral_sign as spectral_sign
-from hierpool.contract import Links, mix_pair, node_hash, ranges_of, unsigned_order
+from hierpool.backends.reference.graph_assign import by_heads, by_kept
+from hierpool.backends.reference.graph_contract import contract
+from hierpool.contract import (
+    Assigned,
+    Clusters,
+    ContractOptions,
+    Links,
+    mix_pair,
+    node_hash,
+    ranges_of,
+    unsigned_order,
+)
+from hierpool.reference.scored_pool import Scored, Selected, scores_of
 
 
 def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: int) -> tuple[Tensor, bool]:
@@ -33,10 +45,17 @@ def match(links: Links, ptr: Tensor, score: Tensor | None, loops: bool, seed: in
     return mate, True
 
 
-def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int) -> tuple[Tensor, bool]:
+def mis(
+    links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int, greedy: bool = False
+) -> tuple[Tensor, bool]:
     """The first node of the set within ``hops`` edges of each node, if nodes are visited by descending priority, equal
     ones in the order of their hashes; and whether no priority is NaN. Waits for the device in every round.
+
+    ``greedy``: the priority is divided by the number of walks of at most one edge that end in the node.
     """
+    if greedy and priority is not None:
+        ending = links.rowptr if links.rowptr_t is None else links.rowptr_t
+        priority = priority / (ending.diff().to(priority.dtype) + 1)
     row, col, _ = _both_directions(links)
     n = links.rowptr.numel() - 1
     order = unsigned_order(node_hash(ptr, ranges_of(ptr, n), seed)).argsort()
@@ -60,6 +79,64 @@ def mis(links: Links, ptr: Tensor, priority: Tensor | None, hops: int, seed: int
         members |= live & (nearest(torch.where(live, place, unset)) == place)
         live = nearest(torch.where(members, place, unset)) == n
     return order[nearest(torch.where(members, place, unset))] if n else place, True
+
+
+def mis_pool(
+    rows: Scored,
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    priority: Tensor | None,
+    greedy: bool,
+    hops: int,
+    seed: int,
+    options: ContractOptions,
+) -> Selected:
+    """The clusters of the nodes that have one head in :func:`mis`, and their graph.
+
+    Args:
+        rows: of the nodes, in float32 or float64, with their scores.
+        links, ptr, greedy, hops, seed: see :func:`mis`.
+        value: of the entries of ``links``, detached; ``None``: 1.
+        priority: by which nodes are visited; ``None``: the score.
+        options: how the graph is contracted.
+    """
+    score = _scores(rows)
+    head, valid = mis(links, ptr, score if priority is None else priority, hops, seed, greedy)
+    return _pooled(score, by_heads(head, ptr, None, False) if valid else None, links, value, options)
+
+
+def topk_pool(
+    rows: Scored,
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    over: int,
+    under: int,
+    most: int,
+    options: ContractOptions,
+) -> Selected:
+    """The nodes that :func:`topk` keeps by their scores, each a cluster, and their graph; see :func:`mis_pool`."""
+    score = _scores(rows)
+    kept, _, valid = topk(score, ptr, None, over, under, most)
+    found = by_kept(kept, ptr, None, score.numel()) if valid else None
+    return _pooled(score, None if found is None else found[0], links, value, options)
+
+
+def _scores(rows: Scored) -> Tensor:
+    x, weight, bias, activation, is_unit, _ = rows
+    with torch.no_grad():
+        return scores_of(x, weight, bias, activation, is_unit)
+
+
+def _pooled(
+    score: Tensor, assigned: Assigned | None, links: Links, value: Tensor | None, options: ContractOptions
+) -> Selected:
+    if assigned is None:
+        return Selected(score, None, None, None)
+    clusters = Clusters(*(t.to(links.col.dtype) for t in assigned.clusters))
+    matrix = contract(links.rowptr, links.col, value, clusters, assigned.cluster_ptr, options)
+    return Selected(score, None, assigned, matrix)
 
 
 def topk(

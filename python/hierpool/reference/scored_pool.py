@@ -1,0 +1,42 @@
+"""Scores of rows by a linear map, and what is pooled by them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from hierpool.contract import Assigned, Contracted
+
+ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
+
+
+class Scored(NamedTuple):
+    """Rows, and the map that scores them."""
+
+    x: Tensor  # [N, F]
+    weight: Tensor  # [F]
+    bias: Tensor | None  # [1]
+    activation: str  # a name in ACTIVATIONS
+    is_unit: bool  # the weight is divided by its norm
+    multiplier: float  # of the pooled rows
+
+
+class Selected(NamedTuple):
+    """Clusters of rows that were selected by their scores."""
+
+    score: Tensor  # [N]
+    y: (
+        Tensor | None
+    )  # [K, F], the sums of the rows of each cluster times multiplier and scores; None: not computed
+    assigned: Assigned | None  # None: a score is NaN
+    contracted: Contracted | None  # the graph of the clusters; None: the same
+
+
+def scores_of(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, is_unit: bool) -> Tensor:
+    """The scores of rows, ``[N]``."""
+    if is_unit:
+        weight = weight / torch.linalg.vector_norm(weight).clamp(min=torch.finfo(weight.dtype).tiny)
+    projected = x @ weight
+    return ACTIVATIONS[activation](projected if bias is None else projected + bias)
