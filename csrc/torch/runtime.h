@@ -38,7 +38,8 @@ inline OptionalTensor in_order(const OptionalTensor& t) { return t ? in_order(*t
 inline Tensor in_rows(const Tensor& t) {
   if (t.is_contiguous()) return t;
   const int64_t last = t.dim() - 1, width = t.size(last);
-  const bool has_rows = (width <= 1 || t.stride(last) == 1) && (t.size(last - 1) <= 1 || t.stride(last - 1) >= width);
+  const bool has_rows =
+      (width <= 1 || t.stride(last) == 1) && (t.size(last - 1) <= 1 || t.stride(last - 1) >= width);
   return has_rows ? t : torch::stable::contiguous(t);
 }
 

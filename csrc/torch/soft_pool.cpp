@@ -93,7 +93,8 @@ Outputs outputs(Forward&& results, Tensor&& m, Tensor&& is_symmetric) {
   Tensor norm = link_norm.dim() ? empty({link_norm.numel()}, link_norm.scalar_type())
                                 : empty({}, link_norm.scalar_type());
   std::memcpy(norm.data_ptr(), link_norm.data_ptr(), link_norm.numel() * link_norm.element_size());
-  return std::tuple_cat(std::move(results), std::tuple(std::move(norm), std::move(m), std::move(is_symmetric)));
+  return std::tuple_cat(std::move(results),
+                        std::tuple(std::move(norm), std::move(m), std::move(is_symmetric)));
 }
 
 Upstream in_order(const Upstream& grads) {

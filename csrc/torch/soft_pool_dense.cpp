@@ -47,9 +47,9 @@ Outputs soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, OptionalTen
 std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
     OptionalTensor ds, OptionalTensor dx, OptionalTensor dadj, OptionalTensor dgram, OptionalTensor dvectors,
     OptionalTensor dscalars, OptionalTensor dtotal_entropy, OptionalTensor dlink_norm, Tensor s, Tensor gram,
-    Tensor scalars, Tensor norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj,
-    OptionalTensor mask, OptionalTensor num_nodes, OptionalTensor num_clusters, double temperature,
-    bool given, bool mean, bool need_logits, bool need_x, bool need_adj) {
+    Tensor scalars, Tensor norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, OptionalTensor mask,
+    OptionalTensor num_nodes, OptionalTensor num_clusters, double temperature, bool given, bool mean,
+    bool need_logits, bool need_x, bool need_adj) {
   for (Tensor* t : {&x, &adj}) *t = in_rows(*t);
   for (OptionalTensor* t : {&mask, &num_nodes, &num_clusters}) *t = in_order(*t);
   SoftPoolBackward f{};

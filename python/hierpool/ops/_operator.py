@@ -154,7 +154,9 @@ class Operator(Traced, ABC):
             # Programs that torch.export makes run without this package.
             if self.opaque and not torch.compiler.is_exporting():
                 out = as_tuple(self.op(*self._arguments.flatten(call)))
-                return tuple([out[place].clone() if place in self._copied else out[place] for place in places])
+                return tuple(
+                    [out[place].clone() if place in self._copied else out[place] for place in places]
+                )
             out = self.run_composite(call)
             return tuple([out[place] for place in places])
         # Not while traced: compilers guard a dictionary that they read, and compile again when it has grown.
@@ -182,7 +184,9 @@ class Operator(Traced, ABC):
                         if self._witness not in view.places:
                             if leaves[0].numel() > _HELD:
                                 view = self._view((*view.places, self._witness))
-                                return _apply_fused((self, backend, view, kept, None, read_only), call, *leaves)[:-1]
+                                return _apply_fused(
+                                    (self, backend, view, kept, None, read_only), call, *leaves
+                                )[:-1]
                             held = leaves[0]
                     return _apply_fused((self, backend, view, kept, held, read_only), call, *leaves)
         return view.pick(backend.forward(call))

@@ -148,16 +148,16 @@ class SoftPool(Operator):
         if isinstance(adj, Csr):
             assert isinstance(rows, Ragged)
             value, rowptr, col = adj[:3]
-            found = reference.soft_pool_csr(logits, x, value, rowptr, col, rows.ptr, temperature, **wanted)
-            m = found.m if save else found.m[:0]
-            return Out(*found[:8], found.link_norm.clone(), m, logits.new_empty(0, dtype=torch.bool))
+            csr = reference.soft_pool_csr(logits, x, value, rowptr, col, rows.ptr, temperature, **wanted)
+            m = csr.m if save else csr.m[:0]
+            return Out(*csr[:8], csr.link_norm.clone(), m, logits.new_empty(0, dtype=torch.bool))
         assert isinstance(rows, Padded)
         several = adj.value.dim() == 4
         a = adj.value if several else adj.value.unsqueeze(1)
-        found = reference.soft_pool_dense(logits, x, a, rows.mask, rows.num_nodes, temperature, **wanted)
+        dense = reference.soft_pool_dense(logits, x, a, rows.mask, rows.num_nodes, temperature, **wanted)
         if not several:
-            found = found._replace(adj=found.adj.squeeze(1), link_norm=found.link_norm.squeeze(0))
-        out = Out(*found[:8], found.link_norm.clone(), *found[8:])
+            dense = dense._replace(adj=dense.adj.squeeze(1), link_norm=dense.link_norm.squeeze(0))
+        out = Out(*dense[:8], dense.link_norm.clone(), *dense[8:])
         if options.symmetric is not None:
             out = out._replace(is_symmetric=torch.full_like(out.is_symmetric, options.symmetric))
         return out if save else out._replace(m=out.m[:, :, :0], is_symmetric=out.is_symmetric[:, :0])
@@ -169,8 +169,7 @@ class SoftPool(Operator):
     def restored(self, call: Call, saved: Saved) -> Call:
         if call.logits is not None:
             return call
-        s = saved.s
-        return call._replace(logits=s if call.options.given else logits_of(s, call.temperature))
+        return call._replace(logits=saved.s if call.options.given else logits_of(saved.s, call.temperature))
 
     def like_gradients(self, call: Call, saved: Saved) -> Leaves:
         return Leaves(saved.s, call.x, call.adj.value, call.temperature)
