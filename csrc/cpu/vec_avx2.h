@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "cpu/half.h"
+#include "cpu/vec_memory.h"
 
 namespace hierpool::cpu::avx2 {
 
@@ -18,20 +19,6 @@ alignas(32) static const int32_t kLaneMasks[16] = {-1, -1, -1, -1, -1, -1, -1, -
 
 static inline int64_t clamp_lanes(int64_t count, int64_t lanes) {
   return count < 0 ? 0 : count > lanes ? lanes : count;
-}
-
-template <typename V, int n>
-static inline V sums_in_memory(const V (&block)[n]) {
-  typename V::Element lanes[n];
-  for (int i = 0; i < n; ++i) lanes[i] = block[i].sum();
-  return V::load(lanes);
-}
-
-template <typename V, int n>
-static inline V largests_in_memory(const V (&block)[n]) {
-  typename V::Element lanes[n];
-  for (int i = 0; i < n; ++i) lanes[i] = block[i].largest();
-  return V::load(lanes);
 }
 
 template <>
@@ -303,8 +290,12 @@ struct Vec<double> {
     const __m128d s = _mm_max_pd(_mm256_castpd256_pd128(v), _mm256_extractf128_pd(v, 1));
     return _mm_cvtsd_f64(_mm_max_sd(s, _mm_unpackhi_pd(s, s)));
   }
-  static Vec sums(const Vec (&block)[kLanes]) { return sums_in_memory(block); }
-  static Vec largests(const Vec (&block)[kLanes]) { return largests_in_memory(block); }
+  static Vec sums(const Vec (&block)[kLanes]) {
+    return reduced_in_memory(block, [](Vec a) { return a.sum(); });
+  }
+  static Vec largests(const Vec (&block)[kLanes]) {
+    return reduced_in_memory(block, [](Vec a) { return a.largest(); });
+  }
   uint32_t nonzero() const {
     return static_cast<uint32_t>(_mm256_movemask_pd(_mm256_cmp_pd(v, _mm256_setzero_pd(), _CMP_NEQ_UQ)));
   }

@@ -31,6 +31,18 @@ inline DType dtype(const Tensor& t) {
   }
 }
 
+// Tensors in a layout that the kernels read, copied only if necessary: contiguous, or made of rows with a contiguous last
+// dimension that do not overlap.
+inline Tensor in_order(const Tensor& t) { return t.is_contiguous() ? t : torch::stable::contiguous(t); }
+inline OptionalTensor in_order(const OptionalTensor& t) { return t ? in_order(*t) : t; }
+inline Tensor in_rows(const Tensor& t) {
+  if (t.is_contiguous()) return t;
+  const int64_t last = t.dim() - 1, width = t.size(last);
+  const bool has_rows =
+      (width <= 1 || t.stride(last) == 1) && (t.size(last - 1) <= 1 || t.stride(last - 1) >= width);
+  return has_rows ? t : torch::stable::contiguous(t);
+}
+
 // The data of an output or of a contiguous input.
 inline void* pointer(const Tensor& t) {
   STD_TORCH_CHECK(t.is_contiguous(), "expected a contiguous tensor");

@@ -1,6 +1,7 @@
 #include "torch/soft_pool.h"
 
 #include <algorithm>
+#include <cstring>
 
 namespace hierpool::torch_binding {
 
@@ -87,9 +88,24 @@ Forward set_forward(SoftPoolForward& f, const Tensor& logits, const Tensor& x, b
   return out;
 }
 
+Outputs outputs(Forward&& results, Tensor&& m, Tensor&& is_symmetric) {
+  const Tensor& link_norm = std::get<7>(results);
+  Tensor norm = link_norm.dim() ? empty({link_norm.numel()}, link_norm.scalar_type())
+                                : empty({}, link_norm.scalar_type());
+  std::memcpy(norm.data_ptr(), link_norm.data_ptr(), link_norm.numel() * link_norm.element_size());
+  return std::tuple_cat(std::move(results),
+                        std::tuple(std::move(norm), std::move(m), std::move(is_symmetric)));
+}
+
+Upstream in_order(const Upstream& grads) {
+  const auto& [ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm] = grads;
+  return {in_order(ds),       in_order(dx),       in_order(dadj),           in_order(dgram),
+          in_order(dvectors), in_order(dscalars), in_order(dtotal_entropy), in_order(dlink_norm)};
+}
+
 void set_backward(SoftPoolBackward& f, const Upstream& grads, const Tensor& s, const Tensor& gram,
-                  const Tensor& scalars, const Tensor& link_norm, const Tensor& m) {
-  f.s = pointer(s), f.gram = pointer(OptionalTensor(gram)), f.link_norm = pointer(link_norm);
+                  const Tensor& scalars, const Tensor& norm, const Tensor& m) {
+  f.s = pointer(s), f.gram = pointer(OptionalTensor(gram)), f.link_norm = pointer(norm);
   f.scalars = pointer(scalars), f.m = pointer(OptionalTensor(m));
   f.ds = pointer(grads.ds), f.dx = pointer(grads.dx), f.dadj = pointer(grads.dadj),
   f.dgram = pointer(grads.dgram);

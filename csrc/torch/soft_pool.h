@@ -64,13 +64,22 @@ Tensor empty_assignment(const PoolBatch& batch, const Tensor& logits);
 Forward set_forward(SoftPoolForward& f, const Tensor& logits, const Tensor& x, bool typed, int64_t symmetric,
                     bool want_gram, bool want_link, bool want_entropy);
 
+using Outputs =
+    std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
+
+// All outputs of a forward that has run, with link_norm once more as what the backward reads: callers may change the
+// result.
+Outputs outputs(Forward&& results, Tensor&& m, Tensor&& is_symmetric);
+
 struct Upstream {
   OptionalTensor ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm;
 };
 
+Upstream in_order(const Upstream& grads);
+
 // Sets the arguments but for the batch, is_symmetric and the outputs.
 void set_backward(SoftPoolBackward& f, const Upstream& grads, const Tensor& s, const Tensor& gram,
-                  const Tensor& scalars, const Tensor& link_norm, const Tensor& m);
+                  const Tensor& scalars, const Tensor& norm, const Tensor& m);
 
 // An output of the shape of `t`, or of one dimension of size 0 where it is not needed; and its data, or null.
 std::pair<Tensor, void*> gradient_of(const Tensor& t, bool needed);

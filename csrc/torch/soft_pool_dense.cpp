@@ -23,14 +23,14 @@ PoolBatch dense_batch(const Tensor& s, const Tensor& x, const Tensor& adj, const
 
 namespace {
 
-using Outputs = std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor>;
-
-// symmetric: 1, 0, or -1 for unknown. Returns s, x, adj, gram, vectors, scalars, total_entropy, link_norm, m,
+// symmetric: 1, 0, or -1 for unknown. Returns s, x, adj, gram, vectors, scalars, total_entropy, link_norm, norm, m,
 // is_symmetric.
 Outputs soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, OptionalTensor mask,
                                 OptionalTensor num_nodes, OptionalTensor num_clusters, double temperature,
                                 bool given, int64_t symmetric, bool want_gram, bool want_link,
                                 bool want_entropy, bool mean, bool save) {
+  for (Tensor* t : {&logits, &x, &adj}) *t = in_rows(*t);
+  for (OptionalTensor* t : {&mask, &num_nodes, &num_clusters}) *t = in_order(*t);
   SoftPoolForward f{};
   f.batch = dense_batch(logits, x, adj, mask, num_nodes, temperature, given, mean);
   set_clusters(f.batch, num_clusters);
@@ -41,20 +41,22 @@ Outputs soft_pool_dense_forward(Tensor logits, Tensor x, Tensor adj, OptionalTen
   f.m = save ? m.data_ptr() : nullptr;
   f.is_symmetric = save ? static_cast<uint8_t*>(is_symmetric.data_ptr()) : nullptr;
   cpu::soft_pool_fwd(f, dense_adjacency(adj), runtime());
-  return std::tuple_cat(std::move(out), std::tuple(std::move(m), std::move(is_symmetric)));
+  return outputs(std::move(out), std::move(m), std::move(is_symmetric));
 }
 
 std::tuple<Tensor, Tensor, Tensor> soft_pool_dense_backward(
     OptionalTensor ds, OptionalTensor dx, OptionalTensor dadj, OptionalTensor dgram, OptionalTensor dvectors,
     OptionalTensor dscalars, OptionalTensor dtotal_entropy, OptionalTensor dlink_norm, Tensor s, Tensor gram,
-    Tensor scalars, Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj,
-    OptionalTensor mask, OptionalTensor num_nodes, OptionalTensor num_clusters, double temperature,
-    bool given, bool mean, bool need_logits, bool need_x, bool need_adj) {
+    Tensor scalars, Tensor norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, OptionalTensor mask,
+    OptionalTensor num_nodes, OptionalTensor num_clusters, double temperature, bool given, bool mean,
+    bool need_logits, bool need_x, bool need_adj) {
+  for (Tensor* t : {&x, &adj}) *t = in_rows(*t);
+  for (OptionalTensor* t : {&mask, &num_nodes, &num_clusters}) *t = in_order(*t);
   SoftPoolBackward f{};
   f.batch = dense_batch(s, x, adj, mask, num_nodes, temperature, given, mean);
   set_clusters(f.batch, num_clusters);
-  const Upstream grads{ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm};
-  set_backward(f, grads, s, gram, scalars, link_norm, m);
+  const Upstream grads = in_order({ds, dx, dadj, dgram, dvectors, dscalars, dtotal_entropy, dlink_norm});
+  set_backward(f, grads, s, gram, scalars, norm, m);
   f.is_symmetric = static_cast<const uint8_t*>(pointer(OptionalTensor(is_symmetric)));
   auto [dlogits, dlogits_data] = gradient_of(s, need_logits);
   auto [dfeatures, dfeatures_data] = gradient_of(x, need_x);
@@ -72,11 +74,11 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       " Tensor? num_clusters, float temperature, bool given, int symmetric, bool want_gram, bool want_link, "
       "bool want_entropy,"
       " bool mean, bool save) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
-      " Tensor)");
+      " Tensor, Tensor)");
   m.def(
       "soft_pool_dense_backward(Tensor? ds, Tensor? dx, Tensor? dadj, Tensor? dgram, Tensor? dvectors,"
       " Tensor? dscalars, Tensor? dtotal_entropy, Tensor? dlink_norm, Tensor s, Tensor gram,"
-      " Tensor scalars, Tensor link_norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask,"
+      " Tensor scalars, Tensor norm, Tensor m, Tensor is_symmetric, Tensor x, Tensor adj, Tensor? mask,"
       " Tensor? num_nodes, Tensor? num_clusters, float temperature, bool given, bool mean, bool need_logits, "
       "bool need_x,"
       " bool need_adj) -> (Tensor, Tensor, Tensor)");

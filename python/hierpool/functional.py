@@ -16,7 +16,8 @@ from hierpool.ops._shared import as_one_batch, graph_of
 from hierpool.ops.cut_pool import cut_pool
 from hierpool.ops.cut_terms import Kind
 from hierpool.ops.link_bce import link_bce
-from hierpool.ops.soft_pool import pool_fields
+from hierpool.ops.soft_pool import OPERATOR as SOFT_POOL
+from hierpool.ops.soft_pool import pool_fields, pooling_call
 
 NORMALIZATIONS = ("pyg", "valid", None)
 
@@ -40,8 +41,9 @@ def _batch(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None, _Shared | None]:
     """The arguments with a batch dimension, and what is shared."""
     if isinstance(x, Tensor) and isinstance(adj, Tensor) and isinstance(s, Tensor) and not s.is_nested:
-        batches = x.dim() == adj.dim() == s.dim() == 3 and x.size(0) == s.size(0) == adj.size(0)
-        fits = mask is None or (isinstance(mask, Tensor) and not mask.is_nested and mask.shape == s.shape[:2])
+        b, n, *k = s.shape if s.dim() == 3 else (0, 0)
+        batches = k and x.dim() == adj.dim() == 3 and x.size(0) == b == adj.size(0)
+        fits = mask is None or (isinstance(mask, Tensor) and not mask.is_nested and mask.shape == (b, n))
         if batches and fits:
             return x, adj, s, mask, None  # what most callers give; the rest is checked with the operator
     x, adj, s = as_batch("x", x), as_batch("adj", adj), as_batch("s", s)
@@ -103,8 +105,7 @@ def dense_diff_pool(
     Source: Ying et al., NeurIPS 2018 (arXiv:1806.08804).
     """
     x, adj, s, mask, shared = _batch(x, adj, s, mask, num_clusters)
-    out, out_adj, ent_loss, link_loss = pool_fields(
-        ("x", "adj", "total_entropy", "link_norm"),
+    call = pooling_call(
         x,
         adj,
         s,
@@ -114,6 +115,7 @@ def dense_diff_pool(
         mean=bool(normalize),
         backend=backend,
     )
+    out, out_adj, ent_loss, link_loss = SOFT_POOL(call, _POOLED)
     if not normalize:  # only the link loss is affected in PyG
         ent_loss = ent_loss / max(s.size(0) * s.size(1), 1)
     if shared is not None:
@@ -295,7 +297,8 @@ def diff_pool(
     )
 
 
-_FIELDS = ("s", "x", "adj", "total_entropy", "link_norm")
+_POOLED = ("x", "adj", "total_entropy", "link_norm")
+_FIELDS = ("s", *_POOLED)
 _WITH_SIZES = ("s", "x", "adj", "vectors", "total_entropy", "link_norm")
 
 

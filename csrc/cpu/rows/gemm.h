@@ -30,62 +30,96 @@ struct GemmRows {
     void skip(int64_t rows) { Tile::skip(rows), row += rows; }
   };
 
-  // acc += A B; the last vector is full, or has `last` elements.
-  template <int M, int W, bool Full>
-  __attribute__((always_inline)) static void multiply(V (&acc)[M][W], const T* a, int64_t a_row,
-                                                      int64_t a_col, const T* b, int64_t ldb, int64_t k,
-                                                      int64_t last) {
-    for (int64_t p = 0; p < k; ++p, a += a_col, b += ldb) {
-      V row[W];
-      HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) row[w] = V::load(b + w * L);
-      row[W - 1] = Full ? V::load(b + (W - 1) * L) : V::load(b + (W - 1) * L, last);
-      HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
-        const V factor = V::set(a[r * a_row]);
-        HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[r][w] = V::fma(factor, row[w], acc[r][w]);
-      }
-    }
-  }
+  // The last vector of a row of a tile: full, with some of its elements, or with at most half of them.
+  struct FullEnd {
+    using Vector = V;
+    static Vector load(const T* p, int64_t) { return V::load(p); }
+    static void store(Vector v, T* p, int64_t) { v.store(p); }
+    static Vector of(V v) { return v; }
+  };
+  struct PartEnd : FullEnd {
+    static V load(const T* p, int64_t count) { return V::load(p, count); }
+    static void store(V v, T* p, int64_t count) { v.store(p, count); }
+  };
+  template <typename Wide>
+  struct LowEnd {
+    using Vector = typename Wide::Low;
+    static Vector load(const T* p, int64_t count) { return Vector::load(p, count); }
+    static void store(Vector v, T* p, int64_t count) { v.store(p, count); }
+    static Vector of(V v) { return v.low(); }
+  };
 
   // M rows x W vectors of C in registers.
-  template <int M, int W, bool Full, typename Kind>
-  static void tile(const Kind t) {
-    V acc[M][W];
-    HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
-      HIERPOOL_UNROLL for (int w = 0; w < W; ++w) acc[r][w] = V::zero();
-    }
-    multiply<M, W, Full>(acc, t.a, t.a_row, t.a_col, t.b, t.ldb, t.k, t.last);
-    if constexpr (Kind::kIsSum) {
-      for (const Factors<T>* f = t.others; f < t.others + t.count; ++f) {
-        multiply<M, W, Full>(acc, f->a + t.row * f->a_row, f->a_row, f->a_col, f->b + t.column, f->ldb, f->k,
-                             t.last);
+  template <int M, int W, typename End>
+  struct Block {
+    using Last = typename End::Vector;
+    V acc[M][W];  // but for the last column of vectors
+    Last end[M];
+
+    void clear() {
+      HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
+        HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) acc[r][w] = V::zero();
+        end[r] = Last::zero();
       }
     }
-    HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
-      T* c = t.c + r * t.ldc;
-      HIERPOOL_UNROLL for (int w = 0; w < W; ++w) {
-        if (Full || w < W - 1) {
-          (t.accumulate ? V::load(c + w * L) + acc[r][w] : acc[r][w]).store(c + w * L);
-        } else {
-          (t.accumulate ? V::load(c + w * L, t.last) + acc[r][w] : acc[r][w]).store(c + w * L, t.last);
+
+    // += A B
+    __attribute__((always_inline)) void multiply(const T* a, int64_t a_row, int64_t a_col, const T* b,
+                                                 int64_t ldb, int64_t k, int64_t last) {
+      for (int64_t p = 0; p < k; ++p, a += a_col, b += ldb) {
+        V row[W];
+        HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) row[w] = V::load(b + w * L);
+        const Last row_end = End::load(b + (W - 1) * L, last);
+        HIERPOOL_UNROLL for (int r = 0; r < M; ++r) {
+          const V factor = V::set(a[r * a_row]);
+          HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) acc[r][w] = V::fma(factor, row[w], acc[r][w]);
+          end[r] = Last::fma(End::of(factor), row_end, end[r]);
         }
       }
     }
+
+    void store(T* c, int64_t ldc, int64_t last, bool accumulate) const {
+      HIERPOOL_UNROLL for (int r = 0; r < M; ++r, c += ldc) {
+        HIERPOOL_UNROLL for (int w = 0; w < W - 1; ++w) {
+          (accumulate ? V::load(c + w * L) + acc[r][w] : acc[r][w]).store(c + w * L);
+        }
+        T* to = c + (W - 1) * L;
+        End::store(accumulate ? End::load(to, last) + end[r] : end[r], to, last);
+      }
+    }
+  };
+
+  template <int M, int W, typename End, typename Kind>
+  static void tile(const Kind t) {
+    Block<M, W, End> block;
+    block.clear();
+    block.multiply(t.a, t.a_row, t.a_col, t.b, t.ldb, t.k, t.last);
+    if constexpr (Kind::kIsSum) {
+      for (const Factors<T>* f = t.others; f < t.others + t.count; ++f) {
+        block.multiply(f->a + t.row * f->a_row, f->a_row, f->a_col, f->b + t.column, f->ldb, f->k, t.last);
+      }
+    }
+    block.store(t.c, t.ldc, t.last, t.accumulate);
   }
 
-  template <int W, bool Full, typename Kind>
+  template <int W, typename End, typename Kind>
   static void column_of_tiles(Kind t, int64_t m) {
     constexpr int M = V::kTileRows;
-    for (; m >= M; m -= M, t.skip(M)) tile<M, W, Full>(t);
+    for (; m >= M; m -= M, t.skip(M)) tile<M, W, End>(t);
     if constexpr (M > 4) {
-      for (; m >= 4; m -= 4, t.skip(4)) tile<4, W, Full>(t);
+      for (; m >= 4; m -= 4, t.skip(4)) tile<4, W, End>(t);
     }
-    for (; m >= 2; m -= 2, t.skip(2)) tile<2, W, Full>(t);
-    if (m == 1) tile<1, W, Full>(t);
+    for (; m >= 2; m -= 2, t.skip(2)) tile<2, W, End>(t);
+    if (m == 1) tile<1, W, End>(t);
   }
 
   template <int W, typename Kind>
   static void stripe_of_tiles(const Kind& t, int64_t m) {
-    t.last == L ? column_of_tiles<W, true>(t, m) : column_of_tiles<W, false>(t, m);
+    if (t.last == L) return column_of_tiles<W, FullEnd>(t, m);
+    if constexpr (requires { typename V::Low; }) {
+      if (t.last <= V::Low::kLanes) return column_of_tiles<W, LowEnd<V>>(t, m);
+    }
+    column_of_tiles<W, PartEnd>(t, m);
   }
 
   // Calls run(Stripe<w>(), first column, elements of the last vector) for stripes of C of about the same width.

@@ -80,7 +80,7 @@ def check_dense(
     fits = len(x_shape) == len(s_shape) == 3 <= len(adj_shape) and x_shape[0] == adj_shape[0] == s_shape[0]
     if mask is not None:
         check_mask(mask)
-        fits = fits and mask.shape == s_shape[:2]
+        fits = fits and mask.shape == (s_shape[0], s_shape[1])
     if not fits:
         x, adj, s, mask = as_one_batch(x, adj, s, mask)
         x_shape, adj_shape, s_shape = x.shape, adj.shape, s.shape
@@ -172,10 +172,10 @@ def _check_nodes(mask: Any, num_nodes: Any, b: int, n: int, given: Any) -> None:
 
 
 def _check_devices(s: Tensor, **others: Any) -> None:
-    device = s.device
+    on_cpu = s.is_cpu  # takes less time than to compare devices
     for name, value in others.items():
-        if value is not None and value.device != device:
-            raise ValueError(f"{name} must be on the device of s, {device}, got {value.device}")
+        if value is not None and not (on_cpu and value.is_cpu) and value.device != s.device:
+            raise ValueError(f"{name} must be on the device of s, {s.device}, got {value.device}")
 
 
 def check_ragged(x: Any, graph: RaggedGraph, s: Any) -> None:
@@ -211,7 +211,7 @@ def _check_ragged_assignment(s: Tensor, graph: RaggedGraph, name: str = "adj") -
         raise ValueError(f"s must have shape [N, K] = [{n}, K] to match the graph, got {_shape(s)}")
     if s.size(1) == 0:
         raise ValueError(f"s must have at least one cluster in its last dimension, got shape {_shape(s)}")
-    _check_devices(s, **{name: graph})
+    _check_devices(s, **{name: graph.rowptr})
 
 
 def padded_rows(mask: Tensor | None, num_nodes: Tensor | None) -> Padded:

@@ -31,6 +31,15 @@ class NothingSaved(NamedTuple):
     """The type ``Saved`` of operators whose backward reads no results."""
 
 
+class _View(NamedTuple):
+    """Some fields of ``Out`` as the results of a call."""
+
+    places: tuple[int, ...]  # in Out
+    pick: Callable[[Sequence[Any]], tuple[Any, ...]]  # them from Out
+    copied: tuple[int, ...]  # those, among them, that are returned as copies
+    upstream: Callable[[Sequence[Any]], tuple[Any, ...]]  # gradients of all results from theirs and None
+
+
 class Operator(Traced, ABC):
     """An operator: its types, its shapes and its composite.
 
@@ -86,9 +95,8 @@ class Operator(Traced, ABC):
         self._has_list = (
             self._arguments.list[self._places[-1]].kind == "Tensor[]"
         )  # only the last leaf may be a list
-        self._pick_saved = itemgetter(*self._saved) if len(self._saved) > 1 else None
-        self._places_of: dict[tuple[str, ...] | None, tuple[int, ...]] = {None: self._results}
-        self._pick_upstream: dict[tuple[int, ...], Callable[[tuple[Any, ...]], tuple[Any, ...]]] = {}
+        self._pick_saved = _picker(self._saved)
+        self._views: dict[tuple[str, ...] | None, _View] = {}
         OPERATORS[self.name] = self
         if self.opaque:
             self._register()
@@ -104,15 +112,12 @@ class Operator(Traced, ABC):
     def check_values(self, call: Any) -> None:
         """Raise ``ValueError`` for invalid values that can be read without synchronisation."""
 
-    def for_backward(self, call: Any) -> Any:
-        """``call`` itself, or without large tensors that the backward of a backend does not read."""
-        return call
+    def reads_first(self, call: Any) -> bool:
+        """Whether the backward of a backend reads the first argument, a leaf. Otherwise it is not saved."""
+        return True
 
     def restored(self, call: Any, saved: Any) -> Any:
-        """The argument of :meth:`for_backward`, computed from its result and differentiable in ``saved``.
-
-        Only the first leaf may be missing.
-        """
+        """``call`` with the first argument, if it was not saved, computed from ``saved`` and differentiable in it."""
         return call
 
     def like_gradients(self, call: Any, saved: Any) -> Any:
@@ -126,6 +131,9 @@ class Operator(Traced, ABC):
     def backward(self, backend: ModuleType, call: Any, saved: Any, upstream: Any, needs: Any) -> Any:
         """The gradients of the leaves; those that are not needed are ignored."""
         return backend.backward(call, saved, upstream, needs)
+
+    def _without_first(self, call: Any) -> Any:
+        return self.Call._make((None, *call[1:]))
 
     def leaves(self, call: Any) -> Any:
         """The arguments that may need a gradient."""
@@ -153,20 +161,21 @@ class Operator(Traced, ABC):
             places = self._positions(wanted)
             # Programs that torch.export makes run without this package.
             if self.opaque and not torch.compiler.is_exporting():
-                return self._handed_out(as_tuple(self.op(*self._arguments.flatten(call))), places)
+                out = as_tuple(self.op(*self._arguments.flatten(call)))
+                return tuple(
+                    [out[place].clone() if place in self._copied else out[place] for place in places]
+                )
             out = self.run_composite(call)
             return tuple([out[place] for place in places])
         # Not while traced: compilers guard a dictionary that they read, and compile again when it has grown.
-        places = self._places_of.get(wanted) or self._places_of.setdefault(wanted, self._positions(wanted))
+        view = self._views.get(wanted) or self._views.setdefault(wanted, self._view(self._positions(wanted)))
         if is_transformed() or (not self.opaque and _is_autocast()):
             self._check_transform(call.options.backend)
-            out = self.run_composite(call)
-            return tuple([out[place] for place in places])
+            return view.pick(self.run_composite(call))
         backend = self.select(call)
         self.check_values(call)
         if backend is None:
-            out = self.run_composite(call)
-            return tuple([out[place] for place in places])
+            return view.pick(self.run_composite(call))
         if torch.is_grad_enabled() and getattr(call.options, "save", True):
             leaves = self._leaves(call)
             if self._has_list:
@@ -177,46 +186,40 @@ class Operator(Traced, ABC):
                     prepared = backend.__dict__.get("prepared")
                     if prepared is not None:
                         call = prepared(call)
-                    kept = self.for_backward(call)
-                    if kept is call or self._witness in places:
-                        return _apply_fused(
-                            (self, backend, places, kept, None, read_only, known), call, *leaves
-                        )
-                    if leaves[0].numel() <= _HELD:
-                        held = leaves[0]
-                        return _apply_fused(
-                            (self, backend, places, kept, held, read_only, known), call, *leaves
-                        )
-                    places = (*places, self._witness)
-                    return _apply_fused((self, backend, places, kept, None, read_only, known), call, *leaves)[
-                        :-1
-                    ]
-        out = backend.forward(call) if known is None else known
-        return tuple([out[place] for place in places])
+                    kept, held = call, None
+                    if not self.reads_first(call):
+                        kept = (None, *call[1:])
+                        if self._witness not in view.places:
+                            if leaves[0].numel() > _HELD:
+                                view = self._view((*view.places, self._witness))
+                                return _apply_fused(
+                                    (self, backend, view, kept, None, read_only, known), call, *leaves
+                                )[:-1]
+                            held = leaves[0]
+                    return _apply_fused((self, backend, view, kept, held, read_only, known), call, *leaves)
+        return view.pick(backend.forward(call) if known is None else known)
 
     def _positions(self, wanted: tuple[str, ...] | None) -> tuple[int, ...]:
         """The positions in ``Out`` of the fields named in ``wanted``, or of all results."""
         return self._results if wanted is None else tuple([self._place[name] for name in wanted])
 
-    def _handed_out(self, out: Any, places: tuple[int, ...]) -> tuple[Tensor, ...]:
-        """The fields of ``out`` at ``places``, with copies of the results that the backward reads."""
-        results = [out[place] for place in places]
-        for place in self._copied:
-            if place in places:
-                results[places.index(place)] = out[place].clone()
-        return tuple(results)
+    def _view(self, places: tuple[int, ...]) -> _View:
+        copied = tuple([i for i, place in enumerate(places) if place in self._copied])
+        none = len(places)
+        upstream = [places.index(place) if place in places else none for place in self._results]
+        return _View(places, _picker(places), copied, _picker(upstream))
 
     def select(self, call: Any) -> ModuleType | None:
         """The module of the backend that computes ``call``; ``None`` is the composite."""
         for field in call:
             if isinstance(field, Tensor):
-                device_type = field.device.type
                 break
-        has_float64 = False
-        if device_type != "cpu":  # all backends for CPU tensors take float64
-            flat, _ = _pack(call)
-            tensors = [t for t in flat if isinstance(t, Tensor) and t.device.type == device_type]
-            has_float64 = any(t.dtype is torch.float64 for t in tensors)
+        if field.is_cpu:  # all backends for CPU tensors take float64
+            return backends.module(self.name, "cpu", call.options.backend)
+        flat, _ = _pack(call)
+        device_type = field.device.type
+        tensors = [t for t in flat if isinstance(t, Tensor) and t.device.type == device_type]
+        has_float64 = any(t.dtype is torch.float64 for t in tensors)
         return backends.module(self.name, device_type, call.options.backend, has_float64)
 
     def run_composite(self, call: Any) -> Any:
@@ -271,14 +274,6 @@ class Operator(Traced, ABC):
             flat[place] = tuple(map(own, given)) if isinstance(given, tuple) else own(given)
         return self._arguments.build(flat)
 
-    def _upstream(self, places: tuple[int, ...]) -> Callable[[tuple[Any, ...]], tuple[Any, ...]]:
-        """What picks the gradients of all results from those of the fields at ``places`` and ``None``."""
-        found = [places.index(place) if place in places else len(places) for place in self._results]
-        self._pick_upstream[places] = pick = (
-            itemgetter(*found) if len(found) > 1 else lambda grads: (grads[found[0]],)
-        )
-        return pick
-
 
 class _Fused(torch.autograd.Function):
     """An operator in eager mode: forward and backward of a backend as one node of the autograd graph."""
@@ -286,25 +281,26 @@ class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        state: tuple[Operator, ModuleType, tuple[int, ...], Any, Tensor | None, bool, Any],
+        state: tuple[Operator, ModuleType, _View, Any, Tensor | None, bool, Any],
         call: Any,
         *leaves: Tensor | None,
     ) -> tuple[Tensor, ...]:
-        operator, backend, places, kept, held, read_only, known = state
+        operator, backend, view, kept, held, read_only, known = state
         out = backend.forward(call) if known is None else known
-        pick = operator._pick_saved
-        found = pick(out) if pick is not None else tuple([out[place] for place in operator._saved])
-        tensors, groups = _pack((*found, *kept[:-1]))
+        tensors, groups = _pack((*operator._pick_saved(out), *kept[:-1]))
         ctx.save_for_backward(*tensors)
         ctx.set_materialize_grads(False)
-        ctx.state = operator, backend, places, groups, call.options, held
-        if len(places) > len(operator._results):
-            ctx.mark_non_differentiable(*(out[place] for place in places if place not in operator._results))
-        return tuple([out[place] for place in places]) if read_only else operator._handed_out(out, places)
+        ctx.state = operator, backend, view, groups, call.options, held
+        if len(view.places) > len(operator._results):
+            ctx.mark_non_differentiable(*[out[i] for i in view.places if i not in operator._results])
+        results = view.pick(out)
+        if read_only or not view.copied:
+            return results
+        return tuple([t.clone() if i in view.copied else t for i, t in enumerate(results)])
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Any, ...]:
-        operator, backend, places, groups, options, held = ctx.state
+        operator, backend, view, groups, options, held = ctx.state
         needs = ctx.needs_input_grad[2:]
         some = batched = False
         for grad in grads:
@@ -313,11 +309,10 @@ class _Fused(torch.autograd.Function):
                 batched = batched or is_legacy_batchedtensor(grad)  # of is_grads_batched=True
         if not some:
             return (None,) * (2 + len(needs))
-        pick = operator._pick_upstream.get(places) or operator._upstream(places)
-        upstream = operator.Upstream._make(pick((*grads, None)))
+        upstream = operator.Upstream._make(view.upstream((*grads, None)))
         fields = _unpack(ctx.saved_tensors, groups)
         count = len(operator._saved)
-        saved, call = operator.Saved._make(fields[:count]), operator.Call(*fields[count:], options)
+        saved, call = operator.Saved._make(fields[:count]), operator.Call._make((*fields[count:], options))
         differentiable = torch.is_grad_enabled()
         if differentiable or batched or is_transformed():
             with torch.set_grad_enabled(differentiable):
@@ -374,10 +369,17 @@ def _unpack(flat: tuple[Any, ...], groups: list[Any]) -> list[Any]:
     for kind, start, stop in groups:
         fields += flat[at:start]
         members = flat[start:stop]
-        fields.append(members if kind is tuple else kind(*members))
+        fields.append(members if kind is tuple else kind._make(members))
         at = stop
     fields += flat[at:]
     return fields
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What returns the elements at ``places`` as a tuple."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda fields: tuple([fields[place] for place in places])
 
 
 def _is_autocast() -> bool:

@@ -62,8 +62,8 @@ class Traced:
         call, out = self._arguments.build(inputs), as_tuple(output)
         if getattr(call.options, "save", True) is False:
             raise RuntimeError(f"{self.name} was called with save=False and cannot be differentiated")
-        if self.select(call) is not None:
-            call = self.for_backward(call)
+        if self.select(call) is not None and not self.reads_first(call):
+            call = self._without_first(call)
         flat = self._arguments.flatten(call)
         tensors = [value if isinstance(value, Tensor) else None for value in flat]
         ctx.others = [None if isinstance(value, Tensor) else value for value in flat]

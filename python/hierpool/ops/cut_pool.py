@@ -123,10 +123,9 @@ class CutPool(Operator, opaque=False):
         fields = SOFT_POOL(pooling, _FIELDS, read_only=True)
         return finished(call.options, fields, num_clusters, torch.promote_types(x.dtype, logits.dtype))
 
-    def for_backward(self, call: Call) -> Call:
-        """Without the logits, unless the gradient of the temperature needs them."""
-        learned = call.temperature is not None and call.temperature.requires_grad
-        return call if learned or call.logits is None else Call(None, *call[1:])
+    def reads_first(self, call: Call) -> bool:
+        """The gradient of the temperature needs the logits."""
+        return call.logits is None or (call.temperature is not None and call.temperature.requires_grad)
 
     def restored(self, call: Call, saved: Saved) -> Call:
         if call.logits is not None or call.maps:

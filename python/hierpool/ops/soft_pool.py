@@ -54,6 +54,7 @@ class Out(NamedTuple):
     scalars: Tensor
     total_entropy: Tensor
     link_norm: Tensor
+    norm: Tensor  # link_norm, in memory of its own
     m: Tensor  # A S: [B, R, N, K], or [N, K]; empty without options.save
     is_symmetric: Tensor  # bool [B, R] for a dense A; empty without options.save
 
@@ -77,7 +78,7 @@ class Saved(NamedTuple):
     s: Tensor
     gram: Tensor
     scalars: Tensor
-    link_norm: Tensor
+    norm: Tensor
     m: Tensor
     is_symmetric: Tensor
 
@@ -127,6 +128,7 @@ class SoftPool(Operator):
             scalars=empty((b, 2 + 4 * r), dtype=acc),
             total_entropy=empty((), dtype=acc),
             link_norm=empty(types, dtype=acc),
+            norm=empty(types, dtype=acc),
             m=empty(m, dtype=acc),
             is_symmetric=empty(known, dtype=torch.bool),
         )
@@ -146,29 +148,28 @@ class SoftPool(Operator):
         if isinstance(adj, Csr):
             assert isinstance(rows, Ragged)
             value, rowptr, col = adj[:3]
-            found = reference.soft_pool_csr(logits, x, value, rowptr, col, rows.ptr, temperature, **wanted)
-            m = found.m if save else found.m[:0]
-            return Out(*found[:8], m, logits.new_empty(0, dtype=torch.bool))
+            csr = reference.soft_pool_csr(logits, x, value, rowptr, col, rows.ptr, temperature, **wanted)
+            m = csr.m if save else csr.m[:0]
+            return Out(*csr[:8], csr.link_norm.clone(), m, logits.new_empty(0, dtype=torch.bool))
         assert isinstance(rows, Padded)
         several = adj.value.dim() == 4
         a = adj.value if several else adj.value.unsqueeze(1)
-        out = Out(*reference.soft_pool_dense(logits, x, a, rows.mask, rows.num_nodes, temperature, **wanted))
+        dense = reference.soft_pool_dense(logits, x, a, rows.mask, rows.num_nodes, temperature, **wanted)
         if not several:
-            out = out._replace(adj=out.adj.squeeze(1), link_norm=out.link_norm.squeeze(0))
+            dense = dense._replace(adj=dense.adj.squeeze(1), link_norm=dense.link_norm.squeeze(0))
+        out = Out(*dense[:8], dense.link_norm.clone(), *dense[8:])
         if options.symmetric is not None:
             out = out._replace(is_symmetric=torch.full_like(out.is_symmetric, options.symmetric))
         return out if save else out._replace(m=out.m[:, :, :0], is_symmetric=out.is_symmetric[:, :0])
 
-    def for_backward(self, call: Call) -> Call:
-        """Without the logits, unless the gradient of the temperature needs them."""
-        learned = call.temperature is not None and call.temperature.requires_grad
-        return call if learned else Call._make((None, *call[1:]))
+    def reads_first(self, call: Call) -> bool:
+        """The gradient of the temperature needs the logits."""
+        return call.temperature is not None and call.temperature.requires_grad
 
     def restored(self, call: Call, saved: Saved) -> Call:
         if call.logits is not None:
             return call
-        s = saved.s
-        return call._replace(logits=s if call.options.given else logits_of(s, call.temperature))
+        return call._replace(logits=saved.s if call.options.given else logits_of(saved.s, call.temperature))
 
     def like_gradients(self, call: Call, saved: Saved) -> Leaves:
         return Leaves(saved.s, call.x, call.adj.value, call.temperature)

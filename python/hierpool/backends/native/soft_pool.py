@@ -1,4 +1,4 @@
-"""Soft pooling by the C++ kernels."""
+"""Soft pooling by the C++ kernels, which copy what they cannot read in place."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hierpool.backends.native._tensors import all_contiguous, as_float, contiguous, in_dtype, rows
-from hierpool.contract import Csr, Dense, Padded, Ragged, accumulation_dtype
+from hierpool.backends.native._tensors import as_float, in_dtype
+from hierpool.contract import Csr, Dense, Ragged, accumulation_dtype
 
 if TYPE_CHECKING:
     from hierpool.ops.soft_pool import Call, Leaves, Saved, Upstream
@@ -16,56 +16,40 @@ if TYPE_CHECKING:
 
 def forward(call: Call) -> tuple[Tensor, ...]:
     """See :class:`hierpool.ops.soft_pool.Out`."""
-    logits, x, adj, _, temperature, _, options = call
+    logits, x, adj, rows, temperature, num_clusters, options = call
     given, symmetric, *wanted, _ = options
-    kernels = torch.ops.hierpool_native
-    scale = as_float(temperature)
+    kernels, scale = torch.ops.hierpool_native, as_float(temperature)
     if isinstance(adj, Dense):
         known = -1 if symmetric is None else int(symmetric)
         return kernels.soft_pool_dense_forward.default(
-            rows(logits), rows(x), rows(adj.value), *_padding(call), scale, given, known, *wanted
+            logits, x, adj.value, *rows, num_clusters, scale, given, known, *wanted
         )
-    out = kernels.soft_pool_csr_forward.default(
-        rows(logits),
-        rows(x),
-        *_structure(call, accumulation_dtype(logits, x, adj.value)),
-        scale,
-        given,
-        symmetric,
-        *wanted,
+    structure = _structure(call, accumulation_dtype(logits, x, adj.value))
+    return kernels.soft_pool_csr_forward.default(
+        logits, x, *structure, num_clusters, scale, given, symmetric, *wanted
     )
-    return (*out, logits.new_empty(0, dtype=torch.bool))
 
 
 def backward(call: Call, saved: Saved, upstream: Upstream, needs: Leaves) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of logits, features and entries of A."""
-    _, x, adj, _, temperature, _, options = call
+    _, x, adj, rows, temperature, num_clusters, options = call
     kernels = torch.ops.hierpool_native
-    grads = all_contiguous(upstream)
     last = (as_float(temperature), options.given, options.mean, *needs[:3])
     if isinstance(adj, Dense):
         return kernels.soft_pool_dense_backward.default(
-            *grads, *saved, rows(x), rows(adj.value), *_padding(call), *last
+            *upstream, *saved, x, adj.value, *rows, num_clusters, *last
         )
     *kept, _ = saved
     dtype = saved.m.dtype
     transpose = (adj.rowptr_t, adj.col_t, in_dtype(adj.value_t, dtype))
     dlogits, dx, dvalue = kernels.soft_pool_csr_backward.default(
-        *grads, *kept, rows(x), *_structure(call, dtype), *transpose, *last
+        *upstream, *kept, x, *_structure(call, dtype), num_clusters, *transpose, *last
     )
     return dlogits, dx, dvalue if adj.value is None else dvalue.to(adj.value.dtype)
 
 
-def _padding(call: Call) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    assert isinstance(call.rows, Padded)
-    mask, num_nodes = call.rows
-    if num_nodes is call.num_clusters is None:
-        return contiguous(mask), None, None
-    return contiguous(mask), contiguous(num_nodes), contiguous(call.num_clusters)
-
-
 def _structure(call: Call, dtype: torch.dtype) -> tuple[Tensor | None, ...]:
-    adj = call.adj
+    adj, rows = call.adj, call.rows
     assert isinstance(adj, Csr)
-    assert isinstance(call.rows, Ragged)
-    return in_dtype(adj.value, dtype), adj.rowptr, adj.col, call.rows.ptr, contiguous(call.num_clusters)
+    assert isinstance(rows, Ragged)
+    return in_dtype(adj.value, dtype), adj.rowptr, adj.col, rows.ptr

@@ -54,14 +54,16 @@ def forward(call: Call) -> tuple[Tensor, ...]:
         wanted,
         target_of(logits.device),
     )
-    if not isinstance(adj, Dense):
-        return (*out, logits.new_empty(0, dtype=torch.bool))
     if call.adj is not adj:
         b, _, k, _ = out.adj.shape
         out = out._replace(adj=reshaped(out.adj, b, k, k), link_norm=reshaped(out.link_norm))
+    norm = out.link_norm.clone() if options.save else torch.empty_like(out.link_norm)
+    fields = (*out[:8], norm, out.m)
+    if not isinstance(adj, Dense):
+        return (*fields, logits.new_empty(0, dtype=torch.bool))
     if not options.save:
-        return (*out, logits.new_empty(adj.value.size(0), 0, dtype=torch.bool))
-    return (*out, _flag(known, logits.device).expand(adj.value.shape[:2]))
+        return (*fields, logits.new_empty(adj.value.size(0), 0, dtype=torch.bool))
+    return (*fields, _flag(known, logits.device).expand(adj.value.shape[:2]))
 
 
 def backward(
