@@ -194,7 +194,7 @@ def launch_logits_gradient(
         *rows.arguments, rows.clusters, r, k,
         BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ONE_TILE=one_tile, GIVEN=given, ACC=language_type(acc),
         PRECISION=precision, PRECISION_X=plan.product_precision(x.dtype, x.dtype, target),
-        **tiles.options(precision, target),
+        **plan.rows_backward_options(tiles, precision, target),
     )  # fmt: skip
     if not finished:
         launch_softmax_bwd(s, ds, rows, temperature, out, acc, target)

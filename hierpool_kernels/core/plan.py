@@ -359,6 +359,12 @@ def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
     return tiles, k <= tiles.bk
 
 
+def rows_backward_options(tiles: Tiles, precision: str, target: Target) -> dict[str, int]:
+    """Launch options of these tiles. FMA of 128 columns spills on Ampere unless it may take all registers."""
+    told = precision == "ieee" and tiles.bk == 128 and target.architecture.version == 80
+    return tiles.options(precision, target) | (registers(tiles.warps, target) if told else {})
+
+
 @tuned.kept
 def row_products(columns: int, precision: str, target: Target) -> Tiles:
     """Tiles of S times a block (``bk`` inner columns of S, ``bj`` of the product)."""
