@@ -12,7 +12,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hierpool_kernels.asymmetric_norm_radix import launch_radix_select
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan_losses
 from hierpool_kernels.core.chunks import chunk_rows, graph_rows, valid_rows
 from hierpool_kernels.core.clusters import column_count, column_mask, graph_clusters
 from hierpool_kernels.core.launch import launch
@@ -130,7 +130,7 @@ def launch_asymmetric_norm_fwd(s: Tensor, rows: Rows, target: Target) -> tuple[T
     norms, slope = s.new_empty(b, k, dtype=acc), s.new_empty(b, k, dtype=acc)
     quantile, row = s.new_empty(b, k), s.new_empty(b, k, dtype=torch.int64)
     outputs = (norms, quantile, row, slope)
-    cut = plan.quantile(b, rows.n, k, rows.ptr is not None, target)
+    cut = plan_losses.quantile(b, rows.n, k, rows.ptr is not None, target)
     if cut.chunk:
         launch_radix_select(s, rows, cut, outputs)
     else:
@@ -148,7 +148,7 @@ def launch_asymmetric_norm_bwd(
 ) -> Tensor:
     """The gradient to S, from one launch."""
     s = contiguous_rows(s)
-    k, (bn, bk) = s.size(-1), plan.quantile_backward(s.size(-1), target)
+    k, (bn, bk) = s.size(-1), plan_losses.quantile_backward(s.size(-1), target)
     out = rows.empty(s, k)
     saved = (quantile.contiguous(), row.contiguous(), slope.contiguous())
     launch(

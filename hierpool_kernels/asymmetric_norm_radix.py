@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan_losses
 from hierpool_kernels.core.chunks import first_chunk, graph_rows, locate_chunk
 from hierpool_kernels.core.clusters import column_count, graph_clusters
 from hierpool_kernels.core.launch import launch
@@ -200,7 +200,9 @@ def _asymmetric_norm_reduce_fwd_kernel(
 # ---- launchers ------------------------------------------------------------------------------------------------------
 
 
-def launch_radix_select(s: Tensor, rows: Rows, cut: plan.QuantileTiles, outputs: tuple[Tensor, ...]) -> None:
+def launch_radix_select(
+    s: Tensor, rows: Rows, cut: plan_losses.QuantileTiles, outputs: tuple[Tensor, ...]
+) -> None:
     """The outputs for graphs of many chunks."""
     b, k, chunks, chunk = rows.b, s.size(-1), rows.chunks(cut.chunk), cut.chunk
     bits, where = 8 * s.element_size(), (rows.ptr, rows.sizes, rows.n, rows.clusters)

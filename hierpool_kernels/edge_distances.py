@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan, plan_losses
 from hierpool_kernels.core.adjacency import Csr
 from hierpool_kernels.core.chunks import last_at_most
 from hierpool_kernels.core.launch import launch
@@ -126,7 +126,7 @@ def launch_signed_sums(
     sums are in ``acc``. ``edges`` has no transpose if A is symmetric."""
     x = contiguous_rows(x)
     n, k = x.shape
-    walk = plan.signed_sums(edges.col.numel(), k, target)
+    walk = plan_losses.signed_sums(edges.col.numel(), k, target)
     matrices = [edges[:3], edges[3:]]
     arguments: list[Tensor | None] = []
     for rowptr, col, value in matrices:

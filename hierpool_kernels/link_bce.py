@@ -11,66 +11,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan, plan_losses
 from hierpool_kernels.core.adjacency import Csr, Dense
 from hierpool_kernels.core.chunks import chunk_rows, graph_rows, locate_chunk, pairs_of_program, valid_rows
+from hierpool_kernels.core.entries import column_of, entries_of_tile, first_entries, skip_to
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
-from hierpool_kernels.core.rows_of_a import entry_products, entry_weights, symmetrized_tile
+from hierpool_kernels.core.rows_of_a import entry_products, symmetrized_tile
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, language_type
 from hierpool_kernels.core.tiles import add_product, dot, load_tile, slice_ptr, store_tile
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
-
-NO_COLUMN = tl.constexpr(2**31 - 1)
-
-
-@triton.jit
-def _first_entries(rowptr, begin, end, BN: tl.constexpr):
-    """The offset of the first entry of row ``begin``; relative to it, in 32 bits, the first entry of each row and the
-    one after its last."""
-    before = tl.load(rowptr + begin, mask=begin < end, other=0).to(tl.int64)
-    o_n = begin + tl.arange(0, BN)
-    cursor = (tl.load(rowptr + o_n, mask=o_n < end, other=0) - before).to(tl.int32)
-    stop = (tl.load(rowptr + o_n + 1, mask=o_n < end, other=0) - before).to(tl.int32)
-    return before, cursor, stop
-
-
-@triton.jit
-def _column(p_col, cursor, stop):
-    """The column of one entry of each row; NO_COLUMN behind the last."""
-    return tl.load(p_col + cursor, mask=cursor < stop, other=NO_COLUMN).to(tl.int32)
-
-
-@triton.jit
-def _skip_to(column, p_col, cursor, stop):
-    """The first entry of each row whose column is at least ``column``, by bisection."""
-    left = stop - cursor
-    while tl.max(left, 0) > 0:
-        half = left // 2
-        before = (left > 0) & (_column(p_col, cursor + half, stop) < column)
-        cursor = tl.where(before, cursor + half + 1, cursor)
-        left = tl.where(before, left - half - 1, half)
-    return cursor
-
-
-@triton.jit
-def _sparse_entries(
-    p_col, p_value, cursor, stop, j, i_j, BN: tl.constexpr, BJ: tl.constexpr, ACC: tl.constexpr
-):  # fmt: skip
-    """A tile of A from the entries before column ``i_j + BJ``, one of each row at a time; the next entry of each row
-    and its column."""
-    w = tl.zeros([BN, BJ], ACC)
-    o_j = i_j + tl.arange(0, BJ)
-    while tl.min(j, 0) < i_j + BJ:
-        m_e = j < i_j + BJ
-        weight = entry_weights(p_value, cursor, m_e, ACC)
-        w += tl.where(j[:, None] == o_j[None, :], weight[:, None], 0.0)
-        cursor += m_e.to(tl.int32)
-        j = _column(p_col, cursor, stop)
-    return w, cursor, j
 
 
 @triton.jit
@@ -145,11 +98,11 @@ def _link_bce_fwd_kernel(
     if a_ptr is not None:
         p_a = slice_ptr(a_ptr, i_b, a_graph)
     else:
-        before, cursor, stop = _first_entries(rowptr, begin, end, BN)
+        before, cursor, stop = first_entries(rowptr, begin, end, BN)
         p_col = slice_ptr(col_ptr, before, 1)
         p_value = slice_ptr(value_ptr, before, 1)
-        cursor = _skip_to(first, p_col, cursor, stop)
-        j = _column(p_col, cursor, stop)
+        cursor = skip_to(first, p_col, cursor, stop)
+        j = column_of(p_col, cursor, stop)
     total = tl.zeros([BN], tl.float64)
     for i_j in range(first, tl.minimum(first + width, end), BJ):
         o_j = i_j + tl.arange(0, BJ)
@@ -157,12 +110,12 @@ def _link_bce_fwd_kernel(
         if a_ptr is not None:
             w = symmetrized_tile(p_a, a_row, a_col, begin, m_n, i_j, m_j, end, BN, BJ, VECTOR, SYMMETRIC, ACC)
         else:
-            w, cursor, j = _sparse_entries(p_col, p_value, cursor, stop, j, i_j, BN, BJ, ACC)
+            w, cursor, j = entries_of_tile(p_col, p_value, cursor, stop, j, i_j, BN, BJ, ACC)
         p = tl.zeros([BN, BJ], ACC)
         if ONE_TILE:
             p = dot(s, tl.trans(load_tile(p_s, i_j, s_row, 0, m_j, m_c, BJ, BC)), p, PRECISION)
         else:
-            p = add_product(p, p_s, begin, s_row, K, p_s, s_row, i_j, m_n, m_j, BN, BC, BJ, True, PRECISION)
+            p = add_product(p, p_s, i_j, s_row, K, p_s, s_row, begin, m_j, m_n, BJ, BC, BN, True, PRECISION)
         term = tl.where(m_n[:, None] & m_j[None, :], _term(p, w, EPS), 0.0)
         if TRIANGLE:
             term *= tl.where(o_j >= begin + BN, 2.0, 1.0).to(ACC)[None, :]
@@ -217,15 +170,15 @@ def _link_bce_rows_bwd_kernel(
     if a_ptr is not None:
         p_a = slice_ptr(a_ptr, i_b, a_graph)
     else:
-        before, cursor, stop = _first_entries(rowptr, begin, end, BN)
+        before, cursor, stop = first_entries(rowptr, begin, end, BN)
         p_col = slice_ptr(col_ptr, before, 1)
         p_value = slice_ptr(value_ptr, before, 1)
-        j = _column(p_col, cursor, stop)
+        j = column_of(p_col, cursor, stop)
         if not SYMMETRIC:
-            before_t, cursor_t, stop_t = _first_entries(rowptr_t, begin, end, BN)
+            before_t, cursor_t, stop_t = first_entries(rowptr_t, begin, end, BN)
             p_col_t = slice_ptr(col_t_ptr, before_t, 1)
             p_value_t = slice_ptr(value_t_ptr, before_t, 1)
-            j_t = _column(p_col_t, cursor_t, stop_t)
+            j_t = column_of(p_col_t, cursor_t, stop_t)
     ds = tl.zeros([BN, BK], ACC)
     for i_j in range(first, tl.where(begin < end, end, first), BJ):
         o_j = i_j + tl.arange(0, BJ)
@@ -233,9 +186,9 @@ def _link_bce_rows_bwd_kernel(
         if a_ptr is not None:
             w = symmetrized_tile(p_a, a_row, a_col, begin, m_n, i_j, m_j, end, BN, BJ, VECTOR, SYMMETRIC, ACC)
         else:
-            w, cursor, j = _sparse_entries(p_col, p_value, cursor, stop, j, i_j, BN, BJ, ACC)
+            w, cursor, j = entries_of_tile(p_col, p_value, cursor, stop, j, i_j, BN, BJ, ACC)
             if not SYMMETRIC:
-                transposed, cursor_t, j_t = _sparse_entries(
+                transposed, cursor_t, j_t = entries_of_tile(
                     p_col_t, p_value_t, cursor_t, stop_t, j_t, i_j, BN, BJ, ACC
                 )  # fmt: skip
                 w = 0.5 * (w + transposed)
@@ -244,7 +197,7 @@ def _link_bce_rows_bwd_kernel(
         if ONE_TILE:
             p = dot(s, tl.trans(s_j), p, PRECISION)
         else:
-            p = add_product(p, p_s, begin, s_row, K, p_s, s_row, i_j, m_n, m_j, BN, BC, BJ, True, PRECISION)
+            p = add_product(p, p_s, i_j, s_row, K, p_s, s_row, begin, m_j, m_n, BJ, BC, BN, True, PRECISION)
         g = tl.where(m_n[:, None] & m_j[None, :], scale * _slope(p, w, EPS), 0.0)
         ds = dot(g, s_j, ds, PRECISION_OUT)
     store_tile(slice_ptr(out_ptr, i_b, out_graph), begin, K, i_k, m_out, m_k, ds, BN, BK)
@@ -267,7 +220,7 @@ def _link_bce_dense_edges_bwd_kernel(
     o_j = i_j + tl.arange(0, BJ)
     p_s = slice_ptr(s_ptr, i_b, s_graph)
     p = tl.zeros([BN, BJ], ACC)
-    p = add_product(p, p_s, i_n, s_row, K, p_s, s_row, i_j, m_n, m_j, BN, BC, BJ, True, PRECISION)
+    p = add_product(p, p_s, i_j, s_row, K, p_s, s_row, i_n, m_j, m_n, BJ, BC, BN, True, PRECISION)
     odds = _scale(dloss_ptr, divisor_ptr, ACC) * _log_odds(p, EPS)
     odds = tl.where(m_n[:, None] & m_j[None, :], odds, 0.0)
     store_tile(out_ptr + i_b.to(tl.int64) * N * N, i_n, N, i_j, o_n < N, o_j < N, odds, BN, BJ)
@@ -317,9 +270,11 @@ def _probability_precision(s: Tensor, target: Target) -> str:
     return "tf32x3" if precision == "tf32" else precision
 
 
-def _tiles(s: Tensor, edges: Dense | Csr, rows: Rows, precision: str, target: Target) -> plan.LinkTiles:
+def _tiles(
+    s: Tensor, edges: Dense | Csr, rows: Rows, precision: str, target: Target
+) -> plan_losses.LinkTiles:
     total = rows.n if rows.ptr is not None else rows.b * rows.n
-    return plan.link_bce(total, rows.n, s.size(-1), precision, isinstance(edges, Dense), target)
+    return plan_losses.link_bce(total, rows.n, s.size(-1), precision, isinstance(edges, Dense), target)
 
 
 def launch_link_bce_fwd(

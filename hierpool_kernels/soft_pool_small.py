@@ -27,7 +27,7 @@ from hierpool_kernels.core.rows_of_a import (
 )
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import language_type
-from hierpool_kernels.core.tiles import dot, load_tile, slice_ptr, store_tile
+from hierpool_kernels.core.tiles import dot, factor, load_tile, slice_ptr, store_tile
 from hierpool_kernels.soft_pool import SUMS, Outputs, Saved, Upstream, gradient_of_square, mean_divisors
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
@@ -121,10 +121,17 @@ def _soft_pool_small_fwd_kernel(
             m, degree, square = sparse_rows(
                 rowptr, col_ptr, value_ptr, s_ptr, K, None, None, o_n, m_n, o_k, m_k, K, BN, BK, 1, AHEAD, ACC,
             )  # fmt: skip
+        m = factor(m, ACC, PRODUCT_M)
         if p_m is not None:
             store_tile(p_m, i_n, K, 0, m_n, m_k, m, BN, BK)
         s = load_tile(p_s, i_n, K, 0, m_n, m_k, BN, BK)
-        x = load_tile(slice_ptr(x_ptr, i_b, x_graph), i_n, x_row, 0, m_n, o_f < F, BN, BF)
+        x = factor(
+            load_tile(slice_ptr(x_ptr, i_b, x_graph), i_n, x_row, 0, m_n, o_f < F, BN, BF), ACC, PRODUCT_X
+        )
+        if ENTROPY:
+            p = s.to(ACC)
+            entropy -= tl.sum(p * tl.log(tl.where(p > 0, p, 1.0)), 1)
+        s = factor(s, ACC, PRODUCT_S)
         p = s.to(ACC)
         adj = dot(tl.trans(s), m, adj, PRODUCT_M)
         if gram_ptr is not None:
@@ -133,8 +140,6 @@ def _soft_pool_small_fwd_kernel(
         size += tl.sum(p, 0)
         volume += tl.sum(p * degree[:, None], 0)
         nodes += m_n.to(ACC)
-        if ENTROPY:
-            entropy -= tl.sum(p * tl.log(tl.where(p > 0, p, 1.0)), 1)
         cut += degree * tl.sum(p * p, 1)
         squares += square
         degrees += degree
@@ -227,11 +232,14 @@ def _soft_pool_small_bwd_kernel(
     of_m = tl.trans(core)
     if SYMMETRIC:
         of_m += core
+    core = factor(core, ACC, PRECISION)
+    of_m = factor(of_m, ACC, PRECISION)
     if gram_ptr is not None:
         of_s = 4 * dlink * load_tile(slice_ptr(gram_ptr, i_b, K * K), 0, K, 0, exists, exists, BK, BK)
         if dgram_ptr is not None:
             dgram = load_tile(slice_ptr(dgram_ptr, i_b, K * K), 0, K, 0, exists, exists, BK, BK)
             of_s += dgram + tl.trans(dgram)
+        of_s = factor(of_s, ACC, PRECISION)
     whole = whole_columns(mask_ptr, i_b, N, end, BJ, VECTOR)
     for i_n in range(first, last, BN):
         o_n = i_n + tl.arange(0, BN)
@@ -244,7 +252,8 @@ def _soft_pool_small_bwd_kernel(
             total = dot(m, of_m, tl.zeros([BN, BK], ACC), PRECISION)
             if dpooled_ptr is not None:
                 x = load_tile(slice_ptr(x_ptr, i_b, x_graph), i_n, x_row, 0, m_n, o_f < F, BN, BF)
-                total = dot(x, tl.trans(dpooled), total, PRODUCT_X)
+                x = factor(x, ACC, PRODUCT_X)
+                total = dot(x, tl.trans(factor(dpooled, ACC, PRODUCT_X)), total, PRODUCT_X)
             if not SYMMETRIC:
                 if a_ptr is not None:
                     turned, _, _ = dense_rows(
@@ -256,9 +265,9 @@ def _soft_pool_small_bwd_kernel(
                         rowptr_t, col_t, value_t_ptr, s_ptr, K, None, None, o_n, m_n, o_k, m_k, K,
                         BN, BK, 1, AHEAD, ACC,
                     )  # fmt: skip
-                total = dot(turned, core, total, PRECISION)
+                total = dot(factor(turned, ACC, PRECISION), core, total, PRECISION)
             if gram_ptr is not None:
-                total = dot(s, of_s, total, PRECISION)
+                total = dot(factor(s, ACC, PRECISION), of_s, total, PRECISION)
             p = s.to(ACC)
             if dvectors_ptr is not None:
                 total += tl.load(dvectors_ptr + i_b * 2 * K + o_k, mask=exists, other=0)[None, :]
@@ -288,7 +297,8 @@ def _soft_pool_small_bwd_kernel(
             store_tile(slice_ptr(dlogits_ptr, i_b, s_graph), i_n, K, 0, o_n < last, o_k < K, total, BN, BK)
         if dx_ptr is not None:
             if dpooled_ptr is not None:
-                dx = dot(s, dpooled, tl.zeros([BN, BF], ACC), PRODUCT_S)
+                dpooled = factor(dpooled, ACC, PRODUCT_S)
+                dx = dot(factor(s, ACC, PRODUCT_S), dpooled, tl.zeros([BN, BF], ACC), PRODUCT_S)
             else:
                 dx = tl.zeros([BN, BF], ACC)
             store_tile(slice_ptr(dx_ptr, i_b, dx_graph), i_n, F, 0, o_n < last, o_f < F, dx, BN, BF)

@@ -15,7 +15,7 @@ from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import language_type
-from hierpool_kernels.core.tiles import load_tile, slice_ptr, store_tile
+from hierpool_kernels.core.tiles import in_tf32, load_tile, slice_ptr, store_tile
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
 
@@ -29,18 +29,37 @@ def _store_zeros(
         store_tile(p_out, i_n, out_row, i_k, m_n, i_k + tl.arange(0, BK) < K, tl.zeros([BN, BK], ACC), BN, BK)
 
 
+@triton.jit
+def _store_rows(
+    p_s, s_row, p_turned, N, i_n, i_k, m_n, m_k, s, BN: tl.constexpr, BK: tl.constexpr, ROUND: tl.constexpr
+):  # fmt: skip
+    """Store a tile of S, of S^T, or of both."""
+    if p_s is not None:
+        store_tile(p_s, i_n, s_row, i_k, m_n, m_k, s, BN, BK)
+    if p_turned is not None:
+        if ROUND:
+            s = in_tf32(s)
+        store_tile(p_turned, i_k, N, i_n, m_k, m_n, tl.trans(s), BK, BN)
+
+
 @triton.jit(do_not_specialize=["N", "B"])
 def _soft_pool_softmax_fwd_kernel(
-    logits_ptr, l_graph, l_row, s_ptr, s_graph, s_row, temperature_ptr, ptr, sizes, mask_ptr, N, B, clusters_ptr, K,
-    BN: tl.constexpr, BK: tl.constexpr, ONE_TILE: tl.constexpr, GIVEN: tl.constexpr, ACC: tl.constexpr,
+    logits_ptr, l_graph, l_row, s_ptr, s_graph, s_row, turned_ptr, temperature_ptr, ptr, sizes, mask_ptr, N, B,
+    clusters_ptr, K,
+    BN: tl.constexpr, BK: tl.constexpr, ONE_TILE: tl.constexpr, GIVEN: tl.constexpr, ROUND: tl.constexpr,
+    ACC: tl.constexpr,
 ):  # fmt: skip
-    """S = m softmax(L / T), 0 on rows that are not valid; NaN, as in torch, where all of L is -inf.
+    """S = m softmax(L / T), 0 on rows that are not valid; NaN, as in torch, where all of L is -inf; and S^T for the
+    products with it, with ROUND in TF32.
 
-    L, S [B, N, K]; without ``clusters_ptr`` the nodes of a ragged batch are one graph.
+    L, S [B, N, K], S^T [B, K, N], for which N is a multiple of 16; both may be None. Without ``clusters_ptr`` the nodes
+    of a ragged batch are one graph.
     A program for BN rows of a graph: of BK >= K columns, or of BK at a time, first for the online maximum and sum of
     each row, and then for S.
     In ACC; S is rounded once, to its own dtype.
     """
+    if turned_ptr is not None:
+        N = N // 16 * 16  # this is N, of which the compiler does not know that it is a multiple
     if clusters_ptr is not None:
         i_b, i_n, _, last, m_valid = chunk_rows(tl.program_id(0), ptr, sizes, mask_ptr, N, B, BN)
         if i_n >= last:
@@ -55,6 +74,7 @@ def _soft_pool_softmax_fwd_kernel(
         m_valid = valid_rows(o_n, end, slice_ptr(mask_ptr, i_b, N))
     p_l = slice_ptr(logits_ptr, i_b, l_graph)
     p_s = slice_ptr(s_ptr, i_b, s_graph)
+    p_turned = slice_ptr(turned_ptr, i_b, K * N)
     clusters = graph_clusters(i_b, clusters_ptr, K)
     columns = column_count(clusters, K)
     scale = 1.0
@@ -71,7 +91,8 @@ def _soft_pool_softmax_fwd_kernel(
                 z = e / tl.sum(e, 1)[:, None]
             if clusters is not None:
                 z = tl.where(m_k[None, :], z, 0.0)
-            store_tile(p_s, i_n, s_row, i_k, m_n, o_k < K, tl.where(m_valid[:, None], z, 0.0), BN, BK)
+            z = tl.where(m_valid[:, None], z, 0.0)
+            _store_rows(p_s, s_row, p_turned, N, i_n, i_k, m_n, o_k < K, z, BN, BK, ROUND)
     else:
         largest = tl.full([BN], float("-inf"), ACC)
         total = tl.zeros([BN], ACC)
@@ -89,8 +110,9 @@ def _soft_pool_softmax_fwd_kernel(
             z = tl.exp(z * scale - largest[:, None]) / total[:, None]
             if clusters is not None:
                 z = tl.where((o_k < clusters)[None, :], z, 0.0)
-            store_tile(p_s, i_n, s_row, i_k, m_n, o_k < K, tl.where(m_valid[:, None], z, 0.0), BN, BK)
-    if clusters is not None:
+            z = tl.where(m_valid[:, None], z, 0.0)
+            _store_rows(p_s, s_row, p_turned, N, i_n, i_k, m_n, o_k < K, z, BN, BK, ROUND)
+    if clusters is not None and p_s is not None:
         _store_zeros(p_s, i_n, s_row, m_n, clusters, K, BN, BK, ACC)
 
 
@@ -152,20 +174,39 @@ def _programs(rows: Rows, bn: int, by_graph: bool) -> tuple[int, Tensor | None, 
 
 
 def launch_softmax_fwd(
-    logits: Tensor, rows: Rows, temperature: Tensor | None, given: bool, acc: torch.dtype, target: Target
-) -> Tensor:
-    """S, ``[B, N, K]`` or ``[N, K]``."""
+    logits: Tensor, rows: Rows, temperature: Tensor | None, given: bool, acc: torch.dtype, target: Target,
+    turned: bool = False,
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """S, ``[B, N, K]`` or ``[N, K]``, and, if it is to be ``turned``, S^T ``[B, K, N]`` as products take it."""
+    s = rows.empty(logits, logits.size(-1))
+    other = logits.new_empty(rows.b, logits.size(-1), rows.n) if turned else None
+    _softmax_fwd(logits, s, other, rows, temperature, given, acc, target)
+    return s, other
+
+
+def launch_transpose(s: Tensor, rows: Rows, acc: torch.dtype, target: Target) -> Tensor:
+    """S^T ``[B, K, N]`` of a padded batch, as :func:`launch_softmax_fwd` makes it."""
+    turned = s.new_empty(rows.b, s.size(-1), rows.n)
+    _softmax_fwd(s, None, turned, rows, None, True, acc, target)
+    return turned
+
+
+def _softmax_fwd(
+    logits: Tensor, s: Tensor | None, turned: Tensor | None, rows: Rows, temperature: Tensor | None, given: bool,
+    acc: torch.dtype, target: Target,
+) -> None:  # fmt: skip
+    """Fill S and S^T."""
     k = logits.size(-1)
-    s = rows.empty(logits, k)
     tiles = plan.softmax(k, target)
     programs, ptr, n, b = _programs(rows, tiles.bn, rows.ptr is None or rows.clusters is not None)
     launch(
         _soft_pool_softmax_fwd_kernel, (programs,),
-        logits, rows.graph_stride(logits), logits.stride(-2), s, rows.graph_stride(s), k, temperature,
+        logits, rows.graph_stride(logits), logits.stride(-2), s, rows.graph_stride(s), k, turned, temperature,
         ptr, rows.sizes, rows.mask, n, b, rows.clusters, k,
-        BN=tiles.bn, BK=tiles.bk, ONE_TILE=tiles.one_tile, GIVEN=given, ACC=language_type(acc), num_warps=tiles.warps,
+        BN=tiles.bn, BK=tiles.bk, ONE_TILE=tiles.one_tile, GIVEN=given,
+        ROUND=turned is not None and plan.product_precision(logits.dtype, logits.dtype, target) == "tf32",
+        ACC=language_type(acc), num_warps=tiles.warps,
     )  # fmt: skip
-    return s
 
 
 def launch_softmax_bwd(

@@ -26,6 +26,7 @@ from hierpool_kernels.core.rows_of_a import (
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import contiguous_rows, language_type, workspace
 from hierpool_kernels.core.tiles import slice_ptr, store_tile
+from hierpool_kernels.soft_pool_softmax import launch_transpose
 
 
 @triton.jit(do_not_specialize=["N", "B"])
@@ -66,11 +67,12 @@ def _dense_product_kernel(
     a_ptr, a_graph, a_type, a_row, a_col, s_ptr, s_graph, s_row, out_ptr, out_graph, out_type, degree_ptr,
     sizes, mask_ptr, N, clusters_ptr, K,
     BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
-    VECTOR: tl.constexpr,
+    VECTOR: tl.constexpr, TURNED: tl.constexpr, ACROSS: tl.constexpr,
 ):  # fmt: skip
     """A S on valid rows and columns (A^T S with the strides of A exchanged), or without S the row sums of A.
 
-    A [B, R, N, N], S [B, N, K], out [B, R, N, K], degree [B, R, N]: 0 on rows that are not valid.
+    A [B, R, N, N], S [B, N, K], or with TURNED S^T [B, K, N], out [B, R, N, K], degree [B, R, N]: 0 on rows that are
+    not valid.
     A program for BN rows of a graph, BK columns and an edge type; those of columns that are no clusters write nothing.
     Sums in ACC.
     """
@@ -86,9 +88,13 @@ def _dense_product_kernel(
     p_mask = slice_ptr(mask_ptr, i_b, N)
     m_n = valid_rows(o_n, end, p_mask)
     p_a = slice_ptr(slice_ptr(a_ptr, i_b, a_graph), i_r, a_type)
+    if TURNED:
+        s_row = N // VECTOR * VECTOR  # this is N, of which the compiler does not know that it is a multiple
+        s_graph = K * s_row
     total, degree, _ = dense_rows(
         p_a, a_row, a_col, slice_ptr(s_ptr, i_b, s_graph), s_row, p_mask, i_n, m_n, i_k, m_k,
         whole_columns(mask_ptr, i_b, N, end, BJ, VECTOR), end, BN, BJ, BK, ACC, PRECISION, VECTOR,
+        TURNED, ACROSS,
     )  # fmt: skip
     if s_ptr is not None:
         store_tile(
@@ -135,7 +141,8 @@ def launch_long_rows(
         _long_rows_kernel, (parts, max(cdiv(k, walk.bk), 1)),
         rowptr, col, value, x, 0 if x is None else x.stride(0), carry, sums, rowptr.numel() - 1, entries,
         *_columns_of(rows), k,
-        LONGEST=walk.longest, BE=32, BK=walk.bk, ACC=language_type(acc), SIGNS=signs, num_warps=4,
+        LONGEST=walk.longest, BE=plan.rows_at_once(walk.bk), BK=walk.bk, ACC=language_type(acc), SIGNS=signs,
+        num_warps=4,
     )  # fmt: skip
     return carry, sums
 
@@ -168,17 +175,20 @@ def _launch_dense(
     a: Tensor, s: Tensor | None, out: Tensor, rows: Rows, acc: torch.dtype, target: Target
 ) -> None:
     (b, r, n, _), k = a.shape, 0 if s is None else s.size(-1)
-    precision = "ieee"
+    precision, turned = "ieee", False
     if s is not None:
         precision = plan.product_precision(factor_dtype(a, s), s.dtype, target)
+        turned = plan.turned(s.dtype, vector_of(a), precision, target)
+        if turned:
+            s = launch_transpose(s, rows, acc, target)
     tiles = plan.dense_product(k, precision, target)
     product, degree = (None, out) if s is None else (out, None)
     launch(
         _dense_product_kernel, (b * cdiv(n, tiles.bn), max(cdiv(k, tiles.bk), 1), r),
-        a, *a.stride(), s, rows.graph_stride(s), k, product, out.stride(0), out.stride(1), degree,
+        a, *a.stride(), s, 0 if turned else rows.graph_stride(s), k, product, out.stride(0), out.stride(1), degree,
         rows.sizes, rows.mask, n, None if s is None else rows.clusters, k,
         BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=precision, VECTOR=vector_of(a),
-        **tiles.options(precision, target),
+        TURNED=turned, ACROSS=a.stride(-1) != 1, **tiles.options(precision, target),
     )  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan_losses
 from hierpool_kernels.core.adjacency import Csr, Dense
 from hierpool_kernels.core.chunks import chunk_rows, first_chunk, graph_of_chunk, pairs_of_program, valid_rows
 from hierpool_kernels.core.launch import launch
@@ -184,7 +184,7 @@ def launch_total_variation_fwd(
     s = contiguous_rows(s)
     k, acc = s.size(-1), accumulation_dtype(s, edges.values)
     if isinstance(edges, Dense):
-        tiles = plan.variation(k, target).sums
+        tiles = plan_losses.variation(k, target).sums
         chunk, ptr = tiles.bn, None
         part = s.new_empty(rows.chunks(chunk), 2, dtype=torch.float64)
         launch(
@@ -197,7 +197,7 @@ def launch_total_variation_fwd(
     else:
         assert rows.ptr is not None
         entries = edges.col.numel()
-        chunk, be, bk = plan.entry_chunks(entries, k, target)
+        chunk, be, bk = plan_losses.entry_chunks(entries, k, target)
         ptr = edges.rowptr[rows.ptr].to(torch.int64)
         part = s.new_empty(Rows.ragged(ptr, entries).chunks(chunk), 2, dtype=torch.float64)
         launch(
@@ -238,7 +238,7 @@ def launch_total_variation_bwd(
 
 def _dense_gradient_of_s(dvariation: Tensor, s: Tensor, edges: Dense, rows: Rows, target: Target) -> Tensor:
     k, acc = s.size(-1), language_type(accumulation_dtype(s, edges.a))
-    tiles = plan.variation(k, target).signs
+    tiles = plan_losses.variation(k, target).signs
     out = rows.empty(s, k)
     launch(
         _total_variation_dense_rows_bwd_kernel, (rows.chunks(tiles.bn), cdiv(k, tiles.bk)),
@@ -251,7 +251,7 @@ def _dense_gradient_of_s(dvariation: Tensor, s: Tensor, edges: Dense, rows: Rows
 
 def _dense_gradient_of_a(dvariation: Tensor, s: Tensor, edges: Dense, rows: Rows, target: Target) -> Tensor:
     k, n, acc = s.size(-1), rows.n, language_type(accumulation_dtype(s, edges.a))
-    tiles = plan.variation(k, target).sums
+    tiles = plan_losses.variation(k, target).sums
     out = edges.a.new_empty(edges.a.shape)
     launch(
         _total_variation_dense_edges_bwd_kernel, (rows.b * cdiv(n, tiles.bn), cdiv(n, tiles.bj)),

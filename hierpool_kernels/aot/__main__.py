@@ -184,7 +184,7 @@ class _Check:
         wrong += [
             f"{rows[i].name}: {text}"
             for i in self.unchanged
-            for text in record.spills(rows[i]) + record.narrow_loads(rows[i])
+            for text in record.spills(rows[i]) + record.narrow_loads(rows[i]) + record.pending(rows[i])
         ]
         for i in self.sample:
             recorded = self.before[i]

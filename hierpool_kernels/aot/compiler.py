@@ -201,6 +201,7 @@ class Report:
         tensor_core: the tensor-core instructions and their numbers.
         needs_tensor_core: True if there is a product of tiles that tensor cores can compute.
         loads: bytes that the narrowest load of each matrix takes, on CUDA architectures.
+        pending: waits that let a product go on whose left factor is in registers, on Hopper.
     """
 
     error: str = ""
@@ -211,6 +212,7 @@ class Report:
     tensor_core: tuple[tuple[str, int], ...] = ()
     needs_tensor_core: bool = False
     loads: tuple[tuple[str, int], ...] = ()
+    pending: int = 0
 
 
 def report(found: Variant) -> Report:
@@ -226,7 +228,8 @@ def report(found: Variant) -> Report:
         registers, spilled, counts = _read_cubin(compiled.asm["cubin"], needs)
         loads = _loads(found, compiled.asm["ptx"])
     local = sum(counts.pop(name, 0) for name in LOCAL_MEMORY)
-    return Report("", registers, spilled, local, shared, tuple(sorted(counts.items())), needs, loads)
+    pending = pending_products(compiled.asm["ttgir"])
+    return Report("", registers, spilled, local, shared, tuple(sorted(counts.items())), needs, loads, pending)
 
 
 def _loads(found: Variant, ptx: str) -> tuple[tuple[str, int], ...]:
@@ -283,6 +286,19 @@ def needs_tensor_core(ttir: str) -> bool:
     return any(
         re.search(r"inputPrecision = tf32|: tensor<\w+x(?:bf16|f16)>", dot) for dot in _DOT.findall(ttir)
     )
+
+
+_PRODUCT = re.compile(r"(%\w+)(?::\d+)? = ttng\.warp_group_dot [^\n]*? : tensor<")
+_WAIT = re.compile(r"ttng\.warp_group_dot_wait ([^{]*)\{pendings = [1-9]")
+
+
+def pending_products(ttgir: str) -> int:
+    """The number of waits for the products of a warp group that let one go on whose left factor is a tensor.
+
+    A tensor is in registers, and Triton 3.6 may change these before the product has read them.
+    """
+    products = set(_PRODUCT.findall(ttgir))
+    return sum(bool(products & set(re.findall(r"%\w+", waits))) for waits in _WAIT.findall(ttgir))
 
 
 @cache

@@ -15,7 +15,7 @@ VECTOR = 16  # bytes of the widest load
 
 # The matrices whose loads count, and the arguments that may say how many columns they have.
 MATRICES = {
-    "a": (), "s": ("K",), "logits": ("K",), "x": ("F", "K"), "y": ("C",), "left": ("K",), "right": ("K",),
+    "a": (), "turned": (), "s": ("K",), "logits": ("K",), "x": ("F", "K"), "y": ("C",), "left": ("K",), "right": ("K",),
     "m": ("K",), "mt": ("K",), "ds": ("K",), "t": ("K",),
 }  # fmt: skip
 _STRIDES = {"logits": "l_", "mt": "m_"}  # where the names of strides do not start with that of the matrix
@@ -93,6 +93,8 @@ def aligned(variant: Variant, matrix: str) -> bool:
     if matrix == "a":
         inner = {name for name in ("a_row", "a_col") if constants.get(name) == 1}
         return constants.get("VECTOR") == 16 and bool(inner) and strides <= divisible
+    if matrix == "turned":  # there is one only where N is a multiple of 16
+        return True
     width = next((name for name in MATRICES[matrix] if name in kinds or name in constants), None)
     return width in divisible and strides <= divisible
 
@@ -130,10 +132,6 @@ def _is_accepted(one: Accepted, kernel: str, matrix: str, variant: Variant) -> b
     return kernel in one.kernels and matrix in one.matrices and one.applies(variant)
 
 
-def _precision(*names: str) -> Callable[[Variant], bool]:
-    return lambda variant: dict(variant.constants).get("PRECISION") in names
-
-
 def _constant(name: str, value: int) -> Callable[[Variant], bool]:
     return lambda variant: dict(variant.constants).get(name) == value
 
@@ -150,46 +148,30 @@ def _both(*conditions: Callable[[Variant], bool]) -> Callable[[Variant], bool]:
     return lambda variant: all(condition(variant) for condition in conditions)
 
 
+def _of_fma(variant: Variant) -> bool:
+    return dict(variant.constants).get("PRECISION") == "ieee"
+
+
 def _in_triton_3_6(variant: Variant) -> bool:
     return triton.__version__.startswith("3.6.")
 
 
-_ACROSS = (
-    "float32 goes to tensor cores with the terms of a sum side by side: rows of S are copied by elements"
-)
-_CAST = "16-bit elements that are multiplied as float32 are laid out for that, 8 bytes at a time"
 _SMALL = "a tile has less than 16 bytes for each thread"
-_THREE = ("tf32", "tf32x3")
 
 ACCEPTED = (
-    Accepted(("soft_pool_rows_fwd", "soft_pool_products_fwd"), ("s", "y"), _precision(*_THREE), _ACROSS),
-    Accepted(("dense_product",), ("s",), _precision("tf32"), _ACROSS),
-    Accepted(
-        ("soft_pool_products_fwd",), ("s", "y"), _both(_precision("ieee"), lambda variant: variant.target == "sm_100"),
-        "Triton 3.7 copies the operands of this product by elements on sm_100, FMA as it is",
-    ),
-    Accepted(
-        ("dense_product",), ("a",), _both(_precision("tf32"), _constant("a_row", 1)),
-        f"{_ACROSS}, and so are those of a transposed A",
-    ),
-    Accepted(("soft_pool_rows_bwd",), ("s",), _both(_precision(*_THREE), _halves("s")), _CAST),
-    Accepted(("soft_pool_rows_bwd",), ("x",), _both(_precision(*_THREE), _halves("x")), _CAST),
-    Accepted(("soft_pool_rows_fwd",), ("a",), _both(_precision(*_THREE), _halves("a")), _CAST),
-    Accepted(("soft_pool_row_products_bwd",), ("s",), _both(_precision(*_THREE), _halves("s")), _CAST),
-    Accepted(("soft_pool_rows_fwd",), ("s",), _both(_constant("BK", 16), _constant("BN", 32), _halves("s")), _SMALL),
-    Accepted(
-        ("link_bce_fwd", "link_bce_rows_bwd", "link_bce_dense_edges_bwd"), ("s",), _halves("s"), _SMALL
-    ),
-    Accepted(("link_bce_rows_bwd",), ("a",), _halves("a"), _SMALL),
     Accepted(
         ("total_variation_dense_fwd", "total_variation_dense_edges_bwd"), ("s",), _constant("BK", 8), _SMALL
     ),
     Accepted(("total_variation_dense_rows_bwd",), ("a", "s"), _constant("BN", 16), _SMALL),
-    Accepted(("total_variation_sparse_fwd", "long_rows"), ("s",), _both(_constant("BK", 16), _halves("s")), _SMALL),
-    Accepted(("edge_distances", "signed_sums"), ("x",), _both(_constant("BK", 16), _halves("x")), _SMALL),
+    Accepted(
+        ("soft_pool_products_fwd",), ("s",), lambda variant: variant.target == "sm_100" and _of_fma(variant),
+        "Triton 3.7 copies the right factor of this product by elements on sm_100, FMA as it is",
+    ),
+    Accepted(
+        ("soft_pool_rows_fwd",), ("a",), lambda variant: variant.target == "sm_80" and _halves("a")(variant), _SMALL
+    ),
     Accepted(
         ("soft_pool_rows_fwd",), ("s",), _both(_in_triton_3_6, _has("rowptr"), _has("clusters_ptr")),
         "Triton 3.6 does not see that the columns of a graph end with a vector, where A is sparse",
     ),
-    Accepted(("asymmetric_norm_fwd",), ("s",), _both(_constant("BN", 16), _constant("BK", 16)), _SMALL),
 )  # fmt: skip

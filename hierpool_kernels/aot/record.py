@@ -57,7 +57,7 @@ def problems(row: Row, recorded: Report | None = None) -> list[str]:
     needed = report.needs_tensor_core or before.tensor_core
     if architecture.family == "cuda" and needed and not report.tensor_core:
         found.append("has a product for tensor cores, but none of their instructions")
-    return found + spills(row) + narrow_loads(row)
+    return found + spills(row) + narrow_loads(row) + pending(row)
 
 
 def spills(row: Row) -> list[str]:
@@ -66,6 +66,13 @@ def spills(row: Row) -> list[str]:
     if not (spilled or instructions):
         return []
     return [f"spills {spilled} bytes per thread in {instructions} loads and stores"]
+
+
+def pending(row: Row) -> list[str]:
+    """Products that may read registers which were changed in the meantime. None may, whatever is recorded."""
+    if not row.report.pending:
+        return []
+    return [f"has {row.report.pending} waits that let a product go on whose left factor is in registers"]
 
 
 def narrow_loads(row: Row) -> list[str]:

@@ -35,6 +35,11 @@ class Dense(NamedTuple):
         """See :func:`vector_of`."""
         return vector_of(self.a)
 
+    @property
+    def across(self) -> bool:
+        """True if columns are contiguous, and rows are not."""
+        return self.a.stride(-1) != 1
+
     def arguments(self, dimensions: int) -> tuple[Any, ...]:
         """The kernel arguments of A: pointer and strides of a dense one, then ``rowptr``, ``col``, ``value``."""
         return self.a, *self.a.stride(), None, None, None
@@ -64,6 +69,11 @@ class Csr(NamedTuple):
     def vector(self) -> int:
         """See :func:`vector_of`; a sparse A has none."""
         return 1
+
+    @property
+    def across(self) -> bool:
+        """See :class:`Dense`; False."""
+        return False
 
     def arguments(self, dimensions: int) -> tuple[Any, ...]:
         """As of :class:`Dense`; ``dimensions`` is the number of strides that the kernel takes."""

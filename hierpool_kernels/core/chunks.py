@@ -46,7 +46,7 @@ def graph_slice(nodes_ptr, i_b, stride, ptr):
 
 
 @triton.jit
-def first_chunk(i_b, ptr, N, CHUNK: tl.constexpr):
+def first_chunk(i_b, ptr, N, CHUNK):
     """The first chunk of graph ``i_b``."""
     if ptr is not None:
         chunk = tl.load(ptr + i_b) // CHUNK + i_b
@@ -56,7 +56,7 @@ def first_chunk(i_b, ptr, N, CHUNK: tl.constexpr):
 
 
 @triton.jit
-def graph_of_chunk(i_chunk, ptr, N, B, CHUNK: tl.constexpr):
+def graph_of_chunk(i_chunk, ptr, N, B, CHUNK):
     """The graph that owns a chunk."""
     if ptr is not None:
         i_b = i_chunk * 0
@@ -72,7 +72,7 @@ def graph_of_chunk(i_chunk, ptr, N, B, CHUNK: tl.constexpr):
 
 
 @triton.jit
-def locate_chunk(i_chunk, ptr, sizes, N, B, CHUNK: tl.constexpr):
+def locate_chunk(i_chunk, ptr, sizes, N, B, CHUNK):
     """The graph of a chunk, the first row of the chunk, and the row after the last of the graph."""
     i_b = graph_of_chunk(i_chunk, ptr, N, B, CHUNK)
     first, end = graph_rows(i_b, ptr, sizes, N)

@@ -15,7 +15,7 @@ from hierpool_kernels.core import tuned
 from hierpool_kernels.core.target import Target
 
 HALVES = (torch.bfloat16, torch.float16)
-_SMALLEST = 16  # side of a tile that tensor cores take
+SMALLEST = 16  # side of a tile that tensor cores take
 
 
 def cdiv(a: int, b: int) -> int:
@@ -30,7 +30,7 @@ def power(n: int) -> int:
 
 def side(n: int, largest: int) -> int:
     """The side of a tile that covers ``n`` elements, at most ``largest``."""
-    return min(max(power(n), _SMALLEST), largest)
+    return min(max(power(n), SMALLEST), largest)
 
 
 def product_precision(left: torch.dtype, right: torch.dtype, target: Target) -> str:
@@ -55,7 +55,17 @@ def gradient_precision(s: torch.dtype, target: Target) -> str:
     return "tf32" if s is torch.bfloat16 or target.fp32 == "tf32" else "tf32x3"
 
 
-def _interpreted(target: Target) -> bool:
+def turned(s: torch.dtype, vector: int, precision: str, target: Target) -> bool:
+    """True if products take S from S^T: rows of float32 go to TF32 tensor cores with the terms of a sum side by side.
+
+    Where ``vector`` is 1, A is not read in vectors, and S need not be.
+    """
+    if vector == 1 or s is not torch.float32:
+        return False
+    return interpreted(target) or (precision == "tf32" and target.architecture.family == "cuda")
+
+
+def interpreted(target: Target) -> bool:
     return target.architecture.family == "interpreter"
 
 
@@ -64,9 +74,9 @@ def _fast(precision: str) -> bool:
     return precision in ("half", "tf32")
 
 
-def _columns(n: int, largest: int) -> int:
+def columns_side(n: int, largest: int) -> int:
     """The side of a tile of columns; smaller for rows that are not aligned, whose elements are loaded one by one."""
-    return side(n, largest if n % _SMALLEST == 0 or n <= largest // 2 else largest // 2)
+    return side(n, largest if n % SMALLEST == 0 or n <= largest // 2 else largest // 2)
 
 
 def _warps(rows: int, columns: int) -> int:
@@ -97,13 +107,13 @@ def registers(warps: int, target: Target) -> dict[str, int]:
     return {"maxnreg": min(255, (1 << 16) // (32 * warps))} if target.architecture.family == "cuda" else {}
 
 
-_TOLD = {"maxnreg": 128}  # two programs of 8 warps at a time
+TOLD = {"maxnreg": 128}  # two programs of 8 warps at a time
 _WIDEST = 256  # wider matrices share one entry of a table
 
 
 def _measured(kernel: str, target: Target, precision: str, *widths: int) -> Tiles | None:
     """Tuned tiles of the architecture; there are none for rows that are not aligned, which need more registers."""
-    if any(width == 0 or width % _SMALLEST for width in widths):
+    if any(width == 0 or width % SMALLEST for width in widths):
         return None
     found = tuned.measured(kernel, target, precision, *(side(width, _WIDEST) for width in widths))
     return None if found is None else Tiles(*found)
@@ -134,16 +144,16 @@ def small(n: int, k: int, f: int, s: torch.dtype, target: Target) -> SmallTiles 
 
     Each thread has a vector of A, S and X.
     """
-    if _interpreted(target):
+    if interpreted(target):
         return SmallTiles(16, 16, 16, 16, 16, 4, True) if n <= 16 and k <= 16 and 0 < f <= 16 else None
     if n > 128 or k > 32 or not 0 < f <= 64 or gradient_precision(s, target) == "tf32x3":
         return None
     architecture = target.architecture
     # Elements of rows that are not aligned are loaded one by one, which needs registers. A warp of AMD has 64 lanes.
-    warps = 8 if k % _SMALLEST and architecture.family == "cuda" else 4
+    warps = 8 if k % SMALLEST and architecture.family == "cuda" else 4
     # FMA of 4 warps spills on Blackwell with all registers, and of 8 warps on Hopper with 16 rows.
     fma = s is torch.float32 and target.fp32 == "ieee"
-    bn = 32 if s in HALVES or (warps == 8 and architecture.version == 90) else 16
+    bn = 32 if s in HALVES or (fma and warps == 8 and architecture.version == 90) else 16
     return SmallTiles(bn, 64, 32, 64, 2, warps, warps == 8 or not fma or architecture.version < 100)
 
 
@@ -158,11 +168,11 @@ class SoftmaxTiles(NamedTuple):
 
 def softmax(k: int, target: Target) -> SoftmaxTiles:
     """A tile holds whole rows of up to 1024 columns."""
-    largest = 32 if _interpreted(target) else 1024
+    largest = 32 if interpreted(target) else 1024
     bk = min(power(k), largest)
     # Elements of rows that are not aligned are loaded one by one, which needs registers.
-    elements = 4096 if k % _SMALLEST == 0 else 2048
-    bn = 32 if _interpreted(target) else max(elements // bk, 4)
+    elements = 4096 if k % SMALLEST == 0 else 2048
+    bn = 32 if interpreted(target) else max(elements // bk, 4)
     return SoftmaxTiles(min(bn, 128), bk, k <= bk, 4 if bk <= 512 else 8)
 
 
@@ -176,45 +186,50 @@ class WalkTiles(NamedTuple):
     def options(self, precision: str, dense: bool, target: Target) -> dict[str, int]:
         """Launch options. Some FMA kernels spill a few registers, for more programs at a time, unless told how many
         they have: where the rows of S are not aligned, and where S^T M is left to another kernel."""
-        told = precision == "ieee" and dense and (self.tiles.bj == _SMALLEST or not self.on_chip)
-        more = _TOLD if told and target.architecture.version in (80, 90) else {}
+        told = precision == "ieee" and dense and (self.tiles.bj == SMALLEST or not self.on_chip)
+        more = TOLD if told and target.architecture.version in (80, 90) else {}
         return self.tiles.options(precision, target) | more
 
 
-def _chunk_size(rows: int, programs: int, smallest: int, largest: int) -> int:
+def chunk_size(rows: int, programs: int, smallest: int, largest: int) -> int:
     """Rows of a chunk that give about ``programs`` chunks."""
     return min(max(power(cdiv(rows, programs)), smallest), max(largest, smallest))
 
 
 def dense_rows(b: int, n: int, r: int, k: int, precision: str, target: Target) -> WalkTiles:
-    """The walk over a dense A: enough chunks to fill the device; each has partial sums ``[R, K, K]``."""
-    if _interpreted(target):
+    """The walk over a dense A.
+
+    A chunk is a tile of rows, whose partial sums ``[R, K, K]`` are small beside its rows of A: a loop over tiles would
+    need registers, and each number of them another variant.
+    """
+    if interpreted(target):
         return WalkTiles(64, Tiles(32, 256, side(k, 32), 4, 1), k <= 32)
     tiles = _measured("dense_rows", target, precision, k) or _walk_tiles(n, k, precision, target)
-    programs = 4 * target.architecture.processors // r
-    return WalkTiles(_chunk_size(b * n, max(programs, 1), tiles.bn, power(n)), tiles, k <= min(tiles.bk, 64))
+    return WalkTiles(tiles.bn, tiles, k <= min(tiles.bk, 64))
 
 
 @tuned.kept
 def dense_product(k: int, precision: str, target: Target) -> Tiles:
     """Tiles of A S alone."""
-    if _interpreted(target):
+    if interpreted(target):
         return Tiles(32, 256, side(k, 32), 4, 1)
     return _measured("dense_product", target, precision, k) or _product_tiles(k, precision, target)
 
 
 def _product_tiles(k: int, precision: str, target: Target) -> Tiles:
     if _fast(precision):
-        bk, bn = _columns(k, 128), 64 if target.architecture.version >= 90 and k % _SMALLEST == 0 else 32
+        bk, bn = columns_side(k, 128), 64 if target.architecture.version >= 90 and k % SMALLEST == 0 else 32
+        if precision == "half" and k == SMALLEST:  # a vector for each thread
+            bn = 64
         warps = min(_warps(64, bk), 8)
         if precision == "half" and bk == 32 and target.architecture.version >= 100:
             warps = 8  # several edge types spill
         # So many columns of A that each thread has a vector of 16-bit elements in the tiles of A and S.
-        few = bn == 32 or bk == _SMALLEST or (bk == 32 and warps == 8)
+        few = bn == 32 or bk == SMALLEST or (bk == 32 and warps == 8)
         bj = 64 if precision == "half" and few else 32
         return Tiles(bn, bj, bk, warps, 3)
-    bk = _columns(k, 64)
-    return Tiles(32, 32 if k % _SMALLEST == 0 else 16, bk, 8 if bk == 64 else 4, 2)
+    bk = columns_side(k, 64)
+    return Tiles(32, 32 if k % SMALLEST == 0 else 16, bk, 8 if bk == 64 else 4, 2)
 
 
 def _walk_tiles(n: int, k: int, precision: str, target: Target) -> Tiles:
@@ -243,12 +258,12 @@ class SparseTiles(NamedTuple):
 @tuned.kept
 def sparse(entries: int, k: int, target: Target) -> SparseTiles:
     """Rows longer than ``longest`` are split into parts of that many entries."""
-    if _interpreted(target):
+    if interpreted(target):
         return SparseTiles(32, side(k, 32), max(64, power(entries // 64)), 64, 4)
     parts = 64 * target.architecture.processors
     longest = min(max(power(entries // parts), 256), 4096)
-    bk = side(k, 64 if k % _SMALLEST == 0 or k <= 64 else 32)
-    if k % _SMALLEST == 0:
+    bk = side(k, 64 if k % SMALLEST == 0 or k <= 64 else 32)
+    if k % SMALLEST == 0:
         return SparseTiles(32, bk, longest, 2, 4)
     # Elements of rows that are not aligned are loaded one by one, which needs registers.
     return SparseTiles(max(512 // bk, 16), bk, longest, 64 // bk, 8 if bk == 64 else 4)
@@ -261,9 +276,9 @@ def sparse_rows(b: int, n: int, entries: int, k: int, target: Target) -> tuple[W
     # S^T M takes registers, too, with Triton 3.6 more than there are.
     warps = 8 if walk.bk == 64 and target.architecture.version == 90 else walk.warps
     tiles = Tiles(walk.bn, 1, walk.bk, warps, 2)
-    if _interpreted(target):
+    if interpreted(target):
         return WalkTiles(64, tiles, on_chip), walk
-    return WalkTiles(_chunk_size(n, 8 * target.architecture.processors, 64, 4096), tiles, on_chip), walk
+    return WalkTiles(chunk_size(n, 8 * target.architecture.processors, 64, 4096), tiles, on_chip), walk
 
 
 def products_chunk(b: int, n: int, k: int, columns: int, ragged: bool, target: Target) -> int:
@@ -272,22 +287,24 @@ def products_chunk(b: int, n: int, k: int, columns: int, ragged: bool, target: T
     Gives enough programs for the device, as long as the partial sums are no more than half of the input. ``n`` counts
     the rows of a padded graph, or of a whole ragged batch.
     """
-    if _interpreted(target):
+    if interpreted(target):
         return 64
     outputs = cdiv(k, 64) * cdiv(columns, 128)
     programs = max(4 * target.architecture.processors // outputs, 1)
     smallest = max(128, 2 * power(k))
-    return _chunk_size(n if ragged else b * n, programs, smallest, 1 << 14 if ragged else power(n))
+    return chunk_size(n if ragged else b * n, programs, smallest, 1 << 14 if ragged else power(n))
 
 
 @tuned.kept
 def products(k: int, columns: int, precision: str, target: Target) -> Tiles:
     """Tiles of S^T Y; the inner sum is over rows."""
-    if _interpreted(target):
+    if interpreted(target):
         return Tiles(64, side(columns, 32), side(k, 32), 4, 1)
-    bk, bc = side(k, 64), _columns(columns, 128 if _fast(precision) else 64)
-    bn = 32 if _fast(precision) or bk > 32 or k == _SMALLEST else 16
-    if precision == "half" and bk == _SMALLEST:  # a vector for each thread
+    bk, bc = side(k, 64), columns_side(columns, 128 if _fast(precision) else 64)
+    # FMA with tiles of 32 rows and 64 columns spills on Ampere and Blackwell.
+    wide = bk > 32 and not (precision == "ieee" and target.architecture.version in (80, 100))
+    bn = 32 if _fast(precision) or wide or k == SMALLEST else 16
+    if precision == "half" and bk == SMALLEST:  # a vector for each thread
         bn = 64
     tiles = Tiles(bn, bc, bk, min(_warps(bk, bc), 8), 3 if _fast(precision) else 2)
     return _measured("products", target, precision, k, columns) or tiles
@@ -295,29 +312,30 @@ def products(k: int, columns: int, precision: str, target: Target) -> Tiles:
 
 def graphs(target: Target) -> int:
     """Graphs at a time in a sum over graphs."""
-    return 16 if _interpreted(target) else 256
+    return 16 if interpreted(target) else 256
 
 
 def graphs_and_tiles(tiles: int, target: Target) -> tuple[int, int]:
     """Graphs, and of each its tiles, at a time in a sum over both. The number of graphs does not matter: the last batch
     of an epoch, which has fewer, needs no other variant."""
-    if _interpreted(target):
+    if interpreted(target):
         return graphs(target), 4
     return (graphs(target), 16) if tiles <= 16 else (16, 256)
 
 
 class ReduceTiles(NamedTuple):
-    """Sums over chunks: chunks at a time, elements of a program."""
+    """Sums over chunks: chunks at a time, side of a tile of elements; warps."""
 
     bs: int
     bq: int
+    warps: int
 
 
 def reduce(elements: int, target: Target) -> ReduceTiles:
-    """Many chunks of few elements, as one large graph has, need small programs. Triton 3.6 spills with 16 x 512."""
-    if _interpreted(target):
-        return ReduceTiles(16, 1024)
-    return ReduceTiles(16, 128) if elements <= 1 << 15 else ReduceTiles(8, 512)
+    """Many chunks of few elements, as one large graph has, need small programs with many loads in flight."""
+    if interpreted(target):
+        return ReduceTiles(4, 32, 4)
+    return ReduceTiles(16, 16, 1) if elements <= 1 << 15 else ReduceTiles(4, 32, 4)
 
 
 def blocks(k: int, target: Target) -> int:
@@ -328,162 +346,47 @@ def blocks(k: int, target: Target) -> int:
 @tuned.kept
 def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
     """Tiles of the gradient to the logits (``bj`` inner columns), and whether one holds a whole row."""
-    if _interpreted(target):
+    if interpreted(target):
         return Tiles(32, 64, side(k, 32), 4, 1), k <= 32
-    bk = _columns(k, 128 if _fast(precision) or (k <= 128 and k % _SMALLEST == 0) else 64)
+    bk = columns_side(k, 128 if _fast(precision) or (k <= 128 and k % SMALLEST == 0) else 64)
     # A warp group of Hopper multiplies 64 rows.
     bn = 64 if _fast(precision) and (bk <= 64 or target.architecture.version == 90) else 32
-    # A warp of AMD has 64 lanes; 8 of them have too few registers for each lane.
-    warps = 4 if target.architecture.family == "hip" and bk == 128 else _warps(bn, bk)
-    tiles = Tiles(bn, 32 if _fast(precision) or bk == 128 else 16, bk, warps, 2)
+    # A warp of AMD has 64 lanes; 8 of them have too few registers for each lane. With no more than 8 warps, each thread
+    # has a vector of 16-bit elements of a tile of S.
+    warps = 4 if target.architecture.family == "hip" and bk == 128 else min(_warps(bn, bk), 8)
+    tiles = Tiles(bn, 16 if precision == "ieee" and bk < 128 else 32, bk, warps, 2)
     tiles = _measured("rows_backward", target, precision, k) or tiles
     return tiles, k <= tiles.bk
+
+
+def rows_backward_options(tiles: Tiles, precision: str, target: Target) -> dict[str, int]:
+    """Launch options of these tiles. FMA of 128 columns spills on Ampere unless it may take all registers."""
+    told = precision == "ieee" and tiles.bk == 128 and target.architecture.version == 80
+    return tiles.options(precision, target) | (registers(tiles.warps, target) if told else {})
 
 
 @tuned.kept
 def row_products(columns: int, precision: str, target: Target) -> Tiles:
     """Tiles of S times a block (``bk`` inner columns of S, ``bj`` of the product)."""
-    if _interpreted(target):
+    if interpreted(target):
         return Tiles(32, side(columns, 32), 32, 4, 1)
-    bn, bc = (64, _columns(columns, 128)) if _fast(precision) else (32, _columns(columns, 64))
+    bn, bc = (64, columns_side(columns, 128)) if _fast(precision) else (32, columns_side(columns, 64))
     tiles = Tiles(bn, bc, 32, min(_warps(bn, bc), 8), 2)
     return _measured("row_products", target, precision, columns) or tiles
 
 
 def dense_edges(precision: str, target: Target) -> Tiles:
     """Tiles of the gradient to a dense A (``bj`` columns of it, ``bk`` inner ones)."""
-    if _interpreted(target):
+    if interpreted(target):
         return Tiles(256, 256, 32, 4, 1)
     return _measured("dense_edges", target, precision) or Tiles(64, 64, 32, 8, 2)
 
 
+def rows_at_once(bk: int) -> int:
+    """Rows of ``bk`` columns that give each thread of 4 warps a vector of 16-bit elements."""
+    return max(1024 // bk, 32)
+
+
 def entries(k: int, target: Target) -> tuple[int, int]:
     """Entries of a program of a sampled product, and columns at a time."""
-    return (1 << 14, 32) if _interpreted(target) else (32, _columns(k, 64))
-
-
-class LinkTiles(NamedTuple):
-    """The cross-entropy: tiles of the loss, of the gradient to S, and of the gradient to a dense A.
-
-    ``bk`` counts inner columns of p in ``sums`` and ``edges``, and columns of the gradient in ``rows``. With
-    ``one_tile`` the inner columns are all of K. ``splits`` programs share the columns of a row of tiles of the loss.
-    """
-
-    sums: Tiles
-    rows: Tiles
-    edges: Tiles
-    one_tile: bool
-    splits: int
-
-    def rows_options(self, precision: str, dense: bool, target: Target) -> dict[str, int]:
-        """Launch options of the gradient to S; see :meth:`WalkTiles.options`."""
-        told = precision == "ieee" and dense and self.rows.bk == 64 and target.architecture.version == 80
-        return self.rows.options(precision, target) | (_TOLD if told else {})
-
-
-def link_bce(rows: int, n: int, k: int, precision: str, dense: bool, target: Target) -> LinkTiles:
-    """Tiles for ``rows`` rows in all, at most ``n`` of them in a graph; ``precision`` is that of p = S S^T.
-
-    A tile of S is kept for the second product (``one_tile``) only where that neither spills nor prevents pipelining.
-    """
-    if _interpreted(target):
-        tiles = Tiles(64, 128, side(k, 32), 4, 1)
-        return LinkTiles(tiles, tiles, tiles, k <= 32, 2)
-    one_tile = dense and 16 < k <= 32 and precision != "tf32x3"
-    sums = Tiles(32, 64, side(k, 32), 8, 2)
-    programs = cdiv(4 * target.architecture.processors, max(cdiv(rows, sums.bn), 1))
-    return LinkTiles(
-        sums,
-        Tiles(32, 32, side(k, 64), 8, 2),
-        Tiles(64, 32, side(k, 32), 8, 2),
-        one_tile,
-        max(min(programs, cdiv(n, sums.bj)), 1),
-    )
-
-
-def entry_chunks(entries: int, k: int, target: Target) -> tuple[int, int, int]:
-    """Entries of a chunk of a sum over entries; entries and columns at a time."""
-    if _interpreted(target):
-        return 64, 64, side(k, 32)
-    return _chunk_size(entries, 16 * target.architecture.processors, 128, 4096), 32, side(k, 64)
-
-
-def signed_sums(entries: int, k: int, target: Target) -> SparseTiles:
-    """The walk over a sparse A that also keeps the row's own features, which need registers."""
-    walk = sparse(entries, k, target)
-    return walk if _interpreted(target) else walk._replace(ahead=max(walk.ahead // 2, 1))
-
-
-class PairTiles(NamedTuple):
-    """Tiles of a kernel that compares all pairs of rows: rows, other rows, columns at a time; warps."""
-
-    bn: int
-    bj: int
-    bk: int
-    warps: int
-
-    def options(self, target: Target) -> dict[str, int]:
-        """Launch options."""
-        return {"num_warps": self.warps, **registers(self.warps, target)}
-
-
-class VariationTiles(NamedTuple):
-    """The total variation over a dense A: tiles of distances, and of signs."""
-
-    sums: PairTiles
-    signs: PairTiles
-
-
-def variation(k: int, target: Target) -> VariationTiles:
-    """A thread holds all differences of a loop iteration in registers."""
-    if _interpreted(target):
-        tiles = PairTiles(32, 64, side(k, 32), 4)
-        return VariationTiles(tiles, tiles)
-    return VariationTiles(PairTiles(32, 32, min(power(k), 8), 4), PairTiles(16, 16, side(k, 32), 4))
-
-
-class QuantileTiles(NamedTuple):
-    """Quantiles of columns: rows and columns of a tile of S, and rows of a chunk.
-
-    ``chunk`` is 0 where one program has all rows of a graph; with ``one_tile`` they fit into a tile. Otherwise sums
-    over chunks take ``bs`` chunks and ``bc`` columns at a time.
-    """
-
-    bn: int
-    bk: int
-    chunk: int
-    one_tile: bool
-    bs: int
-    bc: int
-    warps: int
-
-
-def quantile(b: int, n: int, k: int, ragged: bool, target: Target) -> QuantileTiles:
-    """Tiles for ``b`` graphs of ``n`` rows each, or of ``n`` rows in all if ``ragged``.
-
-    Only the device knows the sizes of ragged graphs, so that their mean decides. A program whose graph is larger than
-    its tile reads the rest of the graph again for every bit.
-    """
-    rows = cdiv(n, max(b, 1)) if ragged else n
-    interpreted = _interpreted(target)
-    # Elements of rows that are not aligned are loaded one by one, which needs registers.
-    bk = min(power(k), 32 if interpreted else 8 if ragged and k % _SMALLEST else 16)
-    largest = 64 if interpreted else 512 if ragged else 1024
-    if rows <= largest // 2 or n <= largest:
-        # Ragged graphs of up to twice the mean size fit.
-        bn = min(power(2 * rows if ragged else rows), power(n), largest)
-        # A program that may read rows again has registers for half as many rows.
-        return QuantileTiles(bn, bk, 0, n <= bn, 0, 0, min(max(bn * bk // (512 if ragged else 1024), 4), 16))
-    if interpreted:
-        return QuantileTiles(32, bk, 64, False, 16, 16, 4)
-    bn = (2048 if k % _SMALLEST == 0 else 1024) // bk
-    programs = max(4 * target.architecture.processors // cdiv(k, bk), 1)
-    # Counters have 8 bits, and each tile adds at most 1.
-    chunk = _chunk_size(n if ragged else b * n, programs, bn, min(power(n), 128 * bn))
-    return QuantileTiles(bn, bk, chunk, False, 32, min(power(k), 4), 4)
-
-
-def quantile_backward(k: int, target: Target) -> tuple[int, int]:
-    """Rows and columns of a tile of the gradient to S."""
-    bk = min(power(k), 64)
-    return (32 if _interpreted(target) else 2048 // bk), bk
+    return (1 << 14, 32) if interpreted(target) else (rows_at_once(columns_side(k, 64)), columns_side(k, 64))

@@ -7,7 +7,7 @@ import triton.language as tl
 
 from hierpool_kernels.core.chunks import last_at_most, valid_rows
 from hierpool_kernels.core.clusters import column_mask, graph_clusters
-from hierpool_kernels.core.tiles import dot, gather_tile, load_tile, slice_ptr
+from hierpool_kernels.core.tiles import dot, factor, gather_tile, load_tile, settled, slice_ptr
 
 
 @triton.jit
@@ -57,32 +57,54 @@ def whole_columns(mask_ptr, i_b, N, end, BJ: tl.constexpr, VECTOR: tl.constexpr,
 
 
 @triton.jit
-def _add_tile(m, degree, square, a, s, ACC: tl.constexpr, PRECISION: tl.constexpr):
-    """The sums of `dense_rows` with those of one tile of A, and of S if it is not None."""
+def _add_tile(
+    m, degree, square, a, m_read, s,
+    ACC: tl.constexpr, PRECISION: tl.constexpr, ROUNDED: tl.constexpr, ACROSS: tl.constexpr,
+):  # fmt: skip
+    """The sums of `dense_rows` with those of one tile of A, 0 in rows outside ``m_read``, and of S if it is not None. S
+    may be ROUNDED already."""
     if s is not None:
         if PRECISION == "half":
+            if a.dtype != s.dtype:
+                s = settled(s)
             m = dot(a.to(s.dtype), s, m, PRECISION)
         else:
-            m = dot(a, s, m, PRECISION)
+            if not ROUNDED:
+                s = factor(s, ACC, PRECISION)
+            elif ACROSS or a.dtype != s.dtype:
+                s = settled(s)
+            if ACROSS:  # see `turned_factor`
+                m = dot(tl.where(m_read[:, None], a, tl.zeros_like(a)), s, m, PRECISION)
+            else:
+                m = dot(a, s, m, PRECISION)
     weight = a.to(ACC)
     return m, degree + tl.sum(weight, 1), square + tl.sum(weight * weight, 1)
 
 
 @triton.jit
-def _rows_of_s(s_ptr, s_row, i_j, m_j, i_k, m_k, BJ: tl.constexpr, BK: tl.constexpr):
-    """A tile of S; None if there is none."""
+def _rows_of_s(
+    s_ptr, s_row, i_j, m_j, end, i_k, m_k,
+    BJ: tl.constexpr, BK: tl.constexpr, VECTOR: tl.constexpr, TURNED: tl.constexpr,
+):  # fmt: skip
+    """A tile of S; None if there is none. With TURNED it is read from S^T as far as the vectors reach that begin before
+    ``end``: S is 0 in rows that are not nodes."""
     if s_ptr is not None:
-        return load_tile(s_ptr, i_j, s_row, i_k, m_j, m_k, BJ, BK)
+        if TURNED:
+            m_j = i_j + tl.arange(0, BJ) < tl.cdiv(end, VECTOR) * VECTOR
+            return tl.trans(load_tile(s_ptr, i_k, s_row, i_j, m_k, m_j, BK, BJ))
+        else:
+            return load_tile(s_ptr, i_j, s_row, i_k, m_j, m_k, BJ, BK)
 
 
 @triton.jit
 def dense_rows(
     a_ptr, a_row, a_col, s_ptr, s_row, mask_ptr, i_n, m_n, i_k, m_k, whole, end,
     BN: tl.constexpr, BJ: tl.constexpr, BK: tl.constexpr, ACC: tl.constexpr, PRECISION: tl.constexpr,
-    VECTOR: tl.constexpr,
+    VECTOR: tl.constexpr, TURNED: tl.constexpr = False, ACROSS: tl.constexpr = False,
 ):  # fmt: skip
     """Rows ``i_n`` to ``i_n + BN`` of A S (0 without S), and the sums and sums of squares of these rows of A. The
-    values of A in padding do not matter.
+    values of A in padding do not matter. With TURNED S is given as S^T ``[K, N]``, rounded as products need it;
+    with ACROSS the columns of A are contiguous.
 
     The `whole_columns` are read without a mask, so that they can be copied in vectors behind the products.
     """
@@ -95,13 +117,14 @@ def dense_rows(
         m_read = i_n + tl.arange(0, BN) < tl.cdiv(end, VECTOR) * VECTOR
         for i_j in range(0, whole, BJ):
             a = tl.load(slice_ptr(p_a, i_j, a_col) + o_a, mask=m_read[:, None], other=0)  # [BN, BJ]
-            s = _rows_of_s(s_ptr, s_row, i_j, tl.full([BJ], True, tl.int1), i_k, m_k, BJ, BK)
-            m, degree, square = _add_tile(m, degree, square, a, s, ACC, PRECISION)
+            m_j = tl.full([BJ], True, tl.int1)
+            s = _rows_of_s(s_ptr, s_row, i_j, m_j, end, i_k, m_k, BJ, BK, VECTOR, TURNED)
+            m, degree, square = _add_tile(m, degree, square, a, m_read, s, ACC, PRECISION, TURNED, ACROSS)
     for i_j in tl.range(whole, end, BJ, num_stages=1 if VECTOR > 1 else None):
         m_j = valid_rows(i_j + tl.arange(0, BJ), end, mask_ptr)
         a = dense_tile(a_ptr, a_row, a_col, i_n, m_n, i_j, m_j, end, BN, BJ, VECTOR)
-        s = _rows_of_s(s_ptr, s_row, i_j, m_j, i_k, m_k, BJ, BK)
-        m, degree, square = _add_tile(m, degree, square, a, s, ACC, PRECISION)
+        s = _rows_of_s(s_ptr, s_row, i_j, m_j, end, i_k, m_k, BJ, BK, VECTOR, TURNED)
+        m, degree, square = _add_tile(m, degree, square, a, m_n, s, ACC, PRECISION, TURNED, ACROSS)
     if VECTOR > 1:  # other rows of a vector are read, too
         m = tl.where(m_n[:, None], m, 0.0)
     return m, _used_once(degree, m_n), _used_once(square, m_n)

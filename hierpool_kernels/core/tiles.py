@@ -45,6 +45,52 @@ def store_tile(ptr, i_row, stride, i_col, m_row, m_col, values, ROWS: tl.constex
 
 
 @triton.jit
+def in_tf32(x):
+    """float32 rounded to the nearest TF32, and NaN as it is. Tensor cores cut off the bits that TF32 does not have."""
+    bits = x.to(tl.int32, bitcast=True)
+    return tl.where(x == x, (bits + 0x1000) & -0x2000, bits).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def factor(tile, ACC: tl.constexpr, PRECISION: tl.constexpr):
+    """A tile as products take it: 16-bit floats for "half", and for "tf32" rounded to TF32, else in ACC.
+
+    What is rounded goes from shared memory through registers, so that the copy from memory keeps the order of the
+    tensor and takes 16 bytes at a time, whatever order the tensor cores need; a tile is transposed after it.
+    """
+    if PRECISION == "half":
+        return tile
+    elif PRECISION == "tf32" and tile.dtype == tl.float32:
+        return in_tf32(tile)
+    else:
+        return tile.to(ACC)
+
+
+@triton.jit
+def turned_factor(tile, m_row, ACC: tl.constexpr, PRECISION: tl.constexpr):
+    """The transpose of a tile as the left factor of a product, 0 in rows outside ``m_row``, as the tile is.
+
+    The mask keeps the compiler from copying elements one by one in the order of the tensor cores; 16-bit floats are
+    multiplied in any order.
+    """
+    tile = factor(tile, ACC, PRECISION)
+    if PRECISION != "half":
+        tile = tl.where(m_row[:, None], tile, tl.zeros_like(tile))
+    return tl.trans(tile)
+
+
+@triton.jit
+def settled(tile):
+    """``tile``, from one place in shared memory, which the next one overwrites: the compiler waits for a product that
+    has it as the right factor.
+
+    Needed where the left factor is in registers, which were rounded or cast: they must not change while a product is
+    pending, and Triton 3.6 lets them.
+    """
+    return tile + tl.zeros_like(tile)
+
+
+@triton.jit
 def dot(left, right, total, PRECISION: tl.constexpr):
     """``total + left right``; "half" multiplies 16-bit floats directly, all others are cast to the dtype of the sum."""
     if PRECISION == "half":
@@ -60,16 +106,21 @@ def add_product(
     BN: tl.constexpr, BC: tl.constexpr, BK: tl.constexpr, TRANSPOSED: tl.constexpr, PRECISION: tl.constexpr,
     clusters=None,
 ):  # fmt: skip
-    """``total [BN, BK] + rows block``: rows ``[.., WIDTH]`` of a tensor times columns of a matrix ``[WIDTH, K]``, or
-    with TRANSPOSED of the transpose of a matrix ``[K, WIDTH]``. With ``clusters``, the sums are over these."""
+    """``total [BK, BN] + (rows block)^T``: rows ``[.., WIDTH]`` of a tensor times columns of a matrix ``[WIDTH, K]``,
+    or with TRANSPOSED of the transpose of a matrix ``[K, WIDTH]``. With ``clusters``, the sums are over these.
+
+    The rows, which may be cast or rounded, are the right factor: see `factor`, and `settled`.
+    """
+    ACC: tl.constexpr = total.dtype
     for i_c in range(0, column_count(clusters, WIDTH), BC):
         o_c = i_c + tl.arange(0, BC)
         m_c = column_mask(o_c, clusters, WIDTH)
-        rows = load_tile(rows_ptr, i_row, row_stride, i_c, m_n, m_c, BN, BC)
+        rows = factor(load_tile(rows_ptr, i_row, row_stride, i_c, m_n, m_c, BN, BC), ACC, PRECISION)
         if TRANSPOSED:
-            matrix = tl.trans(load_tile(block_ptr, i_col, block_stride, i_c, m_k, m_c, BK, BC))
+            matrix = factor(load_tile(block_ptr, i_col, block_stride, i_c, m_k, m_c, BK, BC), ACC, PRECISION)
         else:
             m_c = o_c < column_count(clusters, WIDTH)
             matrix = load_tile(block_ptr, i_c, block_stride, i_col, m_c, m_k, BC, BK)
-        total = dot(rows, matrix, total, PRECISION)
+            matrix = turned_factor(matrix, m_c, ACC, PRECISION)
+        total = dot(matrix, tl.trans(rows), total, PRECISION)
     return total

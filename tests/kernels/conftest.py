@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.support.running import INTERPRETED, one_thread
 
 __all__ = ["one_thread"]
@@ -15,6 +17,18 @@ ORDINARY = {
     "test_recompilation.py",
     "test_tuned.py",
 }
+INTERPRETER = {
+    "test_asymmetric_norm.py",
+    "test_chunks.py",
+    "test_clusters.py",
+    "test_long_rows.py",
+    "test_poolers.py",
+    "test_tf32.py",
+    "test_variants.py",
+    "test_vectors.py",
+}
 BOTH = {"test_tune.py"}
 _names = {path.name for path in Path(__file__).parent.glob("test_*.py")}
-collect_ignore = sorted(ORDINARY if INTERPRETED else _names - ORDINARY - BOTH)
+if _wrong := sorted(_names ^ (ORDINARY | INTERPRETER | BOTH)):
+    raise pytest.UsageError(f"tests/kernels/conftest.py must say in which run they are: {', '.join(_wrong)}")
+collect_ignore = sorted(ORDINARY if INTERPRETED else INTERPRETER)

@@ -366,3 +366,20 @@ def test_amdgcn_is_read():
 def test_products_for_tensor_cores_are_told_from_others(dot, needs):
     text = f"    %1 = tt.load %0 : tensor<64x32x!tt.ptr<bf16>>\n    %199 = tt.dot %181, %198, %arg28, {dot} loc(#l1)\n"
     assert compiler.needs_tensor_core(text) is needs
+
+
+PRODUCTS = """
+%m = ttng.warp_group_dot %a, %s, %t {isAsync = true} : tensor<64x16xbf16, #d> * !ttg.memdesc<16x64xbf16, #s>
+%m_1:2 = ttng.warp_group_dot_wait %m, %s {pendings = 1 : i32} : tensor<64x64xf32, #mma>, !ttg.memdesc<16x64xbf16, #s>
+%q = ttng.warp_group_dot %b, %s, %m_1#0 {isAsync = true} : !ttg.memdesc<64x16xbf16, #s> * !ttg.memdesc<16x64xbf16, #s>
+%q_1:2 = ttng.warp_group_dot_wait %q, %b {pendings = 1 : i32} : tensor<64x64xf32, #mma>, !ttg.memdesc<64x16xbf16, #s>
+"""
+
+
+def test_products_that_go_on_while_their_registers_change_are_found() -> None:
+    """Of a left factor in registers, not of one in shared memory."""
+    assert compiler.pending_products(PRODUCTS) == 1
+    assert (
+        compiler.pending_products(PRODUCTS.replace("wait %m, %s {pendings = 1", "wait %m, %s {pendings = 0"))
+        == 0
+    )

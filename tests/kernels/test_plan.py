@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan, plan_losses
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import (
     INTERPRETER,
@@ -100,16 +100,16 @@ def test_chunks_are_whole_tiles(target: Target) -> None:
 @every_target
 @pytest.mark.parametrize("k", WIDTHS)
 def test_differences_of_a_pass_fit_into_registers(target: Target, k: int) -> None:
-    for tiles in plan.variation(k, target):
+    for tiles in plan_losses.variation(k, target):
         sizes = (tiles.bn, tiles.bj, tiles.bk, tiles.warps)
         assert all(map(is_power, sizes))
         if target.architecture.family != "interpreter":
             assert tiles.bn * tiles.bj * tiles.bk <= 64 * 32 * tiles.warps
     for entries in (0, 1000, 10**9):
-        step, be, bk = plan.entry_chunks(entries, k, target)
+        step, be, bk = plan_losses.entry_chunks(entries, k, target)
         assert all(map(is_power, (step, be, bk)))
         assert step % be == 0
-        walk = plan.signed_sums(entries, k, target)
+        walk = plan_losses.signed_sums(entries, k, target)
         assert walk.ahead <= plan.sparse(entries, k, target).ahead
         assert is_power(walk.ahead)
 

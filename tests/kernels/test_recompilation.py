@@ -47,6 +47,7 @@ def ragged(nodes: int, degree: int, graphs: int, count: int) -> list[dict[str, i
 
 STREAMS = {
     "dense, graphs as in ENZYMES, N a multiple of 16": of(DENSE, padded(126, 12, 16), k=31, f=64, b=32),
+    "dense, graphs as in D&D, N a multiple of 16": of(DENSE, padded(2000, 40, 16), k=157, f=89, b=20),
     "CSR, graphs as in ENZYMES": of(CSR, ragged(33, 4, 32, 12), k=31),
     "CSR, graphs as in D&D": of(CSR, ragged(284, 5, 20, 12), k=157, f=89),
     "products, graphs as in D&D": of(Case("spmm", "csr", a="none", index=32), ragged(284, 5, 20, 12), k=64),
@@ -60,17 +61,8 @@ def test_variants_are_those_of_the_first_two_steps(name: str) -> None:
     assert found[2:] == [0] * len(found[2:]), found
 
 
-def test_a_doubling_of_a_large_dense_batch_needs_few_more() -> None:
-    """The rows of a chunk are a power of two, and a constant of two kernels."""
-    sizes = padded(2000, 40, 16)
-    found = steps(of(DENSE, sizes, k=157, f=89, b=20))
-    doublings = {(20 * size["n"] - 1).bit_length() for size in sizes}
-    assert found[0] > 0
-    assert sum(found[1:]) <= 2 * (len(doublings) - 1), found
-
-
 def test_sizes_that_are_no_multiple_of_16_need_few_more() -> None:
     """Strides decide how wide loads may be: by 16, by 4, or by neither."""
     for sizes, k, f, b in ((padded(126, 40), 31, 64, 32), (padded(2000, 40), 157, 89, 20)):
         found = steps(of(DENSE, sizes, k=k, f=f, b=b))
-        assert sum(found) <= 4 * found[0], found
+        assert sum(found) <= 3 * found[0], found

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("triton", reason="triton is not installed")
 
 from hierpool_kernels import tune
-from hierpool_kernels.core import plan, tuned
+from hierpool_kernels.core import plan, plan_losses, tuned
 from hierpool_kernels.core.launch import Call, watch
 from hierpool_kernels.core.plan import Tiles
 from hierpool_kernels.core.target import INTERPRETER, KNOWN, PRECISIONS, Target
@@ -129,8 +129,8 @@ def plans() -> Iterator[tuple[tuple[Any, ...], Any]]:
             yield (*where, "others", k), (
                 plan.softmax(k, target), plan.sparse_rows(4, 500, 5000, k, target), plan.blocks(k, target),
                 plan.products_chunk(4, 500, max(k, 1), 64, True, target),
-                plan.link_bce(500, 500, k, "half", True, target), plan.variation(k, target),
-                plan.signed_sums(5000, k, target), plan.entry_chunks(5000, k, target),
+                plan_losses.link_bce(500, 500, k, "half", True, target), plan_losses.variation(k, target),
+                plan_losses.signed_sums(5000, k, target), plan_losses.entry_chunks(5000, k, target),
             )  # fmt: skip
 
 

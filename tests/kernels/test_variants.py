@@ -32,6 +32,8 @@ LONG = Case("long", b=1, n=90, k=5, f=3, density=2.0, directed=True)
 CASES = {
     "dense-on-chip": DENSE,
     "dense-tiled": WIDE,
+    "dense-turned-on-chip": replace(DENSE, n=64),
+    "dense-turned-tiled": replace(WIDE, n=80),
     "dense-types": Case("types", n=20, k=40, f=3, r=2),
     "dense-given": Case("given", n=20, k=40, given=True, valid="mask"),
     "csr-on-chip": RaggedCase(replace(DENSE, density=0.01)),
@@ -55,17 +57,22 @@ def argument(position: int) -> Callable[[Call], bool]:
 # Kernel, what distinguishes its variants, and the variants.
 VARIANTS: list[tuple[str, tuple[Callable[[Call], Any], ...], set[tuple[Any, ...]]]] = [
     ("_soft_pool_softmax_fwd_kernel", (option("ONE_TILE"), option("GIVEN")),
-     {(True, False), (False, False), (False, True)}),
-    # dense or sparse, S^T M on the chip, long rows
-    ("_soft_pool_rows_fwd_kernel", (argument(3), option("ON_CHIP"), argument(11)),
-     {(True, True, False), (True, False, False), (False, True, False), (False, False, False),
-      (False, True, True), (False, False, True)}),
+     {(True, False), (False, False), (False, True), (True, True)}),
+    # dense or sparse, S^T, S^T M on the chip, long rows
+    ("_soft_pool_rows_fwd_kernel", (argument(4), argument(3), option("ON_CHIP"), argument(12)),
+     {(True, True, True, False), (True, True, False, False), (True, False, True, False), (True, False, False, False),
+      (False, False, True, False), (False, False, False, False), (False, False, True, True),
+      (False, False, False, True)}),
+    # S^T, Y or S itself, what is above the diagonal only
+    ("_soft_pool_products_fwd_kernel", (argument(3), argument(4), option("UPPER")),
+     {(True, True, False), (True, False, False), (True, False, True),
+      (False, True, False), (False, True, True), (False, False, False), (False, False, True)}),
     # A^T S where A is not symmetric; a whole row in a tile; S given
     ("_soft_pool_rows_bwd_kernel", (argument(12), option("ONE_TILE"), option("GIVEN")),
      {(True, True, False), (True, False, False), (True, False, True), (False, True, False), (False, False, False)}),
     ("_soft_pool_softmax_bwd_kernel", (), {()}),
     ("_spmm_kernel", (argument(3), argument(5)), {(True, False), (True, True), (False, False), (False, True)}),
-    ("_dense_product_kernel", (argument(5),), {(True,), (False,)}),
+    ("_dense_product_kernel", (argument(5), option("TURNED")), {(True, False), (True, True), (False, False)}),
     ("_long_rows_kernel", (argument(2), argument(3)), {(True, True), (True, False), (False, True)}),
     ("_soft_pool_dense_edges_bwd_kernel", (), {()}),
     ("_soft_pool_sparse_edges_bwd_kernel", (argument(5), option("OF_ROWS")), {(True, True)}),
