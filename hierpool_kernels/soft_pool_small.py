@@ -128,18 +128,18 @@ def _soft_pool_small_fwd_kernel(
         x = factor(
             load_tile(slice_ptr(x_ptr, i_b, x_graph), i_n, x_row, 0, m_n, o_f < F, BN, BF), ACC, PRODUCT_X
         )
-        if ENTROPY:
-            p = s.to(ACC)
-            entropy -= tl.sum(p * tl.log(tl.where(p > 0, p, 1.0)), 1)
-        s = factor(s, ACC, PRODUCT_S)
-        p = s.to(ACC)
-        adj = dot(tl.trans(s), m, adj, PRODUCT_M)
+        rounded = factor(s, ACC, PRODUCT_S)
+        p = rounded.to(ACC)
+        adj = dot(tl.trans(rounded), m, adj, PRODUCT_M)
         if gram_ptr is not None:
-            gram = dot(tl.trans(s), s, gram, PRODUCT_S)
-        pooled = dot(tl.trans(s), x, pooled, PRODUCT_X)
+            gram = dot(tl.trans(rounded), rounded, gram, PRODUCT_S)
+        pooled = dot(tl.trans(rounded), x, pooled, PRODUCT_X)
         size += tl.sum(p, 0)
         volume += tl.sum(p * degree[:, None], 0)
         nodes += m_n.to(ACC)
+        if ENTROPY:
+            exact = s.to(ACC)
+            entropy -= tl.sum(exact * tl.log(tl.where(exact > 0, exact, 1.0)), 1)
         cut += degree * tl.sum(p * p, 1)
         squares += square
         degrees += degree

@@ -168,7 +168,8 @@ ACCEPTED = (
         "Triton 3.7 copies the right factor of this product by elements on sm_100, FMA as it is",
     ),
     Accepted(
-        ("soft_pool_rows_fwd",), ("a",), lambda variant: variant.target == "sm_80" and _halves("a")(variant), _SMALL
+        ("soft_pool_rows_fwd", "dense_product"), ("a",),
+        lambda variant: variant.target == "sm_80" and _halves("a")(variant), _SMALL,
     ),
     Accepted(
         ("soft_pool_rows_fwd",), ("s",), _both(_in_triton_3_6, _has("rowptr"), _has("clusters_ptr")),

@@ -354,7 +354,10 @@ def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
     # A warp of AMD has 64 lanes; 8 of them have too few registers for each lane. With no more than 8 warps, each thread
     # has a vector of 16-bit elements of a tile of S.
     warps = 4 if target.architecture.family == "hip" and bk == 128 else min(_warps(bn, bk), 8)
-    tiles = Tiles(bn, 16 if precision == "ieee" and bk < 128 else 32, bk, warps, 2)
+    bj = 16 if precision == "ieee" and bk < 128 else 32
+    if _fast(precision) and (bn, bk) == (32, 128) and target.architecture.family == "cuda":
+        bj = 64
+    tiles = Tiles(bn, bj, bk, warps, 2)
     tiles = _measured("rows_backward", target, precision, k) or tiles
     return tiles, k <= tiles.bk
 
@@ -379,7 +382,11 @@ def dense_edges(precision: str, target: Target) -> Tiles:
     """Tiles of the gradient to a dense A (``bj`` columns of it, ``bk`` inner ones)."""
     if interpreted(target):
         return Tiles(256, 256, 32, 4, 1)
-    return _measured("dense_edges", target, precision) or Tiles(64, 64, 32, 8, 2)
+    # Three TF32 products of rows that are not aligned spill on Ampere with tiles of 64 x 64.
+    small = precision == "tf32x3" and target.architecture.version == 80
+    return _measured("dense_edges", target, precision) or Tiles(
+        *((32, 64, 32, 4) if small else (64, 64, 32, 8)), 2
+    )
 
 
 def rows_at_once(bk: int) -> int:

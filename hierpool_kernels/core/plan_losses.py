@@ -50,7 +50,7 @@ def link_bce(rows: int, n: int, k: int, precision: str, dense: bool, target: Tar
         return LinkTiles(tiles, tiles, tiles, k <= 32, 2)
     one_tile = dense and 16 < k <= 32 and precision != "tf32x3"
     # A vector of 16-bit elements for each thread.
-    half = precision == "half"
+    half = precision == "half" and target.architecture.family == "cuda"
     warps = 4 if half and k <= 32 else 8
     inner = side(k, 64 if half else 32)
     sums = Tiles(32, 64, inner, warps, 2)
