@@ -27,9 +27,8 @@ class Selected(NamedTuple):
     """Clusters of rows that were selected by their scores."""
 
     score: Tensor  # [N]
-    y: (
-        Tensor | None
-    )  # [K, F], the sums of the rows of each cluster times multiplier and scores; None: not computed
+    # [K, F]: the sums of the rows of each cluster, times their scores and the multiplier; None: not computed
+    y: Tensor | None
     assigned: Assigned | None  # None: a score is NaN
     contracted: Contracted | None  # the graph of the clusters; None: the same
 
