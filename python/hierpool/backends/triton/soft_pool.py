@@ -32,10 +32,10 @@ def _with_types(call: Call) -> Call:
 
 
 @cache
-def _flag(value: bool, device: torch.device) -> Tensor:
-    """Bool ``[1, 1]``, made once: a bool in a call would be a kernel in every call."""
+def _constant(value: bool | float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """A scalar, made once: it would be a kernel in every call."""
     with torch.inference_mode(False):  # a later call may save it for its backward
-        return torch.full((1, 1), value, device=device)
+        return torch.full((), value, dtype=dtype, device=device)
 
 
 def forward(call: Call) -> tuple[Tensor, ...]:
@@ -57,13 +57,17 @@ def forward(call: Call) -> tuple[Tensor, ...]:
     if call.adj is not adj:
         b, _, k, _ = out.adj.shape
         out = out._replace(adj=reshaped(out.adj, b, k, k), link_norm=reshaped(out.link_norm))
-    norm = out.link_norm.clone() if options.save else torch.empty_like(out.link_norm)
+    norm = out.link_norm
+    if options.save and options.link:
+        norm = norm.clone()
+    else:  # nothing reads it
+        norm = _constant(0.0, norm.dtype, norm.device).expand(norm.shape)
     fields = (*out[:8], norm, out.m)
     if not isinstance(adj, Dense):
         return (*fields, logits.new_empty(0, dtype=torch.bool))
     if not options.save:
         return (*fields, logits.new_empty(adj.value.size(0), 0, dtype=torch.bool))
-    return (*fields, _flag(known, logits.device).expand(adj.value.shape[:2]))
+    return (*fields, _constant(known, torch.bool, logits.device).expand(adj.value.shape[:2]))
 
 
 def backward(
