@@ -81,5 +81,6 @@ def pool_of_mis(
     """
     found: Selected = module.mis_pool(rows, links, value, graph.ptr, priority, greedy, hops, seed, options)
     if found.assigned is None:
-        raise _shared.nan_error("priority", graph.in_callers_order(found.score))
+        unknown = found.score if priority is None else priority
+        raise _shared.nan_error("priority", graph.in_callers_order(unknown))
     return found
