@@ -40,9 +40,13 @@ class DenseAdjacencyRows {
   const Graph& graph(int64_t b) const { return context_.graphs.graph(b); }
 
   // Whether gathering rows of S for the non-zeros of A alone beats the dense product (measured).
-  static bool gathers(int64_t nonzeros, int64_t entries) { return 4 * nonzeros <= entries; }
+  bool gathers(int64_t nonzeros, int64_t entries) const {
+    return (context_.has_split({of_a(), context_.of_s()}) ? 32 : 4) * nonzeros <= entries;
+  }
 
   bool in_place(const Graph& g) const { return adjacency_.type == dtype_of<T>() && g.rows == nullptr; }
+  bool split_in_place(const Graph& g) const { return adjacency_.type == DType::bf16 && g.rows == nullptr; }
+  int of_a() const { return terms_of(adjacency_.type); }
 
   int64_t offset(int64_t b, int64_t r, int64_t row) const {
     return b * adjacency_.stride_b + r * adjacency_.stride_r + row * adjacency_.stride_n;

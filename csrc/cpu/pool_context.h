@@ -187,46 +187,6 @@ struct RowsView {
   T* row(int64_t i) const { return data + i * ld; }
 };
 
-// Views of tensors, and the memory of those that had to be copied.
-template <typename T>
-class RowsViews {
- public:
-  void reserve(int64_t count) {
-    views_.reserve(static_cast<size_t>(count));
-    sizes_.reserve(static_cast<size_t>(count));
-  }
-  void add_in_place(const void* data, int64_t ld) {
-    views_.push_back({static_cast<T*>(const_cast<void*>(data)), ld, false});
-  }
-  void add_copy(int64_t rows, int64_t width) {
-    views_.push_back({nullptr, width, true});
-    sizes_.push_back(rows * width);
-  }
-  void allocate() {
-    memory_ = Buffer<T>(std::accumulate(sizes_.begin(), sizes_.end(), int64_t{0}));
-    T* next = memory_.data();
-    auto size = sizes_.begin();
-    for (RowsView<T>& view : views_) {
-      if (!view.copied) continue;
-      view.data = next;
-      next += *size++;
-    }
-  }
-  const RowsView<T>& operator[](int64_t i) const { return views_[static_cast<size_t>(i)]; }
-
- private:
-  std::vector<RowsView<T>> views_;
-  std::vector<int64_t> sizes_;
-  Buffer<T> memory_;
-};
-
-inline const char* at(const void* base, DType type, int64_t element) {
-  return static_cast<const char*>(base) + element * element_bytes(type);
-}
-inline char* at(void* base, DType type, int64_t element) {
-  return static_cast<char*>(base) + element * element_bytes(type);
-}
-
 // Memory for each thread.
 template <typename T>
 class Scratch {
@@ -240,6 +200,73 @@ class Scratch {
   int64_t count_ = 0;
   Buffer<T> memory_;
 };
+
+// Views of tensors, and the memory of those that had to be copied: one block for all, or where a graph is one task, a block
+// for each thread, which stays in its caches.
+template <typename T>
+class RowsViews {
+ public:
+  void reserve(int64_t count) {
+    views_.reserve(static_cast<size_t>(count));
+    sizes_.reserve(static_cast<size_t>(count));
+  }
+  void add_in_place(const void* data, int64_t ld) {
+    add({static_cast<T*>(const_cast<void*>(data)), ld, false}, 0);
+  }
+  void add_copy(int64_t rows, int64_t width) { add({nullptr, width, true}, rows * width); }
+  void add_lent(int64_t rows, int64_t width) {
+    add({nullptr, width, true}, 0);
+    largest_ = std::max(largest_, rows * width);
+  }
+  void allocate() {
+    memory_ = Buffer<T>(std::accumulate(sizes_.begin(), sizes_.end(), int64_t{0}));
+    T* next = memory_.data();
+    for (size_t i = 0; i < views_.size(); ++i) {
+      if (sizes_[i] > 0) views_[i].data = next;
+      next += sizes_[i];
+    }
+  }
+  void allocate(const Runtime& runtime) {
+    allocate();
+    lent_ = Scratch<T>(largest_, runtime);
+  }
+  // Gives a view the memory of a thread, if it needs some.
+  void lend(int64_t i, int64_t thread) {
+    RowsView<T>& view = views_[static_cast<size_t>(i)];
+    if (view.copied && sizes_[static_cast<size_t>(i)] == 0) view.data = lent_.of(thread);
+  }
+  const RowsView<T>& operator[](int64_t i) const { return views_[static_cast<size_t>(i)]; }
+
+ private:
+  void add(const RowsView<T>& view, int64_t size) {
+    views_.push_back(view);
+    sizes_.push_back(size);
+  }
+
+  std::vector<RowsView<T>> views_;
+  std::vector<int64_t> sizes_;  // of those that are in one block
+  int64_t largest_ = 0;
+  Buffer<T> memory_;
+  Scratch<T> lent_;
+};
+
+inline const char* at(const void* base, DType type, int64_t element) {
+  return static_cast<const char*>(base) + element * element_bytes(type);
+}
+inline char* at(void* base, DType type, int64_t element) {
+  return static_cast<char*>(base) + element * element_bytes(type);
+}
+
+// The terms that entries of a type are split into without losing digits; 0: there are more.
+constexpr int terms_of(DType type) {
+  switch (type) {
+    case DType::bf16:
+    case DType::i8:
+    case DType::u8: return 1;
+    case DType::f16: return 2;
+    default: return 0;
+  }
+}
 
 // What both directions and all kinds of adjacency share: the batch, its graphs, its rows and matrix products.
 template <typename T>
@@ -255,12 +282,19 @@ class PoolContext : public MatrixProducts<T> {
   const Runtime& runtime;
   const Graphs graphs;
 
+  // Terms of S, of X, and of what is computed from them, which needs no more digits than S has.
+  int of_s() const { return terms_of(batch.s_type); }
+  int of_x() const { return terms_of(batch.x_type); }
+  int of_computed() const { return of_s() ? 2 : 0; }
+
   // C[m, n] = the sum of products with row-major A.
   void sum_of_products(int64_t m, int64_t n, const std::vector<Factors<T>>& factors, T* c,
                        int64_t ldc) const {
     constexpr int64_t kTogether = 256;  // inner size of a sum in one register
     int64_t inner = 0;
-    for (const Factors<T>& f : factors) inner += f.k;
+    bool splits = !factors.empty();
+    for (const Factors<T>& f : factors) inner += f.k, splits = splits && this->splits(m, n, f.k, f.terms);
+    if (splits) return this->sum_of_split_products(m, n, factors, c, ldc);
     if (factors.size() > 1 && inner <= kTogether && !this->large(m, n, inner)) {
       return kernels.sum_of_products(m, n, factors.data(), static_cast<int64_t>(factors.size()), c, ldc);
     }
@@ -269,7 +303,7 @@ class PoolContext : public MatrixProducts<T> {
     }
     bool accumulate = false;
     for (const Factors<T>& f : factors) {
-      this->product(m, n, f.k, f.a, f.a_row, f.b, f.ldb, c, ldc, accumulate);
+      this->product(m, n, f.k, f.a, f.a_row, f.b, f.ldb, c, ldc, accumulate, f.terms);
       accumulate = true;
     }
   }
@@ -281,11 +315,13 @@ class PoolContext : public MatrixProducts<T> {
   // The first row of a graph and edge type in a tensor [B, R, N, ..], or ragged.
   int64_t first_row(int64_t b, int64_t r) const { return graphs.graph(b).first_row * batch.R + r * batch.N; }
 
-  // Rows of a tensor [.., N, width] as the compact rows of a graph.
+  // Rows of a tensor [.., N, width] as the compact rows of a graph, which may be lent memory if it is one task.
   void place(RowsViews<T>& views, const Graph& g, const void* data, DType type, int64_t offset,
-             int64_t stride_n, int64_t width) const {
+             int64_t stride_n, int64_t width, bool lent = false) const {
     if (data != nullptr && g.rows == nullptr && type == dtype_of<T>()) {
       views.add_in_place(at(data, type, offset), stride_n);
+    } else if (lent && g.bounds == nullptr) {
+      views.add_lent(g.n, width);
     } else {
       views.add_copy(g.n, width);
     }
@@ -294,8 +330,22 @@ class PoolContext : public MatrixProducts<T> {
   // Rows [begin, end) of a graph in a tensor [.., N, width], as T.
   void load_rows(T* dst, const void* src, DType type, int64_t stride_n, const Graph& g, int64_t begin,
                  int64_t end, int64_t width) const {
+    if (g.rows == nullptr && stride_n == width)
+      return kernels.load(dst, at(src, type, begin * width), type, (end - begin) * width);
     for (int64_t i = begin; i < end; ++i) {
       kernels.load(dst + (i - begin) * width, at(src, type, g.row(i) * stride_n), type, width);
+    }
+  }
+
+  // And back, with zeros behind the `width` elements of a row.
+  void store_rows(void* dst, const T* src, DType type, int64_t stride_n, const Graph& g, int64_t begin,
+                  int64_t end, int64_t width) const {
+    if (g.rows == nullptr && stride_n == width)
+      return kernels.store(at(dst, type, begin * width), type, src, (end - begin) * width);
+    for (int64_t i = begin; i < end; ++i) {
+      void* row = at(dst, type, g.row(i) * stride_n);
+      kernels.store(row, type, src + (i - begin) * width, width);
+      std::memset(at(row, type, width), 0, static_cast<size_t>((stride_n - width) * element_bytes(type)));
     }
   }
 

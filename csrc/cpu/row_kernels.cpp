@@ -17,6 +17,7 @@ extern const IsaKernels kKernels;
 const IsaKernels& isa_kernels(Isa isa) {
   switch (isa) {
 #ifdef HIERPOOL_X86
+    case Isa::amx:
     case Isa::avx512: return avx512::kKernels;
     case Isa::avx2: return avx2::kKernels;
 #endif

@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "cpu/isa.h"
+#include "cpu/split_gemm.h"
 #include "hierpool/runtime.h"
 
 // Without this g++ keeps arrays of vectors in memory instead of registers.
@@ -58,6 +58,7 @@ struct Factors {
   const T* b;
   int64_t ldb;
   int64_t k;
+  Terms terms = {};
 };
 
 template <typename T>
@@ -82,6 +83,9 @@ struct RowKernels {
   T (*dot)(const T* a, const T* b, int64_t n);
   // dst[columns, rows] = src[rows, ld]^T
   void (*transpose)(T* dst, const T* src, int64_t ld, int64_t rows, int64_t columns);
+  // Whether a[size, size] is the transpose of b, both of `type` with rows ld apart; size is a multiple of 16. Zeros of
+  // either sign are equal, NaN is not.
+  bool (*is_transpose)(const void* a, const void* b, DType type, int64_t ld, int64_t size);
   // matrix[n, ld], its first n columns: what is right of the diagonal becomes the mirror image of what is left of it.
   void (*mirror)(T* matrix, int64_t ld, int64_t n);
   // y += alpha x

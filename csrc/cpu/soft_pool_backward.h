@@ -49,14 +49,14 @@ class Backward {
     for (auto* views : {&p_, &x_, &m_}) views->reserve(B * R);
     for (int64_t b = 0; b < B; ++b) {
       const Graph& g = graphs_.graph(b);
-      context_.place(p_, g, args.s, batch_.s_type, g.first_row * K, K, g.k);
-      context_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, F);
+      context_.place(p_, g, args.s, batch_.s_type, g.first_row * K, K, g.k, true);
+      context_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, F, true);
       for (int64_t r = 0; r < R; ++r) {
         link_.data()[edge(b, r)] = scalars_.link_gradient(b, r);
         context_.place(m_, g, args.m, dtype_of<T>(), context_.first_row(b, r) * K, K, g.k);
       }
     }
-    for (auto* views : {&p_, &x_, &m_}) views->allocate();
+    for (auto* views : {&p_, &x_, &m_}) views->allocate(runtime);
   }
 
   void run() {
@@ -75,6 +75,7 @@ class Backward {
     alone.threads = 1;
     const auto whole = [&](int64_t b, int64_t thread) {
       slot_[static_cast<size_t>(b)] = thread;
+      for (auto* views : {&p_, &x_}) views->lend(b, thread);
       prepare(b);
       load(b, 0);
       edges_.prepare(b, needs(b), p_[b], alone, thread);
@@ -240,19 +241,21 @@ void Backward<T, Edges>::logits_tile(int64_t b, int64_t begin, int64_t end, int6
   T* ds = tile_.of(thread);
   std::vector<Factors<T>>& products = products_[static_cast<size_t>(thread)];
   products.clear();
-  const auto add = [&](const T* rows, int64_t ld, int64_t inner, const T* weight) {
-    products.push_back({rows, ld, 1, weight, K, inner});
+  const int of_x = context_.of_x(), of_s = context_.of_s(), of_computed = context_.of_computed();
+  const auto add = [&](const T* rows, int64_t ld, int64_t inner, const T* weight, Terms terms) {
+    products.push_back({rows, ld, 1, weight, K, inner, terms});
   };
   bool any_link = args_.dgram != nullptr;
-  if (args_.dx) add(x_[b].row(begin), x_[b].ld, batch_.F, w.x);
+  if (args_.dx) add(x_[b].row(begin), x_[b].ld, batch_.F, w.x, {of_x, of_x});
   for (int64_t r = 0; r < batch_.R; ++r) {
     any_link = any_link || link(b, r) != 0;
     if (!uses_product(b, r)) continue;
-    add(m_[edge(b, r)].row(begin), m_[edge(b, r)].ld, K, of_m(b, r));
-    if (!edges_.symmetric(b, r))
-      add(edges_.transposed_rows(b, r, begin, end, p_[b], thread), K, K, of_mt(b, r));
+    add(m_[edge(b, r)].row(begin), m_[edge(b, r)].ld, K, of_m(b, r), {of_computed, of_computed});
+    if (edges_.symmetric(b, r)) continue;
+    const T* rows = edges_.transposed_rows(b, r, begin, end, p_[b], thread);
+    add(rows, K, K, of_mt(b, r), {of_computed, of_computed});
   }
-  if (any_link) add(p_[b].row(begin), p_[b].ld, K, w.s);
+  if (any_link) add(p_[b].row(begin), p_[b].ld, K, w.s, {of_s, of_computed});
   context_.sum_of_products(end - begin, K, products, ds, K);
   for (int64_t r = 0; r < batch_.R; ++r) {
     if (uses_residual(b, r)) add_residual(b, r, begin, end, ds);
@@ -267,26 +270,22 @@ void Backward<T, Edges>::store_logits(int64_t b, int64_t begin, int64_t end, T* 
   const Graph& g = graphs_.graph(b);
   const int64_t K = g.k, ld = batch_.K, count = end - begin;
   const DType type = batch_.s_type;
-  const auto out = [&](int64_t i) { return at(args_.dlogits, type, (g.first_row + g.row(i)) * ld); };
+  void* out = at(args_.dlogits, type, g.first_row * ld);
   const bool in_place = g.rows == nullptr && type == dtype_of<T>();
-  T* target = in_place && count ? reinterpret_cast<T*>(out(begin)) : ds;
+  T* target = in_place ? static_cast<T*>(out) + begin * ld : ds;
   const int64_t ld_target = in_place ? ld : K;
+  const T entropy = scalars_.entropy_gradient(b);
   if (!batch_.given) {
     rows_.softmax_backward(target, ld_target, p_[b].row(begin), p_[b].ld, ds, K, K, count,
-                           static_cast<T>(batch_.inverse_temperature), scalars_.entropy_gradient(b));
+                           static_cast<T>(batch_.inverse_temperature), entropy);
   } else {
-    const T entropy = scalars_.entropy_gradient(b);
     for (int64_t i = 0; i < count; ++i) {
       if (entropy != 0) rows_.entropy_backward(ds + i * K, p_[b].row(begin + i), K, entropy);
       if (in_place) std::copy_n(ds + i * K, K, target + i * ld);
     }
   }
-  if (in_place && K == ld) return;
-  for (int64_t i = 0; i < count; ++i) {
-    void* row = out(begin + i);
-    if (!in_place) rows_.store(row, type, ds + i * K, K);
-    std::memset(at(row, type, K), 0, static_cast<size_t>((ld - K) * element_bytes(type)));
-  }
+  if (!in_place) return context_.store_rows(out, ds, type, ld, g, begin, end, K);
+  for (int64_t i = 0; i < count && K < ld; ++i) std::fill_n(target + i * ld + K, ld - K, T(0));
 }
 
 // dlink_sq (2 S S^T - A - A^T) S, twice
@@ -336,19 +335,16 @@ template <typename T, typename Edges>
 void Backward<T, Edges>::features_tile(int64_t b, int64_t begin, int64_t end, T* buffer) const {
   const Graph& g = graphs_.graph(b);
   const int64_t F = batch_.F, count = end - begin;
-  const auto out = [&](int64_t i) {
-    return at(args_.dfeatures, batch_.x_type, (g.first_row + g.row(i)) * F);
-  };
-  if (args_.dx == nullptr) {
-    for (int64_t i = begin; i < end; ++i)
-      std::memset(out(i), 0, static_cast<size_t>(F * element_bytes(batch_.x_type)));
-    return;
-  }
+  void* out = at(args_.dfeatures, batch_.x_type, g.first_row * F);
   const bool in_place = g.rows == nullptr && !converts();
-  T* target = in_place && count ? reinterpret_cast<T*>(out(begin)) : buffer;
-  context_.product(count, F, g.k, p_[b].row(begin), p_[b].ld, dx(b), F, target, F, false);
-  if (in_place) return;
-  for (int64_t i = begin; i < end; ++i) rows_.store(out(i), batch_.x_type, buffer + (i - begin) * F, F);
+  T* target = in_place ? static_cast<T*>(out) + begin * F : buffer;
+  if (args_.dx) {
+    context_.product(count, F, g.k, p_[b].row(begin), p_[b].ld, dx(b), F, target, F, false,
+                     {context_.of_s(), context_.of_x()});
+  } else {
+    std::fill_n(target, count * F, T(0));
+  }
+  if (!in_place) context_.store_rows(out, buffer, batch_.x_type, F, g, begin, end, F);
 }
 
 // dA = S core S^T + 2 (dadj_sq + dlink_sq) A + 1 (dtotal + dcut |s|^2 + s . dvolume)^T by rows

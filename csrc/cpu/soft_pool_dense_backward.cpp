@@ -112,7 +112,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
         }
       } else {
         context_.product_of_transposed(end - begin, K, count, block, kBlockStride, s.row(first), s.ld,
-                                       out.row(begin), K, true);
+                                       out.row(begin), K, true, {this->of_a(), context_.of_s()});
       }
     }
   }
@@ -126,8 +126,10 @@ class DenseEdges : public DenseAdjacencyRows<T> {
     T* da = left + kAdjTile * K;                              // [count, n]
     T* a_buffer = da + kAdjTile * context_.graphs.largest();  // [2 N]
     if (gradient.core) {
-      context_.product(count, K, K, s.row(begin), s.ld, gradient.core, K, left, K, false);
-      context_.product(count, n, K, left, K, columns_[b].data, n, da, n, false);
+      context_.product(count, K, K, s.row(begin), s.ld, gradient.core, K, left, K, false,
+                       {context_.of_s(), context_.of_computed()});
+      context_.product(count, n, K, left, K, columns_[b].data, n, da, n, false,
+                       {context_.of_computed(), context_.of_s()});
     } else {
       std::fill_n(da, count * n, T(0));
     }

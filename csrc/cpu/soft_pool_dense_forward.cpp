@@ -75,9 +75,16 @@ class DenseEdges : public DenseAdjacencyRows<T> {
         const int64_t count = kernels_.nonzeros(this->row(b, r, i, buffer, 0, g.n), g.n, index, value);
         kernels_.gather(out + (i - begin) * ld, K, s.data, s.ld, index, value, count);
       }
-    } else if (this->in_place(g)) {
+      return;
+    }
+    const Terms terms{this->of_a(), context_.of_s()};
+    if (this->in_place(g)) {
       const T* a = static_cast<const T*>(this->adjacency_.data) + this->offset(b, r, begin);
       context_.product(end - begin, K, g.n, a, this->adjacency_.stride_n, s.data, s.ld, out, ld, false);
+    } else if (this->split_in_place(g) && context_.splits(end - begin, K, g.n, terms)) {
+      const void* a = at(this->adjacency_.data, DType::bf16, this->offset(b, r, begin));
+      context_.split_product(end - begin, K, g.n, {a, DType::bf16, this->adjacency_.stride_n, 1}, s.data,
+                             s.ld, out, ld, false, terms);
     } else {
       T* a = buffer + 3 * (batch_.N + 32);
       const int64_t step = context_.graphs.largest_tile();
@@ -86,7 +93,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
         for (int64_t i = 0; i < count; ++i) {
           std::copy_n(this->row(b, r, first + i, buffer, 0, g.n), g.n, a + i * g.n);
         }
-        context_.product(count, K, g.n, a, g.n, s.data, s.ld, out + (first - begin) * ld, ld, false);
+        context_.product(count, K, g.n, a, g.n, s.data, s.ld, out + (first - begin) * ld, ld, false, terms);
       }
     }
   }
@@ -154,7 +161,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
     return this->gathers(nonzeros, g.n * g.n);
   }
 
-  // Blocks on and below the diagonal against their mirror images, bit for bit, until one differs.
+  // Blocks on and below the diagonal against their mirror images, until one differs.
   void compare_with_transpose(int64_t b, int64_t r, int64_t tile) {
     const Graph& g = this->graph(b);
     const DenseAdjacency& adjacency = this->adjacency_;
@@ -164,7 +171,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
       for (int64_t j0 = 0; j0 < i1; j0 += Block::kSize) {
         if (asymmetric(b, r).load(std::memory_order_relaxed)) return;
         const Block block{i0, i1, j0, std::min(j0 + Block::kSize, i1)};
-        if (differs_from_mirror(a, adjacency.type, adjacency.stride_n, g, block)) {
+        if (differs_from_mirror(kernels_, a, adjacency.type, adjacency.stride_n, g, block)) {
           asymmetric(b, r).store(true, std::memory_order_relaxed);
         }
       }

@@ -50,11 +50,10 @@ class Forward {
     for (auto* views : {&p_, &x_}) views->reserve(batch_.B);
     for (int64_t b = 0; b < batch_.B; ++b) {
       const Graph& g = graphs_.graph(b);
-      context_.place(p_, g, args_.s, batch_.s_type, g.first_row * batch_.K, batch_.K, g.k);
-      context_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, batch_.F);
+      context_.place(p_, g, args_.s, batch_.s_type, g.first_row * batch_.K, batch_.K, g.k, true);
+      context_.place(x_, g, batch_.x, batch_.x_type, x_offset(b), batch_.x_stride_n, batch_.F, true);
     }
-    p_.allocate();
-    x_.allocate();
+    for (auto* views : {&p_, &x_}) views->allocate(runtime);
     if (batch_.x_type != dtype_of<T>()) x_pooled_ = Buffer<T>(batch_.B * batch_.K * batch_.F);
   }
 
@@ -104,8 +103,8 @@ class Forward {
   void scan(int64_t b, int64_t r, int64_t tile, int64_t thread);
   void sum_edges(int64_t b, int64_t r, int64_t first, int64_t last, const Sums& out, bool accumulate,
                  int64_t thread);
-  void square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, T* out, int64_t ld_out,
-              bool symmetric, bool accumulate) const;
+  void square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, int of_right, T* out,
+              int64_t ld_out, bool symmetric, bool accumulate) const;
   void finish(int64_t b, const Runtime& runtime);
   double summed_link_sq(int64_t b, int64_t r, const Runtime& runtime) const;
   void totals();
@@ -128,6 +127,7 @@ class Forward {
 template <typename T, typename Edges>
 void Forward<T, Edges>::run_whole(int64_t b, int64_t thread) {
   const Sums out = outputs(b);
+  for (auto* views : {&p_, &x_}) views->lend(b, thread);
   assign(b, 0);
   sum_nodes(b, 0, out, false);
   for (int64_t r = 0; r < batch_.R; ++r) {
@@ -201,30 +201,36 @@ void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
   T* size = tile_vectors(b, tile);
   std::fill_n(size, (1 + batch_.R) * K, T(0));
   double entropy = 0;
-  const bool same_type = type == dtype_of<T>();
-  const auto logits = [&](int64_t i) {
-    return at(args_.logits, type, first + g.row(i) * args_.logits_stride_n);
-  };
-  const T* source = reinterpret_cast<const T*>(logits(begin));
-  int64_t ld = args_.logits_stride_n;
-  if (!same_type || batch_.given || g.rows) {
-    for (int64_t i = begin; i < end; ++i) rows_.load(p(b).row(i), logits(i), type, K);
-    source = p(b).row(begin), ld = p(b).ld;
-  }
-  if (!batch_.given) entropy = rows_.softmax(p(b).row(begin), p(b).ld, source, ld, K, end - begin, scale);
-  const bool measure = args_.want_entropy && (batch_.given || !same_type);
-  if (measure) entropy = 0;
-  for (int64_t i = begin; i < end; ++i) {
-    void* s = at(args_.s, type, (g.first_row + g.row(i)) * batch_.K);
-    T* row = p(b).row(i);
-    if (p(b).copied) rows_.store(s, type, row, K);
-    if (K < batch_.K) {
-      std::memset(at(s, type, K), 0, static_cast<size_t>((batch_.K - K) * element_bytes(type)));
+  const RowsView<T>& s = p(b);
+  T* rows = s.row(begin);
+  const T* source = rows;
+  int64_t ld = s.ld;
+  if (s.copied) {
+    context_.load_rows(rows, at(args_.logits, type, first), type, args_.logits_stride_n, g, begin, end, K);
+  } else {
+    const T* logits = static_cast<const T*>(args_.logits) + first + begin * args_.logits_stride_n;
+    if (batch_.given) {
+      for (int64_t i = 0; i < end - begin; ++i)
+        std::copy_n(logits + i * args_.logits_stride_n, K, rows + i * ld);
+    } else {
+      source = logits, ld = args_.logits_stride_n;
     }
-    if (!same_type) rows_.load(row, s, type, K);  // every sum sees S as it is returned
-    if (measure) entropy += rows_.entropy(row, K);
   }
-  if (end > begin) rows_.column_sums(size, p(b).row(begin), p(b).ld, end - begin, K);
+  if (!batch_.given) entropy = rows_.softmax(rows, s.ld, source, ld, K, end - begin, scale);
+  void* returned = at(args_.s, type, g.first_row * batch_.K);
+  if (s.copied) {
+    context_.store_rows(returned, rows, type, batch_.K, g, begin, end, K);
+  } else if (K < batch_.K) {
+    for (int64_t i = begin; i < end; ++i) std::fill_n(s.row(i) + K, batch_.K - K, T(0));
+  }
+  const bool same_type = type == dtype_of<T>();
+  if (!same_type)  // every sum sees S as it is returned
+    context_.load_rows(rows, returned, type, batch_.K, g, begin, end, K);
+  if (args_.want_entropy && (batch_.given || !same_type)) {
+    entropy = 0;
+    for (int64_t i = begin; i < end; ++i) entropy += rows_.entropy(s.row(i), K);
+  }
+  if (end > begin) rows_.column_sums(size, rows, s.ld, end - begin, K);
   entropy_[static_cast<size_t>(g.first_tile + tile)] = entropy;
   if (x(b).copied) {
     context_.load_rows(x(b).row(begin), at(batch_.x, batch_.x_type, x_offset(b)), batch_.x_type,
@@ -233,8 +239,7 @@ void Forward<T, Edges>::assign(int64_t b, int64_t tile) {
   if (tile == 0) {
     const int64_t bytes = batch_.K * element_bytes(type);
     context_.for_padding(g, [&](int64_t from, int64_t to) {
-      void* rows = at(args_.s, type, (g.first_row + from) * batch_.K);
-      std::memset(rows, 0, static_cast<size_t>((to - from) * bytes));
+      std::memset(at(returned, type, from * batch_.K), 0, static_cast<size_t>((to - from) * bytes));
     });
   }
 }
@@ -245,20 +250,25 @@ void Forward<T, Edges>::sum_nodes(int64_t b, int64_t tile, const Sums& out, bool
   const Graph& g = graphs_.graph(b);
   const int64_t begin = g.tile_begin(tile), end = g.tile_end(tile), K = g.k, F = batch_.F;
   context_.product_of_transposed(K, F, end - begin, p(b).row(begin), p(b).ld, x(b).row(begin), x(b).ld, out.x,
-                                 F, accumulate);
-  if (out.gram) square(b, begin, end, p(b).row(begin), p(b).ld, out.gram, out.ld, true, accumulate);
+                                 F, accumulate, {context_.of_s(), context_.of_x()});
+  if (!out.gram) return;
+  square(b, begin, end, p(b).row(begin), p(b).ld, context_.of_s(), out.gram, out.ld, true, accumulate);
 }
 
-// S^T right over the rows [begin, end) of S and all of `right`, [.., K]. If it is symmetric, the blocks above the
-// diagonal are left to finish().
+// S^T right over the rows [begin, end) of S and all of `right`, [.., K], of so many terms. If it is symmetric, the blocks
+// above the diagonal are left to finish().
 template <typename T, typename Edges>
-void Forward<T, Edges>::square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld, T* out,
-                               int64_t ld_out, bool symmetric, bool accumulate) const {
-  const int64_t K = graphs_.graph(b).k, step = symmetric ? slab_rows(K) : K;
+void Forward<T, Edges>::square(int64_t b, int64_t begin, int64_t end, const T* right, int64_t ld,
+                               int of_right, T* out, int64_t ld_out, bool symmetric, bool accumulate) const {
+  constexpr int64_t kSplitSlab = 128;  // rows that pay for packing `right` again
+  const Terms terms{context_.of_s(), of_right};
+  const int64_t K = graphs_.graph(b).k;
+  const int64_t slab = context_.splits(K, K, end - begin, terms) ? kSplitSlab : slab_rows(K);
+  const int64_t step = symmetric ? slab : K;
   for (int64_t k = 0; k < K; k += step) {
     const int64_t k_end = std::min(k + step, K);
     context_.product_of_transposed(k_end - k, symmetric ? k_end : K, end - begin, p(b).row(begin) + k,
-                                   p(b).ld, right, ld, out + k * ld_out, ld_out, accumulate);
+                                   p(b).ld, right, ld, out + k * ld_out, ld_out, accumulate, terms);
   }
 }
 
@@ -289,7 +299,8 @@ void Forward<T, Edges>::sum_edges(int64_t b, int64_t r, int64_t first, int64_t l
   if (saved && g.rows) {
     for (int64_t i = begin; i < end; ++i) std::copy_n(m + (i - begin) * ld, K, saved + g.row(i) * batch_.K);
   }
-  square(b, begin, end, m, ld, out.adj_of(r), out.ld, edges_.symmetric(b, r), accumulate);
+  square(b, begin, end, m, ld, context_.of_computed(), out.adj_of(r), out.ld, edges_.symmetric(b, r),
+         accumulate);
 }
 
 // Completes a matrix [ld, ld] of K clusters: 0 beyond them and, if it is symmetric, what is above the diagonal. Also

@@ -60,7 +60,8 @@ class Residual {
       edges_.subtract(b_, r_, tile, excess, width(tile), buffer_.data());
       const double factor = symmetric ? 2 * weight : weight;
       for (int64_t e = 0; e < count; ++e) excess[e] = static_cast<T>(factor * static_cast<double>(excess[e]));
-      context_.product(i1 - i0, K_, width(tile), excess, width(tile), s_.row(tile.j0), s_.ld, ds, K_, true);
+      context_.product(i1 - i0, K_, width(tile), excess, width(tile), s_.row(tile.j0), s_.ld, ds, K_, true,
+                       {context_.of_computed(), context_.of_s()});
     });
   }
 
@@ -74,7 +75,7 @@ class Residual {
       const Tile tile{i0, i1, j, std::min(j + kResidualColumns, n_)};
       context_.kernels.transpose(columns_.data(), s_.row(j), s_.ld, width(tile), K_);
       context_.product(i1 - i0, width(tile), K_, s_.row(i0), s_.ld, columns_.data(), width(tile),
-                       tile_.data(), width(tile), false);
+                       tile_.data(), width(tile), false, {context_.of_s(), context_.of_s()});
       use(tile);
     }
   }

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "cpu/half.h"
+#include "cpu/transpose_512.h"
 #include "cpu/vec_memory.h"
 
 namespace hierpool::cpu::avx512 {
@@ -72,12 +73,12 @@ struct Vec<float> {
   static Vec load_as(const uint8_t* p) {
     return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))))};
   }
-  static Vec load_as(const BFloat16* p) {
-    const __m256i bits = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p));
+  static Vec load_as(const BFloat16* p, int64_t count = kLanes) {
+    const __m256i bits = _mm256_maskz_loadu_epi16(lanes(count), p);
     return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16))};
   }
-  static Vec load_as(const Half* p) {
-    return {_mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)))};
+  static Vec load_as(const Half* p, int64_t count = kLanes) {
+    return {_mm512_cvtph_ps(_mm256_maskz_loadu_epi16(lanes(count), p))};
   }
   void store(float* p) const { _mm512_storeu_ps(p, v); }
   void store(float* p, int64_t count) const { _mm512_mask_storeu_ps(p, lanes(count), v); }
@@ -86,16 +87,16 @@ struct Vec<float> {
     _mm512_storeu_pd(p, _mm512_cvtps_pd(_mm512_castps512_ps256(v)));
     _mm512_storeu_pd(p + 8, _mm512_cvtps_pd(_mm512_extractf32x8_ps(v, 1)));
   }
-  void store_as(BFloat16* p) const {
+  void store_as(BFloat16* p, int64_t count = kLanes) const {
     const __m512i bits = _mm512_castps_si512(v);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
     __m512i rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
     rounded =
         _mm512_mask_mov_epi32(rounded, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), _mm512_set1_epi32(0x7fc00000));
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
+    _mm256_mask_storeu_epi16(p, lanes(count), _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16)));
   }
-  void store_as(Half* p) const {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+  void store_as(Half* p, int64_t count = kLanes) const {
+    _mm256_mask_storeu_epi16(p, lanes(count), _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
   }
 
   friend Vec operator+(Vec a, Vec b) { return {_mm512_add_ps(a.v, b.v)}; }
@@ -123,25 +124,10 @@ struct Vec<float> {
   uint32_t above(Vec than) const { return _mm512_cmp_ps_mask(v, than.v, _CMP_GT_OQ); }
   uint32_t equal(Vec other) const { return _mm512_cmp_ps_mask(v, other.v, _CMP_EQ_OQ); }
   static void transpose(Vec (&block)[kLanes]) {
-    __m512 quads[16];  // quads[4 g + c]: of rows 4 g to 4 g + 3, the columns c, c + 4, c + 8, c + 12
-    for (int g = 0; g < 16; g += 4) {
-      const __m512d low = pairs<0>(block[g], block[g + 1]), high = pairs<1>(block[g], block[g + 1]);
-      const __m512d low2 = pairs<0>(block[g + 2], block[g + 3]), high2 = pairs<1>(block[g + 2], block[g + 3]);
-      quads[g] = _mm512_castpd_ps(_mm512_unpacklo_pd(low, low2));
-      quads[g + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(low, low2));
-      quads[g + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(high, high2));
-      quads[g + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(high, high2));
-    }
-    for (int c = 0; c < 4; ++c) {
-      const __m512 even = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0x88);
-      const __m512 odd = _mm512_shuffle_f32x4(quads[c], quads[4 + c], 0xdd);
-      const __m512 even2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0x88);
-      const __m512 odd2 = _mm512_shuffle_f32x4(quads[8 + c], quads[12 + c], 0xdd);
-      block[c].v = _mm512_shuffle_f32x4(even, even2, 0x88);
-      block[4 + c].v = _mm512_shuffle_f32x4(odd, odd2, 0x88);
-      block[8 + c].v = _mm512_shuffle_f32x4(even, even2, 0xdd);
-      block[12 + c].v = _mm512_shuffle_f32x4(odd, odd2, 0xdd);
-    }
+    __m512 rows[kLanes];
+    for (int r = 0; r < kLanes; ++r) rows[r] = block[r].v;
+    cpu::transpose(rows);
+    for (int r = 0; r < kLanes; ++r) block[r].v = rows[r];
   }
   Low low() const { return {_mm512_castps512_ps256(v)}; }
   float sum() const { return _mm512_reduce_add_ps(v); }
@@ -178,11 +164,6 @@ struct Vec<float> {
     const __m512i iota = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     const __m512i index = _mm512_add_epi32(_mm512_set1_epi32(first), iota);
     _mm512_storeu_si512(p, _mm512_maskz_compress_epi32(static_cast<__mmask16>(bits), index));
-  }
-
-  template <int high>
-  static __m512d pairs(Vec a, Vec b) {
-    return _mm512_castps_pd(high ? _mm512_unpackhi_ps(a.v, b.v) : _mm512_unpacklo_ps(a.v, b.v));
   }
 
   // For the polynomials of vec_math.h.

@@ -13,9 +13,7 @@ template class std::basic_stringstream<char>;
 
 namespace std {
 
-[[noreturn]] void __throw_bad_array_new_length() {
-  throw bad_array_new_length();
-}
+[[noreturn]] void __throw_bad_array_new_length() { throw bad_array_new_length(); }
 
 }  // namespace std
 

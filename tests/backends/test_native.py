@@ -133,7 +133,9 @@ def test_library_reports_the_instruction_set_in_force(monkeypatch: pytest.Monkey
         monkeypatch.setenv("HIERPOOL_CPU_ISA", name)
         assert _library.build_facts()["cpu"] == {"supported": supported, "cap": name, "isa": name}
     monkeypatch.setenv("HIERPOOL_CPU_ISA", "sse9")
-    with pytest.raises(ValueError, match="HIERPOOL_CPU_ISA must be one of scalar, avx2, avx512, got 'sse9'"):
+    with pytest.raises(
+        ValueError, match="HIERPOOL_CPU_ISA must be one of scalar, avx2, avx512, amx, got 'sse9'"
+    ):
         _library.build_facts()
 
 
@@ -170,7 +172,7 @@ def test_library_holds_no_python_symbol() -> None:
 
 
 @needs_nm
-@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512"])
+@pytest.mark.parametrize("isa", ["scalar", "avx2", "avx512", "amx"])
 def test_functions_of_an_instruction_set_stay_in_its_namespace(isa: str) -> None:
     """The linker keeps one copy of a shared inline function: it must never be one with AVX instructions."""
     folder = ROOT / "build" / f"native-{sys.implementation.cache_tag}" / "CMakeFiles" / f"hp_{isa}.dir"

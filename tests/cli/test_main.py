@@ -92,7 +92,10 @@ def test_the_module_runs_and_a_bad_instruction_set_is_an_error_of_the_command() 
         env=os.environ | {"HIERPOOL_CPU_ISA": "mmx"},
     )
     assert answer.returncode == 2
-    assert answer.stderr == "hierpool info: HIERPOOL_CPU_ISA must be one of scalar, avx2, avx512, got 'mmx'\n"
+    assert (
+        answer.stderr
+        == "hierpool info: HIERPOOL_CPU_ISA must be one of scalar, avx2, avx512, amx, got 'mmx'\n"
+    )
 
 
 def test_a_closed_pipe_causes_no_traceback(

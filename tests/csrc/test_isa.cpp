@@ -21,14 +21,14 @@ TEST(isa) {
     setenv("HIERPOOL_CPU_ISA", std::string(isa_name(isa)).c_str(), 1);
     EXPECT(isa_in_force() == isa);
   }
-  for (Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
+  for (Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512, Isa::amx}) {
     if (isa <= detected_isa()) continue;
     setenv("HIERPOOL_CPU_ISA", std::string(isa_name(isa)).c_str(), 1);
     EXPECT_THROWS(isa_in_force(), std::invalid_argument, "supported: scalar");
   }
 
   setenv("HIERPOOL_CPU_ISA", "AVX2", 1);
-  EXPECT_THROWS(isa_in_force(), std::invalid_argument, "scalar, avx2, avx512, got 'AVX2'");
+  EXPECT_THROWS(isa_in_force(), std::invalid_argument, "scalar, avx2, avx512, amx, got 'AVX2'");
   unsetenv("HIERPOOL_CPU_ISA");
   EXPECT(isa_in_force() == detected_isa());
 }

@@ -292,6 +292,6 @@ def test_a_device_without_kernels() -> None:
 
 def test_unknown_instruction_set(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HIERPOOL_CPU_ISA", "sse9")
-    expected = "HIERPOOL_CPU_ISA must be one of scalar, avx2, avx512, got 'sse9'"
+    expected = "HIERPOOL_CPU_ISA must be one of scalar, avx2, avx512, amx, got 'sse9'"
     with pytest.raises(ValueError, match=re.escape(expected)):
         soft_pool(**PADDED[soft_pool], backend=native)

@@ -13,7 +13,7 @@ from hierpool import SoftPoolRecord
 from hierpool.ops.soft_pool import OPERATOR, pooling_call
 from tests.support.cases import GRID, LARGE, SMALL, WIDTHS, Case, Inputs, Recipe, find, over
 from tests.support.oracle import Fields, rounding
-from tests.support.running import best, both, check, cover, gradients_of, random_upstream, run
+from tests.support.running import INTERPRETED, best, both, check, cover, gradients_of, random_upstream, run
 from tests.support.sparse import RAGGED_GRID, RAGGED_SMALL, WIDE, ragged
 
 SEED = 7
@@ -42,6 +42,14 @@ def test_grid(case: Recipe, dtype: torch.dtype, backend: str) -> None:
     everywhere=[find("directed-holes"), find("n17-k17-f15"), *ragged("directed-holes")],
 )  # fmt: skip
 def test_low_precision(case: Recipe, dtype: torch.dtype, backend: str) -> None:
+    check(case.make(SEED, dtype), backend)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="the interpreter runs no C++")
+@pytest.mark.parametrize("backend", ["native-amx"], indirect=True)
+@pytest.mark.parametrize("dtype", [bf16, f16], ids=str)
+@over(SEED, "n512-directed", "n513", "n900-holes", "n1100", *ragged("n513", "complete-n182"))
+def test_products_on_tiles(case: Recipe, dtype: torch.dtype, backend: str) -> None:
     check(case.make(SEED, dtype), backend)
 
 

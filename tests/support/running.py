@@ -29,7 +29,8 @@ from tests.support.sparse import Ragged
 
 # Triton's interpreter has to be chosen before triton is imported, so its tests are a run of their own.
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
-BACKENDS = ("triton",) if INTERPRETED else ("reference", "native-scalar", "native-avx2", "native-avx512")
+ISAS = ("scalar", "avx2", "avx512", "amx")
+BACKENDS = ("triton",) if INTERPRETED else ("reference", *(f"native-{isa}" for isa in ISAS))
 # For what does not depend on the instruction set: one that every machine has stands for all.
 KINDS = ("triton",) if INTERPRETED else ("reference", "native-scalar")
 both = pytest.mark.parametrize("backend", KINDS, indirect=True)

@@ -31,20 +31,30 @@ struct BasicRows {
     int64_t i = 0;
     for (; i + L <= n; i += L) V::load_as(src + i).store(dst + i);
     if (i == n) return;
-    U tail[L] = {};
-    for (int64_t j = i; j < n; ++j) tail[j - i] = src[j];
-    V::load_as(tail).store(dst + i, n - i);
+    if constexpr (requires { V::load_as(src, n); }) {
+      V::load_as(src + i, n - i).store(dst + i, n - i);
+    } else {
+      U tail[L] = {};
+      for (int64_t j = i; j < n; ++j) tail[j - i] = src[j];
+      V::load_as(tail).store(dst + i, n - i);
+    }
+  }
+
+  // Calls run(a pointer to elements of the type) with src.
+  template <typename Run>
+  static auto with_type(const void* src, DType type, const Run& run) {
+    switch (type) {
+      case DType::f64: return run(static_cast<const double*>(src));
+      case DType::bf16: return run(static_cast<const BFloat16*>(src));
+      case DType::f16: return run(static_cast<const Half*>(src));
+      case DType::i8: return run(static_cast<const int8_t*>(src));
+      case DType::u8: return run(static_cast<const uint8_t*>(src));
+      default: return run(static_cast<const float*>(src));
+    }
   }
 
   static void load(T* dst, const void* src, DType type, int64_t n) {
-    switch (type) {
-      case DType::f32: return load_type(dst, static_cast<const float*>(src), n);
-      case DType::f64: return load_type(dst, static_cast<const double*>(src), n);
-      case DType::bf16: return load_type(dst, static_cast<const BFloat16*>(src), n);
-      case DType::f16: return load_type(dst, static_cast<const Half*>(src), n);
-      case DType::i8: return load_type(dst, static_cast<const int8_t*>(src), n);
-      case DType::u8: return load_type(dst, static_cast<const uint8_t*>(src), n);
-    }
+    with_type(src, type, [&](const auto* from) { load_type(dst, from, n); });
   }
 
   template <typename U>
@@ -52,9 +62,13 @@ struct BasicRows {
     int64_t i = 0;
     for (; i + L <= n; i += L) V::load(src + i).store_as(dst + i);
     if (i == n) return;
-    U tail[L];
-    V::load(src + i, n - i).store_as(tail);
-    for (int64_t j = i; j < n; ++j) dst[j] = tail[j - i];
+    if constexpr (requires(V v) { v.store_as(dst, n); }) {
+      V::load(src + i, n - i).store_as(dst + i, n - i);
+    } else {
+      U tail[L];
+      V::load(src + i, n - i).store_as(tail);
+      for (int64_t j = i; j < n; ++j) dst[j] = tail[j - i];
+    }
   }
 
   static void store(void* dst, DType type, const T* src, int64_t n) {
@@ -83,6 +97,24 @@ struct BasicRows {
         }
       }
     }
+  }
+
+  static bool is_transpose(const void* a, const void* b, DType type, int64_t ld, int64_t size) {
+    return with_type(a, type, [&](const auto* rows) {
+      const auto* columns = static_cast<decltype(rows)>(b);
+      uint32_t equal = ~0u;
+      for (int64_t i = 0; i < size; i += L) {
+        for (int64_t j = 0; j < size; j += L) {
+          V block[L];
+          HIERPOOL_UNROLL for (int64_t r = 0; r < L; ++r) block[r] = V::load_as(columns + (j + r) * ld + i);
+          V::transpose(block);
+          HIERPOOL_UNROLL for (int64_t r = 0; r < L; ++r) {
+            equal &= block[r].equal(V::load_as(rows + (i + r) * ld + j));
+          }
+        }
+      }
+      return equal == (1u << L) - 1;
+    });
   }
 
   // Block by block: those below the diagonal are transposed, and on it, what is right of it.

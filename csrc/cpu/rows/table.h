@@ -26,6 +26,7 @@ constexpr RowKernels<T> make_row_kernels() {
       .entropy_backward = SoftmaxRows<T>::entropy_backward,
       .dot = BasicRows<T>::dot,
       .transpose = BasicRows<T>::transpose,
+      .is_transpose = BasicRows<T>::is_transpose,
       .mirror = BasicRows<T>::mirror,
       .axpy = BasicRows<T>::axpy,
       .add_terms = BasicRows<T>::add_terms,
