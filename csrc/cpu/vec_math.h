@@ -1,9 +1,12 @@
-// exp, expm1 and log of float vectors, to within a few units in the last place over the whole range.
+// exp, expm1 and log of float vectors, to within a few units in the last place over the whole range of normal numbers.
+
+// exp of less is below the smallest normal number. Such results take a hundred times as long on some processors.
+constexpr float kLowestExponent = -87.33654f;
 
 // x = n ln 2 + r, |r| <= ln(2)/2
 static inline Vec<float> reduce(Vec<float> x, Vec<float>& n) {
   using V = Vec<float>;
-  x = V::max(V::set(-150.0f), x);  // below: exp(x) is 0 all the same; NaN stays NaN
+  x = V::max(V::set(kLowestExponent), x);  // NaN stays NaN
   n = V::round(x * V::set(1.44269504f));
   const V r = V::fma(n, V::set(-0.693145752f), x);  // ln 2 in two parts, the first exact in a product with n
   return V::fma(n, V::set(-1.42860677e-6f), r);
@@ -21,12 +24,12 @@ static inline Vec<float> exp_slope(Vec<float> r) {
   return V::fma(y, r, V::set(1.0f));
 }
 
-// exp(x) = 2^n exp(r). For x <= 88.
+// exp(x) = 2^n exp(r), 0 in place of less than the smallest normal number. For x <= 88.
 static inline Vec<float> exp(Vec<float> x) {
   using V = Vec<float>;
   V n;
-  const V r = reduce(x, n);
-  return V::scale(V::fma(exp_slope(r), r, V::set(1.0f)), n);
+  const V r = reduce(x, n), power = V::scale(V::fma(exp_slope(r), r, V::set(1.0f)), n);
+  return V::where_above(V::set(kLowestExponent), x, V::zero(), power);
 }
 
 // exp(x) - 1 = 2^n (exp(r) - 1) + (2^n - 1), which keeps its digits near 0. For x <= 88.
