@@ -174,10 +174,8 @@ struct Vec<float> {
 
   // For the polynomials of vec_math.h.
   static Vec round(Vec a) { return {_mm256_round_ps(a.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)}; }
-  static Vec scale(Vec a, Vec exponent) {  // in two steps, so that results below 2^-126 are reached
-    const __m256i n = _mm256_cvtps_epi32(exponent.v);
-    const __m256i half = _mm256_srai_epi32(n, 1);
-    return {_mm256_mul_ps(_mm256_mul_ps(a.v, power(half)), power(_mm256_sub_epi32(n, half)))};
+  static Vec scale(Vec a, Vec exponent) {  // by 2^-126 to 2^127
+    return {_mm256_mul_ps(a.v, power(_mm256_cvtps_epi32(exponent.v)))};
   }
   static void split(Vec a, Vec& mantissa, Vec& exponent) {  // mantissa in [0.75, 1.5)
     const __m256 tiny = _mm256_cmp_ps(a.v, _mm256_set1_ps(0x1p-126f), _CMP_LT_OQ);
