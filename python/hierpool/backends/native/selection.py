@@ -55,6 +55,23 @@ def mis_pool(
     return _selected(found, value, options)
 
 
+def pair_pool(
+    x: Tensor,
+    known: Tensor,
+    shift: float,
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    seed: int,
+    options: ContractOptions,
+) -> Selected:
+    """See :func:`hierpool.backends.reference.selection.pair_pool`."""
+    *found, score, mate = torch.ops.hierpool_native.pair_pool.default(
+        x.detach().contiguous(), known, shift, *links, _summed(value, options), ptr, seed, *options
+    )
+    return _selected(found, value, options)._replace(of_entry=score, mate=mate)
+
+
 def multilevel_clusters(
     graph: Csr, ptr: Tensor, goal: ClusteringGoal, start: Tensor | None, cycles: int, seed: int
 ) -> Tensor:
