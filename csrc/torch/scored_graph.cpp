@@ -19,11 +19,11 @@ namespace {
 // Whether no score is NaN; the scores; the rows of clusters, if these are small; the tensors of an Assigned; and a
 // Contracted, the graph of the clusters.
 using Pooled = std::tuple<bool, Tensor, OptionalTensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
-                          Tensor, Tensor, Tensor, Tensor, Tensor, bool>;
+                          Tensor, Tensor, Tensor, OptionalTensor, OptionalTensor, bool>;
 
 Pooled refused(const Tensor& score) {
   const Tensor none = empty({0}, ScalarType::Long);
-  return {false, score, {}, none, none, none, none, none, none, none, none, none, none, none, false};
+  return {false, score, {}, none, none, none, none, none, none, none, none, none, {}, {}, false};
 }
 
 Tensor as_int64(const Tensor& t) {
@@ -148,20 +148,20 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       "Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, int over, int under, int most, "
       "int loops, bool injective, bool symmetric, bool want_sum, bool want_slot)"
       " -> (bool, Tensor, Tensor?, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
-      " Tensor, Tensor, Tensor, Tensor, bool)");
+      " Tensor, Tensor, Tensor?, Tensor?, bool)");
   m.def(
       "mis_pool(Tensor x, Tensor weight, Tensor? bias, bool unit, int activation, float multiplier, "
       "Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor? value, "
       "Tensor ptr, Tensor? priority, bool greedy, int hops, int seed, "
       "int loops, bool injective, bool symmetric, bool want_sum, bool want_slot)"
       " -> (bool, Tensor, Tensor?, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
-      " Tensor, Tensor, Tensor, Tensor, bool)");
+      " Tensor, Tensor, Tensor?, Tensor?, bool)");
   m.def(
       "pair_pool(Tensor x, Tensor known, float shift, Tensor rowptr, Tensor col, Tensor? rowptr_t, "
       "Tensor? col_t, Tensor? source, Tensor? value, Tensor ptr, int seed, "
       "int loops, bool injective, bool symmetric, bool want_sum, bool want_slot)"
       " -> (bool, Tensor, Tensor?, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
-      " Tensor, Tensor, Tensor, Tensor, bool, Tensor, Tensor)");
+      " Tensor, Tensor, Tensor?, Tensor?, bool, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
