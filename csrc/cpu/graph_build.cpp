@@ -280,6 +280,18 @@ void transpose(const Csr& a, int64_t columns, I* rowptr, I* col, I* source, cons
   rowptr[columns] = static_cast<I>(edges.edges());
 }
 
+template <typename I>
+void ranges(int64_t count, const I* offsets, I* range, const Runtime& runtime) {
+  constexpr int64_t kElements = int64_t{1} << 16;  // and ranges, of one task
+  const int64_t shift = offsets[0], work = offsets[count] - shift + count;
+  run_row_tasks(
+      for_work(runtime, work), count, kElements, [&](int64_t r) { return offsets[r] - shift + r; },
+      [&](int64_t begin, int64_t end, int64_t) {
+        for (int64_t r = begin; r < end; ++r)
+          std::fill(range + (offsets[r] - shift), range + (offsets[r + 1] - shift), static_cast<I>(r));
+      });
+}
+
 }  // namespace
 
 BuiltGraph csr_build(const GraphBuild& b, const Runtime& runtime) {
@@ -298,6 +310,13 @@ void csr_transpose(const Csr& a, int64_t columns, void* rowptr, void* col, void*
     transpose(a, columns, static_cast<int32_t*>(rowptr), static_cast<int32_t*>(col),
               static_cast<int32_t*>(source), runtime);
   }
+}
+
+void csr_ranges(int64_t count, bool int64_index, const void* offsets, void* range, const Runtime& runtime) {
+  const auto fill = [&]<typename I>(I) {
+    ranges(count, static_cast<const I*>(offsets), static_cast<I*>(range), runtime);
+  };
+  int64_index ? fill(int64_t{}) : fill(int32_t{});
 }
 
 }  // namespace hierpool::cpu

@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "torch/csr.h"
+#include "torch/edge_pool.h"
 #include "torch/runtime.h"
 
 namespace hierpool::torch_binding {
@@ -39,12 +40,16 @@ Tensor edge_linear(Tensor x, Tensor weight, Tensor bias, Tensor rowptr, Tensor c
   return out;
 }
 
+}  // namespace
+
 Tensor edge_factors(Tensor score, Tensor rowptr, Tensor col, Tensor mate) {
   const EdgePool pool = pairs_of(score, rowptr, col, mate);
   Tensor factor = empty({pool.graph.rows}, score.scalar_type());
   cpu::edge_factors(pool, factor.data_ptr(), runtime());
   return factor;
 }
+
+namespace {
 
 std::tuple<Tensor, Tensor, Tensor> edge_pool_backward(Tensor x, Tensor weight, Tensor known, Tensor score,
                                                       Tensor rowptr, Tensor col, Tensor mate, Tensor first,
@@ -66,7 +71,8 @@ std::tuple<Tensor, Tensor, Tensor> edge_pool_backward(Tensor x, Tensor weight, T
   pool.x = pointer(x), pool.weight = pointer(weight), pool.known = pointer(known);
   pool.first = pointer(first), pool.node = pointer(node);
   pool.dy = pointer(dy), pool.dscore = pointer(dscore), pool.dfactor = pointer(dfactor);
-  Tensor dx = empty({rows, pool.n}, type), dweight = empty({2 * pool.n}, type), dbias = empty({1}, type);
+  Tensor dx = empty({rows, pool.n}, type), dbias = empty({1}, type);
+  Tensor dweight = weight.dim() == 2 ? empty({1, 2 * pool.n}, type) : empty({2 * pool.n}, type);
   cpu::edge_pool_bwd(pool, dx.data_ptr(), dweight.data_ptr(), dbias.data_ptr(), runtime());
   return {dx, dweight, dbias};
 }

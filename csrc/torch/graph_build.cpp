@@ -1,4 +1,4 @@
-// hierpool_native::csr_{build,transpose,is_symmetric,inspect,blocks}. Metadata was checked by hierpool.graph; values are
+// hierpool_native::csr_{build,transpose,is_symmetric,inspect,blocks,ranges}. Metadata was checked by hierpool.graph; values are
 // checked here, and what is wrong with them is returned for the message to be written in Python.
 #include "hierpool/graph_build.h"
 
@@ -175,6 +175,22 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor, Tensor> csr_blocks(Tensor row
           std::move(out_col_ptr), std::move(row),     std::move(entry)};
 }
 
+// offsets ascend. `elements` are in all ranges.
+Tensor csr_ranges(Tensor offsets, int64_t elements) {
+  const int64_t count = offsets.numel() - 1;
+  STD_TORCH_CHECK(count >= 0 && (is_int64(offsets) || offsets.scalar_type() == ScalarType::Int),
+                  "offsets must be one integer or more");
+  Tensor range = empty({elements}, offsets.scalar_type());
+  const auto check = [&](const auto* at) {
+    STD_TORCH_CHECK(at[count] - at[0] == elements && std::is_sorted(at, at + count + 1),
+                    "offsets must ascend to the number of elements");
+  };
+  is_int64(offsets) ? check(static_cast<const int64_t*>(pointer(offsets)))
+                    : check(static_cast<const int32_t*>(pointer(offsets)));
+  cpu::csr_ranges(count, is_int64(offsets), pointer(offsets), range.data_ptr(), runtime());
+  return range;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
@@ -188,6 +204,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "csr_blocks(Tensor rowptr, Tensor col, Tensor ptr, Tensor col_ptr, Tensor index, bool want_entry) -> "
       "(Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)");
+  m.def("csr_ranges(Tensor offsets, int elements) -> Tensor");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
@@ -196,6 +213,7 @@ STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
   m.impl("csr_is_symmetric", TORCH_BOX(&csr_is_symmetric));
   m.impl("csr_inspect", TORCH_BOX(&csr_inspect));
   m.impl("csr_blocks", TORCH_BOX(&csr_blocks));
+  m.impl("csr_ranges", TORCH_BOX(&csr_ranges));
 }
 
 }  // namespace hierpool::torch_binding

@@ -23,11 +23,6 @@ struct Outputs {
     t = empty({count}, output == GraphContract::value ? self.value_type : self.index);
     return t->data_ptr();
   }
-
-  Tensor take(GraphContract::Output output) {
-    if (!tensors[output]) allocate(this, output, 0);
-    return std::move(*tensors[output]);
-  }
 };
 
 }  // namespace
@@ -54,8 +49,9 @@ Contracted contracted(const Tensor& rowptr, const Tensor& col, const OptionalTen
   c.double_value = is_double;
   c.allocate = Outputs::allocate, c.context = &out;
   const ContractedGraph done = cpu::graph_contract(c, runtime());
-  return {out.take(GraphContract::rowptr), out.take(GraphContract::col), out.take(GraphContract::value),
-          out.take(GraphContract::slot), done.merged};
+  auto& [out_rowptr, out_col, out_value, out_slot] = out.tensors;
+  return {std::move(*out_rowptr), std::move(*out_col), std::move(out_value), std::move(out_slot),
+          done.merged};
 }
 
 namespace {
@@ -73,7 +69,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
   m.def(
       "graph_contract(Tensor rowptr, Tensor col, Tensor? value, Tensor cluster, Tensor first, Tensor node, "
       "Tensor ptr, int loops, bool injective, bool symmetric, bool want_sum, bool want_slot)"
-      " -> (Tensor, Tensor, Tensor, Tensor, bool)");
+      " -> (Tensor, Tensor, Tensor?, Tensor?, bool)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) { m.impl("graph_contract", TORCH_BOX(&graph_contract)); }

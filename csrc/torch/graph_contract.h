@@ -13,9 +13,9 @@ struct ContractOptions {
   bool injective, symmetric, want_sum, want_slot;
 };
 
-// Rows, columns, values and slots, of which the last two have no element if they are not wanted, and whether entries
-// were merged.
-using Contracted = std::tuple<Tensor, Tensor, Tensor, Tensor, bool>;
+// Rows, columns, values and slots, of which the last two are nothing if they are not wanted, and whether entries were
+// merged.
+using Contracted = std::tuple<Tensor, Tensor, OptionalTensor, OptionalTensor, bool>;
 
 // The matrix of the clusters cluster [rows], whose nodes are first and node, of graphs whose first clusters are ptr.
 Contracted contracted(const Tensor& rowptr, const Tensor& col, const OptionalTensor& value,

@@ -1,5 +1,5 @@
-// hierpool_native::{topk_pool,mis_pool}: nodes are scored and selected, they become or find clusters, and these are pooled,
-// all in one call. Arguments were checked by hierpool.
+// hierpool_native::{topk_pool,mis_pool,pair_pool}: nodes or pairs of them are selected by scores, they become or find
+// clusters, and these are pooled, all in one call. Arguments were checked by hierpool.
 #include <torch/csrc/stable/library.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "hierpool/activation.h"
+#include "torch/edge_pool.h"
 #include "torch/graph_assign.h"
 #include "torch/graph_contract.h"
 #include "torch/scored_pool.h"
@@ -18,11 +19,11 @@ namespace {
 // Whether no score is NaN; the scores; the rows of clusters, if these are small; the tensors of an Assigned; and a
 // Contracted, the graph of the clusters.
 using Pooled = std::tuple<bool, Tensor, OptionalTensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,
-                          Tensor, Tensor, Tensor, Tensor, Tensor, bool>;
+                          Tensor, Tensor, Tensor, OptionalTensor, OptionalTensor, bool>;
 
 Pooled refused(const Tensor& score) {
   const Tensor none = empty({0}, ScalarType::Long);
-  return {false, score, {}, none, none, none, none, none, none, none, none, none, none, none, false};
+  return {false, score, {}, none, none, none, none, none, none, none, none, none, {}, {}, false};
 }
 
 Tensor as_int64(const Tensor& t) {
@@ -30,6 +31,27 @@ Tensor as_int64(const Tensor& t) {
   Tensor out = empty({t.numel()}, ScalarType::Long);
   const auto* const from = static_cast<const int32_t*>(pointer(t));
   std::copy_n(from, t.numel(), static_cast<int64_t*>(out.data_ptr()));
+  return out;
+}
+
+// Nodes of a matrix whose indices are those of col.
+Tensor as_indices_of(const Tensor& col, const Tensor& node) {
+  if (col.scalar_type() == ScalarType::Long) return node;
+  Tensor out = empty({node.numel()}, ScalarType::Int);
+  const auto* const from = static_cast<const int64_t*>(pointer(node));
+  std::transform(from, from + node.numel(), static_cast<int32_t*>(out.data_ptr()),
+                 [](int64_t i) { return static_cast<int32_t>(i); });
+  return out;
+}
+
+Tensor shifted(const Tensor& known, double shift) {
+  Tensor out = empty({known.numel()}, known.scalar_type());
+  const auto add = [&]<typename T>(const T* from) {
+    std::transform(from, from + known.numel(), static_cast<T*>(out.data_ptr()),
+                   [by = static_cast<T>(shift)](T score) { return score + by; });
+  };
+  known.scalar_type() == ScalarType::Double ? add(static_cast<const double*>(pointer(known)))
+                                            : add(static_cast<const float*>(pointer(known)));
   return out;
 }
 
@@ -102,6 +124,22 @@ Pooled mis_pool(Tensor x, Tensor weight, OptionalTensor bias, bool unit, int64_t
                 {loops, injective, symmetric, want_sum, want_slot});
 }
 
+// Pairs of match by the scores known + shift of the entries, of which the larger one of each pair is the score of its
+// nodes. Then come the scores of entries, and the other node of each.
+decltype(std::tuple_cat(Pooled(), std::tuple<Tensor, Tensor>())) pair_pool(
+    Tensor x, Tensor known, double shift, Tensor rowptr, Tensor col, OptionalTensor rowptr_t,
+    OptionalTensor col_t, OptionalTensor source, OptionalTensor value, Tensor ptr, int64_t seed,
+    int64_t loops, bool injective, bool symmetric, bool want_sum, bool want_slot) {
+  const Tensor score = shifted(known, shift);
+  const auto [mate, valid] = match(rowptr, col, rowptr_t, col_t, source, ptr, score, true, seed);
+  if (!valid) return std::tuple_cat(refused(score), std::tuple(score, mate));
+  const Tensor own = as_indices_of(col, mate);
+  const Tensor factor = edge_factors(score, rowptr, col, own);
+  return std::tuple_cat(pooled(x, factor, 1, assign_heads(mate, ptr, {}, true), {rowptr, col, value},
+                               {loops, injective, symmetric, want_sum, want_slot}),
+                        std::tuple(score, own));
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
@@ -110,19 +148,26 @@ STABLE_TORCH_LIBRARY_FRAGMENT(hierpool_native, m) {
       "Tensor rowptr, Tensor col, Tensor? value, Tensor ptr, int over, int under, int most, "
       "int loops, bool injective, bool symmetric, bool want_sum, bool want_slot)"
       " -> (bool, Tensor, Tensor?, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
-      " Tensor, Tensor, Tensor, Tensor, bool)");
+      " Tensor, Tensor, Tensor?, Tensor?, bool)");
   m.def(
       "mis_pool(Tensor x, Tensor weight, Tensor? bias, bool unit, int activation, float multiplier, "
       "Tensor rowptr, Tensor col, Tensor? rowptr_t, Tensor? col_t, Tensor? source, Tensor? value, "
       "Tensor ptr, Tensor? priority, bool greedy, int hops, int seed, "
       "int loops, bool injective, bool symmetric, bool want_sum, bool want_slot)"
       " -> (bool, Tensor, Tensor?, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
-      " Tensor, Tensor, Tensor, Tensor, bool)");
+      " Tensor, Tensor, Tensor?, Tensor?, bool)");
+  m.def(
+      "pair_pool(Tensor x, Tensor known, float shift, Tensor rowptr, Tensor col, Tensor? rowptr_t, "
+      "Tensor? col_t, Tensor? source, Tensor? value, Tensor ptr, int seed, "
+      "int loops, bool injective, bool symmetric, bool want_sum, bool want_slot)"
+      " -> (bool, Tensor, Tensor?, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor,"
+      " Tensor, Tensor, Tensor?, Tensor?, bool, Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(hierpool_native, CPU, m) {
   m.impl("topk_pool", TORCH_BOX(&topk_pool));
   m.impl("mis_pool", TORCH_BOX(&mis_pool));
+  m.impl("pair_pool", TORCH_BOX(&pair_pool));
 }
 
 }  // namespace hierpool::torch_binding

@@ -61,7 +61,8 @@ std::tuple<Tensor, Tensor, Tensor> scored_pool_backward(Tensor x, Tensor weight,
   STD_TORCH_CHECK((type == ScalarType::Double || type == ScalarType::Float) && fits(weight, n) &&
                       fits(score, rows) && fits(dscore, rows) && fits(dy, -1) && cluster.numel() == rows,
                   "types or sizes disagree");
-  Tensor dx = empty({rows, n}, type), dweight = empty({n}, type), dbias = empty({1}, type);
+  Tensor dx = empty({rows, n}, type), dbias = empty({1}, type);
+  Tensor dweight = weight.dim() == 2 ? empty({1, n}, type) : empty({n}, type);
   const ScoredPool pool{rows,
                         n,
                         type == ScalarType::Double,

@@ -46,7 +46,8 @@ Neighbours neighbours(const Tensor& rowptr, const Tensor& col, const OptionalTen
   return out;
 }
 
-// The node that each node is matched with, and whether no score is NaN.
+}  // namespace
+
 std::tuple<Tensor, bool> match(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t,
                                OptionalTensor source, Tensor ptr, OptionalTensor score, bool loops,
                                int64_t seed) {
@@ -62,8 +63,6 @@ std::tuple<Tensor, bool> match(Tensor rowptr, Tensor col, OptionalTensor rowptr_
   const bool valid = cpu::match(problem, indices(mate), runtime());
   return {std::move(mate), valid};
 }
-
-}  // namespace
 
 std::tuple<Tensor, bool> mis(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t,
                              OptionalTensor source, Tensor ptr, OptionalTensor priority, bool greedy,

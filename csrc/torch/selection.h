@@ -7,6 +7,11 @@
 
 namespace hierpool::torch_binding {
 
+// The node that each node is matched with, and whether no score is NaN.
+std::tuple<Tensor, bool> match(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t,
+                               OptionalTensor source, Tensor ptr, OptionalTensor score, bool loops,
+                               int64_t seed);
+
 // The first node of the set for each node, and whether no priority is NaN. With `greedy`, the priority is divided by the
 // number of walks of at most one edge that end in the node.
 std::tuple<Tensor, bool> mis(Tensor rowptr, Tensor col, OptionalTensor rowptr_t, OptionalTensor col_t,

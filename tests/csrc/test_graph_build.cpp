@@ -229,7 +229,27 @@ void test_indices() {
   }
 }
 
+template <typename I>
+void test_ranges() {
+  std::vector<I> offsets{5}, expected;
+  for (I r = 0; r < 3000; ++r) {
+    const I size = r % 7 == 3 ? 0 : r == 9 ? 200000 : r % 5;
+    offsets.push_back(offsets.back() + size);
+    expected.insert(expected.end(), static_cast<size_t>(size), r);
+  }
+  for (const int64_t threads : {1, 3}) {
+    std::vector<I> range(expected.size());
+    cpu::csr_ranges(3000, sizeof(I) == 8, offsets.data(), range.data(), testing::threads(threads));
+    EXPECT(range == expected);
+  }
+}
+
 }  // namespace
+
+TEST(graph_build_ranges) {
+  test_ranges<int32_t>();
+  test_ranges<int64_t>();
+}
 
 TEST(graph_build_blocks) {
   test_blocks<int32_t>();

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import pickle
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from hierpool import RaggedGraph
+from hierpool import RaggedGraph, backends
+from hierpool.graph import build
 from tests.support.edges import CASES, EdgeCase, over
 
 SEED = 23
@@ -197,6 +199,23 @@ def test_node_tensors_change_order_and_back() -> None:
     assert edges.batch is not None
     assert torch.equal(ordered, nodes[torch.argsort(edges.batch, stable=True)])
     assert torch.equal(graph.in_callers_order(ordered), nodes)
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+@pytest.mark.parametrize("offsets", [[0], [0, 0], [0, 3, 3, 4], [2, 3, 3, 7]])
+def test_ranges_of_elements(builder: str, offsets: list[int], dtype: torch.dtype) -> None:
+    given = torch.tensor(offsets, dtype=dtype)
+    sizes = [after - before for before, after in itertools.pairwise(offsets)]
+    expected = [r for r, size in enumerate(sizes) for _ in range(size)]
+    assert torch.equal(build.ranges(given, len(expected)), torch.tensor(expected, dtype=dtype))
+
+
+@pytest.mark.skipif(
+    "native" not in backends.available("graph_build"), reason="the native backend was not built"
+)
+def test_ranges_that_do_not_ascend_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="must ascend to the number of elements"):
+        build.ranges(torch.tensor([0, 3, 1, 4]), 4)
 
 
 def test_repr() -> None:

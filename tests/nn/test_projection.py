@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from hierpool import Assignment, RaggedGraph, sparse_pool
-from hierpool.nn import HardPooling, KMISPool, TopKPool
+from hierpool.nn import EdgePool, HardPooling, KMISPool, TopKPool
+from hierpool.nn.edge_pooling import _scores_of_pairs
 from hierpool.nn.hard_pooling import HardPoolingOutput
 from hierpool.nn.projection import is_projected
-from hierpool.selection import mis, topk
+from hierpool.selection import match, mis, topk
 from tests.selection.graphs import drawn_batch
 
 F = 5
@@ -21,6 +22,8 @@ POOLERS: dict[str, tuple[type[HardPooling], dict[str, Any]]] = {
     "topk of k": (TopKPool, {"k": 3, "nonlinearity": "sigmoid", "remove_self_loops": True}),
     "kmis": (KMISPool, {"remove_self_loops": False}),
     "kmis without heuristic": (KMISPool, {"heuristic": None, "hops": 2, "degree_norm": True}),
+    "ec": (EdgePool, {"edge_score": "sigmoid", "add_to_edge_score": 0.25}),
+    "ec of a softmax": (EdgePool, {"remove_self_loops": True, "edge_weight_norm": True}),
 }
 
 
@@ -33,12 +36,17 @@ def by_steps(
         how: dict[str, Any] = {"ratio": layer.ratio} if layer.k is None else {"k": layer.k}
         found = Assignment.from_kept(topk(known, graph, **how).nodes, graph)
         found = found._weighted_by_node(score * layer.multiplier)
+    elif isinstance(layer, EdgePool):
+        mate = match(graph, known, loops=True, seed=layer.seed)
+        weight = graph.in_callers_order(_scores_of_pairs(score, mate, graph))
+        found = Assignment._from_heads(mate, graph, of_pairs=True)._weighted_by_node(weight)
     else:
         heads = mis(graph, layer._priority(known, graph), hops=layer.hops)
         found = Assignment._from_heads(heads, graph)._weighted_by_node(score)
     loops: Any = "drop" if layer.remove_self_loops else "keep"
     weights: Any = "keep" if found.is_injective else "sum"
-    options = {"loops": loops, "weights": weights, "degree_norm": layer.degree_norm}
+    norms = {"degree_norm": layer.degree_norm, "edge_weight_norm": layer.edge_weight_norm}
+    options = {"loops": loops, "weights": weights, **norms}
     pooled = sparse_pool(x, graph, found, **options)
     assert pooled.x is not None
     return pooled.x, pooled.graph, found
@@ -123,11 +131,33 @@ def test_results_may_be_changed_in_place_before_the_backward(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", POOLERS)
+def test_a_changed_score_changes_nothing_else(name: str) -> None:
+    graph = RaggedGraph.from_edge_index(torch.tensor([[0, 1, 4, 5], [1, 0, 5, 4]]), 9)
+    x = torch.randn(9, F, dtype=torch.float64).requires_grad_()
+    out, other = (made(name, torch.float64)(x, graph) for _ in range(2))
+    out.score.detach().zero_()
+    assert not bool(out.score.any())
+    assert torch.equal(out.so.weight, other.so.weight)
+    assert torch.equal(torch.autograd.grad(out.x.sum(), x)[0], torch.autograd.grad(other.x.sum(), x)[0])
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_scores_are_differentiable_wherever_they_are_read(mode: Any) -> None:
+    x = torch.randn(3, F, dtype=torch.float64).requires_grad_()
+    out = made("topk", torch.float64)(x, RaggedGraph.from_edge_index(torch.tensor([[0, 1], [1, 0]]), 3))
+    with mode():
+        out.score.sum()
+    assert bool(torch.autograd.grad(out.score.square().sum(), x)[0].any())
+
+
+@pytest.mark.parametrize("name", POOLERS)
 @pytest.mark.parametrize("order", [None, [1, 0, 1, 0]])
 def test_a_score_that_is_no_number_is_named(name: str, order: list[int] | None) -> None:
     batch = None if order is None else torch.tensor(order)
-    graph = RaggedGraph.from_edge_index(torch.zeros(2, 0, dtype=torch.int64), 4, batch=batch)
+    loops = torch.arange(4).expand(2, 4) if name.startswith("ec") else torch.zeros(2, 0, dtype=torch.int64)
+    graph = RaggedGraph.from_edge_index(loops, 4, batch=batch)
     x = torch.zeros(4, F)
     x[2] = torch.nan
-    with pytest.raises(ValueError, match="must not contain NaN, but element 2 is NaN"):
+    place = 2 if order is None or not name.startswith("ec") else 3  # of entries, in the order of the matrix
+    with pytest.raises(ValueError, match=f"must not contain NaN, but element {place} is NaN"):
         made(name, torch.float32)(x, graph)

@@ -98,6 +98,10 @@ bool csr_is_symmetric(const Csr& a, int64_t value_bytes, const Runtime& runtime)
 CsrInspection csr_inspect(const Csr& a, int64_t entries, int64_t graphs, const int64_t* ptr,
                           const Runtime& runtime);
 
+// The range of each element, of which range r has those from offsets[r] to before offsets[r + 1], of all `count` ranges
+// after the first element, offsets[0]. Both arrays have the type of indices.
+void csr_ranges(int64_t count, bool int64_index, const void* offsets, void* range, const Runtime& runtime);
+
 CsrBlocksSize csr_blocks_size(const CsrBlocks& blocks);
 
 // The matrix of the blocks: its first row and column of each, ptr and col_ptr [count + 1], and rowptr and col. row [rows]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hierpool import backends
 from hierpool._tracing import is_traced, is_transformed
-from hierpool.contract import Assigned, Clusters, index_dtype, ranges_of
+from hierpool.contract import Assigned, Clusters, index_dtype
 from hierpool.graph import build, checks, convert, pairs
 from hierpool.graph.facts import normally
 from hierpool.graph.ragged import RaggedGraph
@@ -296,12 +296,12 @@ class Assignment:
     @property
     def batch(self) -> Tensor:
         """Graph of each cluster, int64 ``[K]``."""
-        return ranges_of(self.cluster_ptr, self.num_clusters)
+        return build.ranges(self.cluster_ptr, self.num_clusters)
 
     @property
     def row(self) -> Tensor:
         """Node of each entry in the order of the graph's matrix, ``[M]``, the dtype of ``rowptr``."""
-        return ranges_of(self.rowptr, self.num_entries)
+        return build.ranges(self.rowptr, self.num_entries)
 
     def transposed(self) -> tuple[Tensor, Tensor, Tensor]:
         """Compressed rows of :math:`S^T`: their pointers ``[K + 1]``, nodes, and the entry of S of each; kept."""

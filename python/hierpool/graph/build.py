@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from hierpool import backends
-from hierpool._tracing import is_traced
+from hierpool._tracing import is_traced, is_transformed
 from hierpool.contract import (
     Blocks,
     BuildOptions,
@@ -85,6 +85,14 @@ def transpose(rowptr: Tensor, col: Tensor, columns: int | None = None) -> tuple[
     """
     columns = rowptr.numel() - 1 if columns is None else columns
     return normally(_backend(rowptr.device).transpose, rowptr, col, columns)
+
+
+def ranges(offsets: Tensor, count: int) -> Tensor:
+    """:func:`hierpool.contract.ranges_of` by a backend, which takes less time for a few elements."""
+    if is_traced() or is_transformed():
+        return ranges_of(offsets, count)
+    found: Tensor = _backend(offsets.device).ranges(offsets, count)
+    return found
 
 
 def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:

@@ -264,7 +264,7 @@ class RaggedGraph(CompressedRows):
     @property
     def row(self) -> Tensor:
         """Row of each entry, ``[E]``, the dtype of ``col``."""
-        return ranges_of(self.rowptr, self.num_edges)
+        return build.ranges(self.rowptr, self.num_edges)
 
     @property
     def batch(self) -> Tensor:
@@ -281,7 +281,7 @@ class RaggedGraph(CompressedRows):
 
     def graph_of_node(self) -> Tensor:
         """Graph of each node, int64 ``[N]``, in the order of the matrix."""
-        return ranges_of(self.ptr, self.num_nodes)
+        return build.ranges(self.ptr, self.num_nodes)
 
     def in_callers_order(self, nodes: Tensor) -> Tensor:
         """Reorder the rows of ``nodes``, ``[N, ...]``, from the order of the matrix to the caller's."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,7 +17,8 @@ from hierpool.nn.projection import is_projected
 from hierpool.ops import edge_pool
 from hierpool.ops._contraction import not_triton
 from hierpool.selection import match
-from hierpool.selection._shared import check_seed
+from hierpool.selection._shared import check_seed, links
+from hierpool.selection.matching import pool_of_pairs
 
 _SCORES = ("softmax", "tanh", "sigmoid")
 
@@ -85,20 +87,20 @@ class EdgePool(HardPooling, name="ec"):
         drops = self.training and self.dropout > 0
         if drops or not is_projected(self, EdgePool, x, self.lin.weight):
             return super()._select_and_pool(x, graph)
-        rows, weight, bias = graph.in_graph_order(x), self.lin.weight.view(-1), self.lin.bias
-        matrix = graph.rowptr, graph.col
-        how = edge_pool.Options(self.edge_score, self.add_to_edge_score, not_triton(self.backend))
+        rows, weight, bias = graph.in_graph_order(x), self.lin.weight, self.lin.bias
+        matrix, shift = (graph.rowptr, graph.col), self.add_to_edge_score
+        how = edge_pool.Options(self.edge_score, shift, not_triton(self.backend))
         known = edge_pool.known_scores(rows, weight, bias, *matrix, how)
-        mate = match(graph, known + self.add_to_edge_score, loops=True, seed=self.seed)
-        assignment = Assignment._from_heads(mate, graph, of_pairs=True)
-        own, first, node = (
-            t.to(graph.col.dtype) for t in (_in_matrix(mate, graph), *assignment.clusters()[1:])
-        )
-        features, score, factor = edge_pool.OPERATOR(
-            edge_pool.Call(rows, weight, bias, known, *matrix, own, first, node, how)
-        )
+        select = partial(pool_of_pairs, rows, known, shift, graph.ptr, self.seed)
+        found, assignment, coarse = self._selected_graph(graph, links(graph, False), select, False)
+        assert found.of_entry is not None
+        assert found.mate is not None
+        _, first, node = assignment.clusters()
+        call = edge_pool.Call(rows, weight, bias, known, *matrix, found.mate, first, node, how)
+        out = None if found.y is None else edge_pool.Out(found.y, found.of_entry, found.score)
+        features, score, factor = edge_pool.OPERATOR(call, known=out)
         weighted = assignment._weighted_by_node(graph.in_callers_order(factor))
-        return Selected(weighted, score), features, self._pooled_graph(None, graph, assignment).graph
+        return Selected(weighted, score), features, coarse
 
 
 def scores_of_ends(lin: nn.Linear, x: Tensor, graph: RaggedGraph) -> Tensor:

@@ -57,8 +57,19 @@ class HardPoolingOutput:
     x: Tensor
     graph: RaggedGraph
     so: Assignment
-    score: Tensor | None = None
+    _known: Tensor | None = None  # the score, until it is asked for
     loss: dict[str, Tensor] = field(default_factory=dict)
+    _score: Tensor | None = field(default=None, init=False)
+
+    @property
+    def score(self) -> Tensor | None:
+        """What was selected by; see the attributes of the class."""
+        known, self._known = self._known, None
+        if known is not None:
+            # A copy, as the backward reads the scores, and callers may change results in place.
+            with torch.inference_mode(False), torch.set_grad_enabled(known.requires_grad):
+                self._score = known.clone()
+        return self._score
 
     @property
     def edge_index(self) -> Tensor:
@@ -269,9 +280,7 @@ class HardPooling(nn.Module):
         else:
             selected = Selected(so)
             features, coarse = self.pool(x, graph, selected)
-        # The backward reads the scores, and callers may change results in place.
-        score = None if selected.score is None else selected.score.clone()
-        return HardPoolingOutput(features, coarse, selected.assignment, score, selected.loss or {})
+        return HardPoolingOutput(features, coarse, selected.assignment, selected.score, selected.loss or {})
 
     def _select_and_pool(self, x: Tensor, graph: RaggedGraph) -> tuple[Selected, Tensor, RaggedGraph]:
         """:meth:`select`, and :meth:`pool` of what it returned."""

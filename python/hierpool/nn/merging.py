@@ -137,7 +137,7 @@ class KMISPool(HardPooling, name="kmis"):
     def _select_and_pool(self, x: Tensor, graph: RaggedGraph) -> tuple[Selected, Tensor, RaggedGraph]:
         if self.lin is None or not is_projected(self, KMISPool, x, self.lin.weight):
             return super()._select_and_pool(x, graph)
-        projection = Projection(self.lin.weight.view(-1), self.lin.bias, "sigmoid")
+        projection = Projection(self.lin.weight, self.lin.bias, "sigmoid")
         links = _shared.links(graph, graph.is_symmetric)
         return pooled_by_projection(self, x, graph, projection, links, self._pool_of_members, False)
 

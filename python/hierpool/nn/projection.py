@@ -22,7 +22,7 @@ from hierpool.reference.scored_pool import Selected as ByScores
 class Projection(NamedTuple):
     """Scores of nodes, and the factors of their features, which are the scores times ``multiplier``."""
 
-    weight: Tensor  # [F]
+    weight: Tensor  # [F] or [1, F]
     bias: Tensor | None  # [1]
     activation: str  # a name in hierpool.reference.scored_pool.ACTIVATIONS
     is_unit: bool = False  # the weight is divided by its norm

@@ -140,7 +140,7 @@ class TopKPool(ScorePooling, name="topk"):
             or not is_projected(self, TopKPool, x, self.weight)
         ):
             return super()._select_and_pool(x, graph)
-        projection = Projection(self.weight.view(-1), None, act, True, self.multiplier)
+        projection = Projection(self.weight, None, act, True, self.multiplier)
         links, select = Links(graph.rowptr, graph.col), partial(pool_of_topk, ratio=self.ratio, k=self.k)
         return pooled_by_projection(self, x, graph, projection, links, select, True)
 

@@ -24,7 +24,7 @@ class Call(NamedTuple):
     """The arguments. Indices have one dtype; columns ascend in each row."""
 
     x: Tensor  # [N, F]
-    weight: Tensor  # [2 F]
+    weight: Tensor  # [2 F] or [1, 2 F]
     bias: Tensor  # [1]
     known: Tensor  # [E], of :func:`known_scores`, by which nodes were paired; no gradient flows to it
     rowptr: Tensor  # [N + 1]
@@ -91,7 +91,7 @@ def scores_of(
     x: Tensor, weight: Tensor, bias: Tensor, rowptr: Tensor, col: Tensor, activation: str
 ) -> Tensor:
     """The activation of the linear map of the features of both ends of each entry, ``[E]``."""
-    source, target = weight.chunk(2)
+    source, target = weight.view(-1).chunk(2)
     row = ranges_of(rowptr, col.numel())
     # Two numbers for each node instead of 2 F for each entry.
     raw = (x @ source).index_select(0, row) + (x @ target).index_select(0, col) + bias

@@ -24,7 +24,7 @@ class Call(NamedTuple):
     """The arguments. Clusters are those of :class:`hierpool.contract.Clusters`; indices have one dtype."""
 
     x: Tensor  # [N, F]
-    weight: Tensor  # [F]
+    weight: Tensor  # [F] or [1, F]
     bias: Tensor | None  # [1]
     score: Tensor  # [N], by which rows were assigned to clusters; no gradient flows to it
     cluster: Tensor  # [N]

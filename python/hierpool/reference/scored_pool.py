@@ -16,7 +16,7 @@ class Scored(NamedTuple):
     """Rows, and the map that scores them."""
 
     x: Tensor  # [N, F]
-    weight: Tensor  # [F]
+    weight: Tensor  # [F] or [1, F]
     bias: Tensor | None  # [1]
     activation: str  # a name in ACTIVATIONS
     is_unit: bool  # the weight is divided by its norm
@@ -31,10 +31,15 @@ class Selected(NamedTuple):
     y: Tensor | None
     assigned: Assigned | None  # None: a score is NaN
     contracted: Contracted | None  # the graph of the clusters; None: the same
+    of_entry: Tensor | None = (
+        None  # [E], scores of entries, by which pairs were selected; those of nodes follow from them
+    )
+    mate: Tensor | None = None  # [N], the other node of the pair of each node, or -1, in the dtype of columns
 
 
 def scores_of(x: Tensor, weight: Tensor, bias: Tensor | None, activation: str, is_unit: bool) -> Tensor:
     """The scores of rows, ``[N]``."""
+    weight = weight.view(-1)
     if is_unit:
         weight = weight / torch.linalg.vector_norm(weight).clamp(min=torch.finfo(weight.dtype).tiny)
     projected = x @ weight

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 from torch import Tensor
 
+from hierpool.contract import ContractOptions, Links
 from hierpool.graph import RaggedGraph
+from hierpool.reference.scored_pool import Selected
 from hierpool.selection import _shared
 
 
@@ -58,3 +62,35 @@ def match(
     if score is not None and not valid:
         raise _shared.nan_error("score", score)
     return _shared.callers_nodes(graph, mate)
+
+
+def pool_of_pairs(
+    x: Tensor,
+    known: Tensor,
+    shift: float,
+    ptr: Tensor,
+    seed: int,
+    module: ModuleType,
+    links: Links,
+    value: Tensor | None,
+    options: ContractOptions,
+) -> Selected:
+    """The pairs of :func:`match` with ``loops``, each a cluster as is every other node, and the graph of these, by one
+    call of a backend.
+
+    Args:
+        x: of the nodes, in the order of the matrix.
+        known: of the entries; scores are ``known + shift``.
+        shift: see ``known``.
+        ptr: first node of each graph.
+        seed: see :func:`match`.
+        module: the backend.
+        links: the entries of the graph.
+        value: their weights, detached.
+        options: how the graph is contracted.
+    """
+    found: Selected = module.pair_pool(x, known, shift, links, value, ptr, seed, options)
+    if found.assigned is None:
+        assert found.of_entry is not None
+        raise _shared.nan_error("score", found.of_entry)
+    return found

@@ -40,6 +40,16 @@ def in_dtype(t: Tensor | None, dtype: torch.dtype) -> Tensor | None:
     return (t if t.dtype is dtype else t.to(dtype)).contiguous()
 
 
+def like(given: tuple[Tensor | None, ...], found: tuple[Tensor, ...]) -> tuple[Tensor | None, ...]:
+    """``found`` in the dtypes of ``given``, converted only if necessary; ``None`` where that is ``None``."""
+    return tuple(
+        [
+            None if t is None else g if g.dtype is t.dtype else g.to(t.dtype)
+            for t, g in zip(given, found, strict=True)
+        ]
+    )
+
+
 def all_contiguous(tensors: Iterable[Any]) -> list[Any]:
     """All tensors, contiguous; ``None`` stays."""
     return [t if t is None or t.is_contiguous() else t.contiguous() for t in tensors]

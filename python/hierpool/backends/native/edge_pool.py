@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hierpool.backends.native._tensors import ACTIVATIONS, in_dtype, rows
+from hierpool.backends.native._tensors import ACTIVATIONS, in_dtype, like, rows
 from hierpool.contract import accumulation_dtype
 
 if TYPE_CHECKING:
@@ -36,14 +36,14 @@ def forward(call: Call) -> tuple[Tensor, Tensor, Tensor]:
     return y.to(x.dtype), score, factor.to(known.dtype)
 
 
-def backward(call: Call, saved: NothingSaved, upstream: Upstream, needs: Leaves) -> tuple[Tensor, ...]:
+def backward(call: Call, saved: NothingSaved, upstream: Upstream, needs: Leaves) -> tuple[Tensor | None, ...]:
     """Gradients of rows, weight and bias."""
     x, weight, bias, known, rowptr, col, mate, first, node, options = call
     dtype = accumulation_dtype(x)
     score = known + options.shift
     wide = (in_dtype(t, dtype) for t in (x, weight, known, score))
     gradients = (in_dtype(t, dtype) for t in upstream)
-    dx, dweight, dbias = torch.ops.hierpool_native.edge_pool_backward.default(
+    found = torch.ops.hierpool_native.edge_pool_backward.default(
         *wide, rowptr, col, mate, first, node, *gradients, ACTIVATIONS[options.activation]
     )
-    return dx.to(x.dtype), dweight.to(weight.dtype), dbias.to(bias.dtype)
+    return like((x, weight, bias), found)

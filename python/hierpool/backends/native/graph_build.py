@@ -68,6 +68,12 @@ def transpose(rowptr: Tensor, col: Tensor, columns: int) -> tuple[Tensor, Tensor
     return torch.ops.hierpool_native.csr_transpose.default(rowptr.contiguous(), col.contiguous(), columns)
 
 
+def ranges(offsets: Tensor, count: int) -> Tensor:
+    """See :func:`hierpool.contract.ranges_of`."""
+    found: Tensor = torch.ops.hierpool_native.csr_ranges.default(offsets.contiguous(), count)
+    return found
+
+
 def is_symmetric(rowptr: Tensor, col: Tensor, value: Tensor | None) -> bool:
     """Whether the matrix is bitwise equal to its transpose."""
     value = None if value is None else value.contiguous()

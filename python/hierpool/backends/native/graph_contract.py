@@ -25,17 +25,15 @@ def contract(
     found = torch.ops.hierpool_native.graph_contract.default(
         rowptr.contiguous(), col.contiguous(), given, *clusters, ptr, int(loops), *flags
     )
-    return result(found, value, options)
+    return result(found, value)
 
 
-def result(found: Any, value: Tensor | None, options: ContractOptions) -> Contracted:
+def result(found: Any, value: Tensor | None) -> Contracted:
     """What the kernel returns, with the sums of ``value`` in its dtype."""
     rowptr, col, total, slot, merged = found
-    if not options.want_sum:
-        total = None
-    elif value is not None and value.dtype is not total.dtype:
+    if total is not None and value is not None and value.dtype is not total.dtype:
         total = total.to(value.dtype)
-    return Contracted(rowptr, col, total, slot if options.want_slot else None, merged)
+    return Contracted(rowptr, col, total, slot, merged)
 
 
 def filter_edges(edge_index: Tensor, number: Tensor, want_kept: bool) -> tuple[Tensor, Tensor, int]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from hierpool.backends.native._tensors import ACTIVATIONS, in_dtype, rows
+from hierpool.backends.native._tensors import ACTIVATIONS, in_dtype, like, rows
 from hierpool.contract import accumulation_dtype
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def backward(call: Call, saved: NothingSaved, upstream: Upstream, needs: Leaves)
     x, weight, bias, score, cluster, _, _, options = call
     dtype = accumulation_dtype(x)
     wide = (in_dtype(t, dtype) for t in (x, weight, score))
-    dx, dweight, dbias = torch.ops.hierpool_native.scored_pool_backward.default(
+    found = torch.ops.hierpool_native.scored_pool_backward.default(
         *wide,
         cluster,
         in_dtype(upstream.y, dtype),
@@ -44,4 +44,4 @@ def backward(call: Call, saved: NothingSaved, upstream: Upstream, needs: Leaves)
         options.is_unit,
         options.multiplier,
     )
-    return dx.to(x.dtype), dweight.to(weight.dtype), None if bias is None else dbias.to(bias.dtype)
+    return like((x, weight, bias), found)

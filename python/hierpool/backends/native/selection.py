@@ -52,7 +52,24 @@ def mis_pool(
     found = torch.ops.hierpool_native.mis_pool.default(
         *_scored(rows), *links, _summed(value, options), ptr, priority, greedy, hops, seed, *options
     )
-    return _selected(found, value, options)
+    return _selected(found, value)
+
+
+def pair_pool(
+    x: Tensor,
+    known: Tensor,
+    shift: float,
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    seed: int,
+    options: ContractOptions,
+) -> Selected:
+    """See :func:`hierpool.backends.reference.selection.pair_pool`."""
+    *found, score, mate = torch.ops.hierpool_native.pair_pool.default(
+        x.detach().contiguous(), known, shift, *links, _summed(value, options), ptr, seed, *options
+    )
+    return _selected(found, value)._replace(of_entry=score, mate=mate)
 
 
 def multilevel_clusters(
@@ -89,7 +106,7 @@ def topk_pool(
     found = torch.ops.hierpool_native.topk_pool.default(
         *_scored(rows), links.rowptr, links.col, _summed(value, options), ptr, over, under, most, *options
     )
-    return _selected(found, value, options)
+    return _selected(found, value)
 
 
 def _scored(rows: Scored) -> tuple[Tensor, Tensor, Tensor | None, bool, int, float]:
@@ -103,12 +120,12 @@ def _summed(value: Tensor | None, options: ContractOptions) -> Tensor | None:
     return in_dtype(value, accumulation_dtype(value)) if options.want_sum else None
 
 
-def _selected(found: Any, value: Tensor | None, options: ContractOptions) -> Selected:
+def _selected(found: Any, value: Tensor | None) -> Selected:
     valid, score, y, cluster_ptr, rowptr, cluster, of_row, first, row, entry, *matrix = found
     if not valid:
         return Selected(score, None, None, None)
     assigned = Assigned(cluster_ptr, rowptr, cluster, Clusters(of_row, first, row), entry)
-    return Selected(score, y, assigned, graph_contract.result(matrix, value, options))
+    return Selected(score, y, assigned, graph_contract.result(matrix, value))
 
 
 def components(rowptr: Tensor, col: Tensor, usable: Tensor | None) -> Tensor:

@@ -18,6 +18,8 @@ from hierpool.contract import (
     sum_by_index,
 )
 
+ranges = ranges_of
+
 HOST = ("cpu",)  # devices whose values are always checked, as reading them waits for nothing
 
 

@@ -123,6 +123,35 @@ def topk_pool(
     return _pooled(score, None if found is None else found[0], links, value, options)
 
 
+def pair_pool(
+    x: Tensor,
+    known: Tensor,
+    shift: float,
+    links: Links,
+    value: Tensor | None,
+    ptr: Tensor,
+    seed: int,
+    options: ContractOptions,
+) -> Selected:
+    """The clusters of the pairs that :func:`match` finds by the scores ``known + shift``, and their graph.
+
+    Args:
+        x: rows of the nodes.
+        known: of the entries of ``links``, in float32 or float64.
+        shift: added to them.
+        links, ptr, seed: see :func:`match`. An entry on the diagonal matches its node with itself.
+        value, options: see :func:`mis_pool`.
+
+    Returns:
+        ``score`` is that of the pair of each node, if ``y`` was computed with it.
+    """
+    score = known + shift
+    mate, valid = match(links, ptr, score, True, seed)
+    found = by_heads(mate, ptr, None, True) if valid else None
+    selected = _pooled(score, found, links, value, options)
+    return selected._replace(of_entry=score, mate=mate.to(links.col.dtype))
+
+
 def _scores(rows: Scored) -> Tensor:
     x, weight, bias, activation, is_unit, _ = rows
     with torch.no_grad():
