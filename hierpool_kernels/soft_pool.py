@@ -8,8 +8,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-SUMS = tl.constexpr(6)  # of rows: nodes, entropy, cut_degree, adj_sq, total_degree, tr(adj)
-
 
 class Options(NamedTuple):
     """The outputs to compute: gram, link error and entropy; whether these are means; whether to save M."""

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from hierpool_kernels.core import plan
 from hierpool_kernels.core.adjacency import Csr, Dense, factor_dtype
+from hierpool_kernels.core.row_sums import SUMS
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import accumulation_dtype, contiguous_rows, workspace
-from hierpool_kernels.soft_pool import SUMS, Options, Outputs
+from hierpool_kernels.soft_pool import Options, Outputs
 from hierpool_kernels.soft_pool_partial import Partial, divided
 from hierpool_kernels.soft_pool_products import launch_products
 from hierpool_kernels.soft_pool_reduce import launch_reduce, launch_scalars

@@ -9,9 +9,9 @@ from torch import Tensor
 
 from hierpool_kernels.core import plan, tuned
 from hierpool_kernels.core.plan import cdiv
+from hierpool_kernels.core.row_sums import SUMS
 from hierpool_kernels.core.rows import chunk_count
 from hierpool_kernels.core.target import Target
-from hierpool_kernels.soft_pool import SUMS
 
 
 class Division(NamedTuple):
@@ -40,7 +40,7 @@ def divided(
         walk, sparse = plan.sparse_rows(b, n, entries, k, target)
     else:
         precision = plan.product_precision(factor, s, target)
-        walk = plan.dense_rows(b, n, r, k, precision, target)
+        walk = plan.dense_rows(b, n, r, k, precision, target, factor)
     chunk = plan.products_chunk(b, n, k, min(f, k) or k, ragged, target)
     k_tiles, gram_size = cdiv(k, walk.tiles.bk), k if gram else 0
     adj_chunk = walk.chunk if walk.on_chip else chunk

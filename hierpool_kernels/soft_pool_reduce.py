@@ -14,6 +14,7 @@ from hierpool_kernels.core.chunks import (
 )
 from hierpool_kernels.core.clusters import column_count, graph_clusters
 from hierpool_kernels.core.launch import launch
+from hierpool_kernels.core.row_sums import SUMS
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import language_type
@@ -22,7 +23,7 @@ from hierpool_kernels.core.tiles import (
     slice_ptr,
     store_tile,
 )
-from hierpool_kernels.soft_pool import SUMS, Options, Outputs, mean_divisors
+from hierpool_kernels.soft_pool import Options, Outputs, mean_divisors
 from hierpool_kernels.soft_pool_partial import Division, Partial
 
 # ---- kernels --------------------------------------------------------------------------------------------------------

@@ -17,18 +17,13 @@ from hierpool_kernels.core.chunks import graph_rows, valid_rows
 from hierpool_kernels.core.clusters import column_count, column_mask, graph_clusters
 from hierpool_kernels.core.launch import launch
 from hierpool_kernels.core.plan import cdiv
+from hierpool_kernels.core.row_sums import SUMS, add_row_sums, no_row_sums, squares_of_rows, store_row_sums
 from hierpool_kernels.core.rows import Rows
-from hierpool_kernels.core.rows_of_a import (
-    dense_rows,
-    scaled_squares_of_dense,
-    scaled_squares_of_entries,
-    sparse_rows,
-    whole_columns,
-)
+from hierpool_kernels.core.rows_of_a import dense_rows, sparse_rows, whole_columns
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import language_type
-from hierpool_kernels.core.tiles import dot, factor, load_tile, slice_ptr, store_tile
-from hierpool_kernels.soft_pool import SUMS, Outputs, Saved, Upstream, gradient_of_square, mean_divisors
+from hierpool_kernels.core.tiles import dot, factor, load_tile, row_ptr, slice_ptr, store_tile
+from hierpool_kernels.soft_pool import Outputs, Saved, Upstream, gradient_of_square, mean_divisors
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
 
@@ -63,7 +58,7 @@ def _last_row(ptr, end, N):
         return N
 
 
-@triton.jit(do_not_specialize=["N"])
+@triton.jit(do_not_specialize=["N", "l_graph", "x_graph", "a_graph", "s_graph"])
 def _soft_pool_small_fwd_kernel(
     logits_ptr, l_graph, l_row, x_ptr, x_graph, x_row, a_ptr, a_graph, a_row, a_col, rowptr, col_ptr, value_ptr,
     temperature_ptr, s_ptr, s_graph, m_ptr, adj_ptr, gram_ptr, pooled_ptr, vectors_ptr, sums_ptr, gram_squares_ptr,
@@ -84,15 +79,15 @@ def _soft_pool_small_fwd_kernel(
     first, end = graph_rows(i_b, ptr, sizes, N)
     last = _last_row(ptr, end, N)
     p_mask = slice_ptr(mask_ptr, i_b, N)
-    p_s = slice_ptr(s_ptr, i_b, s_graph)
-    p_m = slice_ptr(m_ptr, i_b, s_graph)
-    p_a = slice_ptr(a_ptr, i_b, a_graph)
+    p_s = row_ptr(s_ptr, i_b * s_graph, K)
+    p_m = row_ptr(m_ptr, i_b * s_graph, K)
+    p_a = row_ptr(a_ptr, i_b * a_graph, VECTOR)
     o_k = tl.arange(0, BK)
     clusters = graph_clusters(i_b, clusters_ptr, K)
     m_k = column_mask(o_k, clusters, K)
     exists = o_k < column_count(clusters, K)
     _softmax_of_graph(
-        slice_ptr(logits_ptr, i_b, l_graph), l_row, p_s, temperature_ptr, p_mask, first, last, end, o_k, m_k,
+        row_ptr(logits_ptr, i_b * l_graph, l_row), l_row, p_s, temperature_ptr, p_mask, first, last, end, o_k, m_k,
         exists, K, BN, BK, GIVEN, ACC,
     )  # fmt: skip
     tl.debug_barrier()  # S is read by other threads than have written it
@@ -100,14 +95,7 @@ def _soft_pool_small_fwd_kernel(
     adj = tl.zeros([BK, BK], ACC)
     gram = tl.zeros([BK, BK], ACC)
     pooled = tl.zeros([BK, BF], ACC)
-    size = tl.zeros([BK], ACC)
-    volume = tl.zeros([BK], ACC)
-    nodes = tl.zeros([BN], ACC)
-    entropy = tl.zeros([BN], ACC)
-    cut = tl.zeros([BN], ACC)
-    squares = tl.zeros([BN], ACC)
-    degrees = tl.zeros([BN], ACC)
-    trace = tl.zeros([BN], ACC)
+    sums = no_row_sums(BN, BK, ACC)
     whole = whole_columns(mask_ptr, i_b, N, end, BJ, VECTOR)
     for i_n in range(first, end, BN):
         o_n = i_n + tl.arange(0, BN)
@@ -126,7 +114,9 @@ def _soft_pool_small_fwd_kernel(
             store_tile(p_m, i_n, K, 0, m_n, m_k, m, BN, BK)
         s = load_tile(p_s, i_n, K, 0, m_n, m_k, BN, BK)
         x = factor(
-            load_tile(slice_ptr(x_ptr, i_b, x_graph), i_n, x_row, 0, m_n, o_f < F, BN, BF), ACC, PRODUCT_X
+            load_tile(row_ptr(x_ptr, i_b * x_graph, x_row), i_n, x_row, 0, m_n, o_f < F, BN, BF),
+            ACC,
+            PRODUCT_X,
         )
         rounded = factor(s, ACC, PRODUCT_S)
         p = rounded.to(ACC)
@@ -134,16 +124,7 @@ def _soft_pool_small_fwd_kernel(
         if gram_ptr is not None:
             gram = dot(tl.trans(rounded), rounded, gram, PRODUCT_S)
         pooled = dot(tl.trans(rounded), x, pooled, PRODUCT_X)
-        size += tl.sum(p, 0)
-        volume += tl.sum(p * degree[:, None], 0)
-        nodes += m_n.to(ACC)
-        if ENTROPY:
-            exact = s.to(ACC)
-            entropy -= tl.sum(exact * tl.log(tl.where(exact > 0, exact, 1.0)), 1)
-        cut += degree * tl.sum(p * p, 1)
-        squares += square
-        degrees += degree
-        trace += tl.sum(p * m, 1)
+        sums = add_row_sums(sums, s, p, m, m_n, degree, square, ENTROPY, ACC)
     both = exists[:, None] & exists[None, :]
     upper = o_k[:, None] <= o_k[None, :]
     if SYMMETRIC:
@@ -156,30 +137,16 @@ def _soft_pool_small_fwd_kernel(
     pooled = tl.where(exists[:, None], pooled, 0.0)
     store_tile(slice_ptr(pooled_ptr, i_b, K * F), 0, F, 0, o_k < K, o_f < F, pooled, BK, BF)
     p_vectors = vectors_ptr + i_b * 2 * K + o_k
-    tl.store(p_vectors, tl.where(exists, size, 0.0), mask=o_k < K)
-    tl.store(p_vectors + K, tl.where(exists, volume, 0.0), mask=o_k < K)
-    square = tl.sum(squares.to(tl.float64), 0)
-    if (square == float("inf")) | (square < 1e-26):
-        # Squares of weights above 1e19 or below 1e-13: again, of weights that are multiplied by a power of two.
-        large = square == float("inf")
-        scale = tl.where(large, 2.0**-64, 2.0**64)
-        back = tl.where(large, tl.full((), 2.0**128, tl.float64), tl.full((), 2.0**-128, tl.float64))
-        if a_ptr is not None:
-            square = back * scaled_squares_of_dense(
-                p_a, a_row, a_col, p_mask, 0, end, end, scale, BN, BJ, ACC, VECTOR
-            )
-        elif value_ptr is not None:
-            square = back * scaled_squares_of_entries(value_ptr, rowptr, first, end, scale, ACC)
-    p_sums = sums_ptr + i_b * SUMS
-    tl.store(p_sums, tl.sum(nodes, 0).to(tl.float64))
-    tl.store(p_sums + 1, tl.sum(entropy.to(tl.float64), 0))
-    tl.store(p_sums + 2, tl.sum(cut.to(tl.float64), 0))
-    tl.store(p_sums + 3, square)
-    tl.store(p_sums + 4, tl.sum(degrees.to(tl.float64), 0))
-    tl.store(p_sums + 5, tl.sum(trace.to(tl.float64), 0))
+    tl.store(p_vectors, tl.where(exists, sums[0], 0.0), mask=o_k < K)
+    tl.store(p_vectors + K, tl.where(exists, sums[1], 0.0), mask=o_k < K)
+    square = squares_of_rows(
+        tl.sum(sums[5].to(tl.float64), 0), p_a, a_row, a_col, p_mask, rowptr, value_ptr, first, end, end,
+        BN, BJ, ACC, VECTOR,
+    )  # fmt: skip
+    store_row_sums(sums_ptr + i_b * SUMS, sums, square, 1, 1)
 
 
-@triton.jit(do_not_specialize=["N", "B"])
+@triton.jit(do_not_specialize=["N", "B", "s_graph", "x_graph", "a_graph", "dx_graph"])
 def _soft_pool_small_bwd_kernel(
     ds_ptr, dpooled_ptr, dadj_ptr, dgram_ptr, dvectors_ptr, dscalars_ptr, dtotal_entropy_ptr, dlink_norm_ptr,
     s_ptr, s_graph, gram_ptr, scalars_ptr, link_norm_ptr, m_ptr, x_ptr, x_graph, x_row, a_ptr, a_graph, a_row, a_col,
@@ -203,9 +170,9 @@ def _soft_pool_small_bwd_kernel(
     first, end = graph_rows(i_b, ptr, sizes, N)
     last = _last_row(ptr, end, N)
     p_mask = slice_ptr(mask_ptr, i_b, N)
-    p_s = slice_ptr(s_ptr, i_b, s_graph)
-    p_m = slice_ptr(m_ptr, i_b, s_graph)
-    p_a = slice_ptr(a_ptr, i_b, a_graph)
+    p_s = row_ptr(s_ptr, i_b * s_graph, K)
+    p_m = row_ptr(m_ptr, i_b * s_graph, K)
+    p_a = row_ptr(a_ptr, i_b * a_graph, VECTOR)
     o_k = tl.arange(0, BK)
     o_f = tl.arange(0, BF)
     clusters = graph_clusters(i_b, clusters_ptr, K)
@@ -251,7 +218,7 @@ def _soft_pool_small_bwd_kernel(
             m = load_tile(p_m, i_n, K, 0, m_n, m_k, BN, BK)
             total = dot(m, of_m, tl.zeros([BN, BK], ACC), PRECISION)
             if dpooled_ptr is not None:
-                x = load_tile(slice_ptr(x_ptr, i_b, x_graph), i_n, x_row, 0, m_n, o_f < F, BN, BF)
+                x = load_tile(row_ptr(x_ptr, i_b * x_graph, x_row), i_n, x_row, 0, m_n, o_f < F, BN, BF)
                 x = factor(x, ACC, PRODUCT_X)
                 total = dot(x, tl.trans(factor(dpooled, ACC, PRODUCT_X)), total, PRODUCT_X)
             if not SYMMETRIC:
@@ -287,21 +254,21 @@ def _soft_pool_small_bwd_kernel(
                     total += degree[:, None] * dvolume[None, :]
             total -= dentropy * tl.where(p > 0, 1 + tl.log(tl.where(p > 0, p, 1.0)), 0.0)
             if ds_ptr is not None:
-                total += load_tile(slice_ptr(ds_ptr, i_b, s_graph), i_n, K, 0, m_n, m_k, BN, BK).to(ACC)
+                total += load_tile(row_ptr(ds_ptr, i_b * s_graph, K), i_n, K, 0, m_n, m_k, BN, BK).to(ACC)
             total = tl.where(exists[None, :], total, 0.0)
             if not GIVEN:
                 total = p * (total - tl.sum(p * total, 1)[:, None])
                 if temperature_ptr is not None:
                     total /= tl.load(temperature_ptr).to(ACC)
             total = tl.where(m_n[:, None], total, 0.0)
-            store_tile(slice_ptr(dlogits_ptr, i_b, s_graph), i_n, K, 0, o_n < last, o_k < K, total, BN, BK)
+            store_tile(row_ptr(dlogits_ptr, i_b * s_graph, K), i_n, K, 0, o_n < last, o_k < K, total, BN, BK)
         if dx_ptr is not None:
             if dpooled_ptr is not None:
                 dpooled = factor(dpooled, ACC, PRODUCT_S)
                 dx = dot(factor(s, ACC, PRODUCT_S), dpooled, tl.zeros([BN, BF], ACC), PRODUCT_S)
             else:
                 dx = tl.zeros([BN, BF], ACC)
-            store_tile(slice_ptr(dx_ptr, i_b, dx_graph), i_n, F, 0, o_n < last, o_f < F, dx, BN, BF)
+            store_tile(row_ptr(dx_ptr, i_b * dx_graph, F), i_n, F, 0, o_n < last, o_f < F, dx, BN, BF)
 
 
 # ---- launchers ------------------------------------------------------------------------------------------------------
@@ -312,14 +279,14 @@ def small_tiles(
 ) -> plan.SmallTiles | None:
     """The tiles of a batch whose graphs are each for one program; ``None`` if they are too large for it.
 
-    The host does not know the largest graph of a ragged batch: what counts is their mean size. Kernels of matrices of
+    The host does not know the largest of several ragged graphs: what counts is their mean size. Kernels of matrices of
     different dtypes would spill.
     """
     values = edges.values
     same = values is None or values.dtype is s.dtype or not values.is_floating_point()
     if edges.types > 1 or not rows.b or x.dtype is not s.dtype or not same:
         return None
-    n = rows.n if rows.ptr is None else 2 * cdiv(rows.n, rows.b)
+    n = rows.n if rows.ptr is None or rows.b == 1 else 2 * cdiv(rows.n, rows.b)
     return plan.small(n, s.size(-1), x.size(-1), s.dtype, target)
 
 
@@ -333,8 +300,8 @@ def launch_small_fwd(
     m, gram = (t if t.numel() else None for t in (out.m, out.gram))
     launch(
         _soft_pool_small_fwd_kernel, (rows.b,),
-        logits, rows.graph_stride(logits), logits.stride(-2), x, rows.graph_stride(x), x.stride(-2),
-        *_adjacency(edges), temperature, s, rows.graph_stride(s), m, out.adj, gram, out.x, out.vectors, sums, squares,
+        logits, rows.rows_between(logits), logits.stride(-2), x, rows.rows_between(x), x.stride(-2),
+        *_adjacency(edges), temperature, s, rows.graph_rows, m, out.adj, gram, out.x, out.vectors, sums, squares,
         rows.ptr, rows.sizes, rows.mask, rows.n, rows.clusters, k, f,
         GIVEN=given, ENTROPY=entropy, SYMMETRIC=symmetric, ACC=language_type(acc),
         PRECISION=_precision_of_a(edges, s, target), PRODUCT_M=plan.product_precision(s.dtype, acc, target),
@@ -347,7 +314,8 @@ def _adjacency(edges: Dense | Csr) -> tuple[Any, ...]:
     """The kernel arguments of A: pointer, strides of graphs, rows and columns; ``rowptr``, ``col``, ``value``."""
     if isinstance(edges, Csr):
         return edges.arguments(3)
-    return edges.a, edges.a.stride(0), *edges.a.stride()[-2:], None, None, None
+    strides = edges.strides
+    return edges.a, strides[0], *strides[-2:], None, None, None
 
 
 def _precision_of_a(edges: Dense | Csr, s: Tensor, target: Target) -> str:
@@ -371,10 +339,10 @@ def launch_small_bwd(
     transpose = (edges.rowptr_t, edges.col_t, edges.value_t) if isinstance(edges, Csr) else (None,) * 3
     launch(
         _soft_pool_small_bwd_kernel, (rows.b,),
-        *grads, s, rows.graph_stride(s), gram if gram.numel() else None, scalars, link_norm, m,
-        x, rows.graph_stride(x), x.stride(-2), *dense, rowptr, value, *transpose, temperature,
+        *grads, s, rows.graph_rows, gram if gram.numel() else None, scalars, link_norm, m,
+        x, rows.rows_between(x), x.stride(-2), *dense, rowptr, value, *transpose, temperature,
         rows.largest() if mean else None, dlogits if needs[0] else None, dx if needs[1] else None,
-        dx.stride(0) if needs[1] and rows.ptr is None else 0,
+        rows.graph_rows,
         *rows.arguments, rows.clusters, s.size(-1), x.size(-1),
         MEAN=mean, GIVEN=given, SYMMETRIC=symmetric, ACC=language_type(m.dtype),
         PRECISION=plan.gradient_precision(s.dtype, target), PRODUCT_A=_precision_of_a(edges, s, target),

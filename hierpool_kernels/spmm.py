@@ -10,7 +10,7 @@ import triton.language as tl
 from torch import Tensor
 
 from hierpool_kernels.core import plan
-from hierpool_kernels.core.adjacency import factor_dtype, vector_of
+from hierpool_kernels.core.adjacency import factor_dtype, strides_of, vector_of
 from hierpool_kernels.core.chunks import graph_rows, last_at_most, swizzled_program_ids, valid_rows
 from hierpool_kernels.core.clusters import column_mask, graph_clusters
 from hierpool_kernels.core.launch import launch
@@ -25,7 +25,7 @@ from hierpool_kernels.core.rows_of_a import (
 )
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import contiguous_rows, language_type, workspace
-from hierpool_kernels.core.tiles import slice_ptr, store_tile
+from hierpool_kernels.core.tiles import row_ptr, slice_ptr, store_tile
 from hierpool_kernels.soft_pool_softmax import launch_transpose
 
 
@@ -62,7 +62,7 @@ def _spmm_kernel(
         tl.store(degree_ptr + o_n, degree, mask=m_n)
 
 
-@triton.jit(do_not_specialize=["N"])
+@triton.jit(do_not_specialize=["N", "a_graph", "a_type", "s_graph", "out_graph", "out_type"])
 def _dense_product_kernel(
     a_ptr, a_graph, a_type, a_row, a_col, s_ptr, s_graph, s_row, out_ptr, out_graph, out_type, degree_ptr,
     sizes, mask_ptr, N, clusters_ptr, K,
@@ -87,21 +87,21 @@ def _dense_product_kernel(
         end = tl.where(i_k < graph_clusters(i_b, clusters_ptr, K), end, 0)
     p_mask = slice_ptr(mask_ptr, i_b, N)
     m_n = valid_rows(o_n, end, p_mask)
-    p_a = slice_ptr(slice_ptr(a_ptr, i_b, a_graph), i_r, a_type)
+    b = i_b.to(tl.int64)
+    p_a = row_ptr(a_ptr, b * a_graph + i_r.to(tl.int64) * a_type, VECTOR)
     if TURNED:
         s_row = N // VECTOR * VECTOR  # this is N, of which the compiler does not know that it is a multiple
-        s_graph = K * s_row
+        s_graph = K
     total, degree, _ = dense_rows(
-        p_a, a_row, a_col, slice_ptr(s_ptr, i_b, s_graph), s_row, p_mask, i_n, m_n, i_k, m_k,
+        p_a, a_row, a_col, row_ptr(s_ptr, b * s_graph, s_row), s_row, p_mask, i_n, m_n, i_k, m_k,
         whole_columns(mask_ptr, i_b, N, end, BJ, VECTOR), end, BN, BJ, BK, ACC, PRECISION, VECTOR,
         TURNED, ACROSS,
     )  # fmt: skip
     if s_ptr is not None:
-        store_tile(
-            slice_ptr(slice_ptr(out_ptr, i_b, out_graph), i_r, out_type), i_n, K, i_k, m_n, m_k, total, BN, BK
-        )
+        p_out = row_ptr(out_ptr, b * out_graph + i_r.to(tl.int64) * out_type, K)
+        store_tile(p_out, i_n, K, i_k, m_n, m_k, total, BN, BK)
     else:
-        p_degree = degree_ptr + (i_b.to(tl.int64) * tl.num_programs(2) + i_r) * N
+        p_degree = degree_ptr + (b * tl.num_programs(2) + i_r) * N
         tl.store(p_degree + o_n, degree, mask=o_n < N)
 
 
@@ -175,17 +175,18 @@ def _launch_dense(
     a: Tensor, s: Tensor | None, out: Tensor, rows: Rows, acc: torch.dtype, target: Target
 ) -> None:
     (b, r, n, _), k = a.shape, 0 if s is None else s.size(-1)
-    precision, turned = "ieee", False
+    precision, turned, factor = "ieee", False, torch.float32
     if s is not None:
-        precision = plan.product_precision(factor_dtype(a, s), s.dtype, target)
+        factor = factor_dtype(a, s)
+        precision = plan.product_precision(factor, s.dtype, target)
         turned = plan.turned(s.dtype, vector_of(a), precision, target)
         if turned:
             s = launch_transpose(s, rows, acc, target)
-    tiles = plan.dense_product(k, precision, target)
+    tiles = plan.dense_product(k, precision, target, factor)
     product, degree = (None, out) if s is None else (out, None)
     launch(
         _dense_product_kernel, (b * cdiv(n, tiles.bn), max(cdiv(k, tiles.bk), 1), r),
-        a, *a.stride(), s, 0 if turned else rows.graph_stride(s), k, product, out.stride(0), out.stride(1), degree,
+        a, *strides_of(a), s, rows.graph_rows, k, product, r * n, n, degree,
         rows.sizes, rows.mask, n, None if s is None else rows.clusters, k,
         BN=tiles.bn, BJ=tiles.bj, BK=tiles.bk, ACC=language_type(acc), PRECISION=precision, VECTOR=vector_of(a),
         TURNED=turned, ACROSS=a.stride(-1) != 1, **tiles.options(precision, target),

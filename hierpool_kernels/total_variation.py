@@ -177,6 +177,12 @@ def _total_variation_dense_edges_bwd_kernel(
 # ---- launchers ------------------------------------------------------------------------------------------------------
 
 
+def _tiles(s: Tensor, a: Tensor, target: Target) -> plan_losses.VariationTiles:
+    """Tiles for a dense A."""
+    size = min(t.element_size() for t in (s, a) if t.is_floating_point())
+    return plan_losses.variation(s.size(-1), size, target)
+
+
 def launch_total_variation_fwd(
     s: Tensor, edges: Dense | Csr, rows: Rows, target: Target
 ) -> tuple[Tensor, Tensor]:
@@ -184,7 +190,7 @@ def launch_total_variation_fwd(
     s = contiguous_rows(s)
     k, acc = s.size(-1), accumulation_dtype(s, edges.values)
     if isinstance(edges, Dense):
-        tiles = plan_losses.variation(k, target).sums
+        tiles = _tiles(s, edges.a, target).sums
         chunk, ptr = tiles.bn, None
         part = s.new_empty(rows.chunks(chunk), 2, dtype=torch.float64)
         launch(
@@ -238,7 +244,7 @@ def launch_total_variation_bwd(
 
 def _dense_gradient_of_s(dvariation: Tensor, s: Tensor, edges: Dense, rows: Rows, target: Target) -> Tensor:
     k, acc = s.size(-1), language_type(accumulation_dtype(s, edges.a))
-    tiles = plan_losses.variation(k, target).signs
+    tiles = _tiles(s, edges.a, target).signs
     out = rows.empty(s, k)
     launch(
         _total_variation_dense_rows_bwd_kernel, (rows.chunks(tiles.bn), cdiv(k, tiles.bk)),
@@ -251,7 +257,7 @@ def _dense_gradient_of_s(dvariation: Tensor, s: Tensor, edges: Dense, rows: Rows
 
 def _dense_gradient_of_a(dvariation: Tensor, s: Tensor, edges: Dense, rows: Rows, target: Target) -> Tensor:
     k, n, acc = s.size(-1), rows.n, language_type(accumulation_dtype(s, edges.a))
-    tiles = plan_losses.variation(k, target).sums
+    tiles = _tiles(s, edges.a, target).sums
     out = edges.a.new_empty(edges.a.shape)
     launch(
         _total_variation_dense_edges_bwd_kernel, (rows.b * cdiv(n, tiles.bn), cdiv(n, tiles.bj)),

@@ -181,11 +181,7 @@ class _Check:
             for i in self.changed
             for text in record.problems(rows[i], self.before[i])
         ]
-        wrong += [
-            f"{rows[i].name}: {text}"
-            for i in self.unchanged
-            for text in record.spills(rows[i]) + record.narrow_loads(rows[i]) + record.pending(rows[i])
-        ]
+        wrong += [f"{rows[i].name}: {text}" for i in self.unchanged for text in record.forbidden(rows[i])]
         for i in self.sample:
             recorded = self.before[i]
             assert recorded is not None

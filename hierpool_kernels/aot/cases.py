@@ -28,6 +28,7 @@ from hierpool_kernels import link_bce
 from hierpool_kernels.asymmetric_norm import launch_asymmetric_norm_bwd, launch_asymmetric_norm_fwd
 from hierpool_kernels.core.adjacency import Csr, Dense
 from hierpool_kernels.core.launch import Call, watch
+from hierpool_kernels.core.plan import wide_mask
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import KNOWN, Target
 from hierpool_kernels.cut_terms import Sums, launch_cut_terms_bwd, launch_cut_terms_fwd
@@ -120,13 +121,14 @@ class Case:
         rowptr, col = (self.tensor(f"int{self.index}", size) for size in (self.n + 1, self.entries))
         return rowptr, col, None if self.a == "none" else self.tensor(self.a, self.entries)
 
-    def graph_rows(self) -> Rows:
+    def graph_rows(self, target: Target) -> Rows:
         clusters = self.tensor("int64", self.b) if self.clusters else None
         if self.layout == "csr":
             return Rows.ragged(self.tensor("int64", self.b + 1), self.n, clusters)
         mask = self.tensor("bool", self.b, self.n) if self.rows == "mask" else None
         sizes = self.tensor("int64", self.b) if self.rows == "sizes" else None
-        return Rows.padded(self.b, self.n, mask, sizes, clusters)
+        wide = self.op in ("pool", "link") and wide_mask(target)
+        return Rows.padded(self.b, self.n, mask, sizes, clusters, wide)
 
     def nodes(self, dtype: str, width: int) -> Tensor:
         lead = (self.n,) if self.layout == "csr" else (self.b, self.n)
@@ -143,7 +145,7 @@ class Case:
 
 def _pool(case: Case, target: Target) -> None:
     logits, x, edges = case.nodes(case.s, case.k), case.nodes(case.x, case.f), case.adjacency()
-    rows, temperature = case.graph_rows(), case.tensor("fp32") if case.temperature else None
+    rows, temperature = case.graph_rows(target), case.tensor("fp32") if case.temperature else None
     options = Options(gram=True, link=True, entropy=True, mean=True, save=True)
     inputs = (logits, x, edges, rows, temperature, case.given, case.symmetric)
     out = launch_soft_pool_fwd(*inputs, options, target)
@@ -172,7 +174,7 @@ def _cut(case: Case, target: Target) -> None:
 
 
 def _link(case: Case, target: Target) -> None:
-    s, edges, rows = case.nodes(case.s, case.k), case.adjacency(), case.graph_rows()
+    s, edges, rows = case.nodes(case.s, case.k), case.adjacency(), case.graph_rows(target)
     loss = link_bce.launch_link_bce_fwd(s, edges, rows, 1e-7, "numel", case.symmetric, target)
     link_bce.launch_link_bce_bwd(
         torch.empty_like(loss), s, edges, rows, 1e-7, "numel", case.symmetric, (True, case.edges), target
@@ -180,7 +182,7 @@ def _link(case: Case, target: Target) -> None:
 
 
 def _variation(case: Case, target: Target) -> None:
-    s, edges, rows = case.nodes(case.s, case.k), case.adjacency(), case.graph_rows()
+    s, edges, rows = case.nodes(case.s, case.k), case.adjacency(), case.graph_rows(target)
     variation, _ = launch_total_variation_fwd(s, edges, rows, target)
     launch_total_variation_bwd(torch.empty_like(variation), s, edges, rows, (True, case.edges), target)
     if isinstance(edges, Csr) and case.edges:
@@ -196,7 +198,7 @@ def _spmm(case: Case, target: Target) -> None:
 
 
 def _norm(case: Case, target: Target) -> None:
-    s, rows = case.nodes(case.s, case.k), case.graph_rows()
+    s, rows = case.nodes(case.s, case.k), case.graph_rows(target)
     norm, quantile, row, slope = launch_asymmetric_norm_fwd(s, rows, target)
     launch_asymmetric_norm_bwd(norm, s, quantile, row, slope, rows, target)
 
@@ -262,6 +264,7 @@ CASES = (
     replace(_DENSE, s="bf16"),
     replace(_DENSE, s="bf16", fp32="tf32", a="uint8", diffpool=True, edges=False),
     replace(_DENSE, fp32="tf32", a="bf16"),
+    *(replace(_DENSE, a="bf16", k=k, diffpool=True, edges=False) for k in (20, 64)),
     replace(_DENSE, **_HALF, transposed=True),
     replace(_DENSE, fp32="tf32", n=1 << 16, b=1),
     *_grid(_CSR, (64,), "fp32/ieee", _BF16),

@@ -202,6 +202,7 @@ class Report:
         needs_tensor_core: True if there is a product of tiles that tensor cores can compute.
         loads: bytes that the narrowest load of each matrix takes, on CUDA architectures.
         pending: waits that let a product go on whose left factor is in registers, on Hopper.
+        unasked: TF32 instructions of a kernel that asks for none.
     """
 
     error: str = ""
@@ -213,6 +214,7 @@ class Report:
     needs_tensor_core: bool = False
     loads: tuple[tuple[str, int], ...] = ()
     pending: int = 0
+    unasked: int = 0
 
 
 def report(found: Variant) -> Report:
@@ -222,14 +224,18 @@ def report(found: Variant) -> Report:
     needs = needs_tensor_core(compiled.asm["ttir"])
     shared = compiled.metadata.shared
     loads: tuple[tuple[str, int], ...] = ()
+    unasked = 0
     if KNOWN[found.target].family == "hip":
         registers, spilled, counts = read_amdgcn(compiled.asm["amdgcn"])
     else:
         registers, spilled, counts = _read_cubin(compiled.asm["cubin"], needs)
         loads = _loads(found, compiled.asm["ptx"])
+        unasked = unasked_tf32(compiled.asm["ttir"], compiled.asm["ptx"])
     local = sum(counts.pop(name, 0) for name in LOCAL_MEMORY)
     pending = pending_products(compiled.asm["ttgir"])
-    return Report("", registers, spilled, local, shared, tuple(sorted(counts.items())), needs, loads, pending)
+    return Report(
+        "", registers, spilled, local, shared, tuple(sorted(counts.items())), needs, loads, pending, unasked
+    )
 
 
 def _loads(found: Variant, ptx: str) -> tuple[tuple[str, int], ...]:
@@ -286,6 +292,18 @@ def needs_tensor_core(ttir: str) -> bool:
     return any(
         re.search(r"inputPrecision = tf32|: tensor<\w+x(?:bf16|f16)>", dot) for dot in _DOT.findall(ttir)
     )
+
+
+_TF32 = re.compile(r"kind::tf32|mma\.[\w.:]*\.tf32\.tf32")
+
+
+def unasked_tf32(ttir: str, ptx: str) -> int:
+    """The number of TF32 instructions, if no product asks for TF32.
+
+    On sm_100, Triton takes a factor that depends on a number of 16 bits or less for one that is exact in TF32, even if
+    only a mask does, and multiplies in TF32 although IEEE is asked for.
+    """
+    return 0 if "inputPrecision = tf32" in ttir else len(_TF32.findall(ptx))
 
 
 _PRODUCT = re.compile(r"(%\w+)(?::\d+)? = ttng\.warp_group_dot [^\n]*? : tensor<")

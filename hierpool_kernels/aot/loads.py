@@ -84,12 +84,15 @@ def _follow(moves: list[tuple[list[str], list[str]]], reached: dict[str, int]) -
 
 
 def aligned(variant: Variant, matrix: str) -> bool:
-    """True if rows of 16-bit or 32-bit floats start at multiples of 16 elements, for all that the compiler knows."""
+    """True if rows of 16-bit or 32-bit floats start at multiples of 16 elements, for all that the compiler knows.
+
+    Strides of graphs and of edge types count rows, or vectors of A, or are multiples of the strides of rows.
+    """
     kinds, constants, divisible = dict(variant.types), dict(variant.constants), set(variant.divisible)
     if kinds.get(f"{matrix}_ptr") not in ("*bf16", "*fp16", "*fp32") or f"{matrix}_ptr" not in divisible:
         return False
     prefix = _STRIDES.get(matrix, f"{matrix}_")
-    strides = {name for name in kinds if name.startswith(prefix) and not name.endswith("_ptr")}
+    strides = {name for name in kinds if name.startswith(prefix) and name.endswith(("_row", "_col"))}
     if matrix == "a":
         inner = {name for name in ("a_row", "a_col") if constants.get(name) == 1}
         return constants.get("VECTOR") == 16 and bool(inner) and strides <= divisible
@@ -132,14 +135,6 @@ def _is_accepted(one: Accepted, kernel: str, matrix: str, variant: Variant) -> b
     return kernel in one.kernels and matrix in one.matrices and one.applies(variant)
 
 
-def _constant(name: str, value: int) -> Callable[[Variant], bool]:
-    return lambda variant: dict(variant.constants).get(name) == value
-
-
-def _halves(matrix: str) -> Callable[[Variant], bool]:
-    return lambda variant: dict(variant.types)[f"{matrix}_ptr"] in ("*bf16", "*fp16")
-
-
 def _has(argument: str) -> Callable[[Variant], bool]:
     return lambda variant: argument in dict(variant.types)
 
@@ -148,29 +143,11 @@ def _both(*conditions: Callable[[Variant], bool]) -> Callable[[Variant], bool]:
     return lambda variant: all(condition(variant) for condition in conditions)
 
 
-def _of_fma(variant: Variant) -> bool:
-    return dict(variant.constants).get("PRECISION") == "ieee"
-
-
 def _in_triton_3_6(variant: Variant) -> bool:
     return triton.__version__.startswith("3.6.")
 
 
-_SMALL = "a tile has less than 16 bytes for each thread"
-
 ACCEPTED = (
-    Accepted(
-        ("total_variation_dense_fwd", "total_variation_dense_edges_bwd"), ("s",), _constant("BK", 8), _SMALL
-    ),
-    Accepted(("total_variation_dense_rows_bwd",), ("a", "s"), _constant("BN", 16), _SMALL),
-    Accepted(
-        ("soft_pool_products_fwd",), ("s",), lambda variant: variant.target == "sm_100" and _of_fma(variant),
-        "Triton 3.7 copies the right factor of this product by elements on sm_100, FMA as it is",
-    ),
-    Accepted(
-        ("soft_pool_rows_fwd", "dense_product"), ("a",),
-        lambda variant: variant.target == "sm_80" and _halves("a")(variant), _SMALL,
-    ),
     Accepted(
         ("soft_pool_rows_fwd",), ("s",), _both(_in_triton_3_6, _has("rowptr"), _has("clusters_ptr")),
         "Triton 3.6 does not see that the columns of a graph end with a vector, where A is sparse",

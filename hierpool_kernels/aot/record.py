@@ -57,11 +57,16 @@ def problems(row: Row, recorded: Report | None = None) -> list[str]:
     needed = report.needs_tensor_core or before.tensor_core
     if architecture.family == "cuda" and needed and not report.tensor_core:
         found.append("has a product for tensor cores, but none of their instructions")
-    return found + spills(row) + narrow_loads(row) + pending(row)
+    return found + forbidden(row)
+
+
+def forbidden(row: Row) -> list[str]:
+    """What no variant may have, whatever is recorded."""
+    return spills(row) + narrow_loads(row) + pending(row) + unasked(row)
 
 
 def spills(row: Row) -> list[str]:
-    """The registers that a variant spills. None may, whatever is recorded."""
+    """The registers that a variant spills."""
     spilled, instructions = row.report.spill_bytes, row.report.local_instructions
     if not (spilled or instructions):
         return []
@@ -69,10 +74,17 @@ def spills(row: Row) -> list[str]:
 
 
 def pending(row: Row) -> list[str]:
-    """Products that may read registers which were changed in the meantime. None may, whatever is recorded."""
+    """Products that may read registers which were changed in the meantime."""
     if not row.report.pending:
         return []
     return [f"has {row.report.pending} waits that let a product go on whose left factor is in registers"]
+
+
+def unasked(row: Row) -> list[str]:
+    """Instructions that round float32 to TF32, though IEEE products are asked for."""
+    if not row.report.unasked:
+        return []
+    return [f"multiplies in TF32, by {row.report.unasked} instructions, but asks for IEEE products"]
 
 
 def narrow_loads(row: Row) -> list[str]:

@@ -40,9 +40,15 @@ class Dense(NamedTuple):
         """True if columns are contiguous, and rows are not."""
         return self.a.stride(-1) != 1
 
-    def arguments(self, dimensions: int) -> tuple[Any, ...]:
-        """The kernel arguments of A: pointer and strides of a dense one, then ``rowptr``, ``col``, ``value``."""
-        return self.a, *self.a.stride(), None, None, None
+    @property
+    def strides(self) -> tuple[int, ...]:
+        """See :func:`strides_of`."""
+        return strides_of(self.a)
+
+    def arguments(self, dimensions: int, in_vectors: bool = False) -> tuple[Any, ...]:
+        """The kernel arguments of A: pointer and strides of a dense one, as they are or as of :func:`strides_of`, then
+        ``rowptr``, ``col``, ``value``."""
+        return self.a, *(self.strides if in_vectors else self.a.stride()), None, None, None
 
 
 class Csr(NamedTuple):
@@ -75,15 +81,21 @@ class Csr(NamedTuple):
         """See :class:`Dense`; False."""
         return False
 
-    def arguments(self, dimensions: int) -> tuple[Any, ...]:
+    def arguments(self, dimensions: int, in_vectors: bool = False) -> tuple[Any, ...]:
         """As of :class:`Dense`; ``dimensions`` is the number of strides that the kernel takes."""
         return None, *(0,) * dimensions, self.rowptr, self.col, self.value
 
 
 def vector_of(a: Tensor) -> int:
     """Rows and columns of a dense A that kernels may read at once, beyond the end of a graph but not beyond N: 16 if N
-    is a multiple of it, else 1."""
-    return 1 if a.size(-1) % 16 else 16
+    and the strides of graphs and of edge types are multiples of it, else 1."""
+    return 1 if a.size(-1) % 16 or any(stride % 16 for stride in a.stride()[:-2]) else 16
+
+
+def strides_of(a: Tensor) -> tuple[int, ...]:
+    """The strides of a dense A, those of graphs and of edge types in vectors of :func:`vector_of`."""
+    vector = vector_of(a)
+    return *(stride // vector for stride in a.stride()[:-2]), *a.stride()[-2:]
 
 
 def factor_dtype(a: Tensor, s: Tensor) -> torch.dtype:

@@ -65,6 +65,16 @@ def turned(s: torch.dtype, vector: int, precision: str, target: Target) -> bool:
     return interpreted(target) or (precision == "tf32" and target.architecture.family == "cuda")
 
 
+def wide_mask(target: Target) -> bool:
+    """True if products need a mask of rows as int32.
+
+    For sm_100, Triton takes a factor for exact in TF32 if it comes from 16 bits or less, and multiplies it in TF32 even
+    where IEEE is asked for; that a mask of bytes is among what it comes from is enough.
+    """
+    architecture = target.architecture
+    return architecture.family == "cuda" and architecture.version >= 100 and target.fp32 == "ieee"
+
+
 def interpreted(target: Target) -> bool:
     return target.architecture.family == "interpreter"
 
@@ -185,9 +195,14 @@ class WalkTiles(NamedTuple):
 
     def options(self, precision: str, dense: bool, target: Target) -> dict[str, int]:
         """Launch options. Some FMA kernels spill a few registers, for more programs at a time, unless told how many
-        they have: where the rows of S are not aligned, and where S^T M is left to another kernel."""
-        told = precision == "ieee" and dense and (self.tiles.bj == SMALLEST or not self.on_chip)
-        more = TOLD if told and target.architecture.version in (80, 90) else {}
+        they have: where the rows of S are not aligned, where S^T M is left to another kernel, and on Ampere with tiles
+        of 32 columns."""
+        version = target.architecture.version
+        told = self.tiles.bj == SMALLEST or not self.on_chip or (version == 80 and self.tiles.bk == 32)
+        more = {}
+        if precision == "ieee" and dense and told and version in (80, 90):
+            # Three programs of 4 warps, as Triton 3.6 spills with registers for four.
+            more = {"maxnreg": 168} if self.tiles.bj == self.tiles.bk == SMALLEST else TOLD
         return self.tiles.options(precision, target) | more
 
 
@@ -196,27 +211,29 @@ def chunk_size(rows: int, programs: int, smallest: int, largest: int) -> int:
     return min(max(power(cdiv(rows, programs)), smallest), max(largest, smallest))
 
 
-def dense_rows(b: int, n: int, r: int, k: int, precision: str, target: Target) -> WalkTiles:
-    """The walk over a dense A.
+def dense_rows(
+    b: int, n: int, r: int, k: int, precision: str, target: Target, a: torch.dtype = torch.float32
+) -> WalkTiles:
+    """The walk over a dense A, which is multiplied in the dtype ``a``.
 
     A chunk is a tile of rows, whose partial sums ``[R, K, K]`` are small beside its rows of A: a loop over tiles would
     need registers, and each number of them another variant.
     """
     if interpreted(target):
         return WalkTiles(64, Tiles(32, 256, side(k, 32), 4, 1), k <= 32)
-    tiles = _measured("dense_rows", target, precision, k) or _walk_tiles(n, k, precision, target)
+    tiles = _measured("dense_rows", target, precision, k) or _walk_tiles(n, k, precision, target, a)
     return WalkTiles(tiles.bn, tiles, k <= min(tiles.bk, 64))
 
 
 @tuned.kept
-def dense_product(k: int, precision: str, target: Target) -> Tiles:
-    """Tiles of A S alone."""
+def dense_product(k: int, precision: str, target: Target, a: torch.dtype = torch.float32) -> Tiles:
+    """Tiles of A S alone; A is multiplied in the dtype ``a``."""
     if interpreted(target):
         return Tiles(32, 256, side(k, 32), 4, 1)
-    return _measured("dense_product", target, precision, k) or _product_tiles(k, precision, target)
+    return _measured("dense_product", target, precision, k) or _product_tiles(k, precision, target, a)
 
 
-def _product_tiles(k: int, precision: str, target: Target) -> Tiles:
+def _product_tiles(k: int, precision: str, target: Target, a: torch.dtype) -> Tiles:
     if _fast(precision):
         bk, bn = columns_side(k, 128), 64 if target.architecture.version >= 90 and k % SMALLEST == 0 else 32
         if precision == "half" and k == SMALLEST:  # a vector for each thread
@@ -226,19 +243,20 @@ def _product_tiles(k: int, precision: str, target: Target) -> Tiles:
             warps = 8  # several edge types spill
         # So many columns of A that each thread has a vector of 16-bit elements in the tiles of A and S.
         few = bn == 32 or bk == SMALLEST or (bk == 32 and warps == 8)
-        bj = 64 if precision == "half" and few else 32
+        bj = 64 if few and (precision == "half" or a in HALVES) else 32
         return Tiles(bn, bj, bk, warps, 3)
     bk = columns_side(k, 64)
-    return Tiles(32, 32 if k % SMALLEST == 0 else 16, bk, 8 if bk == 64 else 4, 2)
+    bj, warps = 32 if k % SMALLEST == 0 else 16, 8 if bk == 64 else 4
+    return Tiles(32, max(bj, 8 * warps) if a in HALVES else bj, bk, warps, 2)
 
 
-def _walk_tiles(n: int, k: int, precision: str, target: Target) -> Tiles:
-    """As `_product_tiles`, but for what spills on Blackwell: FMA where S^T M is left to another kernel, and TF32 where
-    a matrix A has so many elements that its stride needs 64 bits."""
-    tiles = _product_tiles(k, precision, target)
+def _walk_tiles(n: int, k: int, precision: str, target: Target, a: torch.dtype) -> Tiles:
+    """As `_product_tiles`, but for what spills on Blackwell: FMA of wide tiles, and TF32 where a matrix A has so many
+    elements that its stride needs 64 bits."""
+    tiles = _product_tiles(k, precision, target, a)
     if target.architecture.version < 100:
         return tiles
-    if precision == "ieee" and k > tiles.bk == 64:
+    if precision == "ieee" and tiles.bk == 64:
         return tiles._replace(warps=4)
     if precision == "tf32" and tiles.bn == 64 and n * n >= 1 << 31:
         return tiles._replace(bn=128)
@@ -261,7 +279,7 @@ def sparse(entries: int, k: int, target: Target) -> SparseTiles:
     if interpreted(target):
         return SparseTiles(32, side(k, 32), max(64, power(entries // 64)), 64, 4)
     parts = 64 * target.architecture.processors
-    longest = min(max(power(entries // parts), 256), 4096)
+    longest = min(max(power(entries // parts), 256), 512)  # a tile waits for its longest row
     bk = side(k, 64 if k % SMALLEST == 0 or k <= 64 else 32)
     if k % SMALLEST == 0:
         return SparseTiles(32, bk, longest, 2, 4)

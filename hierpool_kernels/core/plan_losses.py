@@ -100,12 +100,19 @@ class VariationTiles(NamedTuple):
     signs: PairTiles
 
 
-def variation(k: int, target: Target) -> VariationTiles:
-    """A thread holds all differences of a loop iteration in registers."""
+def variation(k: int, size: int, target: Target) -> VariationTiles:
+    """Tiles for S and A, the smaller of whose floats has ``size`` bytes.
+
+    A thread holds all differences of a loop iteration in registers: so few that tiles are small. Warps are so few that
+    each thread has a vector of 16 x 16 elements, but for sums over columns that are not aligned: S is not read in
+    vectors there.
+    """
     if interpreted(target):
         tiles = PairTiles(32, 64, side(k, 32), 4)
         return VariationTiles(tiles, tiles)
-    return VariationTiles(PairTiles(32, 32, min(power(k), 8), 4), PairTiles(16, 16, side(k, 32), 4))
+    warps = size // 2
+    sums = PairTiles(32, 32, min(power(k), 8), 4) if k % SMALLEST else PairTiles(16, 16, 16, warps)
+    return VariationTiles(sums, PairTiles(16, 16, side(k, 16 if size == 2 else 32), warps))
 
 
 class QuantileTiles(NamedTuple):

@@ -29,7 +29,7 @@ class Rows(NamedTuple):
     Attributes:
         ptr: int64 ``[B + 1]`` of a ragged batch, else ``None``: graph ``b`` has rows ``ptr[b]`` to ``ptr[b + 1]``.
         sizes: int64 ``[B]`` of a padded batch: rows from this index on are padding. ``None``: there is no padding.
-        mask: uint8 ``[B, N]`` of a padded batch whose nodes need not come first, else ``None``.
+        mask: uint8 or int32 ``[B, N]`` of a padded batch whose nodes need not come first, else ``None``.
         b: number of graphs.
         n: rows of a padded graph, or of a whole ragged batch.
         clusters: int64 ``[B]``, contiguous: graph ``b`` has the first ``clusters[b]`` columns of S. ``None``: all.
@@ -44,13 +44,21 @@ class Rows(NamedTuple):
 
     @classmethod
     def padded(
-        cls, b: int, n: int, mask: Tensor | None, num_nodes: Tensor | None, clusters: Tensor | None = None
+        cls,
+        b: int,
+        n: int,
+        mask: Tensor | None,
+        num_nodes: Tensor | None,
+        clusters: Tensor | None = None,
+        wide: bool = False,
     ) -> Rows:
-        """Rows of a padded batch; with a mask, ``num_nodes`` is ``None`` or :func:`ends_of` it."""
+        """Rows of a padded batch; with a mask, ``num_nodes`` is ``None`` or :func:`ends_of` it. ``wide``: see
+        :func:`~hierpool_kernels.core.plan.wide_mask`."""
         if mask is None:
             return cls(None, num_nodes, None, b, n, clusters)
         ends = ends_of(mask) if num_nodes is None else num_nodes
-        return cls(None, ends, bool_as_uint8(mask.contiguous()), b, n, clusters)
+        mask = mask.to(torch.int32) if wide else bool_as_uint8(mask)
+        return cls(None, ends, mask.contiguous(), b, n, clusters)
 
     @classmethod
     def ragged(cls, ptr: Tensor, n: int, clusters: Tensor | None = None) -> Rows:
@@ -70,6 +78,15 @@ class Rows(NamedTuple):
     def chunks(self, size: int) -> int:
         """The number of chunks of ``size`` rows, some of which may be empty."""
         return chunk_count(self.b, self.n, self.ptr is not None, size)
+
+    @property
+    def graph_rows(self) -> int:
+        """Rows from graph to graph of a contiguous node tensor; 0 for a ragged batch."""
+        return 0 if self.ptr is not None else self.n
+
+    def rows_between(self, nodes: Tensor) -> int:
+        """As :attr:`graph_rows`, of any node tensor with `contiguous_rows`."""
+        return 0 if self.ptr is not None else nodes.stride(0) // max(nodes.stride(1), 1)
 
     def graph_stride(self, nodes: Tensor | None) -> int:
         """The stride from graph to graph of a node tensor ``[B, N, ..]``; 0 for a ragged batch ``[N, ..]``."""

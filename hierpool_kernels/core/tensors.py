@@ -36,7 +36,10 @@ def with_small_strides(t: Tensor) -> Tensor:
 
 
 def contiguous_rows(t: Tensor) -> Tensor:
-    """``t`` with a contiguous last dimension, copied if it has none or its rows are too far apart."""
+    """``t`` with a contiguous last dimension, copied if it has none, if its rows are too far apart, or if the rows of
+    one graph are no whole number of them from those of the next."""
+    if t.dim() == 3 and t.size(0) > 1 and (not t.stride(1) or t.stride(0) % t.stride(1)):
+        return t.clone(memory_format=torch.contiguous_format)
     return with_small_strides(t) if t.size(-1) <= 1 or t.stride(-1) == 1 else t.contiguous()
 
 

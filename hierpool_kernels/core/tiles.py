@@ -19,6 +19,17 @@ def slice_ptr(ptr, i, stride):
 
 
 @triton.jit
+def row_ptr(ptr, i, row):
+    """Pointer to row ``i``, which has 64 bits, of a tensor with rows ``row`` elements apart; None if ``ptr`` is None.
+
+    Strides of graphs are counted in rows, so that any number of nodes is as good as another: loads are as wide as the
+    stride of rows allows.
+    """
+    if ptr is not None:
+        return ptr + i * row
+
+
+@triton.jit
 def gather_tile(ptr, o_row, stride, o_col, m_row, m_col):
     """A tile of arbitrary rows of a matrix with contiguous rows, 0 outside."""
     at = o_row.to(tl.int64)[:, None] * stride + o_col[None, :]

@@ -11,6 +11,7 @@ __all__ = ["one_thread"]
 ORDINARY = {
     "test_aot_compiler.py",
     "test_aot_loads.py",
+    "test_aot_precision.py",
     "test_aot_record.py",
     "test_launches.py",
     "test_plan.py",

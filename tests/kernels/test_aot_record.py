@@ -150,13 +150,20 @@ def test_a_spill_fails_also_once_it_is_recorded(check, target):
     assert check("--targets", target)[0] == 0
 
 
-def test_a_product_of_registers_that_is_not_waited_for_fails_also_once_it_is_recorded(check):
-    check.needs["_square_kernel"] = compiler.Report(registers=40, pending=2)
+@pytest.mark.parametrize(
+    ("field", "problem"),
+    [
+        ("pending", "has 2 waits that let a product go on whose left factor is in registers"),
+        ("unasked", "multiplies in TF32, by 2 instructions, but asks for IEEE products"),
+    ],
+)
+def test_wrong_products_fail_also_once_they_are_recorded(check, field, problem):
+    check.needs["_square_kernel"] = compiler.Report(registers=40, **{field: 2})
     for arguments in (("--all",), ("--all", "--update"), ()):
         status, text = check(*arguments, "--targets", "sm_90")
         assert status == 1
         assert "square" in text
-        assert "has 2 waits that let a product go on whose left factor is in registers" in text
+        assert problem in text
 
 
 @triton.jit

@@ -108,6 +108,9 @@ def test_bisection(count: int) -> None:
         ((4, 6), (6, 1), False), ((4, 4), (6, 1), False), ((2, 6), (12, 1), False), ((4, 1), (6, 6), False),
         ((6, 4), (1, 6), True), ((4, 3), (6, 2), True),
         ((4, 6), (1 << 20, 1), True), ((4, 6), ((1 << 20) - 1, 1), False),
+        ((2, 4, 6), (24, 6, 1), False), ((2, 4, 6), (60, 6, 1), False), ((2, 4, 6), (0, 6, 1), False),
+        ((2, 4, 6), (25, 6, 1), True), ((2, 4, 6), (24, 0, 1), True), ((1, 4, 6), (25, 6, 1), False),
+        ((2, 1, 6), (6, 5, 1), True),
     ],
 )  # fmt: skip
 def test_tensors_are_copied_only_where_kernels_cannot_read_them(

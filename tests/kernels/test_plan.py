@@ -100,11 +100,12 @@ def test_chunks_are_whole_tiles(target: Target) -> None:
 @every_target
 @pytest.mark.parametrize("k", WIDTHS)
 def test_differences_of_a_pass_fit_into_registers(target: Target, k: int) -> None:
-    for tiles in plan_losses.variation(k, target):
-        sizes = (tiles.bn, tiles.bj, tiles.bk, tiles.warps)
-        assert all(map(is_power, sizes))
-        if target.architecture.family != "interpreter":
-            assert tiles.bn * tiles.bj * tiles.bk <= 64 * 32 * tiles.warps
+    for size in (2, 4, 8):
+        for tiles in plan_losses.variation(k, size, target):
+            sizes = (tiles.bn, tiles.bj, tiles.bk, tiles.warps)
+            assert all(map(is_power, sizes))
+            if target.architecture.family != "interpreter":
+                assert tiles.bn * tiles.bj * tiles.bk * size <= 512 * 32 * tiles.warps
     for entries in (0, 1000, 10**9):
         step, be, bk = plan_losses.entry_chunks(entries, k, target)
         assert all(map(is_power, (step, be, bk)))

@@ -61,8 +61,28 @@ def test_variants_are_those_of_the_first_two_steps(name: str) -> None:
     assert found[2:] == [0] * len(found[2:]), found
 
 
-def test_sizes_that_are_no_multiple_of_16_need_few_more() -> None:
-    """Strides decide how wide loads may be: by 16, by 4, or by neither."""
-    for sizes, k, f, b in ((padded(126, 40), 31, 64, 32), (padded(2000, 40), 157, 89, 20)):
-        found = steps(of(DENSE, sizes, k=k, f=f, b=b))
-        assert sum(found) <= 3 * found[0], found
+ANY = {
+    "graphs as in ENZYMES": (of(DENSE, padded(126, 38), k=31, f=64, b=32), [4, 3]),
+    "graphs as in ENZYMES, rows in vectors": (of(DENSE, padded(126, 38), k=32, f=64, b=32), [4, 3]),
+    "graphs as in D&D": (of(DENSE, padded(2000, 60), k=157, f=89, b=20), [11, 7]),
+    "graphs as in D&D, rows in vectors": (of(DENSE, padded(2000, 60), k=160, f=96, b=20), [11, 2]),
+}
+
+
+@pytest.mark.parametrize("name", ANY)
+def test_any_number_of_nodes_needs_variants_twice(name: str) -> None:
+    """At the first batch, and at the first whose N is a multiple of 16, or is not, unlike that of the first: of kernels
+    that read A, and, where rows of S are not aligned, of others that have strides of graphs."""
+    batches, needed = ANY[name]
+    found = steps(batches)
+    kinds = [case.n % 16 == 0 for case in batches]
+    first = [kinds.index(kinds[0]), kinds.index(not kinds[0])]
+    assert [found[i] for i in first] == needed
+    assert sum(found) == sum(needed), found
+
+
+def test_graphs_one_by_one_need_the_variants_of_the_first() -> None:
+    draw = Random(0)
+    sizes = [{"n": n, "entries": 4 * n} for n in (draw.randint(8, 126) for _ in range(50))]
+    found = steps(of(CSR, sizes, k=31, f=64, b=1))
+    assert found[1:] == [0] * 49, found

@@ -129,7 +129,7 @@ def plans() -> Iterator[tuple[tuple[Any, ...], Any]]:
             yield (*where, "others", k), (
                 plan.softmax(k, target), plan.sparse_rows(4, 500, 5000, k, target), plan.blocks(k, target),
                 plan.products_chunk(4, 500, max(k, 1), 64, True, target),
-                plan_losses.link_bce(500, 500, k, "half", True, target), plan_losses.variation(k, target),
+                plan_losses.link_bce(500, 500, k, "half", True, target), plan_losses.variation(k, 4, target),
                 plan_losses.signed_sums(5000, k, target), plan_losses.entry_chunks(5000, k, target),
             )  # fmt: skip
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from hierpool_kernels.core.adjacency import Csr, Dense, vector_of
+from hierpool.backends.triton import _layout
+from hierpool_kernels.core.adjacency import Csr, Dense, strides_of, vector_of
 from hierpool_kernels.core.launch import watch
 from tests.support import link, variation
 from tests.support.cases import Case, Inputs
@@ -57,6 +58,18 @@ def test_soft_pooling(name: str, dtype: torch.dtype) -> None:
     assert all(torch.equal(a, b) for a, b in zip(grads, dirty_grads, strict=True))
 
 
+def test_a_mask_of_integers_gives_the_bits_of_one_of_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As kernels of sm_100 take it."""
+    inputs = INPUTS["hole-in-front"](f32)
+    out, grads, upstream = run(inputs, "triton")
+    monkeypatch.setattr(_layout, "wide_mask", lambda target: True)
+    with watch() as calls:
+        other, other_grads, _ = run(inputs, "triton", upstream)
+    tensors = [t for call in calls for t in call.arguments if isinstance(t, Tensor)]
+    assert {t.dtype for t in tensors if t.shape == inputs.mask.shape} == {torch.int32}
+    assert all(torch.equal(a, b) for a, b in zip((*out[:8], *grads), (*other[:8], *other_grads), strict=True))
+
+
 @pytest.mark.parametrize(
     "values", [lambda *a: link.values(*a, upstream=-1.7), variation.padded_values], ids=["link", "variation"]
 )
@@ -78,3 +91,12 @@ def test_only_whole_vectors_are_read(n: int, vector: int) -> None:
     assert vector_of(a) == Dense(a).vector == vector
     assert vector_of(a.mT) == vector
     assert Csr(a, a, None).vector == 1
+
+
+def test_strides_of_graphs_count_vectors() -> None:
+    a = torch.zeros(2, 3, 48, 48)
+    assert strides_of(a) == Dense(a).strides == (3 * 48 * 3, 48 * 3, 48, 1)
+    assert strides_of(a.mT) == (3 * 48 * 3, 48 * 3, 1, 48)
+    other = torch.zeros(2 * 48 * 48 + 8).as_strided((2, 48, 48), (48 * 48 + 8, 48, 1))
+    assert (vector_of(other), strides_of(other)) == (1, other.stride())
+    assert strides_of(a[..., :33, :33]) == a.stride()

@@ -21,7 +21,9 @@ def forward(call: Call) -> tuple[Tensor]:
     s, adj, rows, eps, (normalize, symmetric, _) = call
     target = target_of(s.device)
     return (
-        launch_link_bce_fwd(s, adjacency(adj), rows_of(s, rows), eps.item(), normalize, symmetric, target),
+        launch_link_bce_fwd(
+            s, adjacency(adj), rows_of(s, rows, products=True), eps.item(), normalize, symmetric, target
+        ),
     )
 
 
@@ -32,7 +34,7 @@ def backward(call: Call, saved: tuple[()], upstream: Upstream, needs: Leaves) ->
         upstream.loss,
         s,
         adjacency(adj),
-        rows_of(s, rows),
+        rows_of(s, rows, products=True),
         eps.item(),
         normalize,
         symmetric,
