@@ -3,7 +3,7 @@
 #include <immintrin.h>
 
 #include "cpu/split_gemm.h"
-#include "cpu/transpose_512.h"
+#include "cpu/transpose_avx512.h"
 
 namespace hierpool::cpu::amx {
 namespace {

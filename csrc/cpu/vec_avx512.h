@@ -7,7 +7,7 @@
 #include <cstdint>
 
 #include "cpu/half.h"
-#include "cpu/transpose_512.h"
+#include "cpu/transpose_avx512.h"
 #include "cpu/vec_memory.h"
 
 namespace hierpool::cpu::avx512 {

@@ -48,7 +48,7 @@ class Largest(TorchDispatchMode):
     [
         ("mincut", 3e-2, 60),
         ("dmon", 2e-2, 50),
-        ("just-balance", 3e-3, 60),
+        ("just-balance", 1e-3, 60),
         ("hosc", 3e-2, 60),
         ("tvgnn", 3e-3, 25),
     ],
