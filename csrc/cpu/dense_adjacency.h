@@ -39,9 +39,10 @@ class DenseAdjacencyRows {
 
   const Graph& graph(int64_t b) const { return context_.graphs.graph(b); }
 
-  // Whether gathering rows of S for the non-zeros of A alone beats the dense product (measured).
-  bool gathers(int64_t nonzeros, int64_t entries) const {
-    return (context_.has_split({of_a(), context_.of_s()}) ? 32 : 4) * nonzeros <= entries;
+  // Whether gathering rows of S for the non-zeros of so many rows and columns of A alone beats the dense product (measured).
+  bool gathers(int64_t nonzeros, int64_t rows, int64_t columns, int64_t k) const {
+    const bool splits = context_.splits(rows, k, columns, {of_a(), context_.of_s()});
+    return (splits ? 32 : 4) * nonzeros <= rows * columns;
   }
 
   bool in_place(const Graph& g) const { return adjacency_.type == dtype_of<T>() && g.rows == nullptr; }

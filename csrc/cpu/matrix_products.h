@@ -52,11 +52,9 @@ class MatrixProducts {
     kernels.gemm(m, n, k, a, 1, lda, b, ldb, c, ldc, accumulate);
   }
 
-  // Whether products of so many terms can be those of split entries, and whether one is: it is large enough to pay for
-  // packing them.
-  bool has_split(Terms terms) const { return split_ && terms.a > 0 && terms.b > 0; }
+  // Whether a product is one of split entries: large enough to pay for packing them.
   bool splits(int64_t m, int64_t n, int64_t k, Terms terms) const {
-    return has_split(terms) && m * n * k >= kSplitFrom;
+    return split_ && terms.a > 0 && terms.b > 0 && m * n * k >= kSplitFrom;
   }
   void split_product(int64_t m, int64_t n, int64_t k, const SplitFactor& a, const T* b, int64_t ldb, T* c,
                      int64_t ldc, bool accumulate, Terms terms) const {

@@ -104,7 +104,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
         std::copy_n(row, end - begin, block + i * kBlockStride);
         nonzeros += kernels_.stats(row, end - begin).nonzeros;
       }
-      if (this->gathers(nonzeros, count * (end - begin))) {
+      if (this->gathers(nonzeros, count, end - begin, K)) {
         for (int64_t i = 0; i < count; ++i) {
           const int64_t entries = kernels_.nonzeros(block + i * kBlockStride, end - begin, index, value);
           for (int64_t e = 0; e < entries; ++e)

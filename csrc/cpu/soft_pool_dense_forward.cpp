@@ -127,7 +127,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
         kernels_.sparse_rows(a, this->adjacency_.stride_n, step, g.n, rowptr + row, columns(thread), value,
                              degree + row);
       }
-      if (!this->gathers(rowptr[end], g.n * g.n)) return false;
+      if (!this->gathers(rowptr[end], g.n, g.n, g.k)) return false;
     }
     const int64_t entries = g.n ? rowptr[g.n] : 0;
     double square = squares(kernels_, value, entries), total = 0;
@@ -158,7 +158,7 @@ class DenseEdges : public DenseAdjacencyRows<T> {
     for (int64_t tile = g.first_tile; tile < g.first_tile + g.tiles; ++tile) {
       nonzeros += nonzeros_[static_cast<size_t>(tile * batch_.R + r)];
     }
-    return this->gathers(nonzeros, g.n * g.n);
+    return this->gathers(nonzeros, g.n, g.n, g.k);
   }
 
   // Blocks on and below the diagonal against their mirror images, until one differs.
