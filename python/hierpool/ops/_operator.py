@@ -96,7 +96,7 @@ class Operator(Traced, ABC):
             self._arguments.list[self._places[-1]].kind == "Tensor[]"
         )  # only the last leaf may be a list
         self._pick_saved = _picker(self._saved)
-        self._views: dict[tuple[str, ...] | None, _View] = {}
+        self._views: dict[tuple[str | int, ...] | None, _View] = {}  # by names or positions
         OPERATORS[self.name] = self
         if self.opaque:
             self._register()
@@ -191,7 +191,10 @@ class Operator(Traced, ABC):
                         kept = (None, *call[1:])
                         if self._witness not in view.places:
                             if leaves[0].numel() > _HELD:
-                                view = self._view((*view.places, self._witness))
+                                places = (*view.places, self._witness)
+                                view = self._views.get(places) or self._views.setdefault(
+                                    places, self._view(places)
+                                )
                                 return _apply_fused(
                                     (self, backend, view, kept, None, read_only, known), call, *leaves
                                 )[:-1]
