@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool_kernels.core import plan, tuned
+from hierpool_kernels.core import plan, plan_walk, tuned
 from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.row_sums import SUMS
 from hierpool_kernels.core.rows import chunk_count
@@ -17,8 +17,8 @@ from hierpool_kernels.core.target import Target
 class Division(NamedTuple):
     """How A, and rows for the products with S, are divided, and what the partial sums need."""
 
-    walk: plan.WalkTiles
-    sparse: plan.SparseTiles | None
+    walk: plan_walk.WalkTiles
+    sparse: plan_walk.SparseTiles | None
     precision: str
     k_tiles: int
     chunk: int  # of the products
@@ -37,10 +37,10 @@ def divided(
     """``entries`` are those of a sparse A, of a ragged batch; ``factor``: the dtype in which A is multiplied by S."""
     sparse, precision = None, "ieee"
     if ragged:
-        walk, sparse = plan.sparse_rows(b, n, entries, k, target)
+        walk, sparse = plan_walk.sparse_rows(b, n, entries, k, target)
     else:
         precision = plan.product_precision(factor, s, target)
-        walk = plan.dense_rows(b, n, r, k, precision, target, factor)
+        walk = plan_walk.dense_rows(b, n, r, k, precision, target, factor)
     chunk = plan.products_chunk(b, n, k, min(f, k) or k, ragged, target)
     k_tiles, gram_size = cdiv(k, walk.tiles.bk), k if gram else 0
     adj_chunk = walk.chunk if walk.on_chip else chunk

@@ -9,7 +9,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan, plan_walk
 from hierpool_kernels.core.adjacency import factor_dtype, strides_of, vector_of
 from hierpool_kernels.core.chunks import graph_rows, last_at_most, swizzled_program_ids, valid_rows
 from hierpool_kernels.core.clusters import column_mask, graph_clusters
@@ -127,7 +127,7 @@ def _columns_of(rows: Rows | None) -> tuple[Any, ...]:
 
 
 def launch_long_rows(
-    rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, walk: plan.SparseTiles,
+    rowptr: Tensor, col: Tensor, value: Tensor | None, x: Tensor | None, acc: torch.dtype, walk: plan_walk.SparseTiles,
     rows: Rows | None = None, signs: bool = False,
 ) -> tuple[Tensor | None, Tensor | None]:  # fmt: skip
     """The sums that `sparse_rows` adds to rows longer than ``walk.longest``; None if A has too few entries for one.
@@ -157,7 +157,7 @@ def launch_spmm(
     """
     x = None if x is None else contiguous_rows(x)
     n, k = rowptr.numel() - 1, 0 if x is None else x.size(-1)
-    walk = plan.sparse(col.numel(), k, target)
+    walk = plan_walk.sparse(col.numel(), k, target)
     carry = launch_long_rows(rowptr, col, value, x, acc, walk, rows)
     out = rowptr.new_empty((n,) if x is None else (n, k), dtype=dtype)
     product, degree = (None, out) if x is None else (out, None)
@@ -182,7 +182,7 @@ def _launch_dense(
         turned = plan.turned(s.dtype, vector_of(a), precision, target)
         if turned:
             s = launch_transpose(s, rows, acc, target)
-    tiles = plan.dense_product(k, precision, target, factor)
+    tiles = plan_walk.dense_product(k, precision, target, factor)
     product, degree = (None, out) if s is None else (out, None)
     launch(
         _dense_product_kernel, (b * cdiv(n, tiles.bn), max(cdiv(k, tiles.bk), 1), r),

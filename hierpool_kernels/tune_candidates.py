@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import product
 from typing import NamedTuple
 
-from hierpool_kernels.core import plan, tuned
+from hierpool_kernels.core import plan, plan_walk, tuned
 from hierpool_kernels.core.plan import Tiles
 from hierpool_kernels.core.target import Architecture, Target
 from hierpool_kernels.core.tuned import Key
@@ -55,8 +55,9 @@ def planned(key: Key, architecture: Architecture) -> Tiles:
     target = Target(architecture, "ieee")
     with untuned():
         if kernel == "dense_rows":
-            return plan.dense_rows(B, N, 1, widths[0], precision, target).tiles
-        tiles = getattr(plan, kernel)(*widths, precision, target)
+            return plan_walk.dense_rows(B, N, 1, widths[0], precision, target).tiles
+        chosen_in = plan_walk if kernel == "dense_product" else plan
+        tiles = getattr(chosen_in, kernel)(*widths, precision, target)
     return tiles[0] if kernel == "rows_backward" else tiles
 
 

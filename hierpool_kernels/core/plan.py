@@ -79,7 +79,7 @@ def interpreted(target: Target) -> bool:
     return target.architecture.family == "interpreter"
 
 
-def _fast(precision: str) -> bool:
+def is_fast(precision: str) -> bool:
     """True for one product on tensor cores; FMA and three TF32 products need more registers."""
     return precision in ("half", "tf32")
 
@@ -89,7 +89,7 @@ def columns_side(n: int, largest: int) -> int:
     return side(n, largest if n % SMALLEST == 0 or n <= largest // 2 else largest // 2)
 
 
-def _warps(rows: int, columns: int) -> int:
+def warps_of(rows: int, columns: int) -> int:
     """Warps that give each thread 16 elements of the accumulator."""
     return min(max(rows * columns // 512, 4), 16)
 
@@ -121,7 +121,7 @@ TOLD = {"maxnreg": 128}  # two programs of 8 warps at a time
 _WIDEST = 256  # wider matrices share one entry of a table
 
 
-def _measured(kernel: str, target: Target, precision: str, *widths: int) -> Tiles | None:
+def measured(kernel: str, target: Target, precision: str, *widths: int) -> Tiles | None:
     """Tuned tiles of the architecture; there are none for rows that are not aligned, which need more registers."""
     if any(width == 0 or width % SMALLEST for width in widths):
         return None
@@ -186,117 +186,9 @@ def softmax(k: int, target: Target) -> SoftmaxTiles:
     return SoftmaxTiles(min(bn, 128), bk, k <= bk, 4 if bk <= 512 else 8)
 
 
-class WalkTiles(NamedTuple):
-    """The walk over A: rows of a chunk, tiles, and whether S^T M is computed on the chip."""
-
-    chunk: int
-    tiles: Tiles
-    on_chip: bool
-
-    def options(self, precision: str, dense: bool, target: Target) -> dict[str, int]:
-        """Launch options. Some FMA kernels spill a few registers, for more programs at a time, unless told how many
-        they have: where the rows of S are not aligned, where S^T M is left to another kernel, and on Ampere with tiles
-        of 32 columns."""
-        version = target.architecture.version
-        told = self.tiles.bj == SMALLEST or not self.on_chip or (version == 80 and self.tiles.bk == 32)
-        more = {}
-        if precision == "ieee" and dense and told and version in (80, 90):
-            # Three programs of 4 warps, as Triton 3.6 spills with registers for four.
-            more = {"maxnreg": 168} if self.tiles.bj == self.tiles.bk == SMALLEST else TOLD
-        return self.tiles.options(precision, target) | more
-
-
 def chunk_size(rows: int, programs: int, smallest: int, largest: int) -> int:
     """Rows of a chunk that give about ``programs`` chunks."""
     return min(max(power(cdiv(rows, programs)), smallest), max(largest, smallest))
-
-
-def dense_rows(
-    b: int, n: int, r: int, k: int, precision: str, target: Target, a: torch.dtype = torch.float32
-) -> WalkTiles:
-    """The walk over a dense A, which is multiplied in the dtype ``a``.
-
-    A chunk is a tile of rows, whose partial sums ``[R, K, K]`` are small beside its rows of A: a loop over tiles would
-    need registers, and each number of them another variant.
-    """
-    if interpreted(target):
-        return WalkTiles(64, Tiles(32, 256, side(k, 32), 4, 1), k <= 32)
-    tiles = _measured("dense_rows", target, precision, k) or _walk_tiles(n, k, precision, target, a)
-    return WalkTiles(tiles.bn, tiles, k <= min(tiles.bk, 64))
-
-
-@tuned.kept
-def dense_product(k: int, precision: str, target: Target, a: torch.dtype = torch.float32) -> Tiles:
-    """Tiles of A S alone; A is multiplied in the dtype ``a``."""
-    if interpreted(target):
-        return Tiles(32, 256, side(k, 32), 4, 1)
-    return _measured("dense_product", target, precision, k) or _product_tiles(k, precision, target, a)
-
-
-def _product_tiles(k: int, precision: str, target: Target, a: torch.dtype) -> Tiles:
-    if _fast(precision):
-        bk, bn = columns_side(k, 128), 64 if target.architecture.version >= 90 and k % SMALLEST == 0 else 32
-        if precision == "half" and k == SMALLEST:  # a vector for each thread
-            bn = 64
-        warps = min(_warps(64, bk), 8)
-        if precision == "half" and bk == 32 and target.architecture.version >= 100:
-            warps = 8  # several edge types spill
-        # So many columns of A that each thread has a vector of 16-bit elements in the tiles of A and S.
-        few = bn == 32 or bk == SMALLEST or (bk == 32 and warps == 8)
-        bj = 64 if few and (precision == "half" or a in HALVES) else 32
-        return Tiles(bn, bj, bk, warps, 3)
-    bk = columns_side(k, 64)
-    bj, warps = 32 if k % SMALLEST == 0 else 16, 8 if bk == 64 else 4
-    return Tiles(32, max(bj, 8 * warps) if a in HALVES else bj, bk, warps, 2)
-
-
-def _walk_tiles(n: int, k: int, precision: str, target: Target, a: torch.dtype) -> Tiles:
-    """As `_product_tiles`, but for what spills on Blackwell: FMA of wide tiles, and TF32 where a matrix A has so many
-    elements that its stride needs 64 bits."""
-    tiles = _product_tiles(k, precision, target, a)
-    if target.architecture.version < 100:
-        return tiles
-    if precision == "ieee" and tiles.bk == 64:
-        return tiles._replace(warps=4)
-    if precision == "tf32" and tiles.bn == 64 and n * n >= 1 << 31:
-        return tiles._replace(bn=128)
-    return tiles
-
-
-class SparseTiles(NamedTuple):
-    """The walk over a sparse A: rows and columns of a tile, entries taken of a row, neighbors in flight, warps."""
-
-    bn: int
-    bk: int
-    longest: int
-    ahead: int
-    warps: int
-
-
-@tuned.kept
-def sparse(entries: int, k: int, target: Target) -> SparseTiles:
-    """Rows longer than ``longest`` are split into parts of that many entries."""
-    if interpreted(target):
-        return SparseTiles(32, side(k, 32), max(64, power(entries // 64)), 64, 4)
-    parts = 64 * target.architecture.processors
-    longest = min(max(power(entries // parts), 256), 512)  # a tile waits for its longest row
-    bk = side(k, 64 if k % SMALLEST == 0 or k <= 64 else 32)
-    if k % SMALLEST == 0:
-        return SparseTiles(32, bk, longest, 2, 4)
-    # Elements of rows that are not aligned are loaded one by one, which needs registers.
-    return SparseTiles(max(512 // bk, 16), bk, longest, 64 // bk, 8 if bk == 64 else 4)
-
-
-def sparse_rows(b: int, n: int, entries: int, k: int, target: Target) -> tuple[WalkTiles, SparseTiles]:
-    """The walk over a sparse A in soft pooling."""
-    walk = sparse(entries, k, target)
-    on_chip = k <= walk.bk
-    # S^T M takes registers, too, with Triton 3.6 more than there are.
-    warps = 8 if walk.bk == 64 and target.architecture.version == 90 else walk.warps
-    tiles = Tiles(walk.bn, 1, walk.bk, warps, 2)
-    if interpreted(target):
-        return WalkTiles(64, tiles, on_chip), walk
-    return WalkTiles(chunk_size(n, 8 * target.architecture.processors, 64, 4096), tiles, on_chip), walk
 
 
 def products_chunk(b: int, n: int, k: int, columns: int, ragged: bool, target: Target) -> int:
@@ -318,14 +210,14 @@ def products(k: int, columns: int, precision: str, target: Target) -> Tiles:
     """Tiles of S^T Y; the inner sum is over rows."""
     if interpreted(target):
         return Tiles(64, side(columns, 32), side(k, 32), 4, 1)
-    bk, bc = side(k, 64), columns_side(columns, 128 if _fast(precision) else 64)
+    bk, bc = side(k, 64), columns_side(columns, 128 if is_fast(precision) else 64)
     # FMA with tiles of 32 rows and 64 columns spills on Ampere and Blackwell.
     wide = bk > 32 and not (precision == "ieee" and target.architecture.version in (80, 100))
-    bn = 32 if _fast(precision) or wide or k == SMALLEST else 16
+    bn = 32 if is_fast(precision) or wide or k == SMALLEST else 16
     if precision == "half" and bk == SMALLEST:  # a vector for each thread
         bn = 64
-    tiles = Tiles(bn, bc, bk, min(_warps(bk, bc), 8), 3 if _fast(precision) else 2)
-    return _measured("products", target, precision, k, columns) or tiles
+    tiles = Tiles(bn, bc, bk, min(warps_of(bk, bc), 8), 3 if is_fast(precision) else 2)
+    return measured("products", target, precision, k, columns) or tiles
 
 
 def graphs(target: Target) -> int:
@@ -366,17 +258,17 @@ def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
     """Tiles of the gradient to the logits (``bj`` inner columns), and whether one holds a whole row."""
     if interpreted(target):
         return Tiles(32, 64, side(k, 32), 4, 1), k <= 32
-    bk = columns_side(k, 128 if _fast(precision) or (k <= 128 and k % SMALLEST == 0) else 64)
+    bk = columns_side(k, 128 if is_fast(precision) or (k <= 128 and k % SMALLEST == 0) else 64)
     # A warp group of Hopper multiplies 64 rows.
-    bn = 64 if _fast(precision) and (bk <= 64 or target.architecture.version == 90) else 32
+    bn = 64 if is_fast(precision) and (bk <= 64 or target.architecture.version == 90) else 32
     # A warp of AMD has 64 lanes; 8 of them have too few registers for each lane. With no more than 8 warps, each thread
     # has a vector of 16-bit elements of a tile of S.
-    warps = 4 if target.architecture.family == "hip" and bk == 128 else min(_warps(bn, bk), 8)
+    warps = 4 if target.architecture.family == "hip" and bk == 128 else min(warps_of(bn, bk), 8)
     bj = 16 if precision == "ieee" and bk < 128 else 32
-    if _fast(precision) and (bn, bk) == (32, 128) and target.architecture.family == "cuda":
+    if is_fast(precision) and (bn, bk) == (32, 128) and target.architecture.family == "cuda":
         bj = 64
     tiles = Tiles(bn, bj, bk, warps, 2)
-    tiles = _measured("rows_backward", target, precision, k) or tiles
+    tiles = measured("rows_backward", target, precision, k) or tiles
     return tiles, k <= tiles.bk
 
 
@@ -391,9 +283,9 @@ def row_products(columns: int, precision: str, target: Target) -> Tiles:
     """Tiles of S times a block (``bk`` inner columns of S, ``bj`` of the product)."""
     if interpreted(target):
         return Tiles(32, side(columns, 32), 32, 4, 1)
-    bn, bc = (64, columns_side(columns, 128)) if _fast(precision) else (32, columns_side(columns, 64))
-    tiles = Tiles(bn, bc, 32, min(_warps(bn, bc), 8), 2)
-    return _measured("row_products", target, precision, columns) or tiles
+    bn, bc = (64, columns_side(columns, 128)) if is_fast(precision) else (32, columns_side(columns, 64))
+    tiles = Tiles(bn, bc, 32, min(warps_of(bn, bc), 8), 2)
+    return measured("row_products", target, precision, columns) or tiles
 
 
 def dense_edges(precision: str, target: Target) -> Tiles:
@@ -402,7 +294,7 @@ def dense_edges(precision: str, target: Target) -> Tiles:
         return Tiles(256, 256, 32, 4, 1)
     # Three TF32 products of rows that are not aligned spill on Ampere with tiles of 64 x 64.
     small = precision == "tf32x3" and target.architecture.version == 80
-    return _measured("dense_edges", target, precision) or Tiles(
+    return measured("dense_edges", target, precision) or Tiles(
         *((32, 64, 32, 4) if small else (64, 64, 32, 8)), 2
     )
 

@@ -7,7 +7,6 @@ from typing import NamedTuple
 from hierpool_kernels.core.plan import (
     SMALLEST,
     TOLD,
-    SparseTiles,
     Tiles,
     cdiv,
     chunk_size,
@@ -16,8 +15,8 @@ from hierpool_kernels.core.plan import (
     registers,
     rows_at_once,
     side,
-    sparse,
 )
+from hierpool_kernels.core.plan_walk import SparseTiles, sparse
 from hierpool_kernels.core.target import Target
 
 

@@ -18,7 +18,7 @@ from triton.runtime.jit import JITFunction
 import hierpool_kernels
 from hierpool_kernels.aot import __main__ as command
 from hierpool_kernels.aot import cases, compiler, record, workers
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan, plan_walk
 from hierpool_kernels.core.launch import Call
 from hierpool_kernels.core.target import KNOWN, Target
 
@@ -72,10 +72,10 @@ def test_every_tile_of_the_main_kernels_is_in_a_case(calls):
             a = plan.softmax(k, target)
             assert (a.bn, a.bk, a.one_tile) in assign, (k, a)
             how = plan.product_precision(dtype, dtype, target)
-            rows = plan.dense_rows(4, 128, 1, k, how, target)
+            rows = plan_walk.dense_rows(4, 128, 1, k, how, target)
             tiles = rows.tiles
             assert (tiles.bn, tiles.bj, tiles.bk, rows.on_chip, how, 0) in walk, (k, how, rows)
-            of_entries = plan.sparse(4096, k, target)
+            of_entries = plan_walk.sparse(4096, k, target)
             assert (of_entries.bn, of_entries.bk) in sparse, (k, of_entries)
             how = plan.gradient_precision(dtype, target)
             tiles, one_tile = plan.rows_backward(k, how, target)

@@ -9,12 +9,12 @@ pytest.importorskip("triton", reason="triton is not installed")
 
 import hierpool
 from hierpool import RaggedGraph, reference
-from hierpool_kernels.core import plan
+from hierpool_kernels.core import plan_walk
 from hierpool_kernels.core.target import INTERPRETER, Target
 from tests.support.running import random_upstream
 
 f64 = torch.float64
-LONGEST = plan.sparse(0, 1, Target(INTERPRETER, "ieee")).longest
+LONGEST = plan_walk.sparse(0, 1, Target(INTERPRETER, "ieee")).longest
 
 
 def graph_of(lengths: list[int], weighted: bool) -> RaggedGraph:
@@ -41,7 +41,7 @@ LENGTHS = [
 @pytest.mark.parametrize("width", [3, 40])
 def test_product(lengths: list[int], weighted: bool, width: int) -> None:
     graph = graph_of(lengths, weighted)
-    assert plan.sparse(graph.num_edges, width, Target(INTERPRETER, "ieee")).longest == LONGEST
+    assert plan_walk.sparse(graph.num_edges, width, Target(INTERPRETER, "ieee")).longest == LONGEST
     x = torch.randn(graph.num_nodes, width, dtype=f64, generator=torch.Generator().manual_seed(1))
     for transpose in (False, True):
         got = hierpool.spmm(graph, x, transpose=transpose, backend="triton")

@@ -11,7 +11,7 @@ import torch
 
 pytest.importorskip("triton", reason="triton is not installed")
 
-from hierpool_kernels.core import plan, plan_losses
+from hierpool_kernels.core import plan, plan_losses, plan_walk
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import (
     INTERPRETER,
@@ -47,8 +47,8 @@ def test_tiles_are_powers_of_two_that_tensor_cores_take(target: Target, k: int) 
     for how in ("half", *PRECISIONS):
         backward, _ = plan.rows_backward(k, how, target)
         for tiles in (
-            plan.dense_rows(4, 500, 1, k, how, target).tiles,
-            plan.dense_product(k, how, target),
+            plan_walk.dense_rows(4, 500, 1, k, how, target).tiles,
+            plan_walk.dense_product(k, how, target),
             plan.products(k, 64, how, target),
             plan.row_products(k, how, target),
             plan.dense_edges(how, target),
@@ -56,7 +56,7 @@ def test_tiles_are_powers_of_two_that_tensor_cores_take(target: Target, k: int) 
         ):
             assert_tiles(tiles)
             assert min(tiles.bn, tiles.bj, tiles.bk) >= 16
-    rows, walk = plan.sparse_rows(4, 5000, 90_000, k, target)
+    rows, walk = plan_walk.sparse_rows(4, 5000, 90_000, k, target)
     assert_tiles(rows.tiles)
     assert is_power(walk.longest)
     assert is_power(walk.ahead)
@@ -70,9 +70,9 @@ def test_a_plan_says_whether_a_row_fits_into_a_tile(target: Target, k: int) -> N
     for how in ("half", *PRECISIONS):
         backward, one_tile = plan.rows_backward(k, how, target)
         assert one_tile == (k <= backward.bk)
-        rows = plan.dense_rows(4, 500, 1, k, how, target)
+        rows = plan_walk.dense_rows(4, 500, 1, k, how, target)
         assert not rows.on_chip or k <= rows.tiles.bk
-    rows, walk = plan.sparse_rows(4, 5000, 90_000, k, target)
+    rows, walk = plan_walk.sparse_rows(4, 5000, 90_000, k, target)
     assert rows.on_chip == (k <= walk.bk)
 
 
@@ -88,9 +88,9 @@ def test_threads_get_all_registers_there_are() -> None:
 def test_chunks_are_whole_tiles(target: Target) -> None:
     for b, n, k in itertools.product((1, 3, 1000), (1, 40, 5000, 10**6), (8, 64, 300)):
         for how in ("half", *PRECISIONS):
-            rows = plan.dense_rows(b, n, 1, k, how, target)
+            rows = plan_walk.dense_rows(b, n, 1, k, how, target)
             assert rows.chunk % rows.tiles.bn == 0
-        sparse, _ = plan.sparse_rows(b, n, 10 * n, k, target)
+        sparse, _ = plan_walk.sparse_rows(b, n, 10 * n, k, target)
         assert sparse.chunk % sparse.tiles.bn == 0
         for ragged in (True, False):
             step = plan.products_chunk(b, n, k, k, ragged, target)
@@ -111,7 +111,7 @@ def test_differences_of_a_pass_fit_into_registers(target: Target, k: int) -> Non
         assert all(map(is_power, (step, be, bk)))
         assert step % be == 0
         walk = plan_losses.signed_sums(entries, k, target)
-        assert walk.ahead <= plan.sparse(entries, k, target).ahead
+        assert walk.ahead <= plan_walk.sparse(entries, k, target).ahead
         assert is_power(walk.ahead)
 
 

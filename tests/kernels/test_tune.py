@@ -15,7 +15,7 @@ import torch
 pytest.importorskip("triton", reason="triton is not installed")
 
 from hierpool_kernels import tune
-from hierpool_kernels.core import plan, tuned
+from hierpool_kernels.core import plan, plan_walk, tuned
 from hierpool_kernels.core.launch import Call
 from hierpool_kernels.core.plan import Tiles
 from hierpool_kernels.core.target import KNOWN, Target
@@ -75,7 +75,7 @@ def test_candidates_keep_to_what_plans_promise_and_to_shared_memory(architecture
             assert tiles.stages * size * loaded[kernel](tiles) <= architecture.shared_bytes
             if kernel == "dense_rows":
                 with tuned.forced(kernel, tiles):
-                    rows = plan.dense_rows(3, 40, 1, *widths, how, Target(architecture, "ieee"))
+                    rows = plan_walk.dense_rows(3, 40, 1, *widths, how, Target(architecture, "ieee"))
                 assert rows.tiles == tiles
                 assert rows.chunk % tiles.bn == 0
                 assert not rows.on_chip or widths[0] <= tiles.bk

@@ -12,7 +12,7 @@ import torch
 pytest.importorskip("triton", reason="triton is not installed")
 
 from hierpool_kernels import tune
-from hierpool_kernels.core import plan, plan_losses, tuned
+from hierpool_kernels.core import plan, plan_losses, plan_walk, tuned
 from hierpool_kernels.core.launch import Call, watch
 from hierpool_kernels.core.plan import Tiles
 from hierpool_kernels.core.target import INTERPRETER, KNOWN, PRECISIONS, Target
@@ -119,15 +119,15 @@ def plans() -> Iterator[tuple[tuple[Any, ...], Any]]:
         for how in ("half", *PRECISIONS):
             yield (*where, "dense_edges", how), plan.dense_edges(how, target)
             for k in WIDTHS:
-                yield (*where, "dense_rows", how, k), plan.dense_rows(4, 500, 1, k, how, target)
-                yield (*where, "dense_product", how, k), plan.dense_product(k, how, target)
+                yield (*where, "dense_rows", how, k), plan_walk.dense_rows(4, 500, 1, k, how, target)
+                yield (*where, "dense_product", how, k), plan_walk.dense_product(k, how, target)
                 yield (*where, "rows_backward", how, k), plan.rows_backward(k, how, target)
                 yield (*where, "row_products", how, k), plan.row_products(k, how, target)
                 for columns in WIDTHS:
                     yield (*where, "products", how, k, columns), plan.products(k, columns, how, target)
         for k in WIDTHS:
             yield (*where, "others", k), (
-                plan.softmax(k, target), plan.sparse_rows(4, 500, 5000, k, target), plan.blocks(k, target),
+                plan.softmax(k, target), plan_walk.sparse_rows(4, 500, 5000, k, target), plan.blocks(k, target),
                 plan.products_chunk(4, 500, max(k, 1), 64, True, target),
                 plan_losses.link_bce(500, 500, k, "half", True, target), plan_losses.variation(k, 4, target),
                 plan_losses.signed_sums(5000, k, target), plan_losses.entry_chunks(5000, k, target),
