@@ -11,7 +11,7 @@ from hierpool.contract import Csr, accumulation_dtype
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
-from hierpool.nn.projection import Projection, is_projected, pooled_by_projection
+from hierpool.nn.projection import is_projected, pooled_by_projection
 from hierpool.ops import spmm
 from hierpool.reference.scored_pool import Scored, scores_of
 from hierpool.reference.scored_pool import Selected as ByScores
@@ -137,9 +137,9 @@ class KMISPool(HardPooling, name="kmis"):
     def _select_and_pool(self, x: Tensor, graph: RaggedGraph) -> tuple[Selected, Tensor, RaggedGraph]:
         if self.lin is None or not is_projected(self, KMISPool, x, self.lin.weight):
             return super()._select_and_pool(x, graph)
-        projection = Projection(self.lin.weight, self.lin.bias, "sigmoid")
+        nodes = Scored(x, self.lin.weight, self.lin.bias, "sigmoid")
         links = _shared.links(graph, graph.is_symmetric)
-        return pooled_by_projection(self, x, graph, projection, links, self._pool_of_members, False)
+        return pooled_by_projection(self, nodes, graph, links, self._pool_of_members, False)
 
     def _pool_of_members(self, rows: Scored, graph: RaggedGraph, *call: Any) -> ByScores:
         """:func:`pool_of_mis` by the scores of the rows of the matrix."""

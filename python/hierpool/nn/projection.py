@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,16 +16,6 @@ from hierpool.ops import scored_pool
 from hierpool.ops._contraction import not_triton
 from hierpool.reference.scored_pool import Scored
 from hierpool.reference.scored_pool import Selected as ByScores
-
-
-class Projection(NamedTuple):
-    """Scores of nodes, and the factors of their features, which are the scores times ``multiplier``."""
-
-    weight: Tensor  # [F] or [1, F]
-    bias: Tensor | None  # [1]
-    activation: str  # a name in hierpool.reference.scored_pool.ACTIVATIONS
-    is_unit: bool = False  # the weight is divided by its norm
-    multiplier: float = 1.0
 
 
 def is_projected(layer: HardPooling, kind: type[HardPooling], x: Tensor, weight: Tensor) -> bool:
@@ -47,9 +36,8 @@ def is_projected(layer: HardPooling, kind: type[HardPooling], x: Tensor, weight:
 
 def pooled_by_projection(
     layer: HardPooling,
-    x: Tensor,
+    nodes: Scored,
     graph: RaggedGraph,
-    projection: Projection,
     links: Links,
     select: Callable[..., ByScores],
     is_injective: bool,
@@ -57,19 +45,21 @@ def pooled_by_projection(
     """What ``layer`` selects, the features of its supernodes, and the coarsened graph.
 
     Args:
-        layer, x, graph: the layer, and the arguments of its ``select``.
-        projection: how scores are made.
+        layer: the layer.
+        nodes: its features, by node, and how it scores them.
+        graph: the graph of these nodes.
         links: the entries that the selection reads.
         select: what finds clusters; called with the rows of the matrix, the graph, and the arguments of a
             ``Selection``.
         is_injective: whether each cluster is one node.
     """
-    weight, bias, activation, is_unit, multiplier = projection
-    rows = graph.in_graph_order(x)
-    select = partial(select, Scored(rows, *projection), graph)
-    found, assignment, coarse = layer._selected_graph(graph, links, select, is_injective)
+    rows = nodes._replace(x=graph.in_graph_order(nodes.x))
+    found, assignment, coarse = layer._selected_graph(
+        graph, links, partial(select, rows, graph), is_injective
+    )
+    x, weight, bias, activation, is_unit, multiplier = rows
     how = scored_pool.Options(activation, is_unit, multiplier, not_triton(layer.backend))
-    call = scored_pool.Call(rows, weight, bias, found.score, *assignment.clusters(), how)
+    call = scored_pool.Call(x, weight, bias, found.score, *assignment.clusters(), how)
     known = None if found.y is None else scored_pool.Out(found.y, found.score)
     features, score = scored_pool.OPERATOR(call, known=known)
     score = graph.in_callers_order(score)

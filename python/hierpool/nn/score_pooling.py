@@ -13,9 +13,9 @@ from hierpool.contract import Links, softmax_by_index
 from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.hard_pooling import HardPooling, Selected
-from hierpool.nn.projection import Projection, is_projected, pooled_by_projection
+from hierpool.nn.projection import is_projected, pooled_by_projection
 from hierpool.nn.sage import SAGEConv
-from hierpool.reference.scored_pool import ACTIVATIONS
+from hierpool.reference.scored_pool import ACTIVATIONS, Scored
 from hierpool.selection import topk
 from hierpool.selection._shared import check_count, check_number
 from hierpool.selection.largest import check_ratio, pool_of_topk
@@ -140,9 +140,9 @@ class TopKPool(ScorePooling, name="topk"):
             or not is_projected(self, TopKPool, x, self.weight)
         ):
             return super()._select_and_pool(x, graph)
-        projection = Projection(self.weight, None, act, True, self.multiplier)
+        nodes = Scored(x, self.weight, None, act, True, self.multiplier)
         links, select = Links(graph.rowptr, graph.col), partial(pool_of_topk, ratio=self.ratio, k=self.k)
-        return pooled_by_projection(self, x, graph, projection, links, select, True)
+        return pooled_by_projection(self, nodes, graph, links, select, True)
 
 
 class SAGPool(ScorePooling, name="sag"):

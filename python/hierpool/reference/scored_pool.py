@@ -13,14 +13,14 @@ ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid}
 
 
 class Scored(NamedTuple):
-    """Rows, and the map that scores them."""
+    """Rows, the map that scores them, and the factors of the pooled rows, which are the scores times ``multiplier``."""
 
     x: Tensor  # [N, F]
     weight: Tensor  # [F] or [1, F]
     bias: Tensor | None  # [1]
     activation: str  # a name in ACTIVATIONS
-    is_unit: bool  # the weight is divided by its norm
-    multiplier: float  # of the pooled rows
+    is_unit: bool = False  # the weight is divided by its norm
+    multiplier: float = 1.0
 
 
 class Selected(NamedTuple):
