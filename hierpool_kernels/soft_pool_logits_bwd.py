@@ -20,7 +20,7 @@ from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import language_type
-from hierpool_kernels.core.tiles import add_product, load_tile, slice_ptr, store_tile
+from hierpool_kernels.core.tiles import add_product, load_tile, row_ptr, slice_ptr, store_tile
 from hierpool_kernels.soft_pool import Saved, Upstream
 from hierpool_kernels.soft_pool_blocks import Blocks
 from hierpool_kernels.soft_pool_softmax import launch_softmax_bwd
@@ -31,8 +31,8 @@ from hierpool_kernels.spmm import launch_dense_degrees, launch_dense_product, la
 
 @triton.jit
 def _gradient_of_s(
-    p_s, s_row, p_ds, ds_row, p_x, x_row, p_dx, F, p_m, p_mt, m_type, p_of_m, p_of_mt, p_of_s, p_dvectors, p_degree,
-    degree_type, p_weights, R, K, clusters, i_n, m_n, i_k, m_k,
+    p_s, p_ds, p_x, x_row, p_dx, F, p_m, p_mt, p_of_m, p_of_mt, p_of_s, p_dvectors, p_degree, p_weights,
+    N, R, K, clusters, i_n, m_n, i_k, m_k,
     BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, ACC: tl.constexpr,
     PRECISION: tl.constexpr, PRECISION_X: tl.constexpr,
 ):  # fmt: skip
@@ -44,28 +44,29 @@ def _gradient_of_s(
     if p_dx is not None:
         total = add_product(total, p_x, i_n, x_row, F, p_dx, F, i_k, m_n, m_k, BN, BC, BK, True, PRECISION_X)
     for i_r in range(R):
-        m = slice_ptr(p_m, i_r, m_type)
+        first = (i_r + tl.full((), 0, tl.int64)) * N
+        m = row_ptr(p_m, first, K)
         of_m = slice_ptr(p_of_m, i_r, K * K)
         total = add_product(
             total, m, i_n, K, K, of_m, K, i_k, m_n, m_k, BN, BC, BK, True, PRECISION, clusters
         )
         if p_mt is not None:
-            mt = slice_ptr(p_mt, i_r, m_type)
+            mt = row_ptr(p_mt, first, K)
             of_mt = slice_ptr(p_of_mt, i_r, K * K)
             total = add_product(
                 total, mt, i_n, K, K, of_mt, K, i_k, m_n, m_k, BN, BC, BK, True, PRECISION, clusters
             )
     if p_of_s is not None:
         total = add_product(
-            total, p_s, i_n, s_row, K, p_of_s, K, i_k, m_n, m_k, BN, BC, BK, True, PRECISION, clusters
+            total, p_s, i_n, K, K, p_of_s, K, i_k, m_n, m_k, BN, BC, BK, True, PRECISION, clusters
         )
     total = tl.trans(total)
-    p = load_tile(p_s, i_n, s_row, i_k, m_n, m_k, BN, BK).to(ACC)
+    p = load_tile(p_s, i_n, K, i_k, m_n, m_k, BN, BK).to(ACC)
     if p_dvectors is not None:
         total += tl.load(p_dvectors + o_k, mask=m_k, other=0)[None, :]
     if p_degree is not None:
         for i_r in range(R):
-            degree = tl.load(slice_ptr(p_degree, i_r, degree_type) + o_n, mask=m_n, other=0)
+            degree = tl.load(slice_ptr(p_degree, i_r, N) + o_n, mask=m_n, other=0)
             total += 2 * tl.load(p_weights + 1 + i_r) * degree[:, None] * p
             if p_dvectors is not None:
                 total += (
@@ -73,15 +74,14 @@ def _gradient_of_s(
                 )
     total -= tl.load(p_weights) * tl.where(p > 0, 1 + tl.log(tl.where(p > 0, p, 1.0)), 0.0)
     if p_ds is not None:
-        total += load_tile(p_ds, i_n, ds_row, i_k, m_n, m_k, BN, BK).to(ACC)
+        total += load_tile(p_ds, i_n, K, i_k, m_n, m_k, BN, BK).to(ACC)
     return total, p
 
 
-@triton.jit(do_not_specialize=["N", "B"])
+@triton.jit(do_not_specialize=["N", "B", "x_graph"])
 def _soft_pool_rows_bwd_kernel(
-    s_ptr, s_graph, s_row, ds_ptr, ds_graph, ds_row, x_ptr, x_graph, x_row, dx_ptr, F,
-    m_ptr, mt_ptr, m_graph, m_type, of_m_ptr, of_mt_ptr, of_s_ptr, dvectors_ptr, degree_ptr, degree_graph, degree_type,
-    weights_ptr, temperature_ptr, out_ptr, out_graph,
+    s_ptr, ds_ptr, x_ptr, x_graph, x_row, dx_ptr, F,
+    m_ptr, mt_ptr, of_m_ptr, of_mt_ptr, of_s_ptr, dvectors_ptr, degree_ptr, weights_ptr, temperature_ptr, out_ptr,
     ptr, sizes, mask_ptr, N, B, clusters_ptr, R, K,
     BN: tl.constexpr, BK: tl.constexpr, BC: tl.constexpr, ONE_TILE: tl.constexpr, GIVEN: tl.constexpr,
     ACC: tl.constexpr, PRECISION: tl.constexpr, PRECISION_X: tl.constexpr,
@@ -107,28 +107,26 @@ def _soft_pool_rows_bwd_kernel(
         if GIVEN:
             m_k = i_k * BK + tl.arange(0, BK) < K
             zeros = tl.zeros([BN, BK], ACC)
-            store_tile(
-                graph_slice(out_ptr, i_b, out_graph, ptr), begin, K, i_k * BK, m_out, m_k, zeros, BN, BK
-            )
+            store_tile(graph_slice(out_ptr, i_b, N, K, ptr), begin, K, i_k * BK, m_out, m_k, zeros, BN, BK)
         return
-    p_s = graph_slice(s_ptr, i_b, s_graph, ptr)
-    p_ds = graph_slice(ds_ptr, i_b, ds_graph, ptr)
-    p_x = graph_slice(x_ptr, i_b, x_graph, ptr)
+    p_s = graph_slice(s_ptr, i_b, N, K, ptr)
+    p_ds = graph_slice(ds_ptr, i_b, N, K, ptr)
+    p_x = graph_slice(x_ptr, i_b, x_graph, x_row, ptr)
     p_dx = slice_ptr(dx_ptr, i_b, K * F)
-    p_m = graph_slice(m_ptr, i_b, m_graph, ptr)
-    p_mt = graph_slice(mt_ptr, i_b, m_graph, ptr)
+    p_m = graph_slice(m_ptr, i_b, R * N, K, ptr)
+    p_mt = graph_slice(mt_ptr, i_b, R * N, K, ptr)
     p_of_m = slice_ptr(of_m_ptr, i_b, R * K * K)
     p_of_mt = slice_ptr(of_mt_ptr, i_b, R * K * K)
     p_of_s = slice_ptr(of_s_ptr, i_b, K * K)
     p_dvectors = slice_ptr(dvectors_ptr, i_b, (1 + R) * K)
-    p_degree = graph_slice(degree_ptr, i_b, degree_graph, ptr)
+    p_degree = graph_slice(degree_ptr, i_b, R * N, 1, ptr)
     p_weights = slice_ptr(weights_ptr, i_b, 1 + 3 * R)
-    p_out = graph_slice(out_ptr, i_b, out_graph, ptr)
+    p_out = graph_slice(out_ptr, i_b, N, K, ptr)
     i_k *= BK
     o_k = i_k + tl.arange(0, BK)
     ds, p = _gradient_of_s(
-        p_s, s_row, p_ds, ds_row, p_x, x_row, p_dx, F, p_m, p_mt, m_type, p_of_m, p_of_mt, p_of_s, p_dvectors,
-        p_degree, degree_type, p_weights, R, K, clusters, begin, m_n, i_k, column_mask(o_k, clusters, K),
+        p_s, p_ds, p_x, x_row, p_dx, F, p_m, p_mt, p_of_m, p_of_mt, p_of_s, p_dvectors, p_degree, p_weights,
+        N, R, K, clusters, begin, m_n, i_k, column_mask(o_k, clusters, K),
         BN, BK, BC, ACC, PRECISION, PRECISION_X,
     )  # fmt: skip
     if clusters is not None:  # of what was read beyond the clusters, only S is sure to be 0
@@ -177,20 +175,14 @@ def launch_logits_gradient(
     out = rows.empty(s, k)
     finished = one_tile or given
     ds = out if finished else rows.empty(m, k)
-    m_strides, degree_strides = (0, 0), (0, 0)
-    if rows.ptr is None:
-        m_strides = (m.stride(0), m.stride(1))
-        degree_strides = (0, 0) if degree is None else (degree.stride(0), degree.stride(1))
     of_x = None
     if grads.x is not None and x.size(-1):
         of_x = grads.x
     launch(
         _soft_pool_rows_bwd_kernel, (rows.chunks(tiles.bn), cdiv(k, tiles.bk)),
-        s, rows.graph_stride(s), k, grads.s, rows.graph_stride(grads.s), k,
-        x, rows.graph_stride(x), x.stride(-2), of_x, x.size(-1),
-        m, mt, *m_strides, *((blocks.of_m, None) if symmetric else (blocks.core, blocks.of_m)), blocks.of_s,
-        grads.vectors,
-        degree, *degree_strides, blocks.weights, temperature, ds, rows.graph_stride(ds),
+        s, grads.s, x, rows.rows_between(x), x.stride(-2), of_x, x.size(-1),
+        m, mt, *((blocks.of_m, None) if symmetric else (blocks.core, blocks.of_m)), blocks.of_s, grads.vectors, degree,
+        blocks.weights, temperature, ds,
         *rows.arguments, rows.clusters, r, k,
         BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, ONE_TILE=one_tile, GIVEN=given, ACC=language_type(acc),
         PRECISION=precision, PRECISION_X=plan.product_precision(x.dtype, x.dtype, target),

@@ -33,7 +33,7 @@ from hierpool_kernels.core.tiles import (
 # ---- kernels --------------------------------------------------------------------------------------------------------
 
 
-@triton.jit(do_not_specialize=["N", "B", "STEPS"])
+@triton.jit(do_not_specialize=["N", "B", "STEPS", "s_graph", "y_graph"])
 def _soft_pool_products_fwd_kernel(
     s_ptr, s_graph, s_row, turned_ptr, y_ptr, y_graph, y_row, part_ptr, part_chunk, ptr, sizes, mask_ptr, N, B,
     clusters_ptr, K, C, STEPS,
@@ -62,8 +62,8 @@ def _soft_pool_products_fwd_kernel(
         return
     m_k = column_mask(i_k + tl.arange(0, BK), clusters, K)
     m_c = column_mask(i_c + tl.arange(0, BC), clusters if SQUARE else None, C)
-    p_s = graph_slice(s_ptr, i_b, s_graph, ptr)
-    p_y = graph_slice(y_ptr, i_b, y_graph, ptr)
+    p_s = graph_slice(s_ptr, i_b, s_graph, s_row, ptr)
+    p_y = graph_slice(y_ptr, i_b, y_graph, y_row, ptr)
     p_mask = slice_ptr(mask_ptr, i_b, N)
     total = tl.zeros([BC, BK], ACC)  # of Y^T S
     if turned_ptr is not None:
@@ -105,9 +105,10 @@ def launch_products(
     k, c = s.size(-1), other.size(-1)
     precision = plan.product_precision(s.dtype, other.dtype, target)
     tiles = plan.products(k, c, precision, target)
+    y_strides = (0, 0) if y is None else (rows.rows_between(y), y.stride(-2))
     launch(
         _soft_pool_products_fwd_kernel, (rows.chunks(chunk), cdiv(k, tiles.bk), cdiv(c, tiles.bj)),
-        s, rows.graph_stride(s), k, turned, y, rows.graph_stride(y), 0 if y is None else y.stride(-2), part, stride,
+        s, rows.graph_rows, k, turned, y, *y_strides, part, stride,
         *rows.arguments, rows.clusters, k, c, chunk // tiles.bn,
         BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, SQUARE=square and rows.clusters is not None,
         UPPER=upper and k > min(tiles.bk, tiles.bj), ACC=language_type(acc), PRECISION=precision,

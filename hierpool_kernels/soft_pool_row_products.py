@@ -19,12 +19,12 @@ from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import language_type
-from hierpool_kernels.core.tiles import add_product, slice_ptr, store_tile
+from hierpool_kernels.core.tiles import add_product, row_ptr, slice_ptr, store_tile
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
 
 
-@triton.jit(do_not_specialize=["N", "B"])
+@triton.jit(do_not_specialize=["N", "B", "s_graph", "out_graph", "out_type"])
 def _soft_pool_row_products_bwd_kernel(
     s_ptr, s_graph, s_row, block_ptr, block_graph, block_type, out_ptr, out_graph, out_type, ptr, sizes, mask_ptr,
     N, B, clusters_ptr, K, C,
@@ -50,20 +50,11 @@ def _soft_pool_row_products_bwd_kernel(
     m_c = column_mask(i_c + tl.arange(0, BC), clusters if SQUARE else None, C)
     p_block = slice_ptr(slice_ptr(block_ptr, i_b, block_graph), i_r, block_type)
     total = add_product(
-        tl.zeros([BC, BN], ACC), graph_slice(s_ptr, i_b, s_graph, ptr), begin, s_row, K, p_block, C, i_c, m_n, m_c,
-        BN, BK, BC, False, PRECISION, clusters,
+        tl.zeros([BC, BN], ACC), graph_slice(s_ptr, i_b, s_graph, s_row, ptr), begin, s_row, K, p_block, C, i_c,
+        m_n, m_c, BN, BK, BC, False, PRECISION, clusters,
     )  # fmt: skip
-    store_tile(
-        slice_ptr(graph_slice(out_ptr, i_b, out_graph, ptr), i_r, out_type),
-        begin,
-        C,
-        i_c,
-        m_out,
-        m_c,
-        tl.trans(total),
-        BN,
-        BC,
-    )
+    p_out = row_ptr(graph_slice(out_ptr, i_b, out_graph, C, ptr), i_r.to(tl.int64) * out_type, C)
+    store_tile(p_out, begin, C, i_c, m_out, m_c, tl.trans(total), BN, BC)
 
 
 # ---- launchers ------------------------------------------------------------------------------------------------------
@@ -77,11 +68,10 @@ def launch_row_products(
     r = block.size(1) if block.dim() == 4 else 1
     precision = plan.product_precision(s.dtype, block.dtype, target)
     tiles = plan.row_products(c, precision, target)
-    types = out.dim() == 4
     launch(
         _soft_pool_row_products_bwd_kernel, (rows.chunks(tiles.bn), cdiv(c, tiles.bj), r),
-        s, rows.graph_stride(s), k, block, block.stride(0), block.stride(1) if block.dim() == 4 else 0,
-        out, rows.graph_stride(out), out.stride(1) if types else 0,
+        s, rows.graph_rows, k, block, block.stride(0), block.stride(1) if block.dim() == 4 else 0,
+        out, r * rows.graph_rows, rows.graph_rows,
         *rows.arguments, rows.clusters, k, c,
         BN=tiles.bn, BK=tiles.bk, BC=tiles.bj, SQUARE=square and rows.clusters is not None, ACC=language_type(acc),
         PRECISION=precision, **tiles.options(precision, target),

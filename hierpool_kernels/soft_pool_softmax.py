@@ -15,7 +15,7 @@ from hierpool_kernels.core.plan import cdiv
 from hierpool_kernels.core.rows import Rows
 from hierpool_kernels.core.target import Target
 from hierpool_kernels.core.tensors import language_type
-from hierpool_kernels.core.tiles import in_tf32, load_tile, slice_ptr, store_tile
+from hierpool_kernels.core.tiles import in_tf32, load_tile, row_ptr, slice_ptr, store_tile
 
 # ---- kernels --------------------------------------------------------------------------------------------------------
 
@@ -42,7 +42,7 @@ def _store_rows(
         store_tile(p_turned, i_k, N, i_n, m_k, m_n, tl.trans(s), BK, BN)
 
 
-@triton.jit(do_not_specialize=["N", "B"])
+@triton.jit(do_not_specialize=["N", "B", "l_graph", "s_graph"])
 def _soft_pool_softmax_fwd_kernel(
     logits_ptr, l_graph, l_row, s_ptr, s_graph, s_row, turned_ptr, temperature_ptr, ptr, sizes, mask_ptr, N, B,
     clusters_ptr, K,
@@ -72,8 +72,9 @@ def _soft_pool_softmax_fwd_kernel(
         _, end = graph_rows(i_b, None, sizes, N)
         m_n = o_n < N
         m_valid = valid_rows(o_n, end, slice_ptr(mask_ptr, i_b, N))
-    p_l = slice_ptr(logits_ptr, i_b, l_graph)
-    p_s = slice_ptr(s_ptr, i_b, s_graph)
+    b = i_b.to(tl.int64)
+    p_l = row_ptr(logits_ptr, b * l_graph, l_row)
+    p_s = row_ptr(s_ptr, b * s_graph, s_row)
     p_turned = slice_ptr(turned_ptr, i_b, K * N)
     clusters = graph_clusters(i_b, clusters_ptr, K)
     columns = column_count(clusters, K)
@@ -201,7 +202,7 @@ def _softmax_fwd(
     programs, ptr, n, b = _programs(rows, tiles.bn, rows.ptr is None or rows.clusters is not None)
     launch(
         _soft_pool_softmax_fwd_kernel, (programs,),
-        logits, rows.graph_stride(logits), logits.stride(-2), s, rows.graph_stride(s), k, turned, temperature,
+        logits, rows.rows_between(logits), logits.stride(-2), s, rows.graph_rows, k, turned, temperature,
         ptr, rows.sizes, rows.mask, n, b, rows.clusters, k,
         BN=tiles.bn, BK=tiles.bk, ONE_TILE=tiles.one_tile, GIVEN=given,
         ROUND=turned is not None and plan.product_precision(logits.dtype, logits.dtype, target) == "tf32",

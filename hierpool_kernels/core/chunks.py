@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from hierpool_kernels.core.tiles import slice_ptr
+from hierpool_kernels.core.tiles import row_ptr, slice_ptr
 
 
 @triton.jit
@@ -39,10 +39,11 @@ def graph_rows(i_b, ptr, sizes, N):
 
 
 @triton.jit
-def graph_slice(nodes_ptr, i_b, stride, ptr):
-    """Pointer to the rows of graph ``i_b`` of a node tensor; None if ``nodes_ptr`` is None."""
+def graph_slice(nodes_ptr, i_b, rows, row, ptr):
+    """Pointer to the rows of graph ``i_b`` of a node tensor with rows ``row`` elements and graphs ``rows`` rows apart;
+    None if ``nodes_ptr`` is None."""
     if nodes_ptr is not None:
-        return slice_ptr(nodes_ptr, i_b, stride) if ptr is None else nodes_ptr
+        return row_ptr(nodes_ptr, i_b.to(tl.int64) * rows, row) if ptr is None else nodes_ptr
 
 
 @triton.jit

@@ -273,8 +273,8 @@ def rows_backward(k: int, precision: str, target: Target) -> tuple[Tiles, bool]:
 
 
 def rows_backward_options(tiles: Tiles, precision: str, target: Target) -> dict[str, int]:
-    """Launch options of these tiles. FMA of 128 columns spills on Ampere unless it may take all registers."""
-    told = precision == "ieee" and tiles.bk == 128 and target.architecture.version == 80
+    """Launch options of these tiles. FMA of wide tiles spills on Ampere unless it may take all registers."""
+    told = precision == "ieee" and tiles.bk >= 64 and target.architecture.version == 80
     return tiles.options(precision, target) | (registers(tiles.warps, target) if told else {})
 
 

@@ -68,7 +68,7 @@ VARIANTS: list[tuple[str, tuple[Callable[[Call], Any], ...], set[tuple[Any, ...]
      {(True, True, False), (True, False, False), (True, False, True),
       (False, True, False), (False, True, True), (False, False, False), (False, False, True)}),
     # A^T S where A is not symmetric; a whole row in a tile; S given
-    ("_soft_pool_rows_bwd_kernel", (argument(12), option("ONE_TILE"), option("GIVEN")),
+    ("_soft_pool_rows_bwd_kernel", (argument(8), option("ONE_TILE"), option("GIVEN")),
      {(True, True, False), (True, False, False), (True, False, True), (False, True, False), (False, False, False)}),
     ("_soft_pool_softmax_bwd_kernel", (), {()}),
     ("_spmm_kernel", (argument(3), argument(5)), {(True, False), (True, True), (False, False), (False, True)}),
