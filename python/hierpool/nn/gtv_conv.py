@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from hierpool._tracing import is_transformed
 from hierpool.graph import RaggedGraph
 from hierpool.nn.masking import select_valid
 from hierpool.nn.mlp import Activation, activation
@@ -127,6 +128,8 @@ class GTVConv(nn.Module):
 
 def _distances(h: Tensor) -> Tensor:
     """The distances |h_i - h_j|_1, ``[B, N, N]``."""
-    if torch.compiler.is_exporting():  # ONNX has no such distance
+    compiling = torch.compiler.is_compiling()
+    # ONNX and forward mode have no such distance.
+    if torch.compiler.is_exporting() or (not compiling and is_transformed()):
         return (h[:, :, None] - h[:, None]).abs().sum(-1)
     return torch.cdist(h, h, p=1)

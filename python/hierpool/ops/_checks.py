@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hierpool._tracing import is_transformed
 from hierpool.contract import Csr, Dense, Padded, Ragged
 from hierpool.graph import RaggedGraph
 from hierpool.ops._shared import as_one_batch, is_one_batch
@@ -240,7 +241,9 @@ def cluster_counts(num_clusters: Any, graphs: int, s: Tensor) -> Tensor | None:
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
-    """Whether autograd records the operator: gradients are enabled, and one of ``tensors`` needs one."""
+    """Whether one of ``tensors`` needs a gradient and autograd records it, or may have a tangent of forward mode."""
+    if not torch.compiler.is_compiling() and is_transformed():  # a tensor does not tell
+        return any(t is not None for t in tensors)
     if torch.is_grad_enabled():
         for t in tensors:
             if t is not None and t.requires_grad:
