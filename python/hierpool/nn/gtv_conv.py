@@ -9,11 +9,13 @@ from torch import Tensor, nn
 
 from hierpool._tracing import is_transformed
 from hierpool.graph import RaggedGraph
+from hierpool.graph.checks import check_sizes
 from hierpool.nn.masking import select_valid
 from hierpool.nn.mlp import Activation, activation
 from hierpool.ops._checks import scalar_tensor
 from hierpool.ops.edge_distances import edge_distances
 from hierpool.ops.spmm import spmm
+from hierpool.selection._shared import check_number
 
 
 class GTVConv(nn.Module):
@@ -50,7 +52,8 @@ class GTVConv(nn.Module):
         act: Activation = "relu",
     ) -> None:
         super().__init__()
-        if not eps > 0:
+        in_channels, out_channels = check_sizes(in_channels=in_channels, out_channels=out_channels)
+        if not check_number("eps", eps) > 0:
             raise ValueError(f"eps must be positive, got {eps}")
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -229,7 +230,7 @@ def cluster_counts(num_clusters: Any, graphs: int, s: Tensor) -> Tensor | None:
     if num_clusters is None:
         return None
     if not isinstance(num_clusters, Tensor):
-        if isinstance(num_clusters, bool) or not isinstance(num_clusters, (int, torch.SymInt)):
+        if isinstance(num_clusters, bool) or not isinstance(num_clusters, (int, torch.SymInt, Integral)):
             raise TypeError(f"num_clusters must be an int or an integer tensor, got {num_clusters!r:.40}")
         count: Any = num_clusters
         return torch.full((graphs,), count, dtype=torch.int64, device=s.device)
