@@ -338,7 +338,7 @@ def diagonal_of(rowptr: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
     """The entries on the diagonal of a matrix in compressed rows, ``[N]``; 0 where there is none; differentiable."""
     if torch.compiler.is_compiling():  # how many entries there are may depend on values
         of_entry = ranges_of(rowptr, col.numel())
-        ones = torch.ones(col.numel(), device=col.device) if value is None else value
+        ones = torch.ones(col.numel(), dtype=torch.float32, device=col.device) if value is None else value
         return sum_by_index(torch.where(of_entry == col, ones, 0), of_entry, rowptr.numel() - 1)
     last = col.numel() - 1
     end, row = rowptr[1:].long(), torch.arange(rowptr.numel() - 1, device=col.device)
