@@ -30,6 +30,9 @@ class DiffPoolNetOutput(NamedTuple):
     levels: tuple[PoolingOutput, ...]  # output of every pooling layer
 
 
+torch.serialization.add_safe_globals([DiffPoolNetOutput])  # for torch.load
+
+
 class Assignment(nn.Module):
     """The network that assigns nodes to clusters: a GraphSAGE stack and a linear layer."""
 

@@ -30,6 +30,9 @@ class PoolNetOutput(NamedTuple):
     levels: tuple[PoolingOutput | HardPoolingOutput, ...]  # output of every pooling layer
 
 
+torch.serialization.add_safe_globals([PoolNetOutput])  # for torch.load
+
+
 class PoolNet(nn.Module):
     r"""Graph classifier that alternates message passing and pooling, with any pooler of :mod:`hierpool.nn`.
 
