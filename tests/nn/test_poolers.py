@@ -316,6 +316,11 @@ def test_bad_calls_are_named(call: Any, message: str) -> None:
     [
         ({"lift": "back"}, "lift must be 'transpose' or 'inverse', got 'back'"),
         ({"drop": 0.1}, "drop must be None unless sparse_output=True, got 0.1"),
+        (
+            {"drop": float("nan"), "sparse_output": True},
+            "drop must be a number that is not negative, got nan",
+        ),
+        ({"drop": -0.1, "sparse_output": True}, "drop must be a number that is not negative, got -0.1"),
         ({"dropout": 1.5}, r"dropout must be in \[0, 1\], got 1.5"),
         ({"act": "rellu"}, "act must name a function of torch.nn.functional or torch, got 'rellu'"),
     ],

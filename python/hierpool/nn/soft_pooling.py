@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from hierpool.connect import postprocess_adj, sparse_pooled
+from hierpool.connect import check_drop, postprocess_adj, sparse_pooled
 from hierpool.graph import RaggedGraph
 from hierpool.nn.clusters import ClusterCount
 from hierpool.nn.inputs import Adjacency, Inputs, Logits, Structure, batch_of
@@ -124,8 +124,7 @@ class SoftPooling(nn.Module):
             raise ValueError(f"temperature must be positive, got {temperature}")
         if lift not in ("transpose", "inverse"):
             raise ValueError(f"lift must be 'transpose' or 'inverse', got {lift!r}")
-        if drop is not None and not sparse_output:
-            raise ValueError(f"drop must be None unless sparse_output=True, got {drop}")
+        check_drop(drop, sparse_output)
         channels = channels_of("in_channels", in_channels)
         self.assignment = MLP([*channels, self.k], act, dropout) if assignment is None else assignment
         self.temperature = temperature
