@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import hierpool
-from hierpool import RaggedGraph, diff_pool, losses, soft_pool
+from hierpool import RaggedGraph, diff_pool, losses, mincut_pool, soft_pool
 from tests.support.sparse import Ragged, ragged
 
 SEED = 2
@@ -154,3 +154,12 @@ def test_cross_entropy(name: str, normalize: Any) -> None:
     assert result.link_loss is not None
     (got,) = torch.autograd.grad(result.link_loss, leaf)
     torch.testing.assert_close(got, torch.autograd.grad(expected, leaf)[0])
+
+
+@pytest.mark.parametrize("function", [diff_pool, mincut_pool])
+def test_bounds_that_are_no_numbers_are_refused(function: Any) -> None:
+    """No weight is larger than NaN, so that all edges would be dropped."""
+    x, edges = torch.ones(2, 3), torch.tensor([[0, 1], [1, 0]])
+    for bound, error in ((float("nan"), ValueError), (-1.0, ValueError), ("0.1", TypeError)):
+        with pytest.raises(error, match="drop must be a number"):
+            function(x, edges, x, sparse_output=True, drop=bound)

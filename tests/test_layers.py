@@ -18,6 +18,7 @@ CSRC = ROOT / "csrc"
 LEAVES = {
     "hierpool._version",
     "hierpool._extras",
+    "hierpool._hashes",
     "hierpool._tracing",
     "hierpool.connect",
     "hierpool.contract",
@@ -39,6 +40,7 @@ ALLOWED = {
     "hierpool": NN,
     "hierpool._version": set(),
     "hierpool._extras": set(),
+    "hierpool._hashes": set(),
     "hierpool._tracing": set(),
     "hierpool.connect": {"hierpool.contract"},
     "hierpool.contract": set(),

@@ -129,3 +129,13 @@ def test_bad_labels() -> None:
         metrics.normalized_mutual_information(labels[:0], labels[:0])
     with pytest.raises(ValueError, match=r"second must have shape \[N\], got \(30, 1\)"):
         metrics.normalized_mutual_information(labels, labels[:, None])
+
+
+@pytest.mark.parametrize("label", [-1, 2])
+def test_labels_that_are_no_cluster_of_the_pooled_graph(label: int) -> None:
+    """Their weights would be added to those of other pairs."""
+    graph = RaggedGraph.from_edge_index(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]))
+    with pytest.raises(ValueError, match=r"labels must (not be negative|be less than k = 2), got"):
+        metrics.pooled_weights(graph, torch.tensor([0, 1, label]), 2)
+    with pytest.raises(ValueError, match=r"labels must have shape \[N\] = \[3\], got \(2,\)"):
+        metrics.pooled_weights(graph, torch.tensor([0, 1]), 2)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -22,6 +23,20 @@ class SparsePooled(NamedTuple):
     edge_weight: Tensor  # [E], the dtype of adj
     batch: Tensor  # int64 [M]: graph of each cluster
     mask: Tensor  # bool [M]: whether the cluster has nodes
+
+
+def check_drop(drop: Any, sparse_output: bool) -> None:
+    """Raise an error unless ``drop`` is a number that is not negative, or ``None`` without a sparse output."""
+    if drop is None:
+        return
+    if not sparse_output:
+        raise ValueError(f"drop must be None unless sparse_output=True, got {drop}")
+    if torch.compiler.is_compiling():  # a comparison would compile once more
+        return
+    if isinstance(drop, bool) or not isinstance(drop, Real):
+        raise TypeError(f"drop must be a number or None, got {type(drop).__name__}")
+    if not float(drop) >= 0:  # nothing is larger than NaN
+        raise ValueError(f"drop must be a number that is not negative, got {drop}")
 
 
 def postprocess_adj(

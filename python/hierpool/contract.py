@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -291,7 +291,39 @@ def sum_of_ranges(values: Tensor, offsets: Tensor) -> Tensor:
     if torch.compiler.is_exporting():  # ONNX has no segment_reduce
         sums = values.new_zeros(offsets.numel() - 1, *values.shape[1:])
         return sums.index_add(0, ranges_of(offsets, values.size(0)), values)
-    return torch.segment_reduce(values, "sum", offsets=offsets, axis=0, unsafe=True)
+    if torch.compiler.is_compiling():
+        return torch.segment_reduce(values, "sum", offsets=offsets, axis=0, unsafe=True)
+    sums = _SumOfRanges.apply(values, offsets)
+    return sums
+
+
+class _SumOfRanges(torch.autograd.Function):
+    """:func:`sum_of_ranges`: ``torch.segment_reduce`` has neither a second derivative nor one of forward mode."""
+
+    @staticmethod
+    def forward(values: Tensor, offsets: Tensor) -> Tensor:
+        return torch.segment_reduce(values, "sum", offsets=offsets, axis=0, unsafe=True)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:
+        values, offsets = inputs
+        ctx.save_for_backward(offsets)
+        ctx.save_for_forward(offsets)
+        ctx.count = values.size(0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (offsets,) = ctx.saved_tensors
+        return grad.index_select(0, ranges_of(offsets, ctx.count)), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return sum_of_ranges(tangent, *ctx.saved_tensors)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[int, None], values: Tensor, offsets: Tensor) -> tuple[Tensor, int]:
+        sums = sum_of_ranges(values.movedim(in_dims[0], -1), offsets)
+        return sums, sums.dim() - 1
 
 
 def largest_of_ranges(values: Tensor, offsets: Tensor) -> Tensor:
@@ -306,7 +338,7 @@ def diagonal_of(rowptr: Tensor, col: Tensor, value: Tensor | None) -> Tensor:
     """The entries on the diagonal of a matrix in compressed rows, ``[N]``; 0 where there is none; differentiable."""
     if torch.compiler.is_compiling():  # how many entries there are may depend on values
         of_entry = ranges_of(rowptr, col.numel())
-        ones = torch.ones(col.numel(), device=col.device) if value is None else value
+        ones = torch.ones(col.numel(), dtype=torch.float32, device=col.device) if value is None else value
         return sum_by_index(torch.where(of_entry == col, ones, 0), of_entry, rowptr.numel() - 1)
     last = col.numel() - 1
     end, row = rowptr[1:].long(), torch.arange(rowptr.numel() - 1, device=col.device)
@@ -358,33 +390,3 @@ def _exponentials(values: Tensor, index: Tensor, size: int) -> tuple[Tensor, Ten
     shifted = acc - largest[index]
     exponential = shifted.exp()
     return shifted, exponential, sum_by_index(exponential, index, size)[index]
-
-
-def node_hash(ptr: Tensor, graph_of_node: Tensor, seed: int) -> Tensor:
-    """A number for each node that depends on its index in its graph and on ``seed``; int64 ``[N]``, read unsigned."""
-    local = torch.arange(graph_of_node.numel(), device=ptr.device) - ptr[graph_of_node]
-    return mix(mix(torch.tensor(seed, device=ptr.device)) ^ local)
-
-
-def mix(x: Tensor) -> Tensor:
-    """SplitMix64 of int64, which wraps around."""
-    x = x - 0x61C8864680B583EB  # plus 0x9e3779b97f4a7c15, modulo 2^64
-    x = (x ^ _shifted(x, 30)) * -0x40A7B892E31B1A47
-    x = (x ^ _shifted(x, 27)) * -0x6B2FB644ECCEEE15
-    return x ^ _shifted(x, 31)
-
-
-def mix_pair(total: Tensor) -> Tensor:
-    """A hash of the sum of two results of :func:`mix`."""
-    x = total * -0x40A7B892E31B1A47
-    return x ^ _shifted(x, 32)
-
-
-def unsigned_order(x: Tensor) -> Tensor:
-    """int64 in the order that ``x`` has if it is read unsigned."""
-    return x ^ torch.iinfo(torch.int64).min
-
-
-def _shifted(x: Tensor, bits: int) -> Tensor:
-    """A shift to the right that brings in zeros."""
-    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.connect import SparsePooled, sparse_pooled
+from hierpool.connect import SparsePooled, check_drop, sparse_pooled
 from hierpool.distributed import ShardedGraph
 from hierpool.distributed.graph import sizes_of
 from hierpool.graph import RaggedGraph
@@ -257,8 +257,7 @@ def diff_pool(
     """
     check_choice("normalize", normalize, NORMALIZATIONS)
     check_choice("link_loss", link_loss, (None, "frobenius", "bce"))
-    if drop is not None and not sparse_output:
-        raise ValueError(f"drop must be None unless sparse_output=True, got {drop}")
+    check_drop(drop, sparse_output)
     graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
     assignment, pooled, adj, *vectors, total_entropy, link_norm = pool_fields(
         _WITH_SIZES if sparse_output else _FIELDS,
@@ -355,8 +354,7 @@ def mincut_pool(
 
     Source: Bianchi, Grattarola, Alippi, ICML 2020 (arXiv:1907.00481).
     """
-    if drop is not None and not sparse_output:
-        raise ValueError(f"drop must be None unless sparse_output=True, got {drop}")
+    check_drop(drop, sparse_output)
     graph = graph_of(x, edge_index, edge_weight, batch, ptr, batch_size, symmetric)
     check_tensor("s", s, FLOATS)
     wanted = ("x", "adj", "first", "ortho", "s", "size")[: 6 if sparse_output else 5]

@@ -143,7 +143,16 @@ def _renumber(labels: Tensor) -> Tensor:
 
 
 def pooled_weights(graph: RaggedGraph | ShardedGraph, labels: Tensor, k: int) -> Tensor:
-    """The adjacency matrix of the pooled graph: sums of weights between clusters, float64 ``[K, K]``."""
+    """The adjacency matrix of the pooled graph: sums of weights between clusters, float64 ``[K, K]``.
+
+    Raises:
+        TypeError, ValueError: ``labels`` are no integers from 0 to ``k - 1``, one for each node.
+    """
+    labels = _check_labels("labels", labels)
+    if labels.numel() != graph.num_nodes:
+        raise ValueError(f"labels must have shape [N] = [{graph.num_nodes}], got {tuple(labels.shape)}")
+    if labels.numel() and int(labels.max()) >= k:
+        raise ValueError(f"labels must be less than k = {k}, got {int(labels.max())}")
     weights = torch.zeros(k * k, dtype=torch.float64)
     for i, j, weight in _entries(graph, labels):
         weights += (i * k + j).bincount(weight, minlength=k * k)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -179,3 +180,6 @@ class SparsePoolRecord(NamedTuple):
     @property
     def link_sq(self) -> Tensor:
         return self.link.square()
+
+
+torch.serialization.add_safe_globals([SoftPoolRecord, SparsePoolRecord])  # for torch.load

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
@@ -26,6 +30,27 @@ def test_collate_refuses() -> None:
         ValueError, match="pad_to must be at least 3, the number of nodes of the largest graph, got 2"
     ):
         collate(make_graphs([3, 1]), pad_to=2)
+    with pytest.raises(TypeError, match="pad_to must be an int, got float"):
+        collate(make_graphs([3, 1]), pad_to=4.0)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("end", [-1, 1])
+def test_edges_beyond_the_nodes_of_their_graph_are_refused(end: int) -> None:
+    """In a padded batch they would be edges of other nodes, or of padding."""
+    whole, single = make_graphs([3, 1])
+    wrong = replace(single, edge_index=torch.tensor([[0], [end]]))
+    with pytest.raises(ValueError, match=rf"edge_index of graphs\[1\] has the edge \[0, {end}\]"):
+        collate([whole, wrong])
+    with pytest.raises(ValueError, match=f"is {end}, but there are 1 nodes"):
+        collate_ragged([whole, wrong])
+
+
+@pytest.mark.parametrize("joined", [collate, collate_ragged, lambda graphs: BatchLoader(graphs, 2)])
+def test_features_that_differ_are_refused(joined: Callable[..., Any]) -> None:
+    whole, single = make_graphs([3, 1])
+    for x in (single.x.double(), single.x.repeat(1, 2)):
+        with pytest.raises(ValueError, match="graphs must have equally many features x of one dtype, got"):
+            joined([whole, replace(single, x=x)])
 
 
 def test_collate_ragged_is_the_padded_batch_without_its_padding() -> None:

@@ -75,7 +75,7 @@ def test_bad_arguments_are_named() -> None:
         (
             lambda: GraphUNet(F, 8, 3, 2, [0.5])
         ): r"pool_ratios must be one number or depth=2 of them, got \[0.5\]",
-        (lambda: GraphUNet(F, 8, 3, 1, 1.5)): r"ratio must be in \(0, 1\], got 1.5",
+        (lambda: GraphUNet(F, 8, 3, 1, 1.5)): r"pool_ratios must be in \(0, 1\], got 1.5",
     }.items():
         with pytest.raises(ValueError, match=message):
             make()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -59,3 +61,15 @@ def test_bad_arguments_are_named() -> None:
         PoolNet(3, 2, "mincut")
     with pytest.raises(ValueError, match="levels must be at least 1, got 0"):
         PoolNet(3, 2, "topk", levels=0)
+
+
+@pytest.mark.parametrize("pooler", ["topk", "diff"])
+def test_outputs_are_saved_and_loaded_without_trust_in_the_file(pooler: str, tmp_path: Path) -> None:
+    graph = RaggedGraph.from_edge_index(torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]))
+    network = PoolNet(4, 2, pooler, max_nodes=3).eval()
+    with torch.no_grad():
+        out = network(torch.randn(3, 4), graph)
+    torch.save(out, tmp_path / "out.pt")
+    same = torch.load(tmp_path / "out.pt", weights_only=True)
+    assert torch.equal(same.logits, out.logits)
+    assert torch.equal(same.levels[0].x, out.levels[0].x)

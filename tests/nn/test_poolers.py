@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -315,6 +316,11 @@ def test_bad_calls_are_named(call: Any, message: str) -> None:
     [
         ({"lift": "back"}, "lift must be 'transpose' or 'inverse', got 'back'"),
         ({"drop": 0.1}, "drop must be None unless sparse_output=True, got 0.1"),
+        (
+            {"drop": float("nan"), "sparse_output": True},
+            "drop must be a number that is not negative, got nan",
+        ),
+        ({"drop": -0.1, "sparse_output": True}, "drop must be a number that is not negative, got -0.1"),
         ({"dropout": 1.5}, r"dropout must be in \[0, 1\], got 1.5"),
         ({"act": "rellu"}, "act must name a function of torch.nn.functional or torch, got 'rellu'"),
     ],
@@ -344,3 +350,19 @@ def test_an_assignment_can_be_moved_and_detached() -> None:
     assert torch.equal(moved.s_inv, moved.s.t())
     assert "num_supernodes=3" in repr(moved)
     assert "loss=['cut_loss', 'ortho_loss']" in repr(out)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("form", ["padded", "edge_index", "ragged"])
+def test_outputs_are_saved_and_loaded_without_trust_in_the_file(name: str, form: str, tmp_path: Path) -> None:
+    pooler = make_pooler(name)
+    b = make_batch()
+    args, options = ((b.padded, b.adj), {"mask": b.mask}) if form == "padded" else forms(b)[form]
+    with torch.no_grad():
+        out = pooler(*args, **options)
+        torch.save(out, tmp_path / "out.pt")
+        same = torch.load(tmp_path / "out.pt", weights_only=True)
+        assert_same(same, out)
+        assert torch.equal(pooler.lift(same.x, same.so), pooler.lift(out.x, out.so))
+        torch.testing.assert_close(same.record, out.record, equal_nan=True)
+        torch.testing.assert_close(copy.deepcopy(out).record, out.record, equal_nan=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hierpool._hashes import mix
 from hierpool.clustering.shared import Graph, whole_graph
-from hierpool.contract import mix
 from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 from hierpool.selection import multilevel_clusters

@@ -7,7 +7,8 @@ import hashlib
 import torch
 from torch import Tensor
 
-from hierpool.contract import mix, ranges_of
+from hierpool._hashes import mix
+from hierpool.contract import ranges_of
 from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from hierpool.graph import RaggedGraph
+from hierpool.graph.checks import check_size
 from hierpool.graph.levels import Level, collate_levels
 
 
@@ -120,9 +121,13 @@ Batch = DenseBatch | RaggedBatch
 
 
 def require_graphs(graphs: Sequence[Graph]) -> None:
-    """Raise ``ValueError`` if there is no graph."""
+    """Raise ``ValueError`` if there is no graph, or features differ in number or dtype."""
     if not graphs:
         raise ValueError("graphs must hold at least one graph, got none")
+    kinds = {(graph.x.size(1), graph.x.dtype) for graph in graphs}
+    if len(kinds) > 1:
+        names = ", ".join(sorted(f"{f} of {str(dtype).removeprefix('torch.')}" for f, dtype in kinds))
+        raise ValueError(f"graphs must have equally many features x of one dtype, got {names}")
 
 
 def collate_ragged(graphs: Sequence[Graph]) -> RaggedBatch:
@@ -135,7 +140,7 @@ def collate_ragged(graphs: Sequence[Graph]) -> RaggedBatch:
         graphs: at least one graph; all have the same number of features.
 
     Raises:
-        ValueError: ``graphs`` is empty.
+        ValueError: ``graphs`` is empty, features differ in number or dtype, or an edge has an end that is no node.
     """
     require_graphs(graphs)
     return RaggedBatch(
@@ -154,12 +159,13 @@ def collate(graphs: Sequence[Graph], *, pad_to: int | None = None) -> DenseBatch
         pad_to: number of nodes to pad to; ``None`` takes that of the largest graph.
 
     Raises:
-        ValueError: ``graphs`` is empty, or a graph is larger than ``pad_to``.
+        ValueError: ``graphs`` is empty, a graph is larger than ``pad_to``, features differ in number or dtype, or an
+            edge has an end that is no node.
     """
     require_graphs(graphs)
     sizes = torch.tensor([graph.x.size(0) for graph in graphs])
     largest = int(sizes.max())
-    n = largest if pad_to is None else pad_to
+    n = largest if pad_to is None else check_size("pad_to", pad_to)
     if n < largest:
         raise ValueError(
             f"pad_to must be at least {largest}, the number of nodes of the largest graph, got {n}"
@@ -170,6 +176,15 @@ def collate(graphs: Sequence[Graph], *, pad_to: int | None = None) -> DenseBatch
     x[mask] = torch.cat([graph.x for graph in graphs])
     adj = torch.zeros(b, n, n)
     edges = torch.tensor([graph.edge_index.size(1) for graph in graphs])
-    row, column = torch.cat([graph.edge_index for graph in graphs], 1)
-    adj[torch.arange(b).repeat_interleave(edges), row, column] = 1.0
+    ends = torch.cat([graph.edge_index for graph in graphs], 1)
+    graph_of_edge = torch.arange(b).repeat_interleave(edges)
+    wrong = ((ends < 0) | (ends >= sizes[graph_of_edge])).any(0)
+    if wrong.any():  # it would be an edge of padding, or of another node counted from the end
+        edge = int(wrong.nonzero()[0])
+        number = int(graph_of_edge[edge])
+        raise ValueError(
+            f"edge_index of graphs[{number}] has the edge {ends[:, edge].tolist()}, but there are {int(sizes[number])}"
+            " nodes, numbered from 0"
+        )
+    adj[graph_of_edge, ends[0], ends[1]] = 1.0
     return DenseBatch(x, adj, mask, torch.tensor([graph.y for graph in graphs]))

@@ -9,6 +9,7 @@ import torch
 
 from hierpool.data.graphs import Batch, Graph, collate, require_graphs
 from hierpool.data.packed import PackedGraphs
+from hierpool.graph.checks import check_size
 
 # Full batches in a bucket. More leave less padding, and fewer batches that a graph may be in.
 BUCKET_BATCHES = 8
@@ -58,7 +59,7 @@ class BatchLoader:
         require_graphs(graphs)
         limits = {"max_nodes_per_batch": max_nodes_per_batch, "max_pairs_per_batch": max_pairs_per_batch}
         for name, value in ({"batch_size": batch_size} | limits).items():
-            if value is not None and value < 1:
+            if value is not None and check_size(name, value) < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}")
         self.graphs = list(graphs)
         self.sizes = [graph.x.size(0) for graph in self.graphs]

@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from hierpool.contract import mix, ranges_of, sum_by_index
+from hierpool._hashes import mix
+from hierpool.contract import ranges_of, sum_by_index
 from hierpool.distributed import partition
 from hierpool.distributed.halo import Blocks, Halo
 from hierpool.distributed.ranks import Ranks

@@ -374,7 +374,8 @@ class Assignment:
     def to_dense(self) -> Tensor:
         """:math:`S` with a column for each cluster of the batch, ``[N, K]``, in the caller's order of nodes."""
         weight = self.weight
-        weight = torch.ones(self.num_entries, device=self.device) if weight is None else weight
+        if weight is None:
+            weight = torch.ones(self.num_entries, dtype=torch.float32, device=self.device)
         row = self.row.to(torch.int64)
         row = row if self.order is None else self.order[row]
         empty = weight.new_zeros(self.num_nodes, self.num_clusters)

@@ -65,7 +65,7 @@ def build_traced(
     rowptr, col, ptr, entry = csr_build(row, col, batch, ptr, num_nodes, num_graphs)
     if not is_coalesced:
         if weight is None:
-            weight = torch.ones(entry.numel(), device=entry.device)
+            weight = torch.ones(entry.numel(), dtype=torch.float32, device=entry.device)
         weight = sum_by_index(weight, entry, entry.numel())
         attr = None if attr is None else sum_by_index(attr, entry, entry.numel())
     return rowptr, col, weight, ptr, attr

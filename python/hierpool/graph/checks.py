@@ -7,6 +7,7 @@ Functions named ``check_`` read shapes, dtypes and devices. Backends check value
 from __future__ import annotations
 
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any
 
 import torch
@@ -51,16 +52,23 @@ def check_index(name: str, value: Any, shape: str, dims: int = 1) -> Tensor:
 
 
 def check_size(name: str, value: Any) -> int:
-    """``value`` if it is a count: an int that is not negative."""
+    """``value`` if it is a count: an integer that is not negative, of NumPy or not."""
     if isinstance(value, Tensor) and torch.jit.is_tracing():  # type: ignore[attr-defined]
         raise RuntimeError(
             "torch.jit.trace cannot record a RaggedGraph, whose sizes are numbers; torch.export can"
         )
-    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt)):
+    if isinstance(value, bool) or not isinstance(value, (int, torch.SymInt, Integral)):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if not isinstance(value, (int, torch.SymInt)):
+        value = int(value)
     if value < 0:
         raise ValueError(f"{name} must not be negative, got {value}")
-    return value  # type: ignore[return-value]  # a SymInt serves as an int
+    return value  # a SymInt serves as an int
+
+
+def check_sizes(**values: Any) -> list[int]:
+    """The arguments, each of which is checked by :func:`check_size`."""
+    return [check_size(name, value) for name, value in values.items()]
 
 
 def check_flag(name: str, value: Any, *choices: bool | None) -> None:

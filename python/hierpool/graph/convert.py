@@ -258,10 +258,12 @@ def concatenate_assignments(assignments: Sequence[Assignment]) -> tuple[Any, ...
 
     weight = None
     if dtypes:
-        parts = [
-            torch.ones(a.num_entries, device=a.device) if a.weight is None else a.weight for a in assignments
+        (kind,) = dtypes
+        weights = [
+            torch.ones(a.num_entries, dtype=kind, device=a.device) if a.weight is None else a.weight
+            for a in assignments
         ]
-        weight = torch.cat([part.to(next(iter(dtypes))) for part in parts])
+        weight = torch.cat(weights)
     return (
         pointers([a.rowptr for a in assignments], entries, dtype),
         shifted([a.cluster for a in assignments], total, dtype),

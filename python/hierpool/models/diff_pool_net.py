@@ -10,12 +10,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
+from hierpool.graph.checks import check_sizes
 from hierpool.nn.clusters import ClusterCount
 from hierpool.nn.diff_pool import DiffPool, PoolFunction
 from hierpool.nn.masking import select_valid
+from hierpool.nn.mlp import channels_of
 from hierpool.nn.outputs import PoolingOutput
 from hierpool.nn.readout import READOUTS, readout
 from hierpool.nn.sage import SAGEStack
+from hierpool.selection._shared import check_count, check_probability
 
 
 class DiffPoolNetOutput(NamedTuple):
@@ -25,6 +28,9 @@ class DiffPoolNetOutput(NamedTuple):
     link_loss: Tensor | None  # 0-d, sum over levels
     entropy_loss: Tensor | None  # 0-d, sum over levels
     levels: tuple[PoolingOutput, ...]  # output of every pooling layer
+
+
+torch.serialization.add_safe_globals([DiffPoolNetOutput])  # for torch.load
 
 
 class Assignment(nn.Module):
@@ -119,6 +125,9 @@ class DiffPoolNet(nn.Module):
         super().__init__()
         if readout not in READOUTS:
             raise ValueError(f"readout must be one of {READOUTS}, got {readout!r}")
+        embedding_channels, head_channels, num_classes = check_sizes(
+            embedding_channels=embedding_channels, head_channels=head_channels, num_classes=num_classes
+        )
         self.readout = readout
         self.readout_padding = readout_padding
         counts = _cluster_counts(k, ratio, max_nodes, ratio_of, levels)
@@ -155,7 +164,7 @@ class DiffPoolNet(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(width * len(self.embeddings), head_channels),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            nn.Dropout(check_probability("dropout", dropout)),
             nn.Linear(head_channels, num_classes),
         )
 
@@ -215,10 +224,9 @@ def _cluster_counts(
     k: int | Sequence[int] | None, ratio: float | None, max_nodes: int | None, ratio_of: str, levels: int
 ) -> list[dict[str, Any]]:
     """The arguments of each level that say how many clusters it has."""
-    if levels < 1:
-        raise ValueError(f"levels must be at least 1, got {levels}")
+    levels = check_count("levels", levels)
     if k is not None and ratio is None:
-        counts = (k,) if isinstance(k, int) else tuple(k)
+        counts = channels_of("k", k)
         if not counts:
             raise ValueError("k must name at least one level, got an empty sequence")
         return [{"k": count} for count in counts]

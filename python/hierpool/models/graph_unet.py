@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hierpool._tracing import is_traced
 from hierpool.contract import Loops, ranges_of
 from hierpool.graph import Assignment, RaggedGraph, pairs
+from hierpool.graph.checks import check_sizes
 from hierpool.graph.values import ones_or_values
 from hierpool.nn.gcn import GCNConv
 from hierpool.nn.hard_pooling import kept_rows
@@ -19,7 +20,8 @@ from hierpool.nn.score_pooling import TopKPool
 from hierpool.ops._checks import check_features
 from hierpool.ops._product import gram_of
 from hierpool.ops.sparse_pool import sparse_lift
-from hierpool.selection._shared import LARGEST
+from hierpool.selection._shared import LARGEST, check_count
+from hierpool.selection.largest import check_ratio
 
 
 class GraphUNet(nn.Module):
@@ -59,16 +61,16 @@ class GraphUNet(nn.Module):
         act: Activation = "relu",
     ) -> None:
         super().__init__()
-        if depth < 1:
-            raise ValueError(f"depth must be at least 1, got {depth}")
+        depth = check_count("depth", depth)
         ratios = list(pool_ratios) if isinstance(pool_ratios, Sequence) else [pool_ratios] * depth
         if len(ratios) != depth:
             raise ValueError(f"pool_ratios must be one number or depth={depth} of them, got {ratios}")
         self.depth, self.sum_res, self.act = depth, sum_res, activation(act)
-        width = hidden_channels
+        (width,) = check_sizes(hidden_channels=hidden_channels)
         self.down_convs = nn.ModuleList(
             GCNConv(width if level else in_channels, width, improved=True) for level in range(depth + 1)
         )
+        ratios = [check_ratio(ratio, name="pool_ratios") for ratio in ratios]
         self.pools = nn.ModuleList(TopKPool(width, ratio) for ratio in ratios)
         joined = width if sum_res else 2 * width
         self.up_convs = nn.ModuleList(
@@ -152,7 +154,7 @@ def _by_paths(graph: RaggedGraph, kept: Assignment) -> RaggedGraph:
     n = graph.num_nodes
     nodes = torch.arange(n, device=graph.device)
     edges = graph.row != graph.col
-    value = torch.ones(graph.num_edges, device=graph.device) if graph.value is None else graph.value
+    value = ones_or_values(graph, torch.float32)
     row, col = graph.row[edges].long(), graph.col[edges].long()
     # A + I, whose entries are in the order of rows.
     order = torch.cat([row, nodes]).argsort(stable=True)

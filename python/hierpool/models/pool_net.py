@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
+from hierpool.graph.checks import check_sizes
 from hierpool.graph.convert import features_of_pyg
 from hierpool.graph.levels import Level, collate_levels
 from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling, HardPoolingOutput
@@ -18,6 +19,7 @@ from hierpool.nn.outputs import PoolingOutput
 from hierpool.nn.readout import READOUTS, readout
 from hierpool.nn.sage import SAGEStack
 from hierpool.nn.soft_pooling import POOLERS
+from hierpool.selection._shared import check_count, check_probability
 
 
 class PoolNetOutput(NamedTuple):
@@ -26,6 +28,9 @@ class PoolNetOutput(NamedTuple):
     logits: Tensor  # [B, classes]
     loss: Tensor | None  # 0-d, sum of the auxiliary losses of all levels; None if the pooler has none
     levels: tuple[PoolingOutput | HardPoolingOutput, ...]  # output of every pooling layer
+
+
+torch.serialization.add_safe_globals([PoolNetOutput])  # for torch.load
 
 
 class PoolNet(nn.Module):
@@ -77,8 +82,13 @@ class PoolNet(nn.Module):
         if pooler not in POOLERS and pooler not in HARD_POOLERS:
             names = ", ".join(map(repr, sorted({*POOLERS, *HARD_POOLERS})))
             raise ValueError(f"pooler must be one of {names}, got {pooler!r}")
-        if levels < 1:
-            raise ValueError(f"levels must be at least 1, got {levels}")
+        levels = check_count("levels", levels)
+        sizes = {
+            "hidden_channels": hidden_channels,
+            "head_channels": head_channels,
+            "num_classes": num_classes,
+        }
+        hidden_channels, head_channels, num_classes = check_sizes(**sizes)
         if readout not in READOUTS:
             raise ValueError(f"readout must be one of {READOUTS}, got {readout!r}")
         self.readout = readout
@@ -98,7 +108,7 @@ class PoolNet(nn.Module):
         self.head = nn.Sequential(
             nn.Linear(width * (levels + 1), head_channels),
             nn.ReLU(),
-            nn.Dropout(dropout),
+            nn.Dropout(check_probability("dropout", dropout)),
             nn.Linear(head_channels, num_classes),
         )
 

@@ -12,6 +12,8 @@ from hierpool.contract import exact_ratio
 from hierpool.distributed import ShardedGraph
 from hierpool.distributed.graph import sizes_of
 from hierpool.graph import RaggedGraph
+from hierpool.selection._shared import check_count
+from hierpool.selection.largest import check_ratio
 
 RATIO_OF = ("graph", "largest")
 
@@ -45,15 +47,12 @@ class ClusterCount:
         self._part: tuple[int, int] | None = None
         self._max_nodes = max_nodes
         if k is not None:
-            if k < 1:
-                raise ValueError(f"k must be at least 1, got {k}")
-            self.most = k
+            self.most = check_count("k", k)
             return
-        assert ratio is not None
-        if not 0 < ratio <= 1:
-            raise ValueError(f"ratio must be in (0, 1], got {ratio}")
-        if max_nodes is None or max_nodes < 1:
-            raise ValueError(f"max_nodes must be at least 1 with ratio, got {max_nodes}")
+        ratio = check_ratio(ratio)
+        if max_nodes is None:
+            raise ValueError("max_nodes must be at least 1 with ratio, got None")
+        self._max_nodes = max_nodes = check_count("max_nodes", max_nodes)
         if ratio_of == "largest":
             self.most = max(1, int(max_nodes * ratio))
             return

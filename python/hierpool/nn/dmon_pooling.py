@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from hierpool.distributed import ShardedGraph
 from hierpool.graph import RaggedGraph
-from hierpool.nn.mlp import MLP, is_plain
+from hierpool.nn.mlp import MLP, channels_of, is_plain
 from hierpool.ops._checks import as_batch, check_flag, viewed_mask
 from hierpool.ops._shared import as_one_batch, graph_of
 from hierpool.ops.cut_pool import cut_pool
 from hierpool.ops.cut_terms import Kind
 from hierpool.reference.linear_maps import Map
+from hierpool.selection._shared import check_count, check_probability
 
 _WANTED = ("s", "x", "adj", "first", "ortho", "cluster")
 
@@ -72,13 +73,10 @@ class DMoNPooling(nn.Module):
         backend: str = "auto",
     ) -> None:
         super().__init__()
-        if k < 1:
-            raise ValueError(f"k must be at least 1, got {k}")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout must be in [0, 1], got {dropout}")
+        k = check_count("k", k)
         check_flag("pyg_compat", pyg_compat)
-        self.mlp = MLP([*([channels] if isinstance(channels, int) else channels), k])
-        self.dropout = dropout
+        self.mlp = MLP([*channels_of("channels", channels), k])
+        self.dropout = check_probability("dropout", dropout)
         self.pyg_compat = bool(pyg_compat)
         self.backend = backend
         self.reset_parameters()

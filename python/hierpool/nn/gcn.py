@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from hierpool.contract import accumulation_dtype, sum_by_index
 from hierpool.graph import RaggedGraph
 from hierpool.graph.checks import check_size
+from hierpool.graph.values import ones_or_values
 from hierpool.ops._checks import check_features
 from hierpool.ops.spmm import spmm
 
@@ -80,13 +81,13 @@ def column_sums(graph: RaggedGraph) -> Tensor:
     """:math:`A^T 1`, ``[N]``, in the caller's order of nodes; float32 without values."""
     if graph.value is None and graph.is_symmetric:
         return graph.degree  # of values, the gradients of rows are others
-    value = torch.ones(graph.num_edges, device=graph.device) if graph.value is None else graph.value
+    value = ones_or_values(graph, torch.float32)
     return graph.in_callers_order(sum_by_index(value, graph.col, graph.num_nodes))
 
 
 def loops_of(graph: RaggedGraph) -> Tensor:
     """The weight of the self-loop of each node, ``[N]``, in the caller's order; 0 of nodes without one."""
-    value = torch.ones(graph.num_edges, device=graph.device) if graph.value is None else graph.value
+    value = ones_or_values(graph, torch.float32)
     loops = torch.where(graph.row == graph.col, value, 0)
     return graph.in_callers_order(sum_by_index(loops, graph.row, graph.num_nodes))
 

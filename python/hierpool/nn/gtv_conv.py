@@ -7,12 +7,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from hierpool._tracing import is_transformed
 from hierpool.graph import RaggedGraph
+from hierpool.graph.checks import check_sizes
 from hierpool.nn.masking import select_valid
 from hierpool.nn.mlp import Activation, activation
 from hierpool.ops._checks import scalar_tensor
 from hierpool.ops.edge_distances import edge_distances
 from hierpool.ops.spmm import spmm
+from hierpool.selection._shared import check_number
 
 
 class GTVConv(nn.Module):
@@ -49,7 +52,8 @@ class GTVConv(nn.Module):
         act: Activation = "relu",
     ) -> None:
         super().__init__()
-        if not eps > 0:
+        in_channels, out_channels = check_sizes(in_channels=in_channels, out_channels=out_channels)
+        if not check_number("eps", eps) > 0:
             raise ValueError(f"eps must be positive, got {eps}")
         self.weight = nn.Parameter(torch.empty(in_channels, out_channels))
         self.bias = nn.Parameter(torch.empty(out_channels)) if bias else None
@@ -127,6 +131,8 @@ class GTVConv(nn.Module):
 
 def _distances(h: Tensor) -> Tensor:
     """The distances |h_i - h_j|_1, ``[B, N, N]``."""
-    if torch.compiler.is_exporting():  # ONNX has no such distance
+    compiling = torch.compiler.is_compiling()
+    # ONNX and forward mode have no such distance.
+    if torch.compiler.is_exporting() or (not compiling and is_transformed()):
         return (h[:, :, None] - h[:, None]).abs().sum(-1)
     return torch.cdist(h, h, p=1)

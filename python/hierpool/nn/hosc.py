@@ -14,6 +14,7 @@ from hierpool.nn.inputs import Adjacency, whole
 from hierpool.nn.soft_pooling import SoftPooling, edge_types, normalised, total
 from hierpool.ops.walk_cut import walk_cut
 from hierpool.record import SoftPoolRecord
+from hierpool.selection._shared import check_probability
 
 
 class HOSCPool(SoftPooling, name="hosc"):
@@ -48,10 +49,8 @@ class HOSCPool(SoftPooling, name="hosc"):
         **options: Any,
     ) -> None:
         super().__init__(in_channels, k, **normalised(options))
-        if not 0 <= alpha <= 1:
-            raise ValueError(f"alpha must be in [0, 1], got {alpha}")
         self.mu = mu
-        self.alpha = alpha
+        self.alpha = check_probability("alpha", alpha)
         self.hosc_ortho = hosc_ortho
 
     def losses(self, record: SoftPoolRecord, adj: Adjacency, mask: Tensor | None) -> dict[str, Tensor]:

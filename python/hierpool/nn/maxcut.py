@@ -14,7 +14,7 @@ from hierpool.graph import Assignment, RaggedGraph
 from hierpool.graph.checks import check_size
 from hierpool.nn.gcn import inverse_root, loops_of
 from hierpool.nn.hard_pooling import HardPooling, Selected
-from hierpool.nn.mlp import Activation, activation
+from hierpool.nn.mlp import Activation, activation, channels_of
 from hierpool.ops.spmm import spmm
 from hierpool.selection import propagate, topk
 from hierpool.selection._shared import check_count, check_seed
@@ -48,6 +48,7 @@ class MaxCutScores(nn.Module):
         delta: float = 2.0,
     ) -> None:
         super().__init__()
+        mp_units, mlp_units = channels_of("mp_units", mp_units), channels_of("mlp_units", mlp_units)
         widths = [in_channels, *mp_units, *mlp_units]
         self.initial_layer = nn.Linear(in_channels, in_channels)
         pairs = list(pairwise(widths))

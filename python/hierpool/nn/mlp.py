@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import cast
+from numbers import Integral
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -13,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn.modules.module import _has_any_global_hook
 
 from hierpool.graph import RaggedGraph
+from hierpool.graph.checks import check_size
 from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
 from hierpool.ops.linear_maps import linear_maps, saves_work
 from hierpool.reference.linear_maps import Map
+from hierpool.selection._shared import check_probability
 
 Activation = str | Callable[[Tensor], Tensor] | None
 
@@ -40,13 +43,11 @@ class MLP(nn.Module):
 
     def __init__(self, channels: Sequence[int], act: Activation = None, dropout: float = 0.0) -> None:
         super().__init__()
-        if len(channels) < 2 or min(channels) < 1:
-            raise ValueError(f"channels must be at least two positive numbers, got {list(channels)}")
-        if not 0 <= dropout <= 1:
-            raise ValueError(f"dropout must be in [0, 1], got {dropout}")
-        self.channels = tuple(channels)
+        if isinstance(channels, int) or len(found := channels_of("channels", channels)) < 2 or min(found) < 1:
+            raise ValueError(f"channels must be at least two positive numbers, got {channels!r}")
+        self.channels = tuple(found)
         self.act = activation(act)
-        self.dropout = dropout
+        self.dropout = check_probability("dropout", dropout)
         self._saves_work = saves_work(self.channels)
         self.lins = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(self.channels))
         self.reset_parameters()
@@ -115,6 +116,15 @@ class MLP(nn.Module):
         return f"channels={list(self.channels)}, dropout={self.dropout}"
 
 
+def channels_of(name: str, channels: Any) -> list[int]:
+    """The numbers of features in an argument that is a number or a sequence of numbers."""
+    if isinstance(channels, Integral):
+        return [check_size(name, channels)]
+    if not isinstance(channels, Sequence) or isinstance(channels, str):
+        raise TypeError(f"{name} must be an int or a sequence of ints, got {type(channels).__name__}")
+    return [check_size(name, channel) for channel in channels]
+
+
 def is_plain(module: nn.Module, kind: type[nn.Module]) -> bool:
     """Whether a module is of exactly this class and has no hooks."""
     return type(module) is kind and not (
@@ -130,6 +140,8 @@ def activation(act: Activation) -> Callable[[Tensor], Tensor] | None:
     """The function of an argument ``act``."""
     if act is None or callable(act):
         return act
+    if not isinstance(act, str):
+        raise TypeError(f"act must be the name of a function, a function or None, got {type(act).__name__}")
     found = getattr(F, act, None) or getattr(torch, act, None)
     if not callable(found):
         raise ValueError(f"act must name a function of torch.nn.functional or torch, got {act!r}")

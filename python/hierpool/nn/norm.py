@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from hierpool.distributed.ranks import Ranks, total_of_parts
+from hierpool.graph.checks import check_sizes
 from hierpool.ops._batch_norm import batch_norm
 from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
 
@@ -40,6 +41,7 @@ class MaskedBatchNorm(nn.Module):
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1) -> None:
         super().__init__()
+        (num_features,) = check_sizes(num_features=num_features)
         self.eps = eps
         self.momentum = momentum
         self.ranks: Ranks | None = None

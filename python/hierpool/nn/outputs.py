@@ -201,6 +201,9 @@ class PoolingOutput:
             self._record = self._record()
         return self._record
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_record": self.record}  # a copy has no layer to compute it
+
     def __iter__(self) -> Iterator[Any]:
         yield from (self.x, self.edge_index, self.edge_weight, self.batch, self.mask, self.so, self.loss)
 
@@ -241,6 +244,9 @@ class PoolingOutput:
         shapes = {"x": self.x, "edge_index": self.edge_index, "edge_weight": self.edge_weight}
         said = ", ".join(f"{name}={None if t is None else list(t.shape)}" for name, t in shapes.items())
         return f"{type(self).__name__}({said}, loss={list(self.loss)})"
+
+
+torch.serialization.add_safe_globals([SelectOutput, PoolingOutput])  # for torch.load
 
 
 def lift(x: Tensor, so: SelectOutput, how: str = "transpose") -> Tensor:

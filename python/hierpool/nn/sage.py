@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from hierpool.graph import RaggedGraph
+from hierpool.graph.checks import check_sizes
 from hierpool.nn.masking import checked_batch
 from hierpool.nn.mlp import is_plain
 from hierpool.nn.norm import MaskedBatchNorm, SlotBatchNorm
 from hierpool.ops.sage_stack import Layer, Normalisation, sage_stack
+from hierpool.selection._shared import check_count
 
 AGGREGATIONS = ("mean", "sum")
 NORMS = ("batch", "slot", None)
@@ -51,6 +53,7 @@ class SAGEConv(nn.Module):
         super().__init__()
         if aggregation not in AGGREGATIONS:
             raise ValueError(f"aggregation must be one of {AGGREGATIONS}, got {aggregation!r}")
+        in_channels, out_channels = check_sizes(in_channels=in_channels, out_channels=out_channels)
         self.aggregation = aggregation
         self.normalize = normalize
         self.lin_rel = nn.Linear(in_channels, out_channels, bias=bias and not root)
@@ -143,17 +146,19 @@ class SAGEStack(nn.Module):
         norm: str | None = "batch",
     ) -> None:
         super().__init__()
-        if layers < 1:
-            raise ValueError(f"layers must be at least 1, got {layers}")
+        layers = check_count("layers", layers)
         if norm not in NORMS:
             raise ValueError(f"norm must be one of {NORMS}, got {norm!r}")
-        sizes = [in_channels] + [hidden_channels] * (layers - 1) + [out_channels]
+        first, inner, last = check_sizes(
+            in_channels=in_channels, hidden_channels=hidden_channels, out_channels=out_channels
+        )
+        sizes = [first] + [inner] * (layers - 1) + [last]
         self.convs = nn.ModuleList(
             SAGEConv(fan_in, fan_out, aggregation=aggregation, root=root, normalize=normalize)
             for fan_in, fan_out in pairwise(sizes)
         )
         self.norms = nn.ModuleList(
-            MaskedBatchNorm(hidden_channels) if norm == "batch" else SlotBatchNorm()
+            MaskedBatchNorm(inner) if norm == "batch" else SlotBatchNorm()
             for _ in range(layers - 1 if norm else 0)
         )
         self.out_channels = sum(sizes[1:])

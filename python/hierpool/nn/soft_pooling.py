@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Real
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from hierpool.connect import postprocess_adj, sparse_pooled
+from hierpool.connect import check_drop, postprocess_adj, sparse_pooled
 from hierpool.graph import RaggedGraph
 from hierpool.nn.clusters import ClusterCount
 from hierpool.nn.inputs import Adjacency, Inputs, Logits, Structure, batch_of
-from hierpool.nn.mlp import MLP, Activation, is_plain
+from hierpool.nn.mlp import MLP, Activation, channels_of, is_plain
 from hierpool.nn.outputs import PoolingOutput, SelectOutput, lift
 from hierpool.ops._checks import (
     FLOATS,
@@ -116,13 +117,15 @@ class SoftPooling(nn.Module):
         super().__init__()
         self.clusters = ClusterCount(k, ratio, max_nodes, ratio_of)
         self.k = self.clusters.most
+        given: Any = temperature
+        if not isinstance(given, Tensor | Real):
+            raise TypeError(f"temperature must be a number, got {type(temperature).__name__}")
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         if lift not in ("transpose", "inverse"):
             raise ValueError(f"lift must be 'transpose' or 'inverse', got {lift!r}")
-        if drop is not None and not sparse_output:
-            raise ValueError(f"drop must be None unless sparse_output=True, got {drop}")
-        channels = [in_channels] if isinstance(in_channels, int) else list(in_channels)
+        check_drop(drop, sparse_output)
+        channels = channels_of("in_channels", in_channels)
         self.assignment = MLP([*channels, self.k], act, dropout) if assignment is None else assignment
         self.temperature = temperature
         self.postprocessing = {

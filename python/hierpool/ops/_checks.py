@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hierpool._tracing import is_transformed
 from hierpool.contract import Csr, Dense, Padded, Ragged
 from hierpool.graph import RaggedGraph
 from hierpool.ops._shared import as_one_batch, is_one_batch
@@ -228,7 +230,7 @@ def cluster_counts(num_clusters: Any, graphs: int, s: Tensor) -> Tensor | None:
     if num_clusters is None:
         return None
     if not isinstance(num_clusters, Tensor):
-        if isinstance(num_clusters, bool) or not isinstance(num_clusters, (int, torch.SymInt)):
+        if isinstance(num_clusters, bool) or not isinstance(num_clusters, (int, torch.SymInt, Integral)):
             raise TypeError(f"num_clusters must be an int or an integer tensor, got {num_clusters!r:.40}")
         count: Any = num_clusters
         return torch.full((graphs,), count, dtype=torch.int64, device=s.device)
@@ -240,7 +242,9 @@ def cluster_counts(num_clusters: Any, graphs: int, s: Tensor) -> Tensor | None:
 
 
 def needs_gradient(*tensors: Tensor | None) -> bool:
-    """Whether autograd records the operator: gradients are enabled, and one of ``tensors`` needs one."""
+    """Whether one of ``tensors`` needs a gradient and autograd records it, or may have a tangent of forward mode."""
+    if not torch.compiler.is_compiling() and is_transformed():  # a tensor does not tell
+        return any(t is not None for t in tensors)
     if torch.is_grad_enabled():
         for t in tensors:
             if t is not None and t.requires_grad:

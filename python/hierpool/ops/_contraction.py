@@ -187,7 +187,7 @@ def _traced(
         stays = kept
     slot = torch.where(stays, entry, -1) if k else torch.full_like(row, -1)
     if value is None:
-        value = torch.ones(slot.numel(), device=slot.device)
+        value = torch.ones(slot.numel(), dtype=torch.float32, device=slot.device)
     how = how._replace(reduce="sum" if how.reduce == "count" else how.reduce)
     return _by_operator(graph, value, clusters, how, slot, rowptr, merged_col, False)
 

@@ -70,8 +70,9 @@ class Products:
         value = None if graph.value is None else graph.value.detach().float()
         self.matrix = graph.blocks.joined(value, graph.halo.size)
         # Of the allocator's own, with sizes that change, as much memory again would lie in gaps.
-        self.buffer = torch.empty((graph.num_nodes + graph.halo.size) * columns, device=graph.device)
-        self.sent = torch.empty(graph.halo.index.numel() * columns, device=graph.device)
+        like: dict[str, Any] = {"dtype": torch.float32, "device": graph.device}
+        self.buffer = torch.empty((graph.num_nodes + graph.halo.size) * columns, **like)
+        self.sent = torch.empty(graph.halo.index.numel() * columns, **like)
 
     def own(self, columns: int) -> Tensor:
         """The own rows of X, float32 ``[n, columns]``, a part of the buffer, which the caller fills."""

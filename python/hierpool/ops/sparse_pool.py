@@ -265,7 +265,7 @@ def weights_of(assignment: Assignment, is_weighted: bool = True, dtype: torch.dt
     """The entries of S, ``[M]``; without weights 1 in ``dtype`` or float32."""
     if assignment.weight is not None and is_weighted:
         return assignment.weight
-    return torch.ones(assignment.num_entries, dtype=dtype, device=assignment.device)
+    return torch.ones(assignment.num_entries, dtype=dtype or torch.float32, device=assignment.device)
 
 
 def normalised(graph: RaggedGraph, degree_norm: bool, edge_weight_norm: bool) -> RaggedGraph:

@@ -77,7 +77,7 @@ def _ragged(s: Tensor, graph: RaggedGraph, backend: str) -> WalkCut:
     once = step(s)
     twice = step(once)
     # Weights with gradients have separate gradients for a_ij and a_ji.
-    learned = graph.value is not None and graph.value.requires_grad
+    learned = _checks.needs_gradient(graph.value)
     back = once if graph.is_symmetric and not learned else step(s, transpose=True)
     walks = s.new_ones(s.size(0), 1)
     for _ in range(3):
@@ -107,7 +107,7 @@ def _dense(s: Tensor, adj: Tensor, mask: Tensor | None, symmetric: bool) -> Walk
     of_graphs = unit[:, None, None]
     s, walks = masked(s), masked(walks)
     once = masked(adj @ s / of_graphs)
-    back = once if symmetric and not adj.requires_grad else masked(adj.mT @ s / of_graphs)
+    back = once if symmetric and not _checks.needs_gradient(adj) else masked(adj.mT @ s / of_graphs)
     for _ in range(3):
         walks = masked(adj @ walks / of_graphs)
     cut, degree = back * (adj @ once / of_graphs), walks * s.square().sum(2, keepdim=True)

@@ -38,11 +38,11 @@ def coalesce(
     if reduce in (Reduce.MAX, Reduce.MIN):
         out, source = _extremes(terms, index, entries + 1, reduce)
         return out[:entries].to(value.dtype), source[:entries]
-    count = torch.zeros(entries + 1, *terms.shape[1:], dtype=torch.int64, device=col.device)
-    count = count.index_add(0, index, torch.ones_like(terms, dtype=torch.int64))
+    count = index.new_zeros(entries + 1).index_add(0, index, torch.ones_like(index))
+    if terms.dim() > 1:
+        count = count[:, None].repeat(1, terms.size(1))
     if reduce == Reduce.MUL:
-        out = terms.new_ones(count.shape).scatter_reduce(0, _of_each(index, terms), terms, "prod")
-        out = torch.where(count > 0, out, 0)
+        out = torch.where(count > 0, _products(terms, index, count), 0)
     else:
         out = terms.new_zeros(count.shape).index_add(0, index, terms)
         out = out / count.clamp(min=1) if reduce == Reduce.MEAN else out
@@ -53,6 +53,24 @@ def coalesce(
 def _of_each(index: Tensor, terms: Tensor) -> Tensor:
     """The index of every element of the terms."""
     return index if terms.dim() == 1 else index[:, None].expand(terms.shape)
+
+
+def _products(terms: Tensor, index: Tensor, count: Tensor) -> Tensor:
+    """The products of the terms with each index; those of the last, and of none, are undefined."""
+    if torch.compiler.is_exporting():  # the number of steps would depend on values
+        return terms.new_ones(count.shape).scatter_reduce(0, _of_each(index, terms), terms, "prod")
+    # The derivatives of scatter_reduce are 0 in forward mode, and there is no second one beside two zeros.
+    sizes = torch.bincount(index, minlength=count.size(0))
+    end = sizes.cumsum(0)
+    order, place = index.argsort(stable=True), torch.arange(index.numel(), device=index.device)
+    end_of_each, last = end[index[order]], index.numel() - 1
+    out, step = terms.index_select(0, order), 1
+    most = int(sizes[:-1].max()) if sizes.numel() > 1 else 0
+    while step < most:  # each product is that of the next `step` terms with the same index
+        joins = _of_each(place + step < end_of_each, terms)
+        other = out.index_select(0, (place + step).clamp(max=last))
+        out, step = out * torch.where(joins, other, 1), 2 * step
+    return torch.cat([out, out.new_ones(1, *out.shape[1:])]).index_select(0, end - sizes)
 
 
 def _extremes(terms: Tensor, index: Tensor, entries: int, reduce: Reduce) -> tuple[Tensor, Tensor]:

@@ -13,6 +13,7 @@ from hierpool import backends
 from hierpool.contract import Links
 from hierpool.graph import RaggedGraph
 from hierpool.graph.facts import normally
+from hierpool.graph.values import ones_or_values
 
 LARGEST = 2**63 - 1  # of int64
 
@@ -53,6 +54,14 @@ def check_number(name: str, value: Any) -> float:
     if value != value:
         raise ValueError(f"{name} must not be NaN")
     return float(value)
+
+
+def check_probability(name: str, value: Any) -> float:
+    """``value`` if it is a number in [0, 1]."""
+    number = check_number(name, value)
+    if not 0 <= number <= 1:
+        raise ValueError(f"{name} must be in [0, 1], got {value}")
+    return number
 
 
 def check_scores(name: str, scores: Any, count: int, per: str, device: torch.device) -> Tensor:
@@ -100,7 +109,7 @@ def callers_nodes(graph: RaggedGraph, node_of_node: Tensor) -> Tensor:
 
 def sum_of_directions(graph: RaggedGraph) -> RaggedGraph:
     """:math:`A + A^T` of a directed graph, in float64, in the order of its matrix."""
-    weight = torch.ones(graph.num_edges, device=graph.device) if graph.value is None else graph.value.detach()
+    weight = ones_or_values(graph, torch.float32).detach()
     ends = torch.stack([torch.cat([graph.row, graph.col]), torch.cat([graph.col, graph.row])])
     both = weight.double().repeat(2)
     return RaggedGraph.from_edge_index(ends, graph.num_nodes, edge_weight=both, ptr=graph.ptr, symmetric=True)

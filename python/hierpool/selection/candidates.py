@@ -37,7 +37,9 @@ def cluster_candidates(graph: RaggedGraph, cluster: Tensor, m: int) -> Tensor:
     node = torch.arange(n, device=device)
     ends = torch.stack([torch.cat([graph.row.long(), node]), torch.cat([own[graph.col], own])])
     known = graph.value
-    weight = torch.ones(graph.num_edges, device=device) if known is None else known.detach()
+    weight = (
+        torch.ones(graph.num_edges, dtype=torch.float32, device=device) if known is None else known.detach()
+    )
     weight = torch.cat([weight.to(torch.float64), weight.new_zeros(n, dtype=torch.float64)])
     stays = ends[1] >= 0
     size = max(n, clustered.num_clusters)

@@ -10,6 +10,7 @@ from torch import Tensor
 from hierpool import backends
 from hierpool.contract import Clusters, ContractOptions, Loops, index_dtype, ranges_of
 from hierpool.graph import Assignment, RaggedGraph
+from hierpool.graph.values import ones_or_values
 from hierpool.selection import _shared
 from hierpool.selection.matching import match
 
@@ -59,8 +60,7 @@ def heavy_edge_clusters(graph: RaggedGraph, k: int) -> Tensor:
 def _undirected(graph: RaggedGraph) -> RaggedGraph:
     """:math:`A + A^T` in float64, or :math:`A` if it is symmetric, without self-loops."""
     if graph.is_symmetric:
-        value = graph.value
-        weight = torch.ones(graph.num_edges, device=graph.device) if value is None else value.detach()
+        weight = ones_or_values(graph, torch.float32).detach()
         graph = RaggedGraph(graph.rowptr, graph.col, weight.double(), graph.ptr, None, True)
     else:
         graph = _shared.sum_of_directions(graph)

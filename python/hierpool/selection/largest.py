@@ -119,11 +119,11 @@ def _counts(ratio: float | None, k: int | None) -> tuple[int, int, int]:
     return (*_exact_ratio(ratio), _shared.LARGEST)
 
 
-def check_ratio(ratio: Any, hint: str = "") -> float:
+def check_ratio(ratio: Any, hint: str = "", name: str = "ratio") -> float:
     """``ratio`` if it is a number in (0, 1]; else an error, whose message ends with ``hint``."""
-    number = _shared.check_number("ratio", ratio)
+    number = _shared.check_number(name, ratio)
     if not 0 < number <= 1:
-        raise ValueError(f"ratio must be in (0, 1], got {ratio}{hint}")
+        raise ValueError(f"{name} must be in (0, 1], got {ratio}{hint}")
     return number
 
 

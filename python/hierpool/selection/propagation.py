@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool.contract import node_hash
+from hierpool._hashes import node_hash
 from hierpool.graph import RaggedGraph
 from hierpool.graph.pairs import check_numbers, rows_of
 from hierpool.selection import _shared

@@ -7,7 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from hierpool.contract import node_hash, ranges_of, sum_of_ranges, unsigned_order
+from hierpool._hashes import node_hash, unsigned_order
+from hierpool.contract import ranges_of, sum_of_ranges
 
 # As in csrc/cpu/selection_spectral.cpp.
 STEPS = 64

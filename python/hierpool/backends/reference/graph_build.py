@@ -161,7 +161,7 @@ def _ascends(row: Tensor, col: Tensor) -> bool:
 def _sums(weight: Tensor | None, entry_of_edge: Tensor, num_entries: int) -> Tensor:
     """Sums of the weights of each entry, or of ones."""
     if weight is None:
-        weight = torch.ones(entry_of_edge.numel(), device=entry_of_edge.device)
+        weight = torch.ones(entry_of_edge.numel(), dtype=torch.float32, device=entry_of_edge.device)
     return sum_by_index(weight, entry_of_edge, num_entries)
 
 

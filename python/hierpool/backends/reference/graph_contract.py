@@ -34,7 +34,7 @@ def contract(
     total = None
     if options.want_sum:
         if value is None:
-            value = torch.ones(col.numel(), device=col.device)
+            value = torch.ones(col.numel(), dtype=torch.float32, device=col.device)
         separate = options.loops == Loops.SEPARATE
         total, _ = reference.coalesce(
             value, slot, rowptr_out, col_out, Reduce.SUM, separate, options.symmetric

@@ -5,20 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from hierpool._hashes import mix_pair, node_hash, unsigned_order
 from hierpool.backends.reference._multilevel import multilevel_clusters as multilevel_clusters
 from hierpool.backends.reference._spectral import spectral_sign as spectral_sign
 from hierpool.backends.reference.graph_assign import by_heads, by_kept
 from hierpool.backends.reference.graph_contract import contract
-from hierpool.contract import (
-    Assigned,
-    Clusters,
-    ContractOptions,
-    Links,
-    mix_pair,
-    node_hash,
-    ranges_of,
-    unsigned_order,
-)
+from hierpool.contract import Assigned, Clusters, ContractOptions, Links, ranges_of
 from hierpool.reference.scored_pool import Scored, Selected, scores_of
 
 
