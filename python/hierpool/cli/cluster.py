@@ -134,6 +134,8 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     inputs = _features(config, data)
     release_memory()
     prepared = time.perf_counter()
+    if is_first:
+        options.start_anew(args)
     result = _train(config, data, inputs, args)
     release_memory()
     trained = time.perf_counter()
