@@ -92,7 +92,9 @@ def test_clusters_are_refined_where_nodes_have_no_features(
     assert asked["modularity"] > given["modularity"]
 
 
-def test_a_resumed_run_equals_the_uninterrupted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_equals_the_uninterrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_edges(tmp_path / "g.txt")
     options = [tmp_path / "g.txt", "--k=4", "--epochs=6", "--batch-nodes=200", "--checkpoint-every=4"]
     run(tmp_path / "whole", *options)
@@ -107,6 +109,9 @@ def test_a_resumed_run_equals_the_uninterrupted_run(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(loop, "_step", fail)
     run(tmp_path / "part", *options, expect=130)
+    saved = tmp_path / "part" / "checkpoint.pt"
+    advice = f"hierpool cluster: interrupted; {saved} is whole, and --resume continues from it\n"
+    assert capsys.readouterr().err.endswith(advice)
     assert not (tmp_path / "part" / "metrics.json").exists()
     run(tmp_path / "part", *options, "--resume")
     assert len(calls) == 11 + 18 - 8

@@ -101,7 +101,7 @@ def test_a_run_is_continued_only_on_request(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_what_an_earlier_run_wrote_is_removed_on_request(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "fold-00").mkdir()
     for name in ("notes.txt", "fold-00/notes.txt", "report.html", "pooled.png", "assignments.csv"):
@@ -113,6 +113,7 @@ def test_what_an_earlier_run_wrote_is_removed_on_request(
     run(tmp_path, "--folds=3", "--epochs=1", "--overwrite", expect=130)
     left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
     assert left == {"notes.txt", "fold-00/notes.txt"}
+    assert capsys.readouterr().err.endswith("interrupted; there is no checkpoint yet\n")
 
 
 def interrupt(*args: Any, **options: Any) -> None:

@@ -88,7 +88,11 @@ def run(args: argparse.Namespace) -> None:
     plan, columns = queue.check(_plan(args), args.retry)
     for column in columns:
         print(column)
-    workers.run(plan, columns, count, say=lambda text: print(text, flush=True))
+    try:
+        workers.run(plan, columns, count, say=lambda text: print(text, flush=True))
+    except KeyboardInterrupt:
+        advice = f"finished runs are kept in {plan.folder}, and the same command continues with the others"
+        raise KeyboardInterrupt(advice) from None
     print(f"results: {plan.folder}; table: python -m hierpool experiment report {plan.folder}")
 
 

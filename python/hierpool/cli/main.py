@@ -74,6 +74,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments without the name of the program; ``None`` takes those of the process.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, open(os.devnull, "w"))
     args = _parser().parse_args(argv)
     try:
         _run(args.command, args.arguments)
@@ -81,8 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has closed the pipe. Python flushes the output at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print(f"hierpool {args.command}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(f"hierpool {args.command}: {'; '.join(['interrupted', *map(str, error.args)])}", file=sys.stderr)
         return 130
     except _USER_ERRORS as error:
         if args.traceback:

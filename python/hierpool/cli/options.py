@@ -94,6 +94,7 @@ def processes(args: argparse.Namespace) -> Iterator[Ranks | None]:
     Raises:
         ValueError: ``--timeout`` is not positive.
         LostProcess: a process has ended; the message names it and says how to go on.
+        KeyboardInterrupt: with a message that says how to go on.
     """
     if not args.timeout > 0:
         raise ValueError(f"timeout must be positive, got {args.timeout:g}")
@@ -101,11 +102,18 @@ def processes(args: argparse.Namespace) -> Iterator[Ranks | None]:
         with launch.processes(args.timeout) as ranks:
             yield ranks
     except launch.LostProcess as error:
-        saved = next(args.out.glob(f"**/{FILE_NAME}"), None)
-        advice = "there is no checkpoint yet"
-        if saved is not None:
-            advice = f"{saved} is whole, and --resume continues from it with any number of processes"
+        advice = _advice(args, " with any number of processes")
         raise launch.LostProcess(f"{error}; {advice}", error.is_reporter) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_advice(args)) from None
+
+
+def _advice(args: argparse.Namespace, further: str = "") -> str:
+    """How to continue a run that has ended."""
+    saved = None if args.overwrite else next(args.out.glob(f"**/{FILE_NAME}"), None)
+    if saved is None:
+        return "there is no checkpoint yet"
+    return f"{saved} is whole, and --resume continues from it{further}"
 
 
 def set_threads(threads: int | None) -> None:
@@ -176,3 +184,4 @@ def start_anew(args: argparse.Namespace) -> None:
     for folder in folds:
         if not any(folder.iterdir()):
             folder.rmdir()
+    args.overwrite = False  # checkpoints are those of this run from now on
