@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed
-            setattr(sys, name, open(os.devnull, "w"))
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     args = _parser().parse_args(argv)
     try:
         _run(args.command, args.arguments)
@@ -85,7 +85,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except KeyboardInterrupt as error:
-        print(f"hierpool {args.command}: {'; '.join(['interrupted', *map(str, error.args)])}", file=sys.stderr)
+        print(
+            f"hierpool {args.command}: {'; '.join(['interrupted', *map(str, error.args)])}", file=sys.stderr
+        )
         return 130
     except _USER_ERRORS as error:
         if args.traceback:
