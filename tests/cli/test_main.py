@@ -131,3 +131,18 @@ def test_wrong_variables_of_a_launcher_are_named(
         monkeypatch.setenv(name, value)
     assert main(["train", f"--out={tmp_path}", "--no-pictures"]) == 2
     assert "RANK in the environment must be a number, as torchrun sets it, got 'x'" in capsys.readouterr().err
+
+
+def test_a_pipe_gets_every_line_at_once() -> None:
+    code = """
+import os, sys, types
+from hierpool.cli.main import COMMANDS, main
+module = types.ModuleType("hierpool.cli.slow")
+module.add_arguments = lambda parser: None
+module.run = lambda args: (print("begun"), os._exit(0))
+sys.modules[module.__name__] = module
+COMMANDS["slow"] = "is slow"
+main(["slow"])
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "begun\n"

@@ -94,6 +94,7 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     """Cluster in one process, or in one of several that share the graph."""
     is_first = ranks is None or ranks.rank == 0
     say = print if is_first else options.silent
+    say(f"reading {args.input}" if args.synthetic is None else f"drawing a graph of {args.nodes} nodes")
     data = _load_or_share(args, config, ranks)
     release_memory()
     if data.x is not None and config.feature_channels:
@@ -123,6 +124,7 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     clusters, probabilities = result.net.assign(inputs)
     before = clusters
     if refined:
+        say("moving nodes between clusters")
         clusters = refine(graph, clusters, config.k, seed=config.seed)
         release_memory()
         probabilities = result.net.assign(inputs, clusters=clusters)[1]
