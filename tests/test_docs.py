@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from hierpool.cli.main import COMMANDS, command_parser
+from hierpool.cli.options import make_config
 from hierpool.nn import POOLERS, SelectOutput, get_pooler
+from hierpool.training import TrainConfig
 from tests.support.poolers import F, K, forms, make_batch, scalar
 from tests.support.tgp import import_tgp
 from tests.test_layers import ALLOWED
@@ -52,6 +56,34 @@ def test_contributing_names_every_folder_of_the_package() -> None:
     for place, name in enumerate(named):
         allowed = {part.removeprefix("hierpool.") for part in ALLOWED[f"hierpool.{name}"]}
         assert not allowed & {*named[:place]}, f"{name} may import a folder above it"
+
+
+def test_the_pages_name_every_command() -> None:
+    page = (DOCS / "commands.md").read_text(encoding="utf-8")
+    section = (
+        (DOCS / "guide.md").read_text(encoding="utf-8").split("## Commands\n", 1)[1].split("\n## ", 1)[0]
+    )
+    assert re.findall(r"^## (\w+)", page, re.MULTILINE) == re.findall(r":func: (\w+)", page) == [*COMMANDS]
+    assert {*re.findall(r"^    python -m hierpool (\w+)", section, re.MULTILINE)} == {*COMMANDS}
+
+
+def _command_lines() -> list[tuple[str, str]]:
+    """The name of a page and every command line in it that has arguments."""
+    found = []
+    for page in [ROOT / "README.md", *PAGES]:
+        text = page.read_text(encoding="utf-8")
+        for line in re.findall(r"(?:python|torchrun .*)? ?-m hierpool (\w+ [^`#\n]+)", text):
+            if "..." not in line:
+                found.append((page.name, line.strip()))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), _command_lines())
+def test_command_lines_of_a_page_have_options_that_exist(page: str, line: str) -> None:
+    name, *arguments = shlex.split(line)
+    args = command_parser(name).parse_args(arguments)
+    if name == "train":
+        make_config(TrainConfig, args)
 
 
 def test_the_guide_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,11 @@ def train() -> argparse.ArgumentParser:
     return command_parser("train")
 
 
+def experiment() -> argparse.ArgumentParser:
+    """Of ``hierpool experiment``."""
+    return command_parser("experiment")
+
+
 def cluster() -> argparse.ArgumentParser:
     """Of ``hierpool cluster``."""
     return command_parser("cluster")

@@ -92,7 +92,9 @@ def test_clusters_are_refined_where_nodes_have_no_features(
     assert asked["modularity"] > given["modularity"]
 
 
-def test_a_resumed_run_equals_the_uninterrupted_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resumed_run_equals_the_uninterrupted_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_edges(tmp_path / "g.txt")
     options = [tmp_path / "g.txt", "--k=4", "--epochs=6", "--batch-nodes=200", "--checkpoint-every=4"]
     run(tmp_path / "whole", *options)
@@ -107,6 +109,9 @@ def test_a_resumed_run_equals_the_uninterrupted_run(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(loop, "_step", fail)
     run(tmp_path / "part", *options, expect=130)
+    saved = tmp_path / "part" / "checkpoint.pt"
+    advice = f"hierpool cluster: interrupted; {saved} is whole, and --resume continues from it\n"
+    assert capsys.readouterr().err.endswith(advice)
     assert not (tmp_path / "part" / "metrics.json").exists()
     run(tmp_path / "part", *options, "--resume")
     assert len(calls) == 11 + 18 - 8
@@ -149,7 +154,10 @@ def test_too_little_memory_is_refused_before_anything_is_made(
         (["g.txt", "--k=2", "--labels=x.txt"], "x.txt must hold labels of shape [3], got [2]"),
         (["g.txt", "--features=x.txt", "--k=2"], "x.txt must hold features of shape [3, F], got [2, 1]"),
         (["g.txt", "--features=y.txt", "--k=2"], "y.txt cannot be read as features"),
-        (["g.txt", "--features=z.txt", "--k=2"], "z.txt must hold finite numbers, got NaN or infinity"),
+        (
+            ["g.txt", "--features=z.txt", "--k=2"],
+            "z.txt must hold finite numbers, got NaN or infinity in line 2",
+        ),
         (
             ["g.txt", "--labels=w.txt"],
             "w.txt cannot be read as labels: line 2: expected a 64-bit integer, got '1.5'",
@@ -165,7 +173,17 @@ def test_too_little_memory_is_refused_before_anything_is_made(
         (["g.txt", "--k=2", "--format=metis"], "g.txt has 1 lines of neighbours for 0 nodes"),
         (["loops.txt", "--k=1"], "loops.txt has no edge between two different nodes"),
         (["nowhere.txt", "--k=2"], "input must be a file or one of Cora, CiteSeer, PubMed, Computers, Photo"),
-        (["--synthetic=sbm", "--nodes=0"], "num_nodes must lie between 1 and 2^31 - 1, got 0"),
+        (["--synthetic=sbm", "--nodes=0"], "nodes must lie between 1 and 2^31 - 1, got 0"),
+        (["g.txt", "--k=2", "--nodes=5"], "nodes is an option of --synthetic, which is not given"),
+        (
+            ["g.txt", "--k=2", "--mean-degree=5"],
+            "mean-degree is an option of --synthetic, which is not given",
+        ),
+        (["--synthetic=sbm", "--format=edges"], "format is an option of an input, which is not given"),
+        (["g.txt", "--k=2", "--row-ids"], "row-ids is an option of features or labels, which are not given"),
+        (["g.txt", "--k=2", "--first-id=1"], "first-id is an option of num-nodes, features or labels"),
+        (["g.txt", "--k=2", "--features=t.txt", "--feature-channels=9"], "without features, but g has 1"),
+        (["g.txt", "--k=2", "--seed=99999999999999999999"], "seed must be between 0 and 2^53"),
     ],
 )
 def test_errors_are_one_sentence(
@@ -186,12 +204,27 @@ def test_errors_are_one_sentence(
         "zero.txt": "0 1 0\n1 2 0\n",
         "u.txt": "-1\n" * 3,
         "v.txt": "2 1\n" * 3,
+        "t.txt": "1\n2\n3\n",
     }.items():
         Path(name).write_text(text)
     run(tmp_path / "out", *options, expect=2)
     printed = capsys.readouterr().err
     assert message in printed.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("option", ["features", "labels"])
+def test_files_are_looked_for_before_the_graph_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], option: str
+) -> None:
+    monkeypatch.setattr(
+        command, "load_large", lambda *args, **options: pytest.fail("the graph was read first")
+    )
+    run(tmp_path / "out", tmp_path / "g.txt", "--k=2", f"--{option}={tmp_path / 'none'}", expect=2)
+    assert (
+        f"{option} must be a file that can be read, but {tmp_path / 'none'} is none"
+        in capsys.readouterr().err
+    )
 
 
 def test_assignments_are_written_before_anything_that_can_fail(

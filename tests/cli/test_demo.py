@@ -47,6 +47,17 @@ def test_runs_and_reports(
         assert str(tmp_path / picture) in printed
 
 
+def test_a_folder_that_cannot_be_written_is_refused_at_the_start(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "load_tu", lambda *args: pytest.fail("the dataset was read first"))
+    (tmp_path / "file").touch()
+    assert main(["demo", f"--out={tmp_path / 'file'}"]) == 2
+    assert f"out must be a folder that can be written to, but {tmp_path / 'file'} is none" in (
+        capsys.readouterr().err
+    )
+
+
 def test_operators_are_timed_on_equal_inputs() -> None:
     dataset = load_tu("MUTAG")
     torch.manual_seed(0)

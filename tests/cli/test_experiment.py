@@ -89,3 +89,19 @@ def test_a_folder_is_needed(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
 
 def test_numbers() -> None:
     assert parse_numbers("folds", "0-2,5, 7,1") == [0, 1, 2, 5, 7]
+    assert parse_numbers("seeds", "12345678") == [12345678]
+    for text in ("99999999999999999999", "0-100000000", "2-1", "-1", "1.5"):
+        with pytest.raises(ValueError, match=f"seeds must be numbers and ranges such as 0-2,5, got '{text}'"):
+            parse_numbers("seeds", text)
+
+
+def test_runs_that_failed_are_an_error_at_the_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_data(tmp_path)
+    write_config(tmp_path)
+    more = ["--methods", "majority", "diffpool", "--folds", "0", "--workers", "1", "--time-limit", "1e-9"]
+    assert main(arguments(tmp_path, *more)) == 2
+    answer = capsys.readouterr()
+    assert "[2/2]" in answer.out
+    assert "hierpool experiment: 1 of 2 runs failed, the first with " in answer.err
+    assert answer.err.endswith("; --retry repeats them\n")
+    assert main(arguments(tmp_path, "--methods", "majority", "--folds", "0", "--workers", "1")) == 0

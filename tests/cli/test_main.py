@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,40 @@ def test_a_closed_pipe_causes_no_traceback(
         assert main(["info"]) == 1
         print("Python flushes again at exit", file=output, flush=True)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_is_no_error(closed: str, tmp_path: Path) -> None:
+    pytest.importorskip("tqdm", reason="tqdm (extra: train) is not installed")
+    number = {"stdout": 1, "stderr": 2}[closed]
+    (tmp_path / "g.txt").write_text("0 1\n1 2\n")
+    command = [sys.executable, "-m", "hierpool", "cluster", str(tmp_path / "g.txt"), "--k=2", "--epochs=1"]
+    command += ["--no-pictures", f"--out={tmp_path / 'out'}"]
+    quoted = f'exec "$@" {number}>&-'
+    assert subprocess.run(["sh", "-c", quoted, "sh", *command], check=False).returncode == 0
+    assert (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_wrong_variables_of_a_launcher_are_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("tqdm", reason="tqdm (extra: train) is not installed")
+    for name, value in {"RANK": "x", "WORLD_SIZE": "2", "MASTER_ADDR": "here", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    assert main(["train", f"--out={tmp_path}", "--no-pictures"]) == 2
+    assert "RANK in the environment must be a number, as torchrun sets it, got 'x'" in capsys.readouterr().err
+
+
+def test_a_pipe_gets_every_line_at_once() -> None:
+    code = """
+import os, sys, types
+from hierpool.cli.main import COMMANDS, main
+module = types.ModuleType("hierpool.cli.slow")
+module.add_arguments = lambda parser: None
+module.run = lambda args: (print("begun"), os._exit(0))
+sys.modules[module.__name__] = module
+COMMANDS["slow"] = "is slow"
+main(["slow"])
+"""
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout == "begun\n"

@@ -95,6 +95,29 @@ def test_a_run_is_continued_only_on_request(tmp_path: Path, capsys: pytest.Captu
     assert "already holds checkpoints; pass --resume to continue, or --overwrite" in capsys.readouterr().err
     resumed = run(tmp_path, "--resume", "--epochs=4")
     assert resumed["folds"] == run(tmp_path, "--overwrite", "--epochs=4")["folds"]
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--overwrite", "--resume")
+    assert "argument --resume: not allowed with argument --overwrite" in capsys.readouterr().err
+
+
+def test_what_an_earlier_run_wrote_is_removed_on_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fold-00").mkdir()
+    for name in ("notes.txt", "fold-00/notes.txt", "report.html", "pooled.png", "assignments.csv"):
+        (tmp_path / name).write_text("kept unless a run writes files of this name")
+    run(tmp_path, "--folds=3", "--epochs=1", "--overwrite")
+    monkeypatch.setattr(loop, "train_epoch", interrupt)
+    run(tmp_path, "--folds=3", "--epochs=1", "--overwrite", "--memory-limit=0.01", expect=2)
+    assert (tmp_path / "fold-02" / "checkpoint.pt").exists()  # of the options, nothing is right yet
+    run(tmp_path, "--folds=3", "--epochs=1", "--overwrite", expect=130)
+    left = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()}
+    assert left == {"notes.txt", "fold-00/notes.txt"}
+    assert capsys.readouterr().err.endswith("interrupted; there is no checkpoint yet\n")
+
+
+def interrupt(*args: Any, **options: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_threads_are_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,6 +125,8 @@ def test_threads_are_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert torch.get_num_threads() == 2
     run(tmp_path, "--threads=0", expect=2)
     assert "threads must be at least 1, got 0" in capsys.readouterr().err
+    run(tmp_path, "--threads=100000", expect=2)
+    assert "threads must be at most 1024, got 100000" in capsys.readouterr().err
 
 
 def test_the_memory_is_printed_measured_and_limited(

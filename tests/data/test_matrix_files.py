@@ -166,9 +166,15 @@ def test_files_that_are_no_archives(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"labels": np.array([0, 0.5, 1, 1])}, "labels must hold integers from 0, or -1"),
+        (
+            {"labels": np.array([0, 0.5, 1, 1])},
+            "labels must hold integers from 0, or -1 for an unknown label, got 0.5 in row 1",
+        ),
         ({"labels": np.array([-1] * 4)}, "labels must hold at least one known label"),
-        ({"attr_data": np.array([1.0, np.nan])}, "attr_data must hold finite numbers"),
+        (
+            {"attr_data": np.array([1.0, np.nan])},
+            "attr_data must hold finite numbers, got NaN or infinity in row 1",
+        ),
         ({"attr_data": np.array([1.0, 1e39])}, "attr_data must hold numbers in the range of float32"),
         ({"attr_matrix": np.ones((4, 2)) * 1j}, "attr_matrix must hold numbers of shape [N, F]"),
         ({"attr_shape": np.array([4, 2**60])}, "do not fit into memory"),

@@ -123,13 +123,31 @@ def test_nodes_of_names(tmp_path: Path) -> None:
             "x.txt cannot be read as features: line 3: expected a finite number, got 'x'",
         ),
         (PATH, "1\n2\n3 4\n", None, {}, "x.txt cannot be read as features: line 3: expected 1 columns"),
-        (PATH, "1\nnan\n3\n", None, {}, "x.txt must hold finite numbers, got NaN or infinity"),
-        (PATH, "1\n1e400\n3\n", None, {}, "x.txt must hold finite numbers"),
-        (PATH, "1\n1e39\n3\n", None, {}, "x.txt must hold numbers in the range of float32, got 1e+39"),
+        (PATH, "1\nnan\n3\n", None, {}, "x.txt must hold finite numbers, got NaN or infinity in line 2"),
+        (
+            PATH,
+            "id,x\n\n0,1\n2,1e400\n1,3\n",
+            None,
+            {},
+            "x.txt must hold finite numbers, got NaN or infinity in line 4",
+        ),
+        (
+            PATH,
+            "1\n1e39\n3\n",
+            None,
+            {},
+            "x.txt must hold numbers in the range of float32, got 1e+39 in line 2",
+        ),
         (PATH, "1e-40\n0\n0\n", None, {}, "x.txt must hold numbers in the range of float32, got 1e-40"),
         (PATH, "# none\n", None, {}, "x.txt holds no features"),
         (PATH, None, "-1\n-1\n-1\n", {}, "y.txt must hold at least one known label, got -1 only"),
-        (PATH, None, "-2\n1\n1\n", {}, "y.txt must hold integers from 0, or -1 for an unknown label"),
+        (
+            PATH,
+            None,
+            "0\n1\n-2\n",
+            {},
+            "y.txt must hold integers from 0, or -1 for an unknown label, got -2 in line 3",
+        ),
         (
             PATH,
             None,
@@ -189,7 +207,9 @@ def test_wrong_arrays_are_refused(tmp_path: Path, kind: str) -> None:
         read_rows(file, kind)
     np.save(file, np.array([2**63], dtype="u8"))
     if kind == "labels":
-        with pytest.raises(DatasetError, match=r"a\.npy must hold integers from 0"):
+        with pytest.raises(
+            DatasetError, match=r"a\.npy must hold integers from 0, .*, got 9223372036854775808 in row 0"
+        ):
             read_rows(file, kind)
 
 

@@ -170,7 +170,12 @@ def test_name_cannot_leave_the_root(tmp_path: Path) -> None:
         (
             "graph_indicator",
             "1\n1\n3\n" + "3\n" * 7,
-            "graph_indicator.txt in .* must number graphs from 1 upwards",
+            "graph_indicator.txt in .* must number graphs from 1 upwards without a gap, but has 3 in line 3",
+        ),
+        (
+            "graph_indicator",
+            "# 0 is no graph\n" + "0\n" * 10,
+            "graph_indicator.txt in .* must number graphs from 1 upwards without a gap, but has 0 in line 2",
         ),
         (
             "graph_indicator",
@@ -186,11 +191,15 @@ def test_name_cannot_leave_the_root(tmp_path: Path) -> None:
         ("graph_labels", "1\n1 2\n0\n", "graph_labels.txt in .* cannot be read: line 2: expected 1 columns"),
         ("graph_labels", " \n", "graph_labels.txt in .* is empty"),
         ("node_labels", "0\n", "node_labels.txt in .* has 1 lines for 10 nodes"),
-        ("node_attributes", "nan, 1\n" * 10, "node_attributes.txt in .* has a value that is not finite"),
+        (
+            "node_attributes",
+            "1, 1\n" * 4 + "1, nan\n" * 6,
+            "node_attributes.txt in .* has a value that is not finite in float32 in line 5",
+        ),
         (
             "node_attributes",
             "1e39, 1\n" * 10,
-            "node_attributes.txt in .* has a value that is not finite in float32",
+            "node_attributes.txt in .* has a value that is not finite in float32 in line 1",
         ),
         ("edge_labels", "0\n", "edge_labels.txt in .* has 1 lines for"),
         ("edge_labels", "0\nx\n", "edge_labels.txt in .* cannot be read: line 2"),
@@ -302,3 +311,13 @@ def test_values_of_pyg(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert graph.y == int(item.y)
         assert len(graph.x) == item.num_nodes
         assert item.x is None or torch.equal(graph.x, item.x)
+
+
+def test_a_data_root_of_the_environment_that_is_no_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HIERPOOL_DATA", str(tmp_path / "nowhere"))
+    with pytest.raises(
+        DatasetError, match=r"HIERPOOL_DATA must be a folder of datasets, but .*nowhere is none"
+    ):
+        load_tu("MUTAG")

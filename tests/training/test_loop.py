@@ -15,7 +15,8 @@ import torch
 from hierpool import training
 from hierpool.data import cross_validation, holdout
 from hierpool.training import FoldResult, TrainConfig, loop, train_fold
-from hierpool.training.config import POOLER_NAMES
+from hierpool.training.checkpoint import CheckpointError
+from hierpool.training.config import MAX_SEED, POOLER_NAMES
 from hierpool.training.tensorboard import TensorBoardLog
 from tests.support.training import make_config, make_dataset, same_weights, without_times
 
@@ -122,6 +123,19 @@ def test_dense_and_sparse_train_to_the_same_numbers() -> None:
         ({"dtype": "bfloat16", "pool": "pyg"}, "dtype must be float32 with pool 'pyg', .*, got 'bfloat16'"),
         ({"max_nodes_per_batch": -1}, "max_nodes_per_batch must be at least 0, got -1"),
         ({"max_pairs_per_batch": -1}, "max_pairs_per_batch must be at least 0, got -1"),
+        ({"hidden_channels": 0}, "hidden_channels must be at least 1, got 0"),
+        ({"embedding_channels": -1}, "embedding_channels must be at least 1, got -1"),
+        ({"head_channels": 0}, "head_channels must be at least 1, got 0"),
+        ({"layers": 0}, "layers must be at least 1, got 0"),
+        ({"levels": 0}, "levels must be at least 1, got 0"),
+        ({"folds": 2}, "folds must be 0, for one split, or at least 3, got 2"),
+        ({"ratio": 1.5}, r"ratio must be in \(0, 1\], got 1.5"),
+        ({"ratio": float("nan")}, "ratio must not be NaN"),
+        ({"dropout": 1.0}, r"dropout must be in \[0, 1\), got 1.0"),
+        ({"dropout": float("nan")}, r"dropout must be in \[0, 1\), got nan"),
+        ({"temperature": 0.0}, "temperature must be positive, got 0.0"),
+        ({"seed": -1}, r"seed must be between 0 and 2\^53, got -1"),
+        ({"seed": 1 << 60}, r"seed must be between 0 and 2\^53, got"),
     ],
 )
 def test_bad_values_are_named(options: dict[str, Any], message: str) -> None:
@@ -270,3 +284,23 @@ def test_options_of_diff_pool_are_refused_with_other_poolers() -> None:
         _of_pooler("mincut", pool="pyg")
     with pytest.raises(ValueError, match=r"pooler must be one of acc, .*, got 'best'"):
         _of_pooler("best")
+
+
+def test_the_largest_seed_has_folds() -> None:
+    config = make_config(seed=MAX_SEED, folds=3, epochs=1)
+    splits = loop.make_splits(config, DATASET)
+    train_fold(config, DATASET, splits[2], fold=2)
+
+
+def test_a_run_that_diverges_stops(tmp_path: Path) -> None:
+    with pytest.raises(FloatingPointError, match=r"the (loss is nan|gradient is not finite); try a smaller"):
+        train_fold(make_config(lr=1e30), DATASET, SPLIT, folder=tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_run_is_not_resumed_with_fewer_epochs(tmp_path: Path) -> None:
+    train_fold(make_config(epochs=3), DATASET, SPLIT, folder=tmp_path)
+    saved = (tmp_path / "checkpoint.pt").read_bytes()
+    with pytest.raises(CheckpointError, match=r"epochs must be at least 3, .* fold 0 has, got 2"):
+        train_fold(make_config(epochs=2), DATASET, SPLIT, folder=tmp_path, resume=True)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == saved

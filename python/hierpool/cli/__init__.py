@@ -1,4 +1,4 @@
-"""The command line, ``python -m hierpool {info,train,cluster,demo}``."""
+"""The command line, ``python -m hierpool {info,train,experiment,cluster,demo}``."""
 
 from hierpool.cli.main import main
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hierpool import RaggedGraph, metrics
 from hierpool._extras import require
-from hierpool.cli import options
+from hierpool.cli import cluster_inputs, options
 from hierpool.clustering import (
     ClusterConfig,
     Clustering,
@@ -41,7 +41,6 @@ from hierpool.clustering.shared import count_entries, count_nodes, share, total
 from hierpool.data import LargeGraph, load_large, stochastic_block_model
 from hierpool.data.edge_list_parts import load_parts
 from hierpool.data.fingerprints import fingerprint
-from hierpool.data.large_graphs import DATASETS, FORMATS
 from hierpool.data.node_tables import attach, read_rows
 from hierpool.data.synthetic import sharded_block_model
 from hierpool.distributed import ShardedGraph
@@ -59,40 +58,19 @@ _REFINED = "\nafter training, moves of nodes between clusters increase the modul
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
 
-    def add(flag: str, text: str, **details: object) -> None:
-        default = " (default: %(default)s)" if "default" in details else ""
-        parser.add_argument(flag, help=text + default, **details)  # type: ignore[arg-type]
-
-    add(
-        "input",
-        f"edge list (text, .gz), sparse matrix (.npz, .mtx), METIS file, or dataset: {', '.join(DATASETS)}",
-        nargs="?",
-    )
-    add("--format", "format of the input; auto: by suffix and first line", choices=FORMATS, default="auto")
-    add("--features", "features of nodes: .npy or text file with a row per node, in order of ids", type=Path)
-    add("--labels", "known clusters for comparison: .npy or text file with an integer per node", type=Path)
-    add("--row-ids", "the first column of features and labels is the id of the node", action="store_true")
-    add("--num-nodes", "number of nodes of an edge list, of which some have no edge", type=int)
-    add(
-        "--first-id",
-        "smallest id of an edge list with --num-nodes or rows in order of ids",
-        type=int,
-        choices=(0, 1),
-    )
-    add("--synthetic", "generate a graph with planted communities instead", choices=("sbm",))
-    add("--nodes", "number of nodes of the synthetic graph", type=int, default=100_000)
-    add("--communities", "number of its communities", type=int, default=100)
-    add("--mean-degree", "mean degree of its nodes", type=float, default=10.0)
-    add("--mixing", "share of its edges that join different communities", type=float, default=0.2)
+    cluster_inputs.add_arguments(parser)
     options.add_config(parser, ClusterConfig)
     options.add_run(parser, "folder of datasets (default: HIERPOOL_DATA, then the network)")
     options.add_memory_limit(parser, "use smaller batches, or stop, above this memory")
-    add(
+    parser.add_argument(
         "--refine",
-        "move nodes between clusters after training, to increase the modularity (default: if nodes have no features)",
+        help="move nodes between clusters after training, to increase the modularity (default: if nodes have no"
+        " features)",
         action=argparse.BooleanOptionalAction,
     )
-    add("--save-soft", "write all N x K probabilities, too (float16)", action="store_true")
+    parser.add_argument(
+        "--save-soft", help="write all N x K probabilities, too (float16)", action="store_true"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
@@ -106,8 +84,7 @@ def run(args: argparse.Namespace) -> None:
     config = options.make_config(ClusterConfig, args)
     options.set_threads(args.threads)
     options.check_run(args)
-    if (args.input is None) == (args.synthetic is None):
-        raise ValueError("either an input or --synthetic must be given, and not both")
+    cluster_inputs.check(args)
     options.check_memory_limit(args.memory_limit)
     with options.processes(args) as ranks:
         _run(args, config, ranks, started)
@@ -117,8 +94,13 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     """Cluster in one process, or in one of several that share the graph."""
     is_first = ranks is None or ranks.rank == 0
     say = print if is_first else options.silent
+    say(f"reading {args.input}" if args.synthetic is None else f"drawing a graph of {args.nodes} nodes")
     data = _load_or_share(args, config, ranks)
     release_memory()
+    if data.x is not None and config.feature_channels:
+        raise ValueError(
+            f"feature_channels is an option of graphs without features, but {data.name} has {data.x.size(1)}"
+        )
     config = _choose_k(config, data)
     loaded = time.perf_counter()
     say(graph_text(data))
@@ -134,12 +116,15 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     inputs = _features(config, data)
     release_memory()
     prepared = time.perf_counter()
+    if is_first:
+        options.start_anew(args)
     result = _train(config, data, inputs, args)
     release_memory()
     trained = time.perf_counter()
     clusters, probabilities = result.net.assign(inputs)
     before = clusters
     if refined:
+        say("moving nodes between clusters")
         clusters = refine(graph, clusters, config.k, seed=config.seed)
         release_memory()
         probabilities = result.net.assign(inputs, clusters=clusters)[1]

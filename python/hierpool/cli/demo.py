@@ -89,6 +89,9 @@ def run(args: argparse.Namespace) -> None:
     start = time.perf_counter()
     options.set_threads(args.threads)
     out: Path = args.out
+    options.check_out(out)
+    for package in ("tqdm", "matplotlib", "torch_geometric"):
+        require(package, "train")
     ours = replace(CONFIG, epochs=args.epochs, folds=args.folds, seed=args.seed)
     theirs = replace(ours, pool="pyg")
     dataset = load_tu(ours.dataset, args.data_root)

@@ -10,7 +10,8 @@ from pathlib import Path
 from hierpool.experiments import METHODS, PROTOCOLS, methods, plots, queue, read_protocol, report, workers
 from hierpool.experiments.comparison import make_cells
 from hierpool.experiments.folds import FOLDS
-from hierpool.experiments.results import read_rows
+from hierpool.experiments.results import FAILED, ResultFile, read_rows
+from hierpool.training.config import MAX_SEED
 from hierpool.training.files import write_atomic
 
 
@@ -72,8 +73,8 @@ def run(args: argparse.Namespace) -> None:
     """Run an experiment, or report one.
 
     Raises:
-        ValueError, OSError, ImportError, RuntimeError: an option, file, package or data set is invalid; the message
-            says which.
+        ValueError, OSError, ImportError, RuntimeError: an option, file, package or data set is invalid, or runs failed;
+            the message says which.
     """
     if args.report:
         _report(args)
@@ -88,8 +89,20 @@ def run(args: argparse.Namespace) -> None:
     plan, columns = queue.check(_plan(args), args.retry)
     for column in columns:
         print(column)
-    workers.run(plan, columns, count, say=lambda text: print(text, flush=True))
+    try:
+        workers.run(plan, columns, count, say=lambda text: print(text, flush=True))
+    except KeyboardInterrupt:
+        advice = f"finished runs are kept in {plan.folder}, and the same command continues with the others"
+        raise KeyboardInterrupt(advice) from None
     print(f"results: {plan.folder}; table: python -m hierpool experiment report {plan.folder}")
+    results = ResultFile(plan.folder)
+    results.update()
+    rows = [results.rows[one.key] for one in plan.runs if one.key in results.rows]
+    failed = [row for row in rows if row["status"] == FAILED]
+    if failed:
+        raise RuntimeError(
+            f"{len(failed)} of {len(plan.runs)} runs failed, the first with {failed[0]['reason']}; --retry repeats them"
+        )
 
 
 def _plan(args: argparse.Namespace) -> queue.Plan:
@@ -126,9 +139,10 @@ def parse_numbers(name: str, text: str) -> list[int]:
     found: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part, re.ASCII)
-        if match is None or int(match[2] or match[1]) < int(match[1]) or int(match[2] or 0) > 10_000:
+        first, last = (0, 0) if match is None else (int(match[1]), int(match[2] or match[1]))
+        if match is None or not first <= last <= MAX_SEED or last - first > 10_000:
             raise ValueError(f"{name} must be numbers and ranges such as 0-2,5, got {text!r}")
-        found |= {*range(int(match[1]), int(match[2] or match[1]) + 1)}
+        found |= {*range(first, last + 1)}
     return sorted(found)
 
 

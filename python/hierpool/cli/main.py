@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import io
 import os
 import shlex
 import sys
@@ -74,6 +75,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments without the name of the program; ``None`` takes those of the process.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)  # a file or a pipe shows how far a long run is
     args = _parser().parse_args(argv)
     try:
         _run(args.command, args.arguments)
@@ -81,8 +87,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader has closed the pipe. Python flushes the output at exit, which must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except KeyboardInterrupt:
-        print(f"hierpool {args.command}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print(
+            f"hierpool {args.command}: {'; '.join(['interrupted', *map(str, error.args)])}", file=sys.stderr
+        )
         return 130
     except _USER_ERRORS as error:
         if args.traceback:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
@@ -18,6 +19,12 @@ from hierpool.distributed.ranks import Ranks
 from hierpool.training.checkpoint import FILE_NAME, CheckpointError
 
 Config = TypeVar("Config")
+MAX_THREADS = 1024  # OpenMP ends the process if it cannot start as many as it is asked for
+# What runs write into a folder, and into those of folds.
+_WRITTEN = (
+    FILE_NAME, "log.csv", "metrics.json", "report.html", "curves.png", "clusters.png", "pooled.png",
+    "assignments.npz", "assignments.csv", "names.csv", "tensorboard",
+)  # fmt: skip
 
 
 def add_config(parser: argparse.ArgumentParser, config_class: Any) -> None:
@@ -47,9 +54,12 @@ def add_run(parser: argparse.ArgumentParser, data_root: str) -> None:
         "--out", required=True, type=Path, help="folder of checkpoints, logs, metrics and plots"
     )
     parser.add_argument("--data-root", type=Path, help=data_root)
-    parser.add_argument("--resume", action="store_true", help="continue from the checkpoints in the folder")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="start anew in a folder that holds checkpoints"
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument("--resume", action="store_true", help="continue from the checkpoints in the folder")
+    start.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start anew in a folder that holds checkpoints; what earlier runs wrote there is removed",
     )
     parser.add_argument("--no-pictures", action="store_true", help="draw no plots")
     parser.add_argument(
@@ -84,6 +94,7 @@ def processes(args: argparse.Namespace) -> Iterator[Ranks | None]:
     Raises:
         ValueError: ``--timeout`` is not positive.
         LostProcess: a process has ended; the message names it and says how to go on.
+        KeyboardInterrupt: with a message that says how to go on.
     """
     if not args.timeout > 0:
         raise ValueError(f"timeout must be positive, got {args.timeout:g}")
@@ -91,22 +102,31 @@ def processes(args: argparse.Namespace) -> Iterator[Ranks | None]:
         with launch.processes(args.timeout) as ranks:
             yield ranks
     except launch.LostProcess as error:
-        saved = next(args.out.glob(f"**/{FILE_NAME}"), None)
-        advice = "there is no checkpoint yet"
-        if saved is not None:
-            advice = f"{saved} is whole, and --resume continues from it with any number of processes"
+        advice = _advice(args, " with any number of processes")
         raise launch.LostProcess(f"{error}; {advice}", error.is_reporter) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(_advice(args)) from None
+
+
+def _advice(args: argparse.Namespace, further: str = "") -> str:
+    """How to continue a run that has ended."""
+    saved = None if args.overwrite else next(args.out.glob(f"**/{FILE_NAME}"), None)
+    if saved is None:
+        return "there is no checkpoint yet"
+    return f"{saved} is whole, and --resume continues from it{further}"
 
 
 def set_threads(threads: int | None) -> None:
     """Set the number of threads of torch.
 
     Raises:
-        ValueError: the number is below 1.
+        ValueError: the number is below 1 or above ``MAX_THREADS``.
     """
     if threads is not None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
+        if threads > MAX_THREADS:
+            raise ValueError(f"threads must be at most {MAX_THREADS}, got {threads}")
         torch.set_num_threads(threads)
 
 
@@ -121,6 +141,13 @@ def check_memory_limit(limit: float | None) -> None:
         raise ValueError(f"memory-limit must be positive, got {limit}")
 
 
+def check_out(out: Path) -> None:
+    """Raise ``OSError`` if ``--out`` cannot be a folder or cannot be written to."""
+    existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise OSError(f"out must be a folder that can be written to, but {existing} is none")
+
+
 def check_run(args: argparse.Namespace) -> None:
     """Check what a run needs at its end, before it starts.
 
@@ -129,9 +156,7 @@ def check_run(args: argparse.Namespace) -> None:
         OSError: ``--out`` cannot be a folder or cannot be written to.
         ImportError: plots are to be drawn, and matplotlib is not installed.
     """
-    existing = next(folder for folder in (args.out, *args.out.absolute().parents) if folder.exists())
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise OSError(f"out must be a folder that can be written to, but {existing} is none")
+    check_out(args.out)
     require("tqdm", "train")
     if not args.no_pictures:
         require("matplotlib", "train")
@@ -139,3 +164,24 @@ def check_run(args: argparse.Namespace) -> None:
         raise CheckpointError(
             f"{args.out} already holds checkpoints; pass --resume to continue, or --overwrite to start anew"
         )
+
+
+def start_anew(args: argparse.Namespace) -> None:
+    """With ``--overwrite``, remove what earlier runs wrote, so that nothing of them is continued or taken for new.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    if not args.overwrite:
+        return
+    folds = [folder for folder in args.out.glob("fold-[0-9][0-9]*") if folder.is_dir()]
+    for folder in (*folds, args.out):
+        for path in (folder / name for name in _WRITTEN):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+    for folder in folds:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    args.overwrite = False  # checkpoints are those of this run from now on

@@ -59,6 +59,8 @@ def _run(args: argparse.Namespace, config: TrainConfig, ranks: Ranks | None) -> 
     memory = estimate(config, dataset, splits)
     memory.check(args.memory_limit)
     say(f"memory: about {memory} at the peak, {limit_text(args.memory_limit)}")
+    if is_first:
+        options.start_anew(args)
     results = [
         _train(config, dataset, split, fold, len(splits), out, args.resume, ranks)
         for fold, split in enumerate(splits)

@@ -7,7 +7,7 @@ from typing import Any
 
 from hierpool import backends
 from hierpool.clustering.objective import OBJECTIVES
-from hierpool.training.config import check_at_least, check_positive, option
+from hierpool.training.config import check_at_least, check_positive, check_seed, option
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class ClusterConfig:
     backend: str = option("auto", "backend of hierpool's operators", backends.NAMES)
 
     def __post_init__(self) -> None:
-        check_at_least(self, k=0, epochs=0, seed=0, feature_channels=0, batch_nodes=0)
+        check_seed(self)
+        check_at_least(self, k=0, epochs=0, feature_channels=0, batch_nodes=0)
         check_at_least(self, hidden_channels=1, products=1, checkpoint_every=1)
         check_positive(self, "lr")
         check_positive(self, "weight", zero=True)

@@ -33,11 +33,13 @@ def find_raw_folder(
         downloads: folder of earlier downloads.
 
     Raises:
-        DatasetError: ``root`` is given and does not hold the dataset.
+        DatasetError: ``root`` is given and does not hold the dataset, or ``HIERPOOL_DATA`` is no folder.
     """
     roots = [Path(root)] if root is not None else [downloads]
     if root is None and os.environ.get("HIERPOOL_DATA"):
         roots.insert(0, Path(os.environ["HIERPOOL_DATA"]))
+        if not roots[0].is_dir():
+            raise DatasetError(f"HIERPOOL_DATA must be a folder of datasets, but {roots[0]} is none")
     candidates = [base / collection / name / "raw" for base in roots for collection in collections]
     for folder in candidates:
         if folder.is_dir():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,33 +32,47 @@ def check_rows(num_nodes: int, where: str) -> int:
     return num_nodes
 
 
-def as_features(values: Any, where: str) -> Tensor:
+def as_features(values: Any, where: str, lines: Sequence[int] | None = None) -> Tensor:
     """Features ``[N, F]`` as float32.
 
+    Args:
+        values: numbers ``[N, F]``.
+        where: start of the messages.
+        lines: numbers of the lines that the rows are from; ``None``: they are not from a text.
+
     Raises:
-        DatasetError: a value is no finite number, or the largest is outside the range of float32; the message starts
-            with ``where``.
+        DatasetError: a value is no finite number, or the largest is outside the range of float32.
     """
     np = require("numpy", "train")
     if values.ndim != 2 or values.dtype.kind not in "fiub":
         raise DatasetError(
             f"{where} must hold numbers of shape [N, F], got {values.dtype} {list(values.shape)}"
         )
-    if not np.isfinite(values).all():
-        raise DatasetError(f"{where} must hold finite numbers, got NaN or infinity")
-    largest = float(np.abs(values.astype("float64", copy=False)).max(initial=0))
+    finite = np.isfinite(values)
+    if not finite.all():
+        place = _place(int((~finite).any(1).argmax()), lines)
+        raise DatasetError(f"{where} must hold finite numbers, got NaN or infinity in {place}")
+    size = np.abs(values.astype("float64", copy=False))
+    largest = float(size.max(initial=0))
     limits = torch.finfo(torch.float32)
     if largest > limits.max or 0 < largest < limits.tiny:
-        raise DatasetError(f"{where} must hold numbers in the range of float32, got {largest:g}")
+        place = _place(int((size == largest).any(1).argmax()), lines)
+        raise DatasetError(f"{where} must hold numbers in the range of float32, got {largest:g} in {place}")
     return torch.from_numpy(values.astype("float32"))
 
 
-def as_labels(values: Any, where: str) -> Tensor:
+def _place(row: int, lines: Sequence[int] | None) -> str:
+    """Where a row is from: its line, or its index."""
+    return f"row {row}" if lines is None else f"line {lines[row]}"
+
+
+def as_labels(values: Any, where: str, lines: Sequence[int] | None = None) -> Tensor:
     """Labels numbered from 0 in ascending order, and -1 where they are unknown, int64 ``[N]``.
 
     Args:
         values: integers from 0, and -1 for an unknown label, ``[N]``.
         where: start of the messages.
+        lines: numbers of the lines that the rows are from; ``None``: they are not from a text.
 
     Raises:
         DatasetError: a value is no such integer, or no label is known.
@@ -66,10 +81,15 @@ def as_labels(values: Any, where: str) -> Tensor:
         raise DatasetError(
             f"{where} must hold integers of shape [N], got {values.dtype} {list(values.shape)}"
         )
-    integers = values.astype("int64") if (abs(values) < 2.0**63).all() else None
-    if integers is None or (integers != values).any() or (integers < -1).any():
-        raise DatasetError(f"{where} must hold integers from 0, or -1 for an unknown label")
-    labels = torch.from_numpy(integers)
+    fits = (abs(values) < 2.0**63) & (values >= -1)
+    if values.dtype.kind == "f":
+        fits &= values == require("numpy", "train").floor(values)
+    if not fits.all():
+        row = int((~fits).argmax())
+        raise DatasetError(
+            f"{where} must hold integers from 0, or -1 for an unknown label, got {values[row]} in {_place(row, lines)}"
+        )
+    labels = torch.from_numpy(values.astype("int64"))
     known = labels >= 0
     if not bool(known.any()):
         raise DatasetError(f"{where} must hold at least one known label, got -1 only")

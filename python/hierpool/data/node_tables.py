@@ -48,18 +48,19 @@ def read_rows(path: str | Path, kind: str, *, ids: bool = False) -> NodeTable:
     path = Path(path)
     labels = kind == "labels"
     names: list[str] | None = None
+    lines: list[int] | None = None
     if path.suffix.lower() == ".npy":
         if ids:
             raise DatasetError(f"{path} cannot hold ids; a text file can")
         values = _load_array(path, kind)
     else:
-        names, values = _read_text(path, kind, ids)
+        names, values, lines = _read_text(path, kind, ids)
     if labels and values.ndim == 2 and values.shape[1] == 1:
         values = values[:, 0]
     if values.ndim != (1 if labels else 2):
         shape = "[N]" if labels else "[N, F]"
         raise DatasetError(f"{path} must hold {kind} of shape {shape}, got {list(values.shape)}")
-    return NodeTable(path, names, (as_labels if labels else as_features)(values, str(path)))
+    return NodeTable(path, names, (as_labels if labels else as_features)(values, str(path), lines))
 
 
 def _load_array(path: Path, kind: str) -> Any:
@@ -74,8 +75,8 @@ def _load_array(path: Path, kind: str) -> Any:
     return values
 
 
-def _read_text(path: Path, kind: str, ids: bool) -> tuple[list[str] | None, Any]:
-    """The ids, if the file has any, and the other columns."""
+def _read_text(path: Path, kind: str, ids: bool) -> tuple[list[str] | None, Any, list[int]]:
+    """The ids, if the file has any, the other columns, and the numbers of the lines."""
     labels = kind == "labels"
     lines = (line for chunk in text.read_chunks(path) for line in chunk)
     rows = list(text.contents(lines, trailing=not ids))
@@ -107,9 +108,10 @@ def _read_text(path: Path, kind: str, ids: bool) -> tuple[list[str] | None, Any]
         rows = [(number, "\t".join(words[part])) for (number, _), words in zip(rows, table, strict=True)]
         separator = "\t"
     try:
-        return found, text.parse_numbers(rows, separator, integers=labels)
+        values = text.parse_numbers(rows, separator, integers=labels)
     except ValueError as error:
         raise DatasetError(f"{path} cannot be read as {kind}: {error}") from error
+    return found, values, [number for number, _ in rows]
 
 
 def _is_header(words: list[str], after: list[str], ids: bool) -> bool:

@@ -73,9 +73,15 @@ class _Files:
         values = self.table(kind, integers=integers)
         if len(values) != nodes:
             raise self.corrupt(kind, f"has {len(values)} lines for {nodes} nodes")
-        if not bool((values.isfinite() & (values.abs() <= torch.finfo(torch.float32).max)).all()):
-            raise self.corrupt(kind, "has a value that is not finite in float32")
+        wrong = ~(values.isfinite() & (values.abs() <= torch.finfo(torch.float32).max)).all(1)
+        if bool(wrong.any()):
+            line = self.line_of(kind, wrong)
+            raise self.corrupt(kind, f"has a value that is not finite in float32 in line {line}")
         return values
+
+    def line_of(self, kind: str, wrong: Tensor) -> int:
+        """The number of the first line that is wrong, of those with numbers."""
+        return self.lines(kind)[int(wrong.nonzero()[0])][0]
 
 
 def read_graphs(name: str, files: dict[str, bytes], source: str) -> Contents:
@@ -102,8 +108,14 @@ def read_graphs(name: str, files: dict[str, bytes], source: str) -> Contents:
     require("numpy", "train")
     tables = _Files(name, files, source)
     graph = tables.table("graph_indicator", columns=1)[:, 0] - 1
-    if int(graph[0]) != 0 or not bool(((graph.diff() == 0) | (graph.diff() == 1)).all()):
-        raise tables.corrupt("graph_indicator", "must number graphs from 1 upwards without a gap")
+    step = graph.diff(prepend=graph.new_tensor([-1]))
+    wrong = (step != 1) & ((step != 0) | (torch.arange(len(graph)) == 0))
+    if bool(wrong.any()):
+        number, line = int(graph[wrong][0]) + 1, tables.line_of("graph_indicator", wrong)
+        raise tables.corrupt(
+            "graph_indicator",
+            f"must number graphs from 1 upwards without a gap, but has {number} in line {line}",
+        )
     count = int(graph[-1]) + 1
     labels = tables.table("graph_labels", columns=1)[:, 0]
     if len(labels) != count:
@@ -131,15 +143,14 @@ def _read_edges(tables: _Files, graph: Tensor) -> tuple[Tensor, Tensor | None]:
     edges = tables.table("A", columns=2).t() - 1
     nodes = len(graph)
 
-    def line_of(wrong: Tensor) -> int:
-        return tables.lines("A")[int(wrong.nonzero()[0])][0]
-
     outside = ((edges < 0) | (edges >= nodes)).any(0)
     if bool(outside.any()):
-        raise tables.corrupt("A", f"has a node index outside 1 to {nodes} in line {line_of(outside)}")
+        raise tables.corrupt(
+            "A", f"has a node index outside 1 to {nodes} in line {tables.line_of('A', outside)}"
+        )
     crossing = graph[edges[0]] != graph[edges[1]]
     if bool(crossing.any()):
-        raise tables.corrupt("A", f"joins two graphs in line {line_of(crossing)}")
+        raise tables.corrupt("A", f"joins two graphs in line {tables.line_of('A', crossing)}")
     kept = edges[0] != edges[1]
     keys, place = (edges[0] * nodes + edges[1])[kept].unique(return_inverse=True)
     labels = None

@@ -44,7 +44,8 @@ def reported(error: BaseException) -> str | None:
         return text if error.is_reporter else None
     if hasattr(error, "process"):
         return f"process {error.process}: {text}"
-    return text if not is_launched() or os.environ["RANK"] == "0" else None
+    rank = os.environ["RANK"] if is_launched() else "0"
+    return text if rank == "0" or not rank.isdecimal() else None
 
 
 @contextmanager
@@ -57,10 +58,16 @@ def processes(timeout: float, backend: str = "gloo") -> Iterator[Ranks | None]:
 
     Raises:
         LostProcess: a process has ended or no longer answers; the message names it.
+        ValueError: a variable of the launcher is no number.
     """
     if not is_launched():
         yield None
         return
+    for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"):
+        if not os.environ[name].isdecimal():
+            raise ValueError(
+                f"{name} in the environment must be a number, as torchrun sets it, got {os.environ[name]!r}"
+            )
     from torch.distributed.rendezvous import rendezvous  # which torch has only with process groups
 
     wait = timedelta(seconds=timeout)

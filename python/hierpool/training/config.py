@@ -13,6 +13,7 @@ from hierpool.nn import HARD_POOLERS, POOLERS
 from hierpool.nn.clusters import RATIO_OF
 from hierpool.nn.readout import READOUTS
 from hierpool.nn.sage import AGGREGATIONS
+from hierpool.selection.largest import check_ratio
 
 POOLER_NAMES = tuple(sorted({*POOLERS, *HARD_POOLERS}))
 _WITHOUT_PARAMETERS = tuple(
@@ -39,6 +40,15 @@ def check_positive(config: Any, *names: str, zero: bool = False) -> None:
         value = getattr(config, name)
         if not (0 < value < float("inf") or (zero and value == 0)):
             raise ValueError(f"{name} must {'not be negative' if zero else 'be positive'}, got {value}")
+
+
+MAX_SEED = 1 << 53  # seeds of folds, multiples of it, are 64-bit integers
+
+
+def check_seed(config: Any) -> None:
+    """Raise ``ValueError`` unless ``seed`` is in the range of seeds."""
+    if not 0 <= config.seed <= MAX_SEED:
+        raise ValueError(f"seed must be between 0 and 2^53, got {config.seed}")
 
 
 # Options without a meaning for other poolers.
@@ -118,10 +128,17 @@ class TrainConfig:
     backend: str = option("auto", "backend of hierpool's operator", backends.NAMES)
 
     def __post_init__(self) -> None:
-        check_at_least(self, epochs=1, seed=0, folds=0, batch_size=1, average=1)
+        check_seed(self)
+        check_at_least(self, epochs=1, folds=0, batch_size=1, average=1, layers=1, levels=1)
+        check_at_least(self, hidden_channels=1, embedding_channels=1, head_channels=1)
         check_at_least(self, max_nodes_per_batch=0, max_pairs_per_batch=0)
-        check_positive(self, "lr", "clip")
+        check_positive(self, "lr", "clip", "temperature")
         check_positive(self, "weight_decay", "link_weight", "entropy_weight", zero=True)
+        if self.folds in (1, 2):
+            raise ValueError(f"folds must be 0, for one split, or at least 3, got {self.folds}")
+        check_ratio(self.ratio)
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be in [0, 1), got {self.dropout}")
         if self.pooler not in POOLER_NAMES:
             raise ValueError(f"pooler must be one of {', '.join(POOLER_NAMES)}, got {self.pooler!r}")
         if self.pooler != "diff":

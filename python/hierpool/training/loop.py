@@ -16,7 +16,7 @@ from hierpool.data import Batch, BatchLoader, GraphDataset, Split, cross_validat
 from hierpool.distributed.ranks import Ranks
 from hierpool.models import DiffPoolNet, DiffPoolNetOutput, PoolNet, PoolNetOutput
 from hierpool.nn import POOLERS, HardPooling, Precoarsening
-from hierpool.training.checkpoint import RunFolder
+from hierpool.training.checkpoint import CheckpointError, RunFolder
 from hierpool.training.config import DTYPES, TrainConfig
 from hierpool.training.parallel import Processes
 
@@ -169,6 +169,9 @@ def train_step(
 
     Returns:
         The total ``loss`` and its unweighted terms, ``task_loss`` and those of the pooler, each 0-d.
+
+    Raises:
+        FloatingPointError: the gradient is not finite.
     """
     dtype = DTYPES[config.dtype]
     with torch.autocast(batch.y.device.type, dtype, enabled=dtype is not torch.float32):
@@ -182,7 +185,10 @@ def train_step(
     (loss if weight == 1 else loss * weight).backward()
     if processes is not None:
         processes.sum_gradients(model)
-    nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
+    if not norm.isfinite():  # clipping would make every weight NaN
+        what = "gradient is not finite" if loss.isfinite() else f"loss is {loss.item()}"
+        raise FloatingPointError(f"the {what}; try a smaller learning rate")
     optimizer.step()
     found = {"loss": loss, "task_loss": task} | {name: term for name, (term, _) in terms.items()}
     means = {name: term.detach() if weight == 1 else term.detach() * weight for name, term in found.items()}
@@ -202,6 +208,9 @@ def train_epoch(
 
     Returns:
         The ``epoch``, its time in ``seconds``, and means over graphs of what :func:`train_step` returns.
+
+    Raises:
+        FloatingPointError: the gradient of a step is not finite.
     """
     model.train()
     start = time.perf_counter()
@@ -268,7 +277,8 @@ def train_fold(
             ``convention="paper"``. Other conventions of DiffPool take one norm over the graphs of a process.
 
     Raises:
-        CheckpointError: the checkpoint is corrupt or belongs to another run.
+        CheckpointError: the checkpoint is corrupt, belongs to another run, or has more epochs than ``config``.
+        FloatingPointError: the gradient of a step is not finite.
         OSError: the checkpoint or the log could not be written; the previous files are unchanged.
     """
     seed = fold_seed(config, fold)
@@ -288,6 +298,11 @@ def train_fold(
     )
     if resume:
         processes.restore(state, lambda: files.resume(state.load_state_dict))
+        if len(state.history) > config.epochs:
+            raise CheckpointError(
+                f"epochs must be at least {len(state.history)}, as many as the checkpoint of fold {fold} has, "
+                f"got {config.epochs}"
+            )
     train = make_loader(config, dataset, split.train, seed)
     validation = make_loader(config, dataset, split.validation)
     for epoch in range(len(state.history) + 1, config.epochs + 1):
