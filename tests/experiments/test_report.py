@@ -132,8 +132,8 @@ def test_the_tables() -> None:
     assert "| GIN | **-10.9 (-11.8 to -10.0)** | **-10.9 (-11.8 to -10.0)** |" in differences
     assert "| ECC | +0.0 (+0.0 to +0.0) | - |" in differences
     assert report.summary(cells)[1] == (
-        "PROTEINS: the highest mean is 74.9, of DiffPool. Of 2 methods, 0 are above DiffPool and 2 below, with an"
-        " interval without 0; the other 0 are not told apart from it."
+        "PROTEINS: the highest mean is 74.9, of DiffPool. Methods above DiffPool with an interval without 0: 0; below:"
+        " 2; not told apart from it: 0."
     )
     assert "| GIN | 0.10 s, 2 k | 0.10 s, 2 k |" in report.cost_table(cells)
     assert "DiffPool 1.0, 1-WL subtree 2.5, GIN 2.5" in report.rank_text(cells)

@@ -88,9 +88,9 @@ def summary(cells: Cells, reference: str = REFERENCE) -> list[str]:
         intervals = [difference(cell, found[reference]) for name, cell in found.items() if name != reference]
         above, below = sum(one.low > 0 for one in intervals), sum(one.high < 0 for one in intervals)
         lines.append(
-            f"{data}: the highest mean is {100 * found[best].mean:.1f}, of {title(best)}. Of {len(intervals)} methods,"
-            f" {above} are above {title(reference)} and {below} below, with an interval without 0; the other"
-            f" {len(intervals) - above - below} are not told apart from it."
+            f"{data}: the highest mean is {100 * found[best].mean:.1f}, of {title(best)}. Methods above"
+            f" {title(reference)} with an interval without 0: {above}; below: {below}; not told apart from it:"
+            f" {len(intervals) - above - below}."
         )
     return lines
 
