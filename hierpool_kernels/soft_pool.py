@@ -10,17 +10,19 @@ from torch import Tensor
 
 
 class Options(NamedTuple):
-    """The outputs to compute: gram, link error and entropy; whether these are means; whether to save M."""
+    """The outputs to compute: gram, link error and entropy; whether these are means; whether to save M; whether the
+    outputs of a padded batch have a dimension of edge types."""
 
     gram: bool
     link: bool
     entropy: bool
     mean: bool
     save: bool
+    types: bool = True
 
 
 class Outputs(NamedTuple):
-    """Outputs of the forward; those of a padded batch have a dimension of edge types."""
+    """Outputs of the forward."""
 
     s: Tensor
     x: Tensor

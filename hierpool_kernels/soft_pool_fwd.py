@@ -25,9 +25,10 @@ def _outputs(
 ) -> Outputs:
     """Uninitialized, but for S."""
     k, b, empty = s.size(-1), rows.b, s.new_empty
-    gram_size, types = k if options.gram else 0, () if rows.ptr is not None else (r,)
+    ragged, gram_size = rows.ptr is not None, k if options.gram else 0
+    types = (r,) if options.types and not ragged else ()
     if m is None or not options.save:
-        m = empty((*(() if rows.ptr is not None else (b, r)), 0, k), dtype=acc)
+        m = empty((*(() if ragged else (b, r)), 0, k), dtype=acc)
     return Outputs(
         s, x.new_empty(b, k, x.size(-1)), empty(b, *types, k, k, dtype=acc), empty(b, gram_size, gram_size, dtype=acc),
         empty(b, 1 + r, k, dtype=acc), empty(b, 2 + 4 * r, dtype=acc), empty((), dtype=acc), empty(types, dtype=acc), m,

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from hierpool.backends.triton._layout import adjacency, prepared, rows_of
-from hierpool.contract import Dense, reshaped
+from hierpool.contract import Dense
 from hierpool_kernels.core.target import target_of
 from hierpool_kernels.soft_pool import Options, Saved, Upstream
 from hierpool_kernels.soft_pool_bwd import launch_soft_pool_bwd
@@ -42,7 +42,9 @@ def forward(call: Call) -> tuple[Tensor, ...]:
     """See :class:`hierpool.ops.soft_pool.Out`. A is treated as symmetric only with ``symmetric=True``."""
     logits, x, adj, rows, temperature, num_clusters, options = _with_types(call)
     known = options.symmetric is True
-    wanted = Options(options.gram, options.link, options.entropy, options.mean, options.save)
+    wanted = Options(
+        options.gram, options.link, options.entropy, options.mean, options.save, types=call.adj is adj
+    )
     out = launch_soft_pool_fwd(
         logits,
         x,
@@ -54,9 +56,6 @@ def forward(call: Call) -> tuple[Tensor, ...]:
         wanted,
         target_of(logits.device),
     )
-    if call.adj is not adj:
-        b, _, k, _ = out.adj.shape
-        out = out._replace(adj=reshaped(out.adj, b, k, k), link_norm=reshaped(out.link_norm))
     norm = out.link_norm
     if options.save and options.link:
         norm = norm.clone()
