@@ -84,7 +84,7 @@ class Side:
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         marks.append(time.perf_counter())
-        nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
+        nn.utils.clip_grad_norm_(self.optimizer.param_groups[0]["params"], self.clip)
         self.optimizer.step()
         marks.append(time.perf_counter())
         for name, start, end in zip(PARTS, marks, marks[1:], strict=False):

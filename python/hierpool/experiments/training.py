@@ -53,7 +53,7 @@ def train_epoch(
             loss = loss + further
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(net.parameters(), clip)
+        norm = nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], clip)
         if not math.isfinite(norm):
             raise FloatingPointError(f"the gradient is not finite in epoch {epoch}")
         optimizer.step()
