@@ -203,3 +203,8 @@ RAGGED_SMALL = [ragged for ragged in RAGGED_GRID if ragged.case.n <= 40]
 def ragged(*names: str) -> list[RaggedCase]:
     """The cases of the ragged grid named ``csr-`` + name."""
     return [next(case for case in RAGGED_GRID if case.name == f"csr-{name}") for name in names]
+
+
+def padded_of(inputs: Inputs | Ragged) -> Inputs:
+    """The padded batch of the same graphs."""
+    return inputs.padded if isinstance(inputs, Ragged) else inputs

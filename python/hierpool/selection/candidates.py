@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from hierpool.graph import Assignment, RaggedGraph
+from hierpool.graph.values import ones_or_values
 from hierpool.selection import _shared
 
 
@@ -36,10 +37,7 @@ def cluster_candidates(graph: RaggedGraph, cluster: Tensor, m: int) -> Tensor:
     own, n, device = clustered.clusters().cluster.long(), graph.num_nodes, graph.device
     node = torch.arange(n, device=device)
     ends = torch.stack([torch.cat([graph.row.long(), node]), torch.cat([own[graph.col], own])])
-    known = graph.value
-    weight = (
-        torch.ones(graph.num_edges, dtype=torch.float32, device=device) if known is None else known.detach()
-    )
+    weight = ones_or_values(graph, torch.float32).detach()
     weight = torch.cat([weight.to(torch.float64), weight.new_zeros(n, dtype=torch.float64)])
     stays = ends[1] >= 0
     size = max(n, clustered.num_clusters)
