@@ -173,6 +173,12 @@ struct RowKernels {
                              const int32_t* column, const SparseRows<T, int32_t>& a);
   void (*extreme_gradient64)(T* dx, T* dvalue, int64_t n, const T* x, int64_t ld, int64_t first, const T* dy,
                              const int64_t* column, const SparseRows<T, int64_t>& a);
+  // y = the larger of y and x, element by element; NaN counts as largest
+  void (*larger)(T* y, const T* x, int64_t n);
+  // count[j] += 1 where x[j] is y[j]
+  void (*count_equal)(T* count, const T* x, const T* y, int64_t n);
+  // dx[j] = share[j] where x[j] is y[j], else 0 times it
+  void (*share_equal)(T* dx, const T* share, const T* x, const T* y, int64_t n);
   // out[e] = scale |left[i] - rows[col[e]]|_1 over the entries e of row i; out is indexed as col is.
   void (*distances32)(T* out, int64_t n, const T* left, int64_t ld_left, const T* rows, int64_t ld, T scale,
                       const SparseRows<T, int32_t>& a);

@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
+from hierpool import backends
 from hierpool.ops.segment_max import OPERATOR, Call, Options, segment_max
 
-
-def test_segment_max() -> None:
-    group = torch.tensor([0, 0, 2, 2, 2])
-    x = torch.tensor([[1.0, 2], [1, 3], [4, -1], [4, -1], [0, -1]], dtype=torch.float64, requires_grad=True)
-    outs = segment_max(x, group, 3), OPERATOR.composite(Call(x, group, Options(3, "auto"))).y
-    assert torch.equal(outs[0], torch.tensor([[1, 3], [-torch.inf] * 2, [4, -1]], dtype=torch.float64))
-    upstream = torch.tensor([[1.0, 2], [0, 0], [5, 6]], dtype=torch.float64)
-    first, second = (torch.autograd.grad(out, x, upstream)[0] for out in outs)
-    torch.testing.assert_close(first, second)
-    assert first.tolist() == [[0.5, 0], [0.5, 2], [2.5, 2], [2.5, 2], [0, 2]]
+BACKENDS = ("composite", *backends.available("segment_max"))
 
 
-def test_second_derivative_of_segment_max() -> None:
+def run(backend: str, call: Call) -> torch.Tensor:
+    if backend == "composite":
+        return OPERATOR.composite(call).y
+    return OPERATOR(call._replace(options=call.options._replace(backend=backend)))[0]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("padded", [False, True])
+def test_ties_and_groups_without_rows(padded: bool, backend: str) -> None:
+    rows = [[[1.0, 0], [1, -3], [9, 9]], [[9.0, 9]] * 3, [[4.0, -1], [4, -1], [0, -1]]]
+    x = torch.tensor(rows, dtype=torch.float64, requires_grad=True)
+    mask = torch.tensor([[True, True, False], [False] * 3, [True] * 3])
+    group = mask.nonzero()[:, 0]
+    options = Options(3, "auto")
+    y = run(backend, Call(x, None, mask, options) if padded else Call(x[mask], group, None, options))
+    assert y.tolist() == [[1, 0], [0, 0], [4, -1]]
+    dy = torch.tensor([[1.0, 2], [7, 7], [5, 6]], dtype=torch.float64)
+    expected = [[[0.5, 2], [0.5, 0], [0, 0]], [[0.0, 0]] * 3, [[2.5, 2], [2.5, 2], [0, 2]]]
+    assert torch.autograd.grad(y, x, dy)[0].tolist() == expected
+
+
+def test_second_derivative() -> None:
     x = torch.randn(6, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0), requires_grad=True)
     group = torch.tensor([0, 0, 1, 1, 1, 1])
     assert torch.autograd.gradgradcheck(lambda x: segment_max(x, group, 2), x)

@@ -235,10 +235,13 @@ def sage_stack(batch: Batch) -> Fields | None:
 
 
 def segment_max(batch: Batch) -> Fields | None:
-    if not isinstance(batch.rows, Ragged):
-        return None
-    n = batch["x"].size(0)
-    return {"x": batch["x"], "group": torch.arange(n, device=batch["x"].device) % 3}, {"groups": min(n, 3)}
+    x, rows = batch["x"], batch.rows
+    if isinstance(rows, Ragged):
+        groups = min(x.size(0), 3)
+        return {"x": x, "group": torch.arange(x.size(0), device=x.device) % 3, "mask": None}, {
+            "groups": groups
+        }
+    return {"x": x, "group": None, "mask": batch.mask}, {"groups": x.size(0)}
 
 
 @cache

@@ -12,6 +12,7 @@
 #include "cpu/rows/gather.h"
 #include "cpu/rows/gemm.h"
 #include "cpu/rows/offers.h"
+#include "cpu/rows/segments.h"
 #include "cpu/rows/selu.h"
 #include "cpu/rows/softmax.h"
 
@@ -60,6 +61,9 @@ constexpr RowKernels<T> make_row_kernels() {
       .extreme64 = ExtremeRows<T>::template extreme<int64_t>,
       .extreme_gradient32 = ExtremeRows<T>::template extreme_gradient<int32_t>,
       .extreme_gradient64 = ExtremeRows<T>::template extreme_gradient<int64_t>,
+      .larger = SegmentRows<T>::larger,
+      .count_equal = SegmentRows<T>::count_equal,
+      .share_equal = SegmentRows<T>::share_equal,
       .distances32 = DifferenceRows<T>::template distances<int32_t>,
       .distances64 = DifferenceRows<T>::template distances<int64_t>,
       .distances_to_columns = DifferenceRows<T>::distances_to_columns,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hierpool._tracing import is_traced, is_transformed
 from hierpool.contract import accumulation_dtype
 from hierpool.graph import RaggedGraph
 from hierpool.ops._checks import FLOATS, check_tensor, valid_rows
@@ -41,18 +40,10 @@ def readout(
     if x.size(1) == 0:
         return x.new_zeros(x.size(0), x.size(2))
     valid = valid_rows(mask, (x.size(0), x.size(1)))
-    if valid is None:
-        if kind != "max":
-            return x.mean(1) if kind == "mean" else x.sum(1)
-        b, n, _ = x.shape
-        return segment_max(x.flatten(0, 1), torch.arange(b, device=x.device).repeat_interleave(n), b)
     if kind == "max":
-        if x.device.type == "cpu" and not is_traced() and not is_transformed():  # sizes can be read
-            place = valid.flatten().nonzero()[:, 0]
-            largest = segment_max(x.flatten(0, 1).index_select(0, place), place // x.size(1), x.size(0))
-        else:
-            largest = torch.where(valid[..., None], x, -torch.inf).amax(1)
-        return torch.where(valid.any(1, keepdim=True), largest, 0)
+        return segment_max(x, None, x.size(0), valid)
+    if valid is None:
+        return x.mean(1) if kind == "mean" else x.sum(1)
     total = torch.where(valid[..., None], x, 0).sum(1, dtype=accumulation_dtype(x))
     return _reduced(total, valid.sum(1, keepdim=True), kind, x.dtype)
 
@@ -64,12 +55,11 @@ def _ragged_readout(x: Tensor, mask: Tensor | None, kind: str, graph: RaggedGrap
         raise ValueError(
             f"x must have shape [{graph.num_nodes}, features] (nodes of all graphs), got {list(x.shape)}"
         )
-    sizes = graph.ptr.diff()[:, None]  # [B, 1]
     if kind == "max":
-        return torch.where(sizes > 0, segment_max(x, graph.batch, graph.num_graphs), 0)
+        return segment_max(x, graph.batch, graph.num_graphs)
     dtype = accumulation_dtype(x)
     total = x.new_zeros(graph.num_graphs, x.size(1), dtype=dtype).index_add(0, graph.batch, x.to(dtype))
-    return _reduced(total, sizes, kind, x.dtype)
+    return _reduced(total, graph.ptr.diff()[:, None], kind, x.dtype)
 
 
 def _reduced(total: Tensor, sizes: Tensor, kind: str, dtype: torch.dtype) -> Tensor:
