@@ -249,8 +249,6 @@ def _level(network: Network, nodes: int, rows: int, pairs: int, first: bool, k: 
     k = k if network.soft else 0
     row = fan_in + 2 + sum(outputs) + 3 * k  # two for the number of the graph; logits, S, and A S
     gradient = sum(outputs) + (max(k, 4 * hidden) if k else 2 * hidden)
-    if network.stacks == 1:
-        gradient += 2 * sum(outputs)  # of the readout and of the pooler, without a second stack beside them
     forward = 2 * fan_in + 2 * sum(outputs) + 3 * k
     # The adjacency, and that of valid nodes with its mask, or S^T S.
     masks_pairs = first and network.dense
