@@ -79,9 +79,15 @@ class Pairs {
 
  private:
   I find(int64_t row, I column) const {
-    const I* const end = col_ + rowptr_[row + 1];
-    const I* const at = std::lower_bound(col_ + rowptr_[row], end, column);
-    return at < end && *at == column ? static_cast<I>(at - col_) : I{-1};
+    constexpr I kFew = 16;  // are compared without a branch that could be mispredicted
+    const I begin = rowptr_[row], end = rowptr_[row + 1];
+    if (end - begin <= kFew) {
+      I found = -1;
+      for (I e = begin; e < end; ++e) found = col_[e] == column ? e : found;
+      return found;
+    }
+    const I* const at = std::lower_bound(col_ + begin, col_ + end, column);
+    return at < col_ + end && *at == column ? static_cast<I>(at - col_) : I{-1};
   }
 };
 
@@ -91,14 +97,19 @@ class PairsBackward : Pairs<T, I> {
   using Pairs<T, I>::p_, Pairs<T, I>::rowptr_, Pairs<T, I>::col_, Pairs<T, I>::mate_;
 
   explicit PairsBackward(const EdgePool& p)
-      : Pairs<T, I>(p), known_(static_cast<const T*>(p.known)), source_(p.graph.rows), target_(p.graph.rows) {
+      : Pairs<T, I>(p),
+        known_(static_cast<const T*>(p.known)),
+        source_(p.graph.rows),
+        target_(p.graph.rows),
+        factor_(p.graph.rows),
+        cluster_(p.graph.rows) {
     std::fill_n(source_.data(), p.graph.rows, T(0));
     std::fill_n(target_.data(), p.graph.rows, T(0));
   }
 
   void run(T* dx, T* dweight, T* dbias, const Runtime& runtime) {
     run_range_tasks(runtime, p_.clusters, kRows,
-                    [&](int64_t begin, int64_t end, int64_t) { rows_and_pairs(begin, end, dx); });
+                    [&](int64_t begin, int64_t end, int64_t) { pairs(begin, end); });
     if (p_.dscore) entries();
     if (p_.activation == Activation::softmax) {
       run_range_tasks(runtime, p_.graph.rows, kRows,
@@ -112,8 +123,8 @@ class PairsBackward : Pairs<T, I> {
   // The derivative of the score of an entry by the linear map; of softmax without that of its sum.
   T slope(I e) const { return slope_at(p_.activation, known_[e]); }
 
-  // dx = factor dy, and the gradients of the scores of pairs, of the clusters [begin, end).
-  void rows_and_pairs(int64_t begin, int64_t end, T* dx) {
+  // The gradients of the scores of pairs, and what those of rows need, of the clusters [begin, end).
+  void pairs(int64_t begin, int64_t end) {
     const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
     const auto* const x = static_cast<const T*>(p_.x);
     const auto* const dy = static_cast<const T*>(p_.dy);
@@ -130,17 +141,14 @@ class PairsBackward : Pairs<T, I> {
       for (I m = first[k]; m < first[k + 1]; ++m) {
         const int64_t i = node[m];
         const I one = this->entry_of(i), other = this->other_entry_of(i);
-        scale(dx + i * p_.n, this->factor_of(one, other), dy ? dy + k * p_.n : nullptr);
+        factor_.data()[i] = this->factor_of(one, other);
+        cluster_.data()[i] = static_cast<I>(k);
         if (one < 0) continue;
         // A loop is both entries of its pair, each with one half.
         const T a = (mate_[i] == i ? T(1) : this->share(one, other)) * up * slope(one);
         source_.data()[i] += a, target_.data()[mate_[i]] += a;
       }
     }
-  }
-
-  void scale(T* __restrict__ dx, T factor, const T* __restrict__ dy) const {
-    for (int64_t j = 0; j < p_.n; ++j) dx[j] = dy ? factor * dy[j] : T(0);
   }
 
   // The gradients of all scores; in one thread, as entries of different rows have the same column.
@@ -165,6 +173,7 @@ class PairsBackward : Pairs<T, I> {
 
   void linear(T* dx, T* dweight, T* dbias, const Runtime& runtime) const {
     const auto* const x = static_cast<const T*>(p_.x);
+    const auto* const dy = static_cast<const T*>(p_.dy);
     const auto* const weight = static_cast<const T*>(p_.weight);
     const int64_t n = p_.n, width = 2 * n + 1;
     std::vector<T> sums(static_cast<size_t>(ceil_div(p_.graph.rows, kRows) * width), T(0));
@@ -172,10 +181,10 @@ class PairsBackward : Pairs<T, I> {
       const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
       T* const sum = sums.data() + begin / kRows * width;
       for (int64_t i = begin; i < end; ++i) {
-        const T a = source_.data()[i], b = target_.data()[i];
-        if (a != 0) kernels.axpy(sum, a, x + i * n, n), kernels.axpy(dx + i * n, a, weight, n);
-        if (b != 0) kernels.axpy(sum + n, b, x + i * n, n), kernels.axpy(dx + i * n, b, weight + n, n);
-        sum[2 * n] += a;
+        const T slopes[] = {source_.data()[i], target_.data()[i]};
+        const T* const above = dy ? dy + cluster_.data()[i] * n : nullptr;
+        kernels.product_gradient(dx + i * n, sum, x + i * n, above, factor_.data()[i], weight, slopes, 2, n);
+        sum[2 * n] += slopes[0];
       }
     });
     std::vector<double> total(static_cast<size_t>(width), 0.0);
@@ -185,8 +194,10 @@ class PairsBackward : Pairs<T, I> {
   }
 
   const T* known_;
-  Buffer<T> source_,
-      target_;  // [rows] gradients of the linear maps of a node as row and as column of its entries
+  // [rows]
+  Buffer<T> source_, target_;  // gradients of the linear maps of a node as row and as column of its entries
+  Buffer<T> factor_;
+  Buffer<I> cluster_;
 };
 
 }  // namespace

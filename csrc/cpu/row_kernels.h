@@ -92,6 +92,10 @@ struct RowKernels {
   void (*axpy)(T* y, T alpha, const T* x, int64_t n);
   // y += a + b + beta c + gamma d; any of a, b, c and d may be null
   void (*add_terms)(T* y, const T* a, const T* b, T beta, const T* c, T gamma, const T* d, int64_t n);
+  // Gradients of a row x that was multiplied by `count` vectors, 1 or 2, from those of the products, slope[count], where
+  // they are not 0, and of factor x, g, or null: sums[c] += slope[c] x, and dx = factor g + sum_c slope[c] weight[c].
+  void (*product_gradient)(T* dx, T* sums, const T* x, const T* g, T factor, const T* weight, const T* slope,
+                           int64_t count, int64_t n);
   // h becomes y = h / length, out = y or, with relu, max(0, y). Returns length = max(|h|, shortest).
   T (*unit)(T* h, T* out, int64_t n, T shortest, bool relu);
   // dh = (g - <g, y> y) / length with g = dout or, with relu, dout where y > 0; without <g, y> unless project.

@@ -110,18 +110,8 @@ class Backward {
       const T s = score[i], slope = slope_at(p_.activation, s);
       const T up = (dscore ? dscore[i] : T(0)) + (g ? multiplier * kernels.dot(x, g, n) : T(0));
       const T dz = up * slope;
-      if (dz != 0) kernels.axpy(sums, dz, x, n);
+      kernels.product_gradient(dx_ + i * n, sums, x, g, multiplier * s, direction_.values.data(), &dz, 1, n);
       sums[n] += dz;
-      if (dx_) write(dx_ + i * n, dz, multiplier * s, g);
-    }
-  }
-
-  void write(T* __restrict__ dx, T dz, T factor, const T* __restrict__ g) const {
-    const T* __restrict__ direction = direction_.values.data();
-    if (g) {
-      for (int64_t j = 0; j < p_.n; ++j) dx[j] = dz * direction[j] + factor * g[j];
-    } else {
-      for (int64_t j = 0; j < p_.n; ++j) dx[j] = dz * direction[j];
     }
   }
 

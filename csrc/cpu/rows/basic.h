@@ -179,6 +179,25 @@ struct BasicRows {
     }
   }
 
+  static void product_gradient(T* dx, T* sums, const T* x, const T* g, T factor, const T* weight,
+                               const T* slope, int64_t count, int64_t n) {
+    const V scale = V::set(factor);
+    for (int64_t i = 0; i < n; i += L) {
+      const bool full = i + L <= n;
+      const auto load = [&](const T* p) { return full ? V::load(p + i) : V::load(p + i, n - i); };
+      const auto store = [&](V v, T* p) { full ? v.store(p + i) : v.store(p + i, n - i); };
+      const V row = load(x);
+      V out = g ? scale * load(g) : V::zero();
+      for (int64_t c = 0; c < count; ++c) {
+        if (slope[c] == 0) continue;
+        const V by = V::set(slope[c]);
+        store(V::fma(by, row, load(sums + c * n)), sums + c * n);
+        out = V::fma(by, load(weight + c * n), out);
+      }
+      store(out, dx);
+    }
+  }
+
   static T unit(T* h, T* out, int64_t n, T shortest, bool relu) {
     const T norm = static_cast<T>(__builtin_sqrt(static_cast<double>(dot(h, h, n))));
     const T length = norm < shortest ? shortest : norm;  // NaN stays

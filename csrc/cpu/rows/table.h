@@ -31,6 +31,7 @@ constexpr RowKernels<T> make_row_kernels() {
       .mirror = BasicRows<T>::mirror,
       .axpy = BasicRows<T>::axpy,
       .add_terms = BasicRows<T>::add_terms,
+      .product_gradient = BasicRows<T>::product_gradient,
       .unit = BasicRows<T>::unit,
       .unit_backward = BasicRows<T>::unit_backward,
       .selu = SeluRows<T>::selu,
