@@ -109,6 +109,8 @@ def test_mean_ranks() -> None:
     ranks, datasets = comparison.mean_ranks(many())
     assert datasets == ["MUTAG", "PROTEINS"]
     assert ranks == {"diffpool": 1.0, "gin": 2.5, "wl": 2.5}
+    few = make_cells(rows_of("gin", ONE, dataset="COLLAB"), "fair")  # on which most methods did not run
+    assert comparison.mean_ranks(many() | few) == (ranks, datasets)
     # Demšar, table 5: q of 5 methods is 2.728, of 10 methods 3.164.
     assert comparison.critical_difference(5, 30) == pytest.approx(2.728 * math.sqrt(30 / 180), rel=1e-3)
     assert comparison.critical_difference(10, 20) == pytest.approx(3.164 * math.sqrt(110 / 120), rel=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
@@ -182,13 +183,14 @@ def difference(first: Cell, second: Cell) -> Difference:
 def mean_ranks(cells: Mapping[tuple[str, str], Cell | str]) -> tuple[dict[str, float], list[str]]:
     """The mean rank of each method, 1 for the best, over data sets; methods of equal accuracy share their ranks.
 
-    Of the data sets, those count on which a method has a cell; of the methods, those with a cell on all of them.
+    Of the data sets, those count on which most methods have a cell; of the methods, those with a cell on all of them.
 
     Returns:
         The ranks, ascending, and the data sets.
     """
     means = {key: cell.mean for key, cell in cells.items() if isinstance(cell, Cell)}
-    datasets = list(dict.fromkeys(data for data, _ in means))
+    counts = Counter(data for data, _ in means)
+    datasets = [data for data, count in counts.items() if 2 * count > max(counts.values())]
     methods = [m for m in dict.fromkeys(m for _, m in means) if all((data, m) in means for data in datasets)]
     ranks: dict[str, list[float]] = {method: [] for method in methods}
     for data in datasets:
