@@ -96,10 +96,10 @@ void segment_max_fwd(const Segments& s, const void* x, void* y, const Runtime& r
       for (int64_t i = range.row; i < range.last_row; ++i) {
         const int64_t group = groups[i];
         if (group < 0) continue;
-        auto first = seen[static_cast<size_t>(group - range.group)];
-        first ? k.larger(to + group * s.n, from + i * s.n, end - begin)
+        auto known = seen[static_cast<size_t>(group - range.group)];
+        known ? k.larger(to + group * s.n, from + i * s.n, end - begin)
               : static_cast<void>(std::copy_n(from + i * s.n, end - begin, to + group * s.n));
-        first = true;
+        known = true;
       }
       for (int64_t group = range.group; group < range.last_group; ++group) {
         if (!seen[static_cast<size_t>(group - range.group)]) std::fill_n(to + group * s.n, end - begin, T(0));
