@@ -83,7 +83,7 @@ class Pairs {
     const I begin = rowptr_[row], end = rowptr_[row + 1];
     if (end - begin <= kFew) {
       I found = -1;
-      for (I e = begin; e < end; ++e) found = col_[e] == column ? e : found;
+      for (I e = end; e-- > begin;) found = col_[e] == column ? e : found;  // the first of equal ones
       return found;
     }
     const I* const at = std::lower_bound(col_ + begin, col_ + end, column);

@@ -183,7 +183,8 @@ def difference(first: Cell, second: Cell) -> Difference:
 def mean_ranks(cells: Mapping[tuple[str, str], Cell | str]) -> tuple[dict[str, float], list[str]]:
     """The mean rank of each method, 1 for the best, over data sets; methods of equal accuracy share their ranks.
 
-    Of the data sets, those count on which most methods have a cell; of the methods, those with a cell on all of them.
+    Of the data sets, those count on which more than half as many methods have a cell as on any other; of the methods,
+    those with a cell on all of them.
 
     Returns:
         The ranks, ascending, and the data sets.
