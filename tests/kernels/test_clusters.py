@@ -203,7 +203,7 @@ def watch_loads() -> Iterator[tuple[Counter[tuple[str, str]], list[np.ndarray[An
     load, dot = InterpreterBuilder.create_masked_load, InterpreterBuilder.create_dot
 
     def watched_load(self: Any, ptrs: Any, mask: Any, *more: Any) -> Any:
-        read = ptrs.data[np.broadcast_to(mask.data, ptrs.data.shape)]
+        read = ptrs.data[np.broadcast_to(mask.data.astype(bool), ptrs.data.shape)]
         found[launched[-1].name, "elements"] += read.size
         addresses.append(read)
         values = load(self, ptrs, mask, *more)
