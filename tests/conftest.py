@@ -2,11 +2,12 @@
 
 import pytest
 
-from tests.support.interpreter import make_fast
+from tests.support.interpreter import check_bounds, make_fast
 from tests.support.running import INTERPRETED
 
 if INTERPRETED:
     make_fast()
+    check_bounds()
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""The plot of the pooled graph: clusters of all kinds, and circles that do not overlap."""
+"""The plot of the pooled graph: clusters of all kinds, and its strongest edges."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hierpool.clustering.plots import _separate, _strongest, draw_pooled_graph
+from hierpool.clustering.plots import _strongest, draw_pooled_graph
 
 
 @pytest.mark.parametrize("k", [1, 2, 100])
@@ -25,16 +25,6 @@ def test_clusters_of_all_kinds_are_drawn(tmp_path: Path, k: int) -> None:
     draw_pooled_graph(tmp_path / "pooled.png", sizes, weights, conductance, title="clusters")
     assert (tmp_path / "pooled.png").read_bytes().startswith(b"\x89PNG")
     assert (tmp_path / "pooled.png").stat().st_size > 10_000
-
-
-def test_circles_are_separated() -> None:
-    generator = torch.Generator().manual_seed(0)
-    position = torch.rand(100, 2, generator=generator, dtype=torch.float64)
-    radius = 0.05 + 0.1 * torch.rand(100, generator=generator, dtype=torch.float64)
-    moved = _separate(position, radius)
-    gap = torch.cdist(moved, moved) - radius[:, None] - radius
-    assert gap[~torch.eye(100, dtype=torch.bool)].min() > 0
-    assert torch.equal(_separate(position * 100, radius), position * 100)  # no circles overlap
 
 
 def test_the_strongest_edges_of_every_cluster_are_chosen_once() -> None:

@@ -20,6 +20,7 @@ ORDINARY = {
 }
 INTERPRETER = {
     "test_asymmetric_norm.py",
+    "test_bounds.py",
     "test_chunks.py",
     "test_clusters.py",
     "test_long_rows.py",

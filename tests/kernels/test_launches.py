@@ -87,7 +87,7 @@ def test_a_call_waits_for_nothing_so_that_it_can_be_captured(name: str) -> None:
 @pytest.mark.usefixtures("no_device")
 def test_what_is_allocated_follows_from_shapes() -> None:
     sizes = []
-    for nodes in (1, 10, 24):
+    for nodes in (24, 1, 10, 24):  # the first call makes constants
         mask = torch.arange(24) < torch.tensor([[24], [nodes]])
         x, s = torch.randn(2, 24, 8, requires_grad=True), torch.randn(2, 24, 15, requires_grad=True)
         adj = (torch.rand(2, 24, 24) < nodes / 24).float()
@@ -95,7 +95,7 @@ def test_what_is_allocated_follows_from_shapes() -> None:
             results = hierpool.dense_mincut_pool(x, adj, s, mask)
             torch.autograd.grad([t.sum() for t in results], (x, s))
         sizes.append(found.results)
-    assert sizes[0] == sizes[1] == sizes[2]
+    assert sizes[1] == sizes[2] == sizes[3]
     assert len(sizes[0]) > 20
 
 

@@ -1,9 +1,14 @@
-"""Triton's interpreter, made faster: of a small kernel's time it spends most on what gives nothing to the result."""
+"""Triton's interpreter, made faster: of a small kernel's time it spends most on what gives nothing to the result. And
+stricter: what a kernel reads and writes must lie in the tensors that it was given."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
+
+import numpy as np
+from torch import Tensor
 
 
 def make_fast() -> None:
@@ -81,3 +86,62 @@ def _make_shapes_once() -> None:
 
     core.block_type.__init__ = block_type
     core.tensor.__init__ = tensor
+
+
+def check_bounds() -> None:
+    """Let a kernel fail that reads or writes an address outside of its tensors, from the first element of a view to
+    the last. The interpreter takes any address, and a GPU most."""
+    from triton.runtime import interpreter
+
+    executor, builder = interpreter.GridExecutor, interpreter.InterpreterBuilder
+    prepare = executor._init_args_hst
+    kernel, spans = "", np.empty((0, 2), np.uint64)
+
+    def launched(self: Any, *arguments: Any) -> Any:
+        nonlocal kernel, spans
+        positional, named = prepare(self, *arguments)
+        kernel = self.fn.__name__
+        spans = np.array([_span(t) for t in _tensors((*positional, *named.values()))], np.uint64).reshape(
+            -1, 2
+        )
+        return positional, named
+
+    def check(what: str, pointers: Any, mask: Any) -> None:
+        used = pointers.data[np.broadcast_to(mask.data.astype(bool), pointers.data.shape)]
+        if used.size == 0:
+            return
+        first, end = spans[:, :1], spans[:, 1:]
+        ends = np.array([used.min(), used.max()])
+        if ((first <= ends) & (ends < end)).all(1).any():  # of one tensor, as nearly always
+            return
+        outside = ~((first <= used.reshape(1, -1)) & (used.reshape(1, -1) < end)).any(0)
+        if outside.any():
+            raise IndexError(f"{kernel} {what} {outside.sum()} addresses outside of its tensors")
+
+    def wrapped(name: str, what: str, places: tuple[int, int]) -> None:
+        original = getattr(builder, name)
+
+        def checked(self: Any, *operands: Any, **options: Any) -> Any:
+            check(what, *(operands[i] for i in places))
+            return original(self, *operands, **options)
+
+        setattr(builder, name, checked)
+
+    executor._init_args_hst = launched
+    wrapped("create_masked_load", "reads", (0, 1))
+    wrapped("create_masked_store", "writes", (0, 2))
+    wrapped("create_atomic_rmw", "writes", (1, 3))
+
+
+def _tensors(arguments: Any) -> Iterator[Tensor]:
+    for argument in arguments:
+        if isinstance(argument, tuple):
+            yield from _tensors(argument)
+        elif isinstance(argument, Tensor):
+            yield argument
+
+
+def _span(t: Tensor) -> tuple[int, int]:
+    """The addresses of the elements of a tensor, whose strides are not negative."""
+    last = sum((size - 1) * stride for size, stride in zip(t.shape, t.stride(), strict=True))
+    return t.data_ptr(), t.data_ptr() + (last + 1) * t.element_size() * (t.numel() > 0)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from hierpool.data import Graph
+from hierpool.data import Graph, GraphDataset
 from hierpool.models import DiffPoolNet, PoolNet
-from hierpool.training.plots import draw_clusters, draw_curves, stress_layout
+from hierpool.training.plots import (
+    draw_clusters,
+    draw_curves,
+    of_each_class,
+    place_supernodes,
+    separate,
+    stress_layout,
+)
 
 
 def make_path(n: int) -> Graph:
@@ -30,6 +38,41 @@ def test_graphs_without_edges_are_spread_out(n: int) -> None:
     assert position.shape == (n, 2)
     assert position.isfinite().all()
     assert torch.pdist(position).gt(0.3).all()
+
+
+def test_circles_areseparated() -> None:
+    generator = torch.Generator().manual_seed(0)
+    position = torch.rand(100, 2, generator=generator, dtype=torch.float64)
+    radius = 0.05 + 0.1 * torch.rand(100, generator=generator, dtype=torch.float64)
+    moved = separate(position, radius)
+    gap = torch.cdist(moved, moved) - radius[:, None] - radius
+    assert gap[~torch.eye(100, dtype=torch.bool)].min() > 0
+    assert torch.equal(separate(position * 100, radius), position * 100)  # no circles overlap
+
+
+def test_supernodes_are_at_their_nodes() -> None:
+    position = stress_layout(make_path(9).edge_index, 9)
+    s = torch.eye(4, dtype=torch.float64)[torch.tensor([0, 0, 0, 2, 2, 2, 3, 3, 3])]
+    used, place, radius = place_supernodes(s, position)
+    assert used.tolist() == [0, 2, 3]  # cluster 1 has no node
+    torch.testing.assert_close(place, position[[1, 4, 7]], rtol=0, atol=0.1)
+    assert (radius == radius[0]).all()
+
+
+def test_supernodes_of_the_same_nodes_lie_side_by_side() -> None:
+    _, place, radius = place_supernodes(
+        torch.full((9, 3), 1 / 3, dtype=torch.float64), torch.rand(9, 2).double()
+    )
+    assert torch.pdist(place).min() > 2 * radius.max()
+
+
+def test_pictures_show_graphs_of_every_class() -> None:
+    graphs = tuple(replace(make_path(3), y=y) for y in (2, 0, 0, 0, 1, 1))
+    data = GraphDataset("paths", graphs, 3, "one-hot", "", "")
+    shown = of_each_class(data, torch.arange(6), 4)
+    assert [graph.y for graph in shown] == [0, 1, 2, 0]
+    assert shown[0] is graphs[1]
+    assert len(of_each_class(data, torch.arange(1, 4), 6)) == 3
 
 
 def test_clusters_are_drawn(tmp_path: Path) -> None:

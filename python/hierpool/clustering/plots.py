@@ -88,7 +88,7 @@ def place_clusters(sizes: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tens
     size, weight = sizes[used].double(), weights[used][:, used]
     weight = weight - weight.diagonal().diag()
     radius = (size / size.sum()).sqrt().clamp(min=0.01)
-    return used, radius, _separate(_positions(weight) * (2 * radius.mean()), radius), weight
+    return used, radius, plots.separate(_positions(weight) * (2 * radius.mean()), radius), weight
 
 
 def strongest_edges(weight: Tensor) -> Tensor:
@@ -120,19 +120,6 @@ def _positions(weight: Tensor) -> Tensor:
     expected = torch.outer(volume, volume).clamp(min=1e-300)
     pairs = _strongest(weight / expected, _LAYOUT_EDGES)
     return plots.stress_layout(pairs, weight.size(0))
-
-
-def _separate(position: Tensor, radius: Tensor, *, rounds: int = 500) -> Tensor:
-    """Move circles away from each other until none overlap, for at most ``rounds`` rounds."""
-    min_distance = 1.15 * (radius[:, None] + radius) * (1 - torch.eye(len(radius), dtype=torch.float64))
-    for _ in range(rounds):
-        offset = position[:, None] - position  # [K, K, 2]
-        distance = offset.norm(dim=2).clamp(min=1e-9)
-        overlap = (min_distance - distance).clamp(min=0)
-        if float(overlap.max()) < 1e-3 * float(radius.max()):
-            break
-        position = position + 0.3 * (overlap / distance)[..., None].mul(offset).sum(1)
-    return position
 
 
 def _draw_edges(axis: Any, position: Tensor, weight: Tensor) -> None:

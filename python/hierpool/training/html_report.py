@@ -60,11 +60,8 @@ def _graph(graph: Graph, s: Tensor, position: Tensor, names: Sequence[str] | Non
 
 
 def pooled_graph(s: Tensor, adj: Tensor, position: Tensor) -> html.Figure:
-    """The pooled graph, with its clusters at the mean place of their nodes."""
-    size = s.sum(0)
-    used = (size > 1e-3).nonzero().flatten()
-    size, weight = size[used], (adj + adj.t())[used][:, used] / 2
-    place = s[:, used].t() @ position / size[:, None]
+    used, place, _ = plots.place_supernodes(s, position)
+    size, weight = s.sum(0)[used], (adj + adj.t())[used][:, used] / 2
     edges = weight.triu(1).nonzero().t()
     strength = weight[edges[0], edges[1]]
     kept = strength > 0.01 * strength.max() if len(strength) else strength > 0
@@ -134,6 +131,6 @@ def report(
         )
     )
     if config.pool == "hierpool":
-        graphs = dataset.select(splits[0].test[:GRAPHS])
+        graphs = plots.of_each_class(dataset, splits[0].test, GRAPHS)
         panels.append(cluster_panel(results[0].model, graphs, dataset.name))
     return html.write_report(path, f"{dataset.name}: graph classification", facts, panels, command)

@@ -87,8 +87,8 @@ def draw_clusters(
     """Draw graphs with their nodes coloured by cluster of the first pooling, and the pooled graph beside each.
 
     A node has the colour of its most probable cluster; a lower probability gives a paler colour, and a node that is
-    dropped is white. In the pooled graph, the area of a cluster is proportional to its size, the column sum of S, and
-    the width of an edge to its weight.
+    dropped is white. In the pooled graph, a cluster is at the mean place of its nodes, its area is proportional to its
+    size, the column sum of S, and the width of an edge to its weight. Clusters without nodes are omitted.
 
     Args:
         path: path of the PNG file.
@@ -117,8 +117,9 @@ def draw_clusters(
         position = stress_layout(graph.edge_index, graph.x.size(0))
         _draw_graph(axes[2 * i], graph, s, position, NODE_NAMES.get(dataset))
         axes[2 * i].set_title(f"class {graph.y}, predicted {predicted[i]}", fontsize=9)
-        _draw_pooled(axes[2 * i + 1], s.sum(0), adj)
-        axes[2 * i + 1].set_title(f"{graph.x.size(0)} nodes pooled to {s.size(1)} clusters", fontsize=9)
+        supernodes = place_supernodes(s, position)
+        _draw_pooled(axes[2 * i + 1], supernodes, adj)
+        axes[2 * i + 1].set_title(f"{len(s)} nodes pooled to {len(supernodes[0])} clusters", fontsize=9)
     if title:
         figure.suptitle(title)
     save_figure(figure, path)
@@ -180,22 +181,54 @@ def _draw_graph(axis: Any, graph: Graph, s: Tensor, position: Tensor, names: tup
             axis.text(x, y, names[label], ha="center", va="center", fontsize=6, zorder=3)
 
 
-def _draw_pooled(axis: Any, size: Tensor, adj: Tensor) -> None:
-    """Draw the pooled graph on a ring."""
-    k = len(size)
-    angle = torch.arange(k, dtype=torch.float64) * (2 * torch.pi / k)
-    ring = torch.stack([angle.cos(), angle.sin()], 1)
-    heaviest = max(float(adj.tril(-1).max()), 1e-12) if k else 1.0
-    for i in range(k):
-        for j in range(i):
-            width = 6 * float(adj[i, j]) / heaviest
-            if width > 0.05:
-                axis.plot(*ring[[i, j]].t().tolist(), color="0.6", linewidth=width, zorder=1)
-    area = (1600 * size / size.sum()).clamp(min=12).tolist()
-    colours = [_colour(cluster, 1.0) for cluster in range(k)]
-    axis.scatter(*ring.t().tolist(), s=area, c=colours, edgecolors="0.25", zorder=2)
-    axis.set_xlim(-1.5, 1.5)
-    axis.set_ylim(-1.5, 1.5)
+def place_supernodes(s: Tensor, position: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Where the supernodes of a graph are drawn: at the mean place of their nodes, moved apart where they overlap.
+
+    Args:
+        s: assignment, float64 ``[n, K]``.
+        position: places of the nodes, float64 ``[n, 2]``, such as those of :func:`stress_layout`.
+
+    Returns:
+        Indices of the supernodes that have nodes, int64 ``[k]``; their places, float64 ``[k, 2]``, and their radii,
+        float64 ``[k]``, whose square is proportional to the sum of the column of S.
+    """
+    size = s.sum(0)
+    used = (size > 1e-3).nonzero().flatten()
+    size = size[used]
+    radius = 0.42 * size.sqrt()
+    # A little way along a ring tells those apart that have the same nodes.
+    angle = torch.arange(len(used), dtype=torch.float64) * (2 * torch.pi / max(len(used), 1))
+    place = s[:, used].t() @ position / size[:, None] + 1e-2 * torch.stack([angle.cos(), angle.sin()], 1)
+    return used, separate(place, radius), radius
+
+
+def separate(position: Tensor, radius: Tensor, *, rounds: int = 500) -> Tensor:
+    """Move circles away from each other until none overlap, for at most ``rounds`` rounds."""
+    min_distance = 1.15 * (radius[:, None] + radius) * (1 - torch.eye(len(radius), dtype=torch.float64))
+    for _ in range(rounds if len(radius) > 1 else 0):
+        offset = position[:, None] - position  # [K, K, 2]
+        distance = offset.norm(dim=2).clamp(min=1e-9)
+        overlap = (min_distance - distance).clamp(min=0)
+        if float(overlap.max()) < 1e-3 * float(radius.max()):
+            break
+        push = (overlap / distance)[..., None].mul(offset).sum(1)
+        # k circles in one place need a disc of about the root of k diameters; by their sum they would end far beyond.
+        position = position + 0.5 * push / (overlap > 0).sum(1).clamp(min=1).sqrt()[:, None]
+    return position
+
+
+def _draw_pooled(axis: Any, supernodes: tuple[Tensor, Tensor, Tensor], adj: Tensor) -> None:
+    used, place, radius = supernodes
+    weight = (adj + adj.t())[used][:, used]
+    heaviest = max(float(weight.triu(1).max()), 1e-12) if len(used) else 1.0
+    for i, j in itertools.combinations(range(len(used)), 2):
+        width = 6 * float(weight[i, j]) / heaviest
+        if width > 0.05:
+            axis.plot(*place[[i, j]].t().tolist(), color="0.6", linewidth=width, zorder=1)
+    circle = require("matplotlib.patches", "train").Circle
+    for c, xy, r in zip(used.tolist(), place.tolist(), radius.tolist(), strict=True):
+        axis.add_patch(circle(xy, r, facecolor=_colour(c, 1.0), edgecolor="0.25", zorder=2))
+    axis.autoscale_view()
 
 
 def draw_curves(
@@ -241,7 +274,7 @@ def draw_curves(
 def draw_run(
     folder: Path, dataset: GraphDataset, split: Split, runs: dict[str, list[FoldResult]], *, title: str = ""
 ) -> list[Path]:
-    """Draw the curves of runs, and the clusters of the first test graphs of a run with hierpool's operator.
+    """Draw the curves of runs, and the clusters of test graphs of a run with hierpool's operator.
 
     Args:
         folder: folder of the files.
@@ -257,9 +290,19 @@ def draw_run(
     draw_curves(curves, {pool: [result.history for result in results] for pool, results in runs.items()})
     if "hierpool" not in runs:
         return [curves]
-    graphs = dataset.select(split.test[:6])
+    graphs = of_each_class(dataset, split.test, 6)
     draw_clusters(clusters, runs["hierpool"][0].model, graphs, dataset=dataset.name, title=title)
     return [curves, clusters]
+
+
+def of_each_class(dataset: GraphDataset, indices: Tensor, count: int) -> list[Graph]:
+    """``count`` of the graphs with these indices, or all: the first of every class, then the second, and so on."""
+    rank: dict[int, int] = {}
+    turns = []
+    for graph in dataset.select(indices):
+        rank[graph.y] = rank.get(graph.y, -1) + 1
+        turns.append((rank[graph.y], graph.y, graph))
+    return [graph for *_, graph in sorted(turns, key=lambda turn: turn[:2])[:count]]
 
 
 def save_figure(figure: Any, path: str | Path) -> None:

@@ -31,11 +31,19 @@ def _with_types(call: Call) -> Call:
     return call
 
 
+# Constants are made once: each would be a kernel in every call. A later call may save one for its backward.
+
+
 @cache
-def _constant(value: bool | float, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """A scalar, made once: it would be a kernel in every call."""
-    with torch.inference_mode(False):  # a later call may save it for its backward
-        return torch.full((), value, dtype=dtype, device=device)
+def _flag(known: bool, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.tensor(known, device=device)
+
+
+@cache
+def _unknown(shape: torch.Size, dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.full(shape, float("nan"), dtype=dtype, device=device)
 
 
 def forward(call: Call) -> tuple[Tensor, ...]:
@@ -59,14 +67,14 @@ def forward(call: Call) -> tuple[Tensor, ...]:
     norm = out.link_norm
     if options.save and options.link:
         norm = norm.clone()
-    else:  # nothing reads it
-        norm = _constant(0.0, norm.dtype, norm.device).expand(norm.shape)
+    else:  # the kernels read it without its strides
+        norm = _unknown(norm.shape, norm.dtype, norm.device)
     fields = (*out[:8], norm, out.m)
     if not isinstance(adj, Dense):
         return (*fields, logits.new_empty(0, dtype=torch.bool))
     if not options.save:
         return (*fields, logits.new_empty(adj.value.size(0), 0, dtype=torch.bool))
-    return (*fields, _constant(known, torch.bool, logits.device).expand(adj.value.shape[:2]))
+    return (*fields, _flag(known, logits.device).expand(adj.value.shape[:2]))
 
 
 def backward(
