@@ -147,6 +147,7 @@ def test_too_little_memory_is_refused_before_anything_is_made(
         ([], "either an input or --synthetic must be given, and not both"),
         (["g.txt", "--synthetic=sbm"], "either an input or --synthetic must be given, and not both"),
         (["g.txt"], "k must be given, since the graph has no known labels"),
+        (["zero.txt"], "k must be given, since the graph has no known labels"),  # before it is read
         (["g.txt", "--k=4"], "k must lie between 1 and the number of nodes, 3, got 4"),
         (["g.txt", "--k=-1"], "k must be at least 0, got -1"),
         (["g.txt", "--k=2", "--threads=0"], "threads must be at least 1, got 0"),

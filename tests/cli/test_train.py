@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from hierpool.cli import train
+from hierpool.cli import options, train
 from hierpool.cli.main import main
 from hierpool.training import loop
 from tests.support.training import SMALL, make_dataset
@@ -87,6 +87,17 @@ def test_the_backend_is_printed_or_says_why_it_cannot_run(
     run(tmp_path / "triton", "--backend=triton", expect=2)
     assert "hierpool train: backend 'triton' cannot run" in capsys.readouterr().err
     assert not (tmp_path / "triton").exists()
+
+
+def test_two_runs_do_not_share_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "new" / "out"
+    with options.alone_in(out):
+        run(out, expect=2)
+        message = "hierpool train: out must be a folder that no other run writes into, but one is at work in"
+        assert f"{message} {out}" in capsys.readouterr().err
+        run(tmp_path, "--epochs=1")  # one beside it
+    assert not (tmp_path / "new").exists()  # nothing was written
+    run(out, "--epochs=1")
 
 
 def test_a_run_is_continued_only_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

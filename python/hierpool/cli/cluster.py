@@ -280,7 +280,7 @@ def _choose_k(config: ClusterConfig, data: LargeGraph) -> ClusterConfig:
     k, nodes = config.k, count_nodes(data.graph)
     if k == 0:
         if data.labels is None:
-            raise ValueError("k must be given, since the graph has no known labels")
+            raise ValueError(cluster_inputs.NO_K)
         known = data.labels[data.labels >= 0].unique()
         if isinstance(data.graph, ShardedGraph):
             known = data.graph.ranks.gather(known, data.graph.ranks.objects(known.numel())).unique()

@@ -9,6 +9,7 @@ from pathlib import Path
 from hierpool.data.large_graphs import DATASETS, FORMATS
 
 _MAX_NODES = (1 << 31) - 1
+NO_K = "k must be given, since the graph has no known labels"
 # Options of a graph that is generated, and of one that is read, by their values if they are not given.
 _OF_SYNTHETIC = {"nodes": 100_000, "communities": 100, "mean_degree": 10.0, "mixing": 0.2}
 _OF_INPUT = {"format": "auto", "data_root": None}
@@ -63,6 +64,9 @@ def check(args: argparse.Namespace) -> None:
             raise ValueError(f"{name.replace('_', '-')} is an option of {owner}, which is not given")
     if args.synthetic is not None and not 1 <= args.nodes <= _MAX_NODES:
         raise ValueError(f"nodes must lie between 1 and 2^31 - 1, got {args.nodes}")
+    is_npz = args.format == "npz" or Path(args.input or "").suffix == ".npz"  # which may have labels
+    if args.k == 0 and args.labels is None and Path(args.input or "").is_file() and not is_npz:
+        raise ValueError(NO_K)
     tables = {name: getattr(args, name) for name in ("features", "labels") if getattr(args, name) is not None}
     if args.row_ids and not tables:
         raise ValueError("row-ids is an option of features or labels, which are not given")

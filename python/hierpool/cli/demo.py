@@ -86,12 +86,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> None:
     """Train both networks, time both operators, and write metrics and plots."""
-    start = time.perf_counter()
     options.set_threads(args.threads)
-    out: Path = args.out
-    options.check_out(out)
+    options.check_out(args.out)
     for package in ("tqdm", "matplotlib", "torch_geometric"):
         require(package, "train")
+    with options.alone_in(args.out):
+        _run(args, args.out)
+
+
+def _run(args: argparse.Namespace, out: Path) -> None:
+    start = time.perf_counter()
     ours = replace(CONFIG, epochs=args.epochs, folds=args.folds, seed=args.seed)
     theirs = replace(ours, pool="pyg")
     dataset = load_tu(ours.dataset, args.data_root)

@@ -6,7 +6,7 @@ import argparse
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,17 +89,28 @@ def silent(text: str) -> None:
 
 @contextmanager
 def processes(args: argparse.Namespace) -> Iterator[Ranks | None]:
-    """The group of the processes that torchrun has started; ``None`` of a process that was started alone.
+    """The group of the processes that torchrun has started; ``None`` of a process that was started alone. The first
+    process keeps other runs out of ``--out``.
 
     Raises:
-        ValueError: ``--timeout`` is not positive.
+        ValueError: ``--timeout`` is not positive, or another run writes into ``--out``.
         LostProcess: a process has ended; the message names it and says how to go on.
         KeyboardInterrupt: with a message that says how to go on.
     """
     if not args.timeout > 0:
         raise ValueError(f"timeout must be positive, got {args.timeout:g}")
     try:
-        with launch.processes(args.timeout) as ranks:
+        with launch.processes(args.timeout) as ranks, ExitStack() as stack:
+
+            def enter() -> dict[str, Any]:
+                if ranks is None or ranks.rank == 0:
+                    stack.enter_context(alone_in(args.out))
+                return {}
+
+            if ranks is None:
+                enter()
+            else:
+                ranks.agree(enter)
             yield ranks
     except launch.LostProcess as error:
         advice = _advice(args, " with any number of processes")
@@ -146,6 +157,41 @@ def check_out(out: Path) -> None:
     existing = next(folder for folder in (out, *out.absolute().parents) if folder.exists())
     if not (existing.is_dir() and os.access(existing, os.W_OK)):
         raise OSError(f"out must be a folder that can be written to, but {existing} is none")
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Make a folder and keep other runs out of it. It is removed at the end if nothing was written into it.
+
+    Raises:
+        ValueError: another run writes into the folder.
+    """
+    made = [folder for folder in (out, *out.parents) if not folder.exists()]
+    out.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        for folder in reversed(made):
+            stack.callback(_remove_empty, folder)
+        with suppress(ImportError, OSError):  # some systems have no locks of folders
+            _lock(out, stack)
+        yield
+
+
+def _lock(folder: Path, stack: ExitStack) -> None:
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    stack.callback(os.close, descriptor)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(
+            f"out must be a folder that no other run writes into, but one is at work in {folder}"
+        ) from None
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it is not empty
+        folder.rmdir()
 
 
 def check_run(args: argparse.Namespace) -> None:
