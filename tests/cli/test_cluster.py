@@ -127,7 +127,12 @@ def test_a_folder_with_a_checkpoint_is_not_overwritten_unasked(
     run(tmp_path / "out", tmp_path / "g.txt", "--k=4", "--epochs=1", expect=2)
     assert "already holds checkpoints; pass --resume to continue, or --overwrite" in capsys.readouterr().err
     run(tmp_path / "out", tmp_path / "g.txt", "--k=3", "--epochs=1", "--resume", expect=2)
-    assert "belongs to another run: k is 4 in the checkpoint and 3 in this run" in capsys.readouterr().err
+    printed = capsys.readouterr()
+    assert "belongs to another run: k is 4 in the checkpoint and 3 in this run" in printed.err
+    assert "reading" not in printed.out  # options are compared first
+    write_edges(tmp_path / "h.txt", nodes=500)
+    run(tmp_path / "out", tmp_path / "h.txt", "--k=4", "--epochs=1", "--resume", expect=2)
+    assert "; fingerprint is" in capsys.readouterr().err
     assert run(tmp_path / "out", tmp_path / "g.txt", "--k=3", "--epochs=1", "--overwrite")["config"]["k"] == 3
 
 

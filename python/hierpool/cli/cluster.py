@@ -45,7 +45,7 @@ from hierpool.data.node_tables import attach, read_rows
 from hierpool.data.synthetic import sharded_block_model
 from hierpool.distributed import ShardedGraph
 from hierpool.distributed.ranks import Ranks
-from hierpool.training import html
+from hierpool.training import checkpoint, html
 from hierpool.training.files import write_json
 from hierpool.training.memory import limit_text, peak_memory_bytes, release_memory
 
@@ -94,6 +94,8 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
     """Cluster in one process, or in one of several that share the graph."""
     is_first = ranks is None or ranks.rank == 0
     say = print if is_first else options.silent
+    if args.resume:
+        _check_resumed(args, config, ranks)
     say(f"reading {args.input}" if args.synthetic is None else f"drawing a graph of {args.nodes} nodes")
     data = _load_or_share(args, config, ranks)
     release_memory()
@@ -156,6 +158,18 @@ def _run(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None, s
             say("report.html is written by a single process only")
     say(result_text(contents))
     say("written: " + ", ".join(map(str, written)))
+
+
+def _check_resumed(args: argparse.Namespace, config: ClusterConfig, ranks: Ranks | None) -> None:
+    """Compare the options with those of the checkpoint, as far as they do not depend on the graph."""
+    path = args.out / checkpoint.FILE_NAME
+
+    def check() -> dict[str, Any]:
+        if (ranks is None or ranks.rank == 0) and path.exists():
+            checkpoint.check(path, config.stated())
+        return {}
+
+    check() if ranks is None else ranks.agree(check)
 
 
 def _resolve(

@@ -47,3 +47,8 @@ class ClusterConfig:
         values = asdict(self)
         del values["checkpoint_every"]
         return values
+
+    def stated(self) -> dict[str, Any]:
+        """The part of :meth:`identity` that does not depend on the graph."""
+        of_graph = ("k", "epochs", "feature_channels", "batch_nodes")
+        return {name: value for name, value in self.identity().items() if value or name not in of_graph}

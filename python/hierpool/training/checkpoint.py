@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,24 +47,39 @@ def load(path: str | Path, identity: dict[str, Any]) -> dict[str, Any]:
         CheckpointError: the file is corrupt, or has another format or identity; the message names the differences.
         OSError: the file cannot be opened.
     """
+    saved, state = _read(path)
+    _compare(path, saved, identity, saved.keys() | identity.keys())
+    return state
+
+
+def check(path: str | Path, known: dict[str, Any]) -> None:
+    """Compare a part of the identity, of a run that is about to be prepared. Raises what :func:`load` raises."""
+    _compare(path, _read(path)[0], known, known)
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The identity and the state."""
     content = Path(path).read_bytes()
     try:
         _check_sums(content)
         loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         found, saved, state = loaded["format"], dict(loaded["identity"]), dict(loaded["state"])
-        differences = [
-            f"{key} is {saved.get(key)!r} in the checkpoint and {identity.get(key)!r} in this run"
-            for key in sorted(saved.keys() | identity.keys())
-            if saved.get(key) != identity.get(key)
-        ]
     except Exception as error:  # torch.load raises many types for damaged files
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is not a complete checkpoint of this program: {reason}") from error
     if found != FORMAT:
         raise CheckpointError(f"{path} has checkpoint format {found}, but this program reads format {FORMAT}")
+    return saved, state
+
+
+def _compare(path: str | Path, saved: dict[str, Any], run: dict[str, Any], keys: Iterable[str]) -> None:
+    differences = [
+        f"{key} is {saved.get(key)!r} in the checkpoint and {run.get(key)!r} in this run"
+        for key in sorted(keys)
+        if saved.get(key) != run.get(key)
+    ]
     if differences:
         raise CheckpointError(f"{path} belongs to another run: {'; '.join(differences)}")
-    return state
 
 
 def _check_sums(content: bytes) -> None:
