@@ -9,6 +9,7 @@ from pathlib import Path
 from bench.harness.machine import ROOT
 from hierpool.experiments import plots, report
 from hierpool.experiments.comparison import Cell, make_cells
+from hierpool.experiments.queue import DATASETS
 from hierpool.experiments.results import NO_DATA, OK, ResultFile, Row, read_rows
 
 RESULTS = ROOT / "bench" / "results" / "experiments"
@@ -53,18 +54,41 @@ def published(parent: Path) -> list[str]:
     return parts
 
 
+def about(rows: list[Row]) -> str:
+    """How long the runs took."""
+    done = [row for row in rows if row["status"] == OK]
+    text = f"{len(done)} runs took {_hours(done):.1f} hours of processor time, without waiting."
+    one = [
+        row for row in done if (row["protocol"], row["method"], row["seed"]) == ("fair", report.REFERENCE, 0)
+    ]
+    by_data = {data: [row for row in one if row["dataset"] == data] for data in DATASETS}
+    times = [f"{60 * _hours(some):.0f} on {data}" for data, some in by_data.items() if some]
+    if times:
+        text += (
+            f" What was not run lacks time only: ten folds of {report.title(report.REFERENCE)} took minutes, "
+            f"{', '.join(times)}."
+        )
+    return text
+
+
+def _hours(rows: list[Row]) -> float:
+    """Processor time of training; of methods without epochs, the time of the whole run."""
+    times = [
+        row["epochs"] * row["seconds_per_epoch"] if "epochs" in row else row.get("seconds", 0.0)
+        for row in rows
+    ]
+    return sum(times) / 3600
+
+
 def page(parent: Path = RESULTS) -> str:
     """The whole page."""
     rows = read_rows(parent)
-    hours = sum(row.get("seconds", 0.0) for row in rows) / 3600
-    done = [row for row in rows if row["status"] == OK]
-    about = f"{len(done)} runs took {hours:.1f} hours of one thread."
     pictures = [
         f"![{name}]({ASSETS.name}/{PREFIX}{file}.svg)" for name, file in PLOTS.items() if file in drawn(rows)
     ]
     parts = [
         TEMPLATE.read_text(encoding="utf-8").rstrip(),
-        about,
+        about(rows),
         report.sections(rows, everything=True),
         *pictures,
     ]

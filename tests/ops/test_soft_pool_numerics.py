@@ -26,7 +26,9 @@ def pool(s: Tensor, adj: Tensor, backend: str, sparse: bool, mask: Tensor | None
 
 
 def assert_close(got: Tensor, expected: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(got.double(), expected, rtol=0, atol=tolerance * float(expected.detach().abs().max()))
+    torch.testing.assert_close(
+        got.double(), expected, rtol=0, atol=tolerance * float(expected.detach().abs().max())
+    )
 
 
 @both

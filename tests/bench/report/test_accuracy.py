@@ -44,7 +44,8 @@ def test_whole_cells_are_added_once(root: Path, capsys: pytest.CaptureFixture[st
     assert "| DiffPool | 74.0 ± 3.0 |" in text
     assert "accuracy-parameters.svg" in text
     assert (root / "docs" / "assets" / "accuracy-parameters.svg").exists()
-    assert "10 runs took 0.0 hours" in text
+    assert "10 runs took 0.0 hours of processor time" in text
+    assert "ten folds of DiffPool took minutes, 0 on MUTAG." in text
     assert "| GIN | - | - |" in text
     assert "MUTAG, majority class" in text  # among what was not run
     assert "| PatchySAN | - | 76.27 |" in text
