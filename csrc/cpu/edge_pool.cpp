@@ -6,6 +6,7 @@
 #include "cpu/accumulation.h"
 #include "cpu/buffer.h"
 #include "cpu/isa.h"
+#include "cpu/partial_sums.h"
 #include "cpu/row_kernels.h"
 #include "cpu/tasks.h"
 
@@ -176,10 +177,10 @@ class PairsBackward : Pairs<T, I> {
     const auto* const dy = static_cast<const T*>(p_.dy);
     const auto* const weight = static_cast<const T*>(p_.weight);
     const int64_t n = p_.n, width = 2 * n + 1;
-    std::vector<T> sums(static_cast<size_t>(ceil_div(p_.graph.rows, kRows) * width), T(0));
+    PartialSums<T> sums(ceil_div(p_.graph.rows, kRows), width);
     run_range_tasks(runtime, p_.graph.rows, kRows, [&](int64_t begin, int64_t end, int64_t) {
       const RowKernels<T>& kernels = row_kernels<T>(isa_in_force());
-      T* const sum = sums.data() + begin / kRows * width;
+      T* const sum = sums.begin(begin / kRows);
       for (int64_t i = begin; i < end; ++i) {
         const T slopes[] = {source_.data()[i], target_.data()[i]};
         const T* const above = dy ? dy + cluster_.data()[i] * n : nullptr;
@@ -187,8 +188,7 @@ class PairsBackward : Pairs<T, I> {
         sum[2 * n] += slopes[0];
       }
     });
-    std::vector<double> total(static_cast<size_t>(width), 0.0);
-    for (size_t at = 0; at < sums.size(); ++at) total[at % total.size()] += static_cast<double>(sums[at]);
+    const std::vector<double> total = sums.total();
     std::transform(total.begin(), total.end() - 1, dweight, [](double sum) { return static_cast<T>(sum); });
     *dbias = static_cast<T>(total.back());
   }

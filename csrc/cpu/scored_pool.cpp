@@ -7,6 +7,7 @@
 
 #include "cpu/accumulation.h"
 #include "cpu/isa.h"
+#include "cpu/partial_sums.h"
 #include "cpu/row_kernels.h"
 #include "cpu/tasks.h"
 
@@ -14,6 +15,13 @@ namespace hierpool::cpu {
 namespace {
 
 constexpr int64_t kRows = 512;  // of one task
+constexpr int64_t kAhead = 8;   // rows from places all over memory are asked for before they are used
+
+template <typename T>
+__attribute__((always_inline)) inline void prefetch_row(const T* row, int64_t n) {
+  constexpr int64_t kLine = 64 / sizeof(T);
+  for (int64_t j = 0; j < n; j += kLine) __builtin_prefetch(row + j);
+}
 
 // w, or w divided by its norm.
 template <typename T>
@@ -57,7 +65,7 @@ void pool_rows(const ScoredPool& p, const Members& members, T* y, const Runtime&
                       T* __restrict__ const row = y + k * n;
                       if (first[k] == first[k + 1]) std::fill_n(row, n, T(0));
                       for (I m = first[k]; m < first[k + 1]; ++m) {
-                        if (m + 8 < last) __builtin_prefetch(x + node[m + 8] * n);
+                        if (m + kAhead < last) prefetch_row(x + node[m + kAhead] * n, n);
                         const T* __restrict__ const from = x + node[m] * n;
                         const T factor = multiplier * score[node[m]];
                         if (m > first[k]) {
@@ -77,13 +85,12 @@ class Backward {
 
   void run(T* dweight, T* dbias, const Runtime& runtime) {
     const int64_t n = p_.n;
-    // What the rows of each task add to the gradients of the direction and the bias.
-    std::vector<T> parts(static_cast<size_t>(ceil_div(p_.rows, kRows) * (n + 1)), T(0));
+    // What rows add to the gradients of the direction and the bias.
+    PartialSums<T> parts(ceil_div(p_.rows, kRows), n + 1);
     run_range_tasks(for_work(runtime, p_.rows * n), p_.rows, kRows, [&](int64_t begin, int64_t end, int64_t) {
-      rows(begin, end, parts.data() + begin / kRows * (n + 1));
+      rows(begin, end, parts.begin(begin / kRows));
     });
-    std::vector<double> sums(static_cast<size_t>(n) + 1, 0.0);
-    for (size_t at = 0; at < parts.size(); ++at) sums[at % sums.size()] += static_cast<double>(parts[at]);
+    const std::vector<double> sums = parts.total();
     double along = 0;
     for (size_t j = 0; p_.unit && j < direction_.values.size(); ++j)
       along += sums[j] * static_cast<double>(direction_.values[j]);
@@ -103,9 +110,11 @@ class Backward {
     const auto* const dscore = static_cast<const T*>(p_.dscore);
     const auto* const dy = static_cast<const T*>(p_.dy);
     const T multiplier = static_cast<T>(p_.multiplier);
+    const auto* const cluster = static_cast<const I*>(p_.cluster);
     for (int64_t i = begin; i < end; ++i) {
+      if (dy && i + kAhead < end && cluster[i + kAhead] >= 0) prefetch_row(dy + cluster[i + kAhead] * n, n);
       const T* const x = static_cast<const T*>(p_.x) + i * n;
-      const I c = static_cast<const I*>(p_.cluster)[i];
+      const I c = cluster[i];
       const T* const g = dy && c >= 0 ? dy + c * n : nullptr;
       const T s = score[i], slope = slope_at(p_.activation, s);
       const T up = (dscore ? dscore[i] : T(0)) + (g ? multiplier * kernels.dot(x, g, n) : T(0));
