@@ -11,8 +11,10 @@
 #include "cpu/accumulation.h"
 #include "cpu/buffer.h"
 #include "cpu/contracted_row.h"
+#include "cpu/member_rows.h"
 #include "cpu/mirror.h"
 #include "cpu/tasks.h"
+#include "cpu/turned_graph.h"
 
 namespace hierpool::cpu {
 namespace {
@@ -25,6 +27,7 @@ class Contraction {
   Contraction(const GraphContract& c, const Runtime& runtime)
       : c_(c),
         runtime_(runtime),
+        members_(c),
         rowptr_(static_cast<const I*>(c.graph.rowptr)),
         col_(static_cast<const I*>(c.graph.col)),
         value_(static_cast<const T*>(c.graph.value)),
@@ -120,7 +123,7 @@ class Contraction {
       tasks_ = {{0, 0}, {rows_, entries}};
       return;
     }
-    const Buffer<int64_t> bound = bound_rows();
+    const Buffer<int64_t> bound = members_.entries_before(runtime_);
     const auto before = [&](int64_t k) { return bound.data()[k] + k; };
     const int64_t count = ceil_div(before(rows_), kTaskWork);
     for (int64_t t = 0; t < count; ++t) {
@@ -136,36 +139,8 @@ class Contraction {
     }
   }
 
-  // As many entries as there may be at most before each row.
-  Buffer<int64_t> bound_rows() const {
-    constexpr int64_t kRows = 4096;
-    Buffer<int64_t> bounds(rows_ + 1);
-    int64_t* const bound = bounds.data();
-    run_range_tasks(runtime_, rows_, kRows, [&](int64_t begin, int64_t end, int64_t) {
-      for (int64_t k = begin; k < end; ++k) bound[k] = degree(k);
-    });
-    bound[rows_] = 0;
-    std::exclusive_scan(bound, bound + rows_ + 1, bound, int64_t{0});
-    return bounds;
-  }
-
-  int64_t degree(int64_t k) const {
-    int64_t sum = 0;
-    for (I m = first_[k]; m < first_[k + 1]; ++m) {
-      if (m + kAhead < first_[rows_]) __builtin_prefetch(rowptr_ + node_[m + kAhead]);
-      sum += rowptr_[node_[m] + 1] - rowptr_[node_[m]];
-    }
-    return sum;
-  }
-
-  // Nodes of a cluster may be far apart in memory. GCC drops calls of a function that does nothing but prefetch.
   __attribute__((always_inline)) void prefetch(I m) const {
-    if (!is_large_ || m + 2 * kAhead >= first_[rows_]) return;
-    __builtin_prefetch(rowptr_ + node_[m + 2 * kAhead]);
-    const I next = rowptr_[node_[m + kAhead]];
-    __builtin_prefetch(col_ + next);
-    __builtin_prefetch(col_ + next + 16);
-    if (value_ && c_.want_sum) __builtin_prefetch(value_ + next), __builtin_prefetch(value_ + next + 16);
+    if (is_large_) members_.prefetch(m, c_.want_sum ? value_ : nullptr);
   }
 
   void merge_rows(Task& task, int64_t end, Scratch& scratch) {
@@ -198,7 +173,7 @@ class Contraction {
 
   int64_t merge_far(int64_t k, I* col, T* sum, int64_t base, Scratch& scratch) {
     ContractedRow<I, T>& row = scratch.row;
-    row.reserve(degree(k));
+    row.reserve(members_.degree(k));
     gather(k, row);
     scratch.kept += row.pushed();
     return row.merge(rows_, c_.injective, terms_, value_, col, sum, out_slot_, base, scratch.exact);
@@ -358,13 +333,13 @@ class Contraction {
     }
   }
 
-  static constexpr I kAhead = 8;
   static constexpr int64_t kFew = 1 << 14;  // nodes whose rows a cache holds
   static constexpr int64_t kFewEntries = 1 << 17;
   static constexpr int64_t kWord = 63;  // columns that have a bit of one word, and one is left for no column
 
   const GraphContract& c_;
   const Runtime& runtime_;
+  MemberRows<I> members_;
   const I* rowptr_;
   const I* col_;
   const T* value_;
@@ -386,13 +361,22 @@ class Contraction {
   I* out_slot_ = nullptr;
 };
 
+template <typename I, typename T>
+ContractedGraph contract(const GraphContract& c, const Runtime& runtime) {
+  if (can_be_turned(c)) {
+    const auto turned =
+        c.want_sum ? TurnedGraph<I, T, true>(c, runtime).run() : TurnedGraph<I, T, false>(c, runtime).run();
+    if (turned) return *turned;
+  }
+  return Contraction<I, T>(c, runtime).run();
+}
+
 }  // namespace
 
 ContractedGraph graph_contract(const GraphContract& c, const Runtime& runtime) {
   ContractedGraph out{};
   with_accumulation_type(c.double_value, [&]<typename T>(T) {
-    out = c.graph.int64_index ? Contraction<int64_t, T>(c, runtime).run()
-                              : Contraction<int32_t, T>(c, runtime).run();
+    out = c.graph.int64_index ? contract<int64_t, T>(c, runtime) : contract<int32_t, T>(c, runtime);
   });
   return out;
 }

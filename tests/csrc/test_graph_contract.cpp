@@ -1,7 +1,10 @@
 // Merging the nodes of a matrix into clusters, and the values of merged entries, against maps, for one thread and
 // several.
+#include <algorithm>
 #include <cmath>
 #include <map>
+#include <numeric>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -122,7 +125,104 @@ void test_contraction(int64_t nodes, int64_t edges, int64_t clusters) {
   }
 }
 
+// A graph without values that is stated to be symmetric, with so many clusters that no columns are sorted.
+template <typename T, typename I>
+struct Unweighted {
+  std::vector<I> rowptr{0}, col, cluster, first{0}, node;
+  int64_t clusters;
+
+  // A fifth of the nodes are in the first cluster, and with `drops` a sixth in none. Without `turned`, entries below the
+  // diagonal are left out.
+  Unweighted(int64_t nodes, int64_t edges, int64_t clusters, bool drops, bool turned) : clusters(clusters) {
+    uint64_t state = 3;
+    const auto draw = [&](int64_t n) {
+      return static_cast<int64_t>(std::floor((noise(state) + 1) / 2 * static_cast<double>(n)));
+    };
+    std::set<std::pair<int64_t, int64_t>> ends;
+    for (int64_t e = 0; e < edges; ++e) {
+      const int64_t i = draw(nodes), j = draw(nodes);
+      ends.insert({std::min(i, j), std::max(i, j)});
+      if (turned) ends.insert({std::max(i, j), std::min(i, j)});
+    }
+    for (const auto& [i, j] : ends) {
+      while (static_cast<int64_t>(rowptr.size()) <= i) rowptr.push_back(static_cast<I>(col.size()));
+      col.push_back(static_cast<I>(j));
+    }
+    rowptr.resize(static_cast<size_t>(nodes) + 1, static_cast<I>(col.size()));
+    std::vector<std::vector<I>> members(static_cast<size_t>(clusters));
+    for (int64_t i = 0; i < nodes; ++i) {
+      const int64_t k = drops && i % 6 == 1 ? -1 : i % 5 == 0 ? 0 : draw(clusters);
+      cluster.push_back(static_cast<I>(k));
+      if (k >= 0) members[static_cast<size_t>(k)].push_back(static_cast<I>(i));
+    }
+    for (const auto& own : members) {
+      node.insert(node.end(), own.begin(), own.end());
+      first.push_back(static_cast<I>(node.size()));
+    }
+  }
+
+  Outputs<T, I> contract(Loops loops, bool want_sum, int64_t count, bool* merged) const {
+    Outputs<T, I> out;
+    GraphContract c{};
+    c.graph = {static_cast<int64_t>(cluster.size()), sizeof(I) == 8, rowptr.data(), col.data(), nullptr};
+    c.cluster = cluster.data(), c.members = {clusters, first.data(), node.data()};
+    c.loops = loops, c.symmetric = true, c.want_sum = want_sum, c.double_value = sizeof(T) == 8;
+    c.allocate = Outputs<T, I>::allocate, c.context = &out;
+    *merged = cpu::graph_contract(c, threads(count)).merged;
+    return out;
+  }
+
+  void check(Loops loops, bool want_sum) const {
+    std::map<std::pair<I, I>, I> counts;
+    std::vector<T> apart(static_cast<size_t>(clusters));
+    bool expected_merged = false;
+    for (size_t i = 0; i < cluster.size(); ++i) {
+      for (auto e = static_cast<size_t>(rowptr[i]); e < static_cast<size_t>(rowptr[i + 1]); ++e) {
+        const I k = cluster[i], l = cluster[static_cast<size_t>(col[e])];
+        if (k < 0 || l < 0) continue;
+        if (k != l || loops == Loops::keep) {
+          expected_merged |= ++counts[{k, l}] > 1;
+        } else {
+          apart[static_cast<size_t>(k)] += 1;
+        }
+      }
+    }
+    Outputs<T, I> expected;
+    expected.rowptr.assign(static_cast<size_t>(clusters) + 1, 0);
+    for (const auto& [key, count] : counts) {
+      ++expected.rowptr[static_cast<size_t>(key.first) + 1];
+      expected.col.push_back(key.second);
+      if (want_sum) expected.value.push_back(static_cast<T>(count));
+    }
+    std::partial_sum(expected.rowptr.begin(), expected.rowptr.end(), expected.rowptr.begin());
+    if (want_sum && loops == Loops::apart)
+      expected.value.insert(expected.value.end(), apart.begin(), apart.end());
+    for (const int64_t count : {1, 3}) {
+      bool merged = !expected_merged;
+      EXPECT(contract(loops, want_sum, count, &merged) == expected && merged == expected_merged);
+    }
+  }
+};
+
+template <typename T, typename I>
+void test_unweighted(int64_t nodes, int64_t edges, int64_t clusters) {
+  for (const bool drops : {false, true}) {
+    for (const bool turned : {true, false}) {  // what was stated may be wrong
+      const Unweighted<T, I> given(nodes, edges, clusters, drops, turned);
+      for (const Loops loops : {Loops::keep, Loops::drop, Loops::apart}) given.check(loops, true);
+      given.check(Loops::drop, false);
+    }
+  }
+}
+
 }  // namespace
+
+TEST(contraction_of_a_symmetric_graph) {
+  test_unweighted<float, int32_t>(9000, 45000, 5000);
+  test_unweighted<double, int64_t>(9000, 45000, 5000);
+  test_unweighted<float, int32_t>(5000, 0, 4500);
+  test_unweighted<float, int64_t>(30000, 30000, 30000);
+}
 
 TEST(contraction) {
   test_contraction<float, int32_t>(40, 300, 7);
