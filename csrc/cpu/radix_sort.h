@@ -6,6 +6,7 @@
 #include <iterator>
 #include <numeric>
 #include <utility>
+#include <vector>
 
 #include "cpu/buffer.h"
 
@@ -34,6 +35,26 @@ void radix_sort(Item<Key>* items, int64_t n) {
     std::swap(from, to);
   }
   if (from != items) std::copy_n(from, n, items);
+}
+
+// Stable, by the `bits` bits from bit 32 on; those above them are equal. `scratch` has n numbers, too. Returns where the sorted
+// numbers are.
+inline uint64_t* radix_sort_by_upper_half(uint64_t* numbers, uint64_t* scratch, int64_t n, int bits) {
+  // A cache holds the last lines of so many ranges; with more of them a few numbers are sorted in fewer passes.
+  constexpr int kMost = 14, kFew = 1 << 18, kBits = 11;
+  const int passes = (bits + (n <= kFew ? kMost : kBits) - 1) / (n <= kFew ? kMost : kBits);
+  if (passes == 0) return numbers;
+  const int width = (bits + passes - 1) / passes;
+  std::vector<uint32_t> start(size_t{1} << width);
+  const uint64_t mask = start.size() - 1;
+  for (int shift = 32; shift < 32 + bits; shift += width) {
+    std::fill(start.begin(), start.end(), 0u);
+    for (int64_t i = 0; i < n; ++i) ++start[numbers[i] >> shift & mask];
+    std::exclusive_scan(start.begin(), start.end(), start.begin(), 0u);
+    for (int64_t i = 0; i < n; ++i) scratch[start[numbers[i] >> shift & mask]++] = numbers[i];
+    std::swap(numbers, scratch);
+  }
+  return numbers;
 }
 
 }  // namespace hierpool::cpu

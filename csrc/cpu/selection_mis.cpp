@@ -1,5 +1,6 @@
 // Maximal independent sets: nodes are visited by priority, and each that is not covered yet covers its surroundings.
 #include <algorithm>
+#include <bit>
 #include <numeric>
 #include <vector>
 
@@ -24,59 +25,88 @@ void sort_items(Item<Key>* items, size_t count) {
 }
 
 // The nodes of graphs in the order in which they are visited. The memory serves all graphs.
-template <typename T>
+template <typename I, typename T>
 class VisitingOrder {
  public:
   VisitingOrder(const T* priority, uint64_t seed) : priority_(priority), salt_(mix(seed)) {}
 
   // The nodes [first, first + n) in descending order of their priority, those of equal priority in the order of their
   // hashes.
-  const std::vector<int64_t>& find(int64_t first, int64_t n) {
+  const std::vector<I>& find(int64_t first, int64_t n) {
     order_.resize(static_cast<size_t>(n));
-    by_priority(first, n);
-    const auto end_of_equal = [&](size_t begin) {
-      if (!priority_) return order_.size();
-      size_t end = begin + 1;
-      while (end < order_.size() && priority_[order_[end]] == priority_[order_[begin]]) ++end;
-      return end;
-    };
-    for (size_t begin = 0, end = 0; begin < order_.size(); begin = end) {
-      end = end_of_equal(begin);
-      if (end > begin + 1) sort_equal(begin, end, first);
+    if (!priority_) {
+      std::iota(order_.begin(), order_.end(), static_cast<I>(first));
+      sort_equal(0, order_.size(), first);
+    } else if (DescendingRanks::take<T>(n)) {
+      ranks_.find(priority_ + first, n, [&](int64_t i, int64_t rank) {
+        order_[static_cast<size_t>(rank)] = static_cast<I>(first + i);
+      });
+      sort_ties(first, [&](size_t i, size_t j) { return priority_[order_[i]] == priority_[order_[j]]; });
+    } else if (sizeof(Key) == 4 && n > static_cast<int64_t>(kComparison) && n < int64_t{1} << 32) {
+      by_numbers(first, n);
+    } else {
+      by_items(first);
     }
     return order_;
   }
 
  private:
   using Keys = FloatKeys<T>;
+  using Key = typename Keys::Key;
 
-  void by_priority(int64_t first, int64_t n) {
-    if (!priority_) return std::iota(order_.begin(), order_.end(), first);
-    if (DescendingRanks::take<T>(n)) {
-      ranks_.find(priority_ + first, n,
-                  [&](int64_t i, int64_t rank) { order_[static_cast<size_t>(rank)] = first + i; });
-      return;
+  Key key(int64_t i) const { return static_cast<Key>(~Keys::key(priority_[i])); }
+
+  // Key and node are halves of a number.
+  void by_numbers(int64_t first, int64_t n) {
+    Key least = ~Key{0}, most = 0;
+    for (int64_t i = 0; i < n; ++i) {
+      least = std::min(least, key(first + i));
+      most = std::max(most, key(first + i));
     }
-    items_.resize(order_.size());
+    const Buffer<uint64_t> memory(2 * n);
+    uint64_t* const numbers = memory.data();
     for (int64_t i = 0; i < n; ++i)
-      items_[static_cast<size_t>(i)] = {static_cast<typename Keys::Key>(~Keys::key(priority_[first + i])),
-                                        first + i};
+      numbers[i] = static_cast<uint64_t>(key(first + i) - least) << 32 | static_cast<uint64_t>(i);
+    const uint64_t* const sorted =
+        radix_sort_by_upper_half(numbers, numbers + n, n, static_cast<int>(std::bit_width(most - least)));
+    for (int64_t i = 0; i < n; ++i)
+      order_[static_cast<size_t>(i)] = static_cast<I>(first + static_cast<uint32_t>(sorted[i]));
+    sort_ties(first, [&](size_t i, size_t j) { return sorted[i] >> 32 == sorted[j] >> 32; });
+  }
+
+  void by_items(int64_t first) {
+    items_.resize(order_.size());
+    for (size_t i = 0; i < items_.size(); ++i) {
+      const int64_t node = first + static_cast<int64_t>(i);
+      items_[i] = {key(node), node};
+    }
     sort_items(items_.data(), items_.size());
-    std::transform(items_.begin(), items_.end(), order_.begin(), [](const auto& item) { return item.row; });
+    std::transform(items_.begin(), items_.end(), order_.begin(),
+                   [](const auto& item) { return static_cast<I>(item.row); });
+    sort_ties(first, [&](size_t i, size_t j) { return items_[i].key == items_[j].key; });
+  }
+
+  // are_equal(i, i + 1): whether the nodes at these places have one priority.
+  template <typename Equal>
+  void sort_ties(int64_t first, const Equal& are_equal) {
+    for (size_t begin = 0, end = 1; begin < order_.size(); begin = end++) {
+      while (end < order_.size() && are_equal(end - 1, end)) ++end;
+      if (end > begin + 1) sort_equal(begin, end, first);
+    }
   }
 
   void sort_equal(size_t begin, size_t end, int64_t first) {
     equal_.clear();
     for (size_t i = begin; i < end; ++i) equal_.push_back({node_hash(salt_, order_[i] - first), order_[i]});
     sort_items(equal_.data(), equal_.size());
-    for (size_t i = begin; i < end; ++i) order_[i] = equal_[i - begin].row;
+    for (size_t i = begin; i < end; ++i) order_[i] = static_cast<I>(equal_[i - begin].row);
   }
 
   const T* priority_;
   uint64_t salt_;
   DescendingRanks ranks_;
-  std::vector<int64_t> order_;
-  std::vector<Item<typename Keys::Key>> items_;
+  std::vector<I> order_;
+  std::vector<Item<Key>> items_;
   std::vector<Item<uint64_t>> equal_;
 };
 
@@ -85,31 +115,45 @@ class Visit {
  public:
   Visit(const Neighbours& graph, int64_t hops, int64_t* head)
       : graph_(graph), hops_(hops), head_(head), left_(hops > 1 ? graph.a.rows : 0) {
-    std::fill_n(head, graph.a.rows, -1);
-    if (hops > 1) std::fill_n(left_.data(), graph.a.rows, -1);
-  }
-
-  void run(const std::vector<int64_t>& order) { hops_ == 1 ? with_one_hop(order) : with_hops(order); }
-
- private:
-  void with_one_hop(const std::vector<int64_t>& order) {
-    constexpr size_t kAhead = 16;
-    const auto* const rowptr = static_cast<const I*>(graph_.a.rowptr);
-    for (size_t place = 0; place < order.size(); ++place) {
-      if (place + 2 * kAhead < order.size()) {
-        __builtin_prefetch(rowptr + order[place + 2 * kAhead]);
-        __builtin_prefetch(head_ + order[place + 2 * kAhead]);
-        const int64_t soon = order[place + kAhead];
-        if (head_[soon] < 0) __builtin_prefetch(static_cast<const I*>(graph_.a.col) + rowptr[soon]);
-      }
-      const int64_t first = order[place];
-      if (head_[first] >= 0) continue;
-      head_[first] = first;
-      each_neighbour(first, [&](int64_t j) { head_[j] = head_[j] < 0 ? first : head_[j]; });
+    if (hops == 1) {
+      covered_.resize(static_cast<size_t>(graph.a.rows + 63) / 64);
+    } else {
+      std::fill_n(head, graph.a.rows, -1);
+      std::fill_n(left_.data(), graph.a.rows, -1);
     }
   }
 
-  void with_hops(const std::vector<int64_t>& order) {
+  void run(const std::vector<I>& order) { hops_ == 1 ? with_one_hop(order) : with_hops(order); }
+
+ private:
+  void with_one_hop(const std::vector<I>& order) {
+    constexpr size_t kAhead = 16;
+    const auto* const rowptr = static_cast<const I*>(graph_.a.rowptr);
+    uint64_t* const covered = covered_.data();
+    int64_t* const head = head_;
+    const auto is_covered = [&](int64_t i) { return (covered[i >> 6] >> (i & 63) & 1) != 0; };
+    for (size_t place = 0; place < order.size(); ++place) {
+      if (place + 2 * kAhead < order.size()) {
+        __builtin_prefetch(rowptr + order[place + 2 * kAhead]);
+        const int64_t soon = order[place + kAhead];
+        const I* const columns = static_cast<const I*>(graph_.a.col) + rowptr[soon];
+        if (!is_covered(soon)) __builtin_prefetch(columns), __builtin_prefetch(columns + 16);
+      }
+      const int64_t first = order[place];
+      if (is_covered(first)) continue;
+      covered[first >> 6] |= uint64_t{1} << (first & 63);
+      head[first] = first;
+      // A branch would be hard to predict: the head of what is covered already is not written, but that of `first` again.
+      each_neighbour(first, [&](int64_t j) {
+        uint64_t& word = covered[j >> 6];
+        const int64_t all_if_covered = -static_cast<int64_t>(word >> (j & 63) & 1);
+        head[j ^ ((j ^ first) & all_if_covered)] = first;
+        word |= uint64_t{1} << (j & 63);
+      });
+    }
+  }
+
+  void with_hops(const std::vector<I>& order) {
     for (const int64_t first : order) {
       if (head_[first] >= 0) continue;
       front_.assign(1, first);
@@ -141,6 +185,7 @@ class Visit {
   const Neighbours& graph_;
   int64_t hops_;
   int64_t* head_;
+  std::vector<uint64_t> covered_;  // bits of nodes
   // The most hops that were left when a node was reached. It is expanded again only with more of them: what can be
   // reached with fewer is covered, by an earlier head.
   Buffer<int64_t> left_;
@@ -150,7 +195,7 @@ class Visit {
 template <typename I, typename T>
 void visit(const Neighbours& graph, const Blocks& blocks, const T* priority, int64_t hops, uint64_t seed,
            int64_t* head) {
-  VisitingOrder<T> order(priority, seed);
+  VisitingOrder<I, T> order(priority, seed);
   Visit<I> work(graph, hops, head);
   for (int64_t b = 0; b < blocks.graphs; ++b) {
     work.run(order.find(blocks.ptr[b], blocks.ptr[b + 1] - blocks.ptr[b]));

@@ -5,6 +5,7 @@
 #include <random>
 #include <vector>
 
+#include "cpu/hash.h"
 #include "edges.h"
 #include "hierpool/selection.h"
 #include "testing.h"
@@ -102,6 +103,47 @@ void test_independent_set(int64_t nodes, int64_t edges, int64_t hops) {
   }
   const std::vector<int64_t> ptr{0, std::ssize(order)};
   EXPECT(cpu::maximal_independent_set(graph.neighbours(), {1, ptr.data()}, priority.data(), hops, 0,
+                                      head.data()));
+  EXPECT(head == expected);
+}
+
+// Priorities of which some are equal, of so many nodes that their order is found by digits, and of a few.
+template <typename I, typename T>
+void test_order_of_visits(bool spread) {
+  const std::vector<int64_t> ptr{0, 5000, 5100};
+  const int64_t nodes = ptr.back();
+  constexpr uint64_t kSeed = 9;
+  const Graph<I> graph(nodes, 3 * nodes);
+  std::vector<T> priority(static_cast<size_t>(nodes));
+  std::mt19937 generator(4);
+  for (T& p : priority) {
+    const auto drawn = static_cast<T>(static_cast<int>(generator() % 2001) - 1000);
+    p = spread ? drawn * drawn * drawn : T(1) + drawn / T(1 << 20);
+  }
+  priority[0] = T(0), priority[1] = -T(0);
+  std::vector<int64_t> order(static_cast<size_t>(nodes)), expected(order.size(), -1), head(order.size());
+  std::iota(order.begin(), order.end(), int64_t{0});
+  for (size_t b = 0; b + 1 < ptr.size(); ++b) {
+    std::sort(order.begin() + ptr[b], order.begin() + ptr[b + 1], [&](int64_t i, int64_t j) {
+      const T of_i = priority[static_cast<size_t>(i)], of_j = priority[static_cast<size_t>(j)];
+      if (of_i != of_j) return of_i > of_j;
+      const uint64_t salt = cpu::mix(kSeed);
+      return cpu::node_hash(salt, i - ptr[b]) < cpu::node_hash(salt, j - ptr[b]);
+    });
+  }
+  const auto cover = [&](int64_t by, const std::vector<I>& rowptr, const std::vector<I>& col) {
+    for (I e = rowptr[static_cast<size_t>(by)]; e < rowptr[static_cast<size_t>(by) + 1]; ++e) {
+      int64_t& own = expected[static_cast<size_t>(col[static_cast<size_t>(e)])];
+      if (own < 0) own = by;
+    }
+  };
+  for (const int64_t i : order) {
+    if (expected[static_cast<size_t>(i)] >= 0) continue;
+    expected[static_cast<size_t>(i)] = i;
+    cover(i, graph.matrix.rowptr, graph.matrix.col);
+    cover(i, graph.rowptr, graph.col);
+  }
+  EXPECT(cpu::maximal_independent_set(graph.neighbours(), {2, ptr.data()}, priority.data(), 1, kSeed,
                                       head.data()));
   EXPECT(head == expected);
 }
@@ -228,6 +270,10 @@ TEST(selection) {
   for (int64_t hops : {1, 2, 3}) {
     test_independent_set<int32_t>(50, 70, hops);
     test_independent_set<int64_t>(7, 0, hops);
+  }
+  for (const bool spread : {false, true}) {
+    test_order_of_visits<int32_t, float>(spread);
+    test_order_of_visits<int64_t, double>(spread);
   }
   test_topk<float>({0, 1, 5, 5000, 0, 300, 128, 60, 4, 17, 129});
   test_topk<double>({9000, 2});
