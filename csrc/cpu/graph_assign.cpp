@@ -64,7 +64,8 @@ void assign_heads(const BatchRows& rows, const int64_t* head, bool pairs, int64_
     int64_t count = 0;
     for (int64_t i = rows.ptr[b]; i < rows.ptr[b + 1]; ++i) {
       const int64_t node = caller_of(rows, i);
-      if (head_of(node) == node) cluster[node] = count++;
+      cluster[node] = count;  // read of heads only, and a branch would be hard to predict
+      count += head_of(node) == node;
     }
     cluster_ptr[b + 1] = cluster_ptr[b] + count;
   }
@@ -76,22 +77,27 @@ void assign_rows(const BatchRows& rows, const int64_t* cluster, const int64_t* c
                  const AssignedRows<I>& out) {
   const int64_t clusters = cluster_ptr[rows.graphs];
   std::fill_n(out.first, clusters + 1, I(0));
-  I count = 0;
   for (int64_t b = 0; b < rows.graphs; ++b) {
     for (int64_t i = rows.ptr[b]; i < rows.ptr[b + 1]; ++i) {
       const int64_t own = cluster[caller_of(rows, i)];
       const I k = static_cast<I>(own < 0 ? -1 : cluster_ptr[b] + own);
       out.of_row[i] = k;
-      out.rowptr[i] = count;
-      if (k < 0) continue;
-      if (out.cluster) out.cluster[count] = k;
-      ++out.first[k];
-      ++count;
+      out.first[k < 0 ? clusters : k] += k >= 0;
     }
   }
-  out.rowptr[rows.nodes] = count;
   // From the last row to the first, so that `first` ends as what it is called.
   std::partial_sum(out.first, out.first + clusters + 1, out.first);
+  if (out.first[clusters] == rows.nodes) {  // all have a cluster
+    std::iota(out.rowptr, out.rowptr + rows.nodes + 1, I(0));
+    for (int64_t i = rows.nodes - 1; i >= 0; --i) out.row[--out.first[out.of_row[i]]] = static_cast<I>(i);
+    return;
+  }
+  I count = 0;
+  for (int64_t i = 0; i < rows.nodes; ++i) {
+    out.rowptr[i] = count;
+    if (out.of_row[i] >= 0) out.cluster[count++] = out.of_row[i];
+  }
+  out.rowptr[rows.nodes] = count;
   for (int64_t i = rows.nodes - 1; i >= 0; --i) {
     if (out.of_row[i] < 0) continue;
     const I place = --out.first[out.of_row[i]];

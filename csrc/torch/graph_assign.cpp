@@ -35,10 +35,10 @@ Assigned assigned(const BatchRows& rows, const int64_t* cluster, const Tensor& c
   const auto data = [](const Tensor& t) { return static_cast<I*>(t.data_ptr()); };
   const bool all = count == rows.nodes;
   Tensor of_row = make(rows.nodes), rowptr = make(rows.nodes + 1), entries = all ? of_row : make(count);
-  Tensor first = make(clusters + 1), row = make(count), entry = make(count);
-  cpu::assign_rows<I>(
-      rows, cluster, numbers(cluster_ptr),
-      {data(of_row), data(rowptr), all ? nullptr : data(entries), data(first), data(row), data(entry)});
+  Tensor first = make(clusters + 1), row = make(count), entry = all ? row : make(count);
+  cpu::assign_rows<I>(rows, cluster, numbers(cluster_ptr),
+                      {data(of_row), data(rowptr), all ? nullptr : data(entries), data(first), data(row),
+                       all ? nullptr : data(entry)});
   return {true, cluster_ptr, rowptr, entries, of_row, first, row, entry};
 }
 

@@ -20,7 +20,7 @@ struct AssignedRows {
   I* cluster;  // [M]: cluster of the rows that have one; null where all have
   I* first;    // [clusters + 1]: first of the rows of each cluster, in `row`
   I* row;      // [M]: rows by cluster, ascending in each
-  I* entry;    // [M]: how many rows with a cluster are before that one
+  I* entry;  // [M]: how many rows with a cluster are before that one; null where all have one: as many as `row` says
 };
 
 namespace cpu {
