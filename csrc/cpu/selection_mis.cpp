@@ -125,31 +125,38 @@ class Visit {
 
   void run(const std::vector<I>& order) { hops_ == 1 ? with_one_hop(order) : with_hops(order); }
 
+  // With one hop: whether a node has a head, and what makes it one.
+  bool is_covered(int64_t i) const { return (covered_[static_cast<size_t>(i >> 6)] >> (i & 63) & 1) != 0; }
+  void cover(int64_t first) {
+    uint64_t* const covered = covered_.data();
+    int64_t* const head = head_;
+    covered[first >> 6] |= uint64_t{1} << (first & 63);
+    head[first] = first;
+    // A branch would be hard to predict: the head of what is covered already is not written, but that of `first` again.
+    each_neighbour(first, [&](int64_t j) {
+      uint64_t& word = covered[j >> 6];
+      const int64_t all_if_covered = -static_cast<int64_t>(word >> (j & 63) & 1);
+      head[j ^ ((j ^ first) & all_if_covered)] = first;
+      word |= uint64_t{1} << (j & 63);
+    });
+  }
+  void prefetch_row(int64_t i) const { __builtin_prefetch(static_cast<const I*>(graph_.a.rowptr) + i); }
+  void prefetch_columns(int64_t i) const {
+    const I* const columns = static_cast<const I*>(graph_.a.col) + static_cast<const I*>(graph_.a.rowptr)[i];
+    __builtin_prefetch(columns);
+    __builtin_prefetch(columns + 16);
+  }
+
  private:
   void with_one_hop(const std::vector<I>& order) {
     constexpr size_t kAhead = 16;
-    const auto* const rowptr = static_cast<const I*>(graph_.a.rowptr);
-    uint64_t* const covered = covered_.data();
-    int64_t* const head = head_;
-    const auto is_covered = [&](int64_t i) { return (covered[i >> 6] >> (i & 63) & 1) != 0; };
     for (size_t place = 0; place < order.size(); ++place) {
       if (place + 2 * kAhead < order.size()) {
-        __builtin_prefetch(rowptr + order[place + 2 * kAhead]);
+        prefetch_row(order[place + 2 * kAhead]);
         const int64_t soon = order[place + kAhead];
-        const I* const columns = static_cast<const I*>(graph_.a.col) + rowptr[soon];
-        if (!is_covered(soon)) __builtin_prefetch(columns), __builtin_prefetch(columns + 16);
+        if (!is_covered(soon)) prefetch_columns(soon);
       }
-      const int64_t first = order[place];
-      if (is_covered(first)) continue;
-      covered[first >> 6] |= uint64_t{1} << (first & 63);
-      head[first] = first;
-      // A branch would be hard to predict: the head of what is covered already is not written, but that of `first` again.
-      each_neighbour(first, [&](int64_t j) {
-        uint64_t& word = covered[j >> 6];
-        const int64_t all_if_covered = -static_cast<int64_t>(word >> (j & 63) & 1);
-        head[j ^ ((j ^ first) & all_if_covered)] = first;
-        word |= uint64_t{1} << (j & 63);
-      });
+      if (!is_covered(order[place])) cover(order[place]);
     }
   }
 
@@ -192,13 +199,90 @@ class Visit {
   std::vector<int64_t> front_, next_;
 };
 
+// Visits the nodes of graphs with one hop in the order of VisitingOrder, which is found as far as it is needed: nodes are
+// sorted by ranges of priorities first, and what is covered when a range is reached is not sorted further.
+template <typename I, typename T>
+class LazyVisit {
+ public:
+  LazyVisit(const T* priority, uint64_t seed, Visit<I>& work)
+      : priority_(priority), salt_(mix(seed)), work_(work) {}
+
+  // Visits the nodes [first, first + n), unless there are few of them or too many in one range.
+  bool run(int64_t first, int64_t n) {
+    if (!priority_ || n <= static_cast<int64_t>(kComparison) || n >= int64_t{1} << 32) return false;
+    if (!divide(first, n)) return false;
+    for (size_t range = 0; range + 1 < ends_.size();) {
+      waiting_.clear();
+      for (; range + 1 < ends_.size() && waiting_.size() < kWindow; ++range) take(first, range);
+      for (const auto& item : waiting_) work_.prefetch_columns(item.row);
+      for (const auto& item : waiting_) {
+        if (!work_.is_covered(item.row)) work_.cover(item.row);
+      }
+    }
+    return true;
+  }
+
+ private:
+  using Keys = FloatKeys<T>;
+  using Key = typename Keys::Key;
+  static constexpr size_t kWindow = 64;  // nodes whose columns are asked for before they are visited
+  static constexpr int kMostBits = 14;   // of the number of ranges
+
+  Key key(int64_t i) const { return static_cast<Key>(~Keys::key(priority_[i])); }
+
+  // nodes_: those of range r from ends_[r] to ends_[r + 1], which are numbers without `first`.
+  bool divide(int64_t first, int64_t n) {
+    Key least = ~Key{0}, most = 0;
+    for (int64_t i = first; i < first + n; ++i) {
+      const Key own = key(i);
+      least = std::min(least, own);
+      most = std::max(most, own);
+    }
+    const int bits = std::min(kMostBits, static_cast<int>(std::bit_width(static_cast<uint64_t>(n))) - 3);
+    const int shift = std::max(0, static_cast<int>(std::bit_width(static_cast<Key>(most - least))) - bits);
+    const auto range = [&](int64_t i) { return static_cast<size_t>((key(first + i) - least) >> shift); };
+    ends_.assign((size_t{1} << bits) + 1, 0u);
+    for (int64_t i = 0; i < n; ++i) ++ends_[range(i)];
+    if (*std::max_element(ends_.begin(), ends_.end()) > kComparison) return false;
+    std::exclusive_scan(ends_.begin(), ends_.end(), ends_.begin(), 0u);
+    nodes_.resize(static_cast<size_t>(n));
+    for (int64_t i = 0; i < n; ++i) nodes_[ends_[range(i)]++] = static_cast<uint32_t>(i);
+    std::copy_backward(ends_.begin(), ends_.end() - 1, ends_.end());
+    ends_[0] = 0;
+    return true;
+  }
+
+  // Adds the nodes of a range that are not covered yet to those that are visited next.
+  void take(int64_t first, size_t range) {
+    const auto begin = static_cast<std::ptrdiff_t>(waiting_.size());
+    for (uint32_t place = ends_[range]; place < ends_[range + 1]; ++place) {
+      const int64_t node = first + nodes_[place];
+      if (work_.is_covered(node)) continue;
+      work_.prefetch_row(node);
+      waiting_.push_back({key(node), node});
+    }
+    std::sort(waiting_.begin() + begin, waiting_.end(), [&](const auto& a, const auto& b) {
+      return a.key != b.key ? a.key < b.key
+                            : node_hash(salt_, a.row - first) < node_hash(salt_, b.row - first);
+    });
+  }
+
+  const T* priority_;
+  uint64_t salt_;
+  Visit<I>& work_;
+  std::vector<uint32_t> ends_, nodes_;
+  std::vector<Item<Key>> waiting_;
+};
+
 template <typename I, typename T>
 void visit(const Neighbours& graph, const Blocks& blocks, const T* priority, int64_t hops, uint64_t seed,
            int64_t* head) {
   VisitingOrder<I, T> order(priority, seed);
   Visit<I> work(graph, hops, head);
+  LazyVisit<I, T> lazy(priority, seed, work);
   for (int64_t b = 0; b < blocks.graphs; ++b) {
-    work.run(order.find(blocks.ptr[b], blocks.ptr[b + 1] - blocks.ptr[b]));
+    const int64_t first = blocks.ptr[b], n = blocks.ptr[b + 1] - first;
+    if (hops > 1 || !lazy.run(first, n)) work.run(order.find(first, n));
   }
 }
 

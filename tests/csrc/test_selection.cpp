@@ -108,8 +108,10 @@ void test_independent_set(int64_t nodes, int64_t edges, int64_t hops) {
 }
 
 // Priorities of which some are equal, of so many nodes that their order is found by digits, and of a few.
+enum class Drawn { spread, close, mostly_equal, equal };
+
 template <typename I, typename T>
-void test_order_of_visits(bool spread) {
+void test_order_of_visits(Drawn drawn) {
   const std::vector<int64_t> ptr{0, 5000, 5100};
   const int64_t nodes = ptr.back();
   constexpr uint64_t kSeed = 9;
@@ -117,10 +119,11 @@ void test_order_of_visits(bool spread) {
   std::vector<T> priority(static_cast<size_t>(nodes));
   std::mt19937 generator(4);
   for (T& p : priority) {
-    const auto drawn = static_cast<T>(static_cast<int>(generator() % 2001) - 1000);
-    p = spread ? drawn * drawn * drawn : T(1) + drawn / T(1 << 20);
+    const auto number = static_cast<T>(static_cast<int>(generator() % 2001) - 1000);
+    const bool is_apart = drawn == Drawn::spread || (drawn == Drawn::mostly_equal && generator() % 8 == 0);
+    p = is_apart ? number * number * number : drawn == Drawn::close ? T(1) + number / T(1 << 20) : T(3);
   }
-  priority[0] = T(0), priority[1] = -T(0);
+  if (drawn == Drawn::spread) priority[0] = T(0), priority[1] = -T(0);
   std::vector<int64_t> order(static_cast<size_t>(nodes)), expected(order.size(), -1), head(order.size());
   std::iota(order.begin(), order.end(), int64_t{0});
   for (size_t b = 0; b + 1 < ptr.size(); ++b) {
@@ -271,9 +274,9 @@ TEST(selection) {
     test_independent_set<int32_t>(50, 70, hops);
     test_independent_set<int64_t>(7, 0, hops);
   }
-  for (const bool spread : {false, true}) {
-    test_order_of_visits<int32_t, float>(spread);
-    test_order_of_visits<int64_t, double>(spread);
+  for (const Drawn drawn : {Drawn::spread, Drawn::close, Drawn::mostly_equal, Drawn::equal}) {
+    test_order_of_visits<int32_t, float>(drawn);
+    test_order_of_visits<int64_t, double>(drawn);
   }
   test_topk<float>({0, 1, 5, 5000, 0, 300, 128, 60, 4, 17, 129});
   test_topk<double>({9000, 2});
