@@ -101,8 +101,8 @@ class Contraction {
 
   static constexpr int64_t kNear = 64 * 64 - 1;  // a bit for each bit of a word, and one for no column
 
-  // Of a thread.
-  struct Scratch {
+  // Of a thread, on cache lines of its own: some of it is written for every row.
+  struct alignas(128) Scratch {
     ContractedRow<I, T> row;
     uint64_t near[kNear / 64 + 1] = {};  // bits and sums of near columns: 0 between rows
     std::vector<double> sums;
