@@ -271,7 +271,7 @@ def _check(pair: Pair, theirs: Step, ours: Step) -> None:
             got, exact, tolerance = got.norm(), exact.norm(), 10 * _TOLERANCE
         elif not pair.ordered and exact.dim():
             got, exact = got.sort(0).values, exact.sort(0).values
-        scale = float(exact.abs().max()) if exact.numel() else 0.0
+        scale = float(exact.detach().abs().max()) if exact.numel() else 0.0
         if got.shape != exact.shape or not torch.allclose(got, exact, tolerance, tolerance * scale):
             raise Refused(f"results differ from those of {pair.peer}")
 
