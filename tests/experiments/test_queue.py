@@ -308,6 +308,20 @@ def test_the_estimate() -> None:
     assert estimate.left([runs["Ax"], runs["Bx"]], 2) == pytest.approx(6)
 
 
+def test_the_progress_is_of_the_own_runs(tmp_path: Path) -> None:
+    """Another command does other runs in the same folder."""
+    plan = make_plan(tmp_path, ["majority"], range(2))
+    results, estimate = ResultFile(plan.folder), workers.Estimate([Column(NAME_OF_DATA, 40, 260)])
+    for fold in (5, 0, 7, 1):
+        ResultFile(plan.folder).add(ROW | {"fold": fold, "test_accuracy": 0.5, "seconds": 1.0 + fold})
+    assert workers.news(plan, results, estimate, 1) == [
+        "[1/2] majority on TOY, fold 0, seed 0: 50.0% in 1 s; about 0 s left for 1 run",
+        "[2/2] majority on TOY, fold 1, seed 0: 50.0% in 2 s",
+    ]
+    assert workers.news(plan, results, estimate, 1) == []
+    assert estimate.seconds(plan.runs[0]) == 1 + (5 + 0 + 7 + 1) / 4
+
+
 def test_the_progress() -> None:
     assert [workers.duration(s) for s in (3, 300, 7500)] == ["3 s", "5 min", "2 h 05 min"]
     row = ROW | {"test_accuracy": 0.75, "seconds": 3.0}

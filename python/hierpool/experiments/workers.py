@@ -17,7 +17,7 @@ import torch
 
 from hierpool.experiments.claims import held_by
 from hierpool.experiments.queue import CLAIMS, Column, Plan, Run, work
-from hierpool.experiments.results import FAILED, OK, ResultFile, Row
+from hierpool.experiments.results import FAILED, OK, ResultFile, Row, key_of
 
 _POLL_S = 1.0
 
@@ -79,7 +79,25 @@ def sentence(row: Row, done: int, total: int, left: float | None, rest: int) -> 
         result = f"{accuracy:.1%}" if accuracy is not None else f"{max(row['validation_curve']):.1%} at best"
     text = f"[{done}/{total}] {row['method']} on {row['dataset']}, fold {row['fold']}, seed {row['seed']}: {result}"
     text += f" in {duration(row.get('seconds', 0))}"
-    return text + (f"; about {duration(left)} left for {rest} runs" if left is not None and rest else "")
+    if left is None or not rest:
+        return text
+    return text + f"; about {duration(left)} left for {rest} run{'s' if rest > 1 else ''}"
+
+
+def news(plan: Plan, results: ResultFile, estimate: Estimate, workers: int) -> list[str]:
+    """The progress after each run of the plan that was finished since the results were read.
+
+    Other runs in the folder, of other commands, count for the estimate alone.
+    """
+    added = results.update()
+    for row in added:
+        estimate.add(row)
+    keys = {run.key for run in plan.runs}
+    added = [row for row in added if key_of(row) in keys]
+    left, total = plan.open_runs(results.rows), len(plan.runs)
+    seconds = estimate.left(left, workers)
+    rests = range(len(left) + len(added) - 1, len(left) - 1, -1)
+    return [sentence(row, total - rest, total, seconds, rest) for rest, row in zip(rests, added, strict=True)]
 
 
 def _begin(plan: Plan, parent: int) -> None:
@@ -126,13 +144,8 @@ def run(plan: Plan, columns: Sequence[Column], workers: int, say: Callable[[str]
     try:
         while processes:
             wait([process.sentinel for process in processes], timeout=_POLL_S)
-            added = results.update()
-            left = plan.open_runs(results.rows)
-            for later, row in zip(reversed(range(len(added))), added, strict=True):
-                estimate.add(row)
-                rest = len(left) + later
-                seconds = estimate.left(left, workers)
-                say(sentence(row, len(plan.runs) - rest, len(plan.runs), seconds, rest))
+            for line in news(plan, results, estimate, workers):
+                say(line)
             ended = [process for process in processes if process.exitcode is not None]
             processes = [process for process in processes if process.exitcode is None]
             for process in ended:
