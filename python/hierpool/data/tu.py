@@ -65,9 +65,13 @@ def load_tu(name: str, root: str | Path | None = None, *, cache: str | Path | No
         source = str(raw)
     files = _read(raw, name, source)
     contents = read_graphs(name, files, source)
-    hashed = sorted(files.keys() - {*_NO_FEATURES})
-    digest = hashlib.sha256(b"".join(key.encode() + files[key] for key in hashed)).hexdigest()[:16]
-    return GraphDataset(name, contents.graphs, contents.num_classes, contents.features, source, digest)
+    digest = hashlib.sha256()
+    for kind in sorted(files.keys() - {*_NO_FEATURES}):
+        digest.update(kind.encode())
+        digest.update(files[kind])
+    return GraphDataset(
+        name, contents.graphs, contents.num_classes, contents.features, source, digest.hexdigest()[:16]
+    )
 
 
 def _embedded(name: str) -> Traversable | None:

@@ -152,18 +152,19 @@ def _read_edges(tables: _Files, graph: Tensor) -> tuple[Tensor, Tensor | None]:
     if bool(crossing.any()):
         raise tables.corrupt("A", f"joins two graphs in line {tables.line_of('A', crossing)}")
     kept = edges[0] != edges[1]
-    keys, place = (edges[0] * nodes + edges[1])[kept].unique(return_inverse=True)
-    labels = None
-    if "edge_labels" in tables.files:
-        given = tables.table("edge_labels")
-        if len(given) != edges.size(1):
-            raise tables.corrupt("edge_labels", f"has {len(given)} lines for {edges.size(1)} lines of A")
-        numbers = given.unique(dim=0, return_inverse=True)[1][kept]
-        first = torch.full((len(keys),), len(place)).scatter_reduce(
-            0, place, torch.arange(len(place)), "amin", include_self=True
-        )
-        labels = numbers[first]
-    return torch.stack([keys // nodes, keys % nodes]), labels
+    keys = (edges[0] * nodes + edges[1])[kept]
+    if "edge_labels" not in tables.files:
+        keys = keys.unique()
+        return torch.stack([keys // nodes, keys % nodes]), None
+    given = tables.table("edge_labels")
+    if len(given) != edges.size(1):
+        raise tables.corrupt("edge_labels", f"has {len(given)} lines for {edges.size(1)} lines of A")
+    keys, place = keys.unique(return_inverse=True)
+    numbers = given.unique(dim=0, return_inverse=True)[1][kept]
+    first = torch.full((len(keys),), len(place)).scatter_reduce(
+        0, place, torch.arange(len(place)), "amin", include_self=True
+    )
+    return torch.stack([keys // nodes, keys % nodes]), numbers[first]
 
 
 def _read_features(tables: _Files, nodes: int, edges: Tensor) -> tuple[Tensor, str]:
@@ -174,15 +175,20 @@ def _read_features(tables: _Files, nodes: int, edges: Tensor) -> tuple[Tensor, s
         kinds.append("attributes")
     if "node_labels" in tables.files:
         labels = tables.rows("node_labels", nodes, integers=True)
-        parts += [_one_hot(tables, column) for column in labels.t()]
+        parts += [_one_hot_labels(tables, column) for column in labels.t()]
         kinds.append("labels")
     if parts:
         return torch.cat(parts, 1), " and ".join(kinds)
     degree = edges[0].bincount(minlength=nodes).clamp(max=_MAX_DEGREE)
-    return torch.nn.functional.one_hot(degree).float(), "degree"
+    return _one_hot(degree, int(degree.max()) + 1), "degree"
 
 
-def _one_hot(tables: _Files, labels: Tensor) -> Tensor:
+def _one_hot(numbers: Tensor, columns: int) -> Tensor:
+    """float32 ``[N, columns]``; torch's function makes it in int64 first."""
+    return torch.zeros(len(numbers), columns).scatter_(1, numbers[:, None], 1.0)
+
+
+def _one_hot_labels(tables: _Files, labels: Tensor) -> Tensor:
     low, high = (int(end) for end in labels.aminmax())
     if high - low < len(labels):
         labels = labels - low
@@ -193,4 +199,4 @@ def _one_hot(tables: _Files, labels: Tensor) -> Tensor:
         raise tables.corrupt(
             "node_labels", f"has {columns} labels, more than the {_MAX_LABELS} that are supported"
         )
-    return torch.nn.functional.one_hot(labels, columns).float()
+    return _one_hot(labels, columns)
