@@ -59,10 +59,10 @@ class SoftPoolRecord(NamedTuple):
     every scalar that depends on :math:`A` is ``[B, R]``, and ``link_norm`` is ``[R]``.
 
     ``s`` has the dtype of the logits and ``x`` that of the features. All other fields are float64 if an input is
-    float64, else float32. If the computation of a field is switched off, it is NaN (``entropy``, ``link``, ``link_sq``
-    and their sums) or ``None`` (``gram``). The fields from ``size`` to ``link`` are views of packed tensors, except the
-    squares ``adj_sq`` and ``link_sq``. In float32 these are inf for norms above 1.8e19 and 0 for norms below 2e-23;
-    the norms are not computed from them. The gradient of a norm is 0 where it is 0.
+    float64, else float32. A field whose computation is switched off (``gram``, ``entropy``, ``link``, ``link_sq`` and
+    their sums) is ``None``. The fields from ``size`` to ``link`` are views of packed tensors, except the squares
+    ``adj_sq`` and ``link_sq``. In float32 these are inf for norms above 1.8e19 and 0 for norms below 2e-23; the norms
+    are not computed from them. The gradient of a norm is 0 where it is 0.
     """
 
     s: Tensor  # [B, N, K], or [N, K]
@@ -71,8 +71,8 @@ class SoftPoolRecord(NamedTuple):
     gram: Tensor | None
     vectors: Tensor  # [B, 1 + R, K]: size, then the volume of each edge type
     scalars: Tensor  # [B, 2 + 4R]
-    total_entropy: Tensor  # []
-    link_norm: Tensor  # [], or [R] with several edge types
+    total_entropy: Tensor | None  # []
+    link_norm: Tensor | None  # [], or [R] with several edge types
     num_clusters: Tensor | None = None  # int64 [B]; None: K
 
     def _per_type(self, group: int) -> Tensor:
@@ -93,8 +93,8 @@ class SoftPoolRecord(NamedTuple):
         return self.scalars.select(-1, NUM_NODES)
 
     @property
-    def entropy(self) -> Tensor:
-        return self.scalars.select(-1, ENTROPY)
+    def entropy(self) -> Tensor | None:
+        return None if self.total_entropy is None else self.scalars.select(-1, ENTROPY)
 
     @property
     def cut_degree(self) -> Tensor:
@@ -113,12 +113,12 @@ class SoftPoolRecord(NamedTuple):
         return self._per_type(TOTAL_DEGREE)
 
     @property
-    def link(self) -> Tensor:
-        return self._per_type(LINK)
+    def link(self) -> Tensor | None:
+        return None if self.link_norm is None else self._per_type(LINK)
 
     @property
-    def link_sq(self) -> Tensor:
-        return self.link.square()
+    def link_sq(self) -> Tensor | None:
+        return None if self.link is None else self.link.square()
 
 
 class SparsePoolRecord(NamedTuple):
@@ -148,8 +148,8 @@ class SparsePoolRecord(NamedTuple):
     =================  =====================================================  ===========================
 
     ``x`` has the dtype of the features, ``adj`` that of :func:`hierpool.sparse_pool`. All others are float64 if an
-    input is float64, else float32. If the computation of a field is switched off, it is NaN (``entropy``, ``link`` and
-    their sums) or ``None`` (``gram``). The gradient of a norm is 0 where it is 0.
+    input is float64, else float32. A field whose computation is switched off (``gram``, ``entropy``, ``link`` and their
+    sums) is ``None``. The gradient of a norm is 0 where it is 0.
     """
 
     s: Assignment
@@ -159,14 +159,14 @@ class SparsePoolRecord(NamedTuple):
     size: Tensor  # [K]
     volume: Tensor  # [K]
     num_nodes: Tensor  # [B]
-    entropy: Tensor
+    entropy: Tensor | None
     trace: Tensor
     cut_degree: Tensor
     adj_norm: Tensor
     total_degree: Tensor
-    link: Tensor
-    link_norm: Tensor  # []
-    total_entropy: Tensor  # []
+    link: Tensor | None
+    link_norm: Tensor | None  # []
+    total_entropy: Tensor | None  # []
 
     @property
     def num_clusters(self) -> Tensor:
@@ -178,8 +178,8 @@ class SparsePoolRecord(NamedTuple):
         return self.adj_norm.square()
 
     @property
-    def link_sq(self) -> Tensor:
-        return self.link.square()
+    def link_sq(self) -> Tensor | None:
+        return None if self.link is None else self.link.square()
 
 
 torch.serialization.add_safe_globals([SoftPoolRecord, SparsePoolRecord])  # for torch.load

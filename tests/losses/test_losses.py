@@ -140,10 +140,15 @@ def test_bad_choices_are_named() -> None:
         losses.entropy_loss(record, normalize="numel")
 
 
-def test_a_link_loss_that_was_not_computed_is_nan() -> None:
+@pytest.mark.parametrize("reduction", losses.links.REDUCTIONS)
+def test_losses_of_fields_that_were_not_computed_are_errors(reduction: str) -> None:
     x, adj, logits, mask = make_batch()
-    record = soft_pool(x, adj, logits, mask=mask, link_loss=None)
-    assert all(loss.isnan() for loss in link_losses(record))
+    record = soft_pool(x, adj, logits, mask=mask, link_loss=None, entropy=False)
+    asked = 'record must have link(_norm)?, got None; call soft_pool with link_loss="frobenius"'
+    with pytest.raises(ValueError, match=asked):
+        losses.link_pred_loss(record, reduction=reduction)
+    with pytest.raises(ValueError, match="got None; call soft_pool with entropy=True"):
+        losses.entropy_loss(record, reduction=reduction)
 
 
 def written_out(batch: tuple[Tensor, Tensor, Tensor, Tensor]) -> dict[str, Tensor]:

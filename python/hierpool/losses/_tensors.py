@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,15 @@ BATCH_REDUCTIONS = ("mean", "sum")
 def check_choice(argument: str, given: str | None, choices: tuple[str | None, ...]) -> None:
     if given not in choices:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {given!r}")
+
+
+def computed(record: Record, field: str, option: str) -> Any:
+    """A field that is there if the record was made with an option."""
+    value = getattr(record, field)
+    if value is None:
+        how = "sparse_soft_pool" if isinstance(record, SparsePoolRecord) else "soft_pool"
+        raise ValueError(f"record must have {field}, got None; call {how} with {option}")
+    return value
 
 
 def padded(record: Record) -> tuple[int, int | Tensor]:
@@ -84,6 +95,6 @@ def divide(numerator: Tensor, denominator: Tensor) -> Tensor:
 
 
 def root(square: Tensor) -> Tensor:
-    """Square root with gradient 0 at 0. NaN, of a loss that was not computed, stays NaN."""
+    """Square root with gradient 0 at 0."""
     zero = square == 0
     return torch.where(zero, 0, torch.where(zero, 1, square).sqrt())

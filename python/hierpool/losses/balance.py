@@ -12,6 +12,7 @@ from hierpool.losses._tensors import (
     Record,
     at_clusters,
     cluster_count,
+    computed,
     divide,
     over_clusters,
     over_graphs,
@@ -156,10 +157,7 @@ def _equal_clusters(record: SoftPoolRecord, gram: Tensor) -> Tensor:
 
 def _gram(record: Record) -> Any:
     """:math:`S^T S`, a tensor or a graph."""
-    if record.gram is None:
-        how = "sparse_soft_pool" if isinstance(record, SparsePoolRecord) else "soft_pool"
-        raise ValueError(f"record must have gram, got None; call {how} with gram=True")
-    return record.gram
+    return computed(record, "gram", "gram=True")
 
 
 def _gram_diagonal(record: Record) -> Tensor:

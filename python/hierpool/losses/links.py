@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from hierpool.losses._tensors import Record, check_choice, divide, over, padded
+from hierpool.losses._tensors import Record, check_choice, computed, divide, over, padded
 
 REDUCTIONS = ("global", "mean_graph")
 
@@ -53,7 +53,7 @@ def link_pred_loss(record: Record, *, reduction: str = "global", normalize: str 
         0-d tensor of the record's accumulation dtype. With several edge types, the sum over them.
 
     Raises:
-        ValueError: ``reduction`` or ``normalize`` is unknown.
+        ValueError: ``reduction`` or ``normalize`` is unknown, or the record was made without the link loss.
 
     The gradient is 0 where the norm is 0.
     """
@@ -61,11 +61,12 @@ def link_pred_loss(record: Record, *, reduction: str = "global", normalize: str 
     check_choice("normalize", normalize, (None, "numel", "valid"))
     graphs, nodes = padded(record)
     if reduction == "global":
-        loss = record.link_norm.sum()  # over edge types
+        loss = _link(record, "link_norm").sum()  # over edge types
         if normalize == "numel":
             return over(loss, graphs * nodes * nodes)
         return loss if normalize is None else divide(loss, record.num_nodes.square().sum())
-    norms = record.link if record.link.dim() == 1 else record.link.sum(1)  # [B]
+    norms = _link(record, "link")
+    norms = norms if norms.dim() == 1 else norms.sum(1)  # [B]
     if normalize == "numel":
         norms = over(norms, nodes * nodes)
     elif normalize == "valid":
@@ -91,15 +92,21 @@ def entropy_loss(record: Record, *, reduction: str = "global", normalize: str | 
         0-d tensor of the record's accumulation dtype, in nats.
 
     Raises:
-        ValueError: ``reduction`` or ``normalize`` is unknown.
+        ValueError: ``reduction`` or ``normalize`` is unknown, or the record was made without entropies.
     """
     check_choice("reduction", reduction, REDUCTIONS)
     check_choice("normalize", normalize, (None, "padded", "valid"))
     graphs, nodes = padded(record)
+    total: Tensor = computed(record, "total_entropy", "entropy=True")
     if reduction == "global":
         if normalize == "valid":
-            return divide(record.total_entropy, record.num_nodes.sum())
-        return record.total_entropy if normalize is None else over(record.total_entropy, graphs * nodes)
+            return divide(total, record.num_nodes.sum())
+        return total if normalize is None else over(total, graphs * nodes)
     if normalize == "valid":
-        return over(divide(record.entropy, record.num_nodes).sum(), graphs)
-    return over(record.total_entropy, graphs * (1 if normalize is None else nodes))
+        return over(divide(computed(record, "entropy", "entropy=True"), record.num_nodes).sum(), graphs)
+    return over(total, graphs * (1 if normalize is None else nodes))
+
+
+def _link(record: Record, field: str) -> Tensor:
+    found: Tensor = computed(record, field, 'link_loss="frobenius"')
+    return found

@@ -301,15 +301,15 @@ def soft_pool(
     if isinstance(adj, ShardedGraph):
         _checks.check_absent(mask=mask, num_nodes=num_nodes)
         fields, counts = sharded_fields(x, adj, s, **options)
-        s, x, adj_pooled, products, vectors, scalars, total_entropy, link_norm = fields
-        found = products if products.numel() else None
-        return SoftPoolRecord(s, x, adj_pooled, found, vectors, scalars, total_entropy, link_norm, counts)
-    call = pooling_call(x, adj, s, mask, num_nodes, **options)
-    s, x, adj_pooled, products, vectors, scalars, total_entropy, link_norm = OPERATOR(call)
+    else:
+        call = pooling_call(x, adj, s, mask, num_nodes, **options)
+        fields, counts = OPERATOR(call), call.num_clusters
+    s, x, adj_pooled, products, vectors, scalars, total_entropy, link_norm = fields
     s = adj.in_callers_order(s) if isinstance(adj, RaggedGraph) else s
-    gram_pooled = products if call.options.gram else None
-    sums = vectors, scalars, total_entropy, link_norm
-    return SoftPoolRecord(s, x, adj_pooled, gram_pooled, *sums, call.num_clusters)
+    link = link_loss is not None
+    found = products if gram or (link and gram is None) else None
+    totals = total_entropy if entropy else None, link_norm if link else None
+    return SoftPoolRecord(s, x, adj_pooled, found, vectors, scalars, *totals, counts)
 
 
 def pool_fields(

@@ -74,21 +74,22 @@ def sparse_soft_pool(
     sums = _sums(graph, assignment, weight, adj, products if link else None, entropy)
     size, volume = _sums_of_clusters(graph, assignment, weight, backend)
     link_sq = sums.link_sq
-    totals = root(link_sq), root(link_sq.sum()), sums.entropy.sum()
-    fields = [t.to(acc) for t in (size, volume, *sums[:-1], *totals)]
+    norms = (None, None) if link_sq is None else (root(link_sq), root(link_sq.sum()))
+    total = None if sums.entropy is None else sums.entropy.sum()
+    fields = [None if t is None else t.to(acc) for t in (size, volume, *sums[:-1], *norms, total)]
     return SparsePoolRecord._make([assignment, pooled, adj, products, *fields])
 
 
 class _Sums(NamedTuple):
-    """Sums over each graph in float64, ``[B]``."""
+    """Sums over each graph in float64, ``[B]``; ``None``: not computed."""
 
     num_nodes: Tensor
-    entropy: Tensor
+    entropy: Tensor | None
     trace: Tensor
     cut_degree: Tensor
     adj_norm: Tensor
     total_degree: Tensor
-    link_sq: Tensor
+    link_sq: Tensor | None
 
 
 def _sums(
@@ -103,17 +104,16 @@ def _sums(
     entries, nodes = assignment.rowptr.long()[graph.ptr], graph.ptr
     weight = weight.double()
     num_nodes = nodes.diff().double()
-    missing = torch.full_like(num_nodes, torch.nan)
     degree = _degrees(graph)
     total = sum_of_ranges(degree, nodes)
     cut = sum_of_ranges(weight.square() * degree[assignment.row.long()], entries)
     squares = _squares(graph)
     trace = sum_of_ranges(diagonal_of(adj.rowptr, adj.col, adj.value).double(), adj.ptr)
-    found = missing
+    found = None
     if entropy:
         positive = weight > 0
         found = -sum_of_ranges(weight * torch.where(positive, weight, 1).log(), entries)
-    link_sq = missing if gram is None else (squares - 2 * trace + _squares(gram)).clamp(min=0)
+    link_sq = None if gram is None else (squares - 2 * trace + _squares(gram)).clamp(min=0)
     return _Sums(num_nodes, found, trace, cut, root(squares), total, link_sq)
 
 
