@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hierpool.cli.main import COMMANDS, command_parser
 from hierpool.cli.options import make_config
-from hierpool.nn import POOLERS, SelectOutput, get_pooler
+from hierpool.nn import HARD_POOLERS, POOLERS, SelectOutput, get_pooler
 from hierpool.training import TrainConfig
 from tests.support.poolers import F, K, forms, make_batch, scalar
 from tests.support.tgp import import_tgp
@@ -117,13 +117,11 @@ def test_the_pages_on_large_graphs_and_of_the_site_run(capsys: pytest.CaptureFix
 
 @pytest.fixture
 def map_equation(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    monkeypatch.delitem(POOLERS, "map", raising=False)
-    before = dict(POOLERS)
+    for registry, name in ((POOLERS, "map"), (HARD_POOLERS, "alike")):
+        monkeypatch.setitem(registry, name, None)  # to be removed at the end
     names = run_snippets("add-a-pooler.md")
-    assert capsys.readouterr().out == "1.00\n"
-    yield names["MapEquationPool"]
-    POOLERS.clear()
-    POOLERS.update(before)
+    assert capsys.readouterr().out == "1.00\n[4, 4] [2, 12]\n"
+    return names["MapEquationPool"]
 
 
 def codelength(adj: Tensor, cluster: list[int]) -> float:

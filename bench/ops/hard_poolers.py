@@ -115,7 +115,7 @@ def _trained(call: Callable[[], tuple[Tensor, ...]], leaves: list[Tensor]) -> St
 
 def contraction(given: Given, alone: bool = False) -> tuple[Step | None, Step]:
     """Pairs of nodes become clusters: the sums of the weights between these, without self-loops."""
-    assignment = Assignment._from_heads(match(given.graph), given.graph, of_pairs=True)
+    assignment = Assignment.from_matching(match(given.graph), given.graph)
     cluster = assignment.clusters().cluster.long()
 
     def ours() -> tuple[Tensor, ...]:

@@ -82,7 +82,8 @@ def hard_poolers() -> Iterator[str]:
     yield from ("| name | class | supernodes | source |", "|---|---|---|---|")
     for name, kind in sorted(HARD_POOLERS.items(), key=lambda item: item[1].__name__):
         if kind.__module__.startswith("hierpool."):
-            summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ").replace("``", "`")
+            summary = (inspect.getdoc(kind) or "").split("\n\n")[0].replace("\n", " ")
+            summary = re.sub(r":\w+:(?=`)", "", summary.replace("``", "`"))
             yield f"| `{name}` | `{kind.__name__}` | {summary.rstrip('.')} | {source_of(kind)} |"
 
 

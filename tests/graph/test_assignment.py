@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from hierpool import Assignment, RaggedGraph, backends
+from hierpool.selection import components, match, mis
+from tests.selection.graphs import drawn_batch
 
 f64 = torch.float64
 PTR = torch.tensor([0, 3, 3, 7])  # the second graph has no nodes
@@ -116,6 +118,50 @@ def test_from_kept(interleaved: bool) -> None:
 
 
 @over
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weighted"])
+def test_from_heads_and_matching(interleaved: bool, weighted: bool) -> None:
+    graph = graph_of(interleaved)
+    weight = torch.arange(1.0, 8, dtype=f64, requires_grad=True) if weighted else None
+    a, b, c, d, e, f, g = torch.argsort(
+        graph.batch, stable=True
+    ).tolist()  # three of graph 0, four of graph 2
+    head, mate = torch.empty(7, dtype=torch.int32), torch.empty(7, dtype=torch.int64)
+    head[[a, b, c, d, e, f, g]] = torch.tensor([c, b, c, g, e, e, g], dtype=torch.int32)
+    mate[[a, b, c, d, e, f, g]] = torch.tensor([c, -1, a, g, e, -1, d])  # e has itself
+    by_heads, by_pairs = (
+        Assignment.from_heads(head, graph, weight),
+        Assignment.from_matching(mate, graph, weight),
+    )
+    for s, cluster_ptr, clusters in (
+        (by_heads, [0, 2, 2, 4], [1, 0, 1, 3, 2, 2, 3]),
+        (by_pairs, [0, 2, 2, 5], [0, 1, 0, 2, 3, 4, 2]),
+    ):
+        assert_well_formed(s, graph)
+        assert s.is_hard
+        assert s.cluster_ptr.tolist() == cluster_ptr
+        nodes = zip((a, b, c, d, e, f, g), clusters, strict=True)
+        expected = dense_of([(i, k, i + 1 if weighted else 1) for i, k in nodes], cluster_ptr[-1])
+        assert torch.equal(s.to_dense().double(), expected)
+        if weight is not None:
+            (grad,) = torch.autograd.grad((s.to_dense() * expected).sum(), weight)
+            assert torch.equal(grad, weight)
+
+
+def test_selections_are_assignments() -> None:
+    graph, _ = drawn_batch(0)
+    assert_equal(
+        Assignment.from_matching(match(graph), graph), Assignment._from_heads(match(graph), graph, True)
+    )
+    for head in (mis(graph), components(graph)):
+        assert_equal(Assignment.from_heads(head, graph), Assignment._from_heads(head, graph))
+
+
+def assert_equal(one: Assignment, other: Assignment) -> None:
+    assert torch.equal(one.to_dense(), other.to_dense())
+    assert torch.equal(one.cluster_ptr, other.cluster_ptr)
+
+
+@over
 def test_from_coo(interleaved: bool) -> None:
     graph = graph_of(interleaved)
     other = graph.batch == 2
@@ -187,6 +233,8 @@ def test_nothing() -> None:
         made = [
             Assignment.from_clusters(none, ptr),
             Assignment.from_kept(none, ptr),
+            Assignment.from_heads(none, ptr),
+            Assignment.from_matching(none, ptr),
             Assignment.from_coo(none, none, ptr),
             Assignment.from_dense(torch.zeros(0, 0), ptr),
         ]
@@ -226,6 +274,14 @@ BAD = [
     (lambda: Assignment.from_kept(ints([7]), PTR), ValueError, r"index\[0\] is 7, but there are 7 nodes"),
     (lambda: Assignment.from_kept(ints([1, 1]), PTR), ValueError, "index must have different nodes, got 2, of which 1"),
     (lambda: Assignment.from_kept(ints([1]), PTR, torch.ones(2)), ValueError, r"weight must have shape \[1\] like"),
+    (lambda: Assignment.from_heads(ints([0] * 6), PTR), ValueError, r"head must have shape \[N\] = \[7\]"),
+    (lambda: Assignment.from_heads(ints([0, 0, 0, 3, 3, 3, -1]), PTR), ValueError, r"head\[6\] is -1, but there are 7"),
+    (lambda: Assignment.from_heads(ints([0, 0, 0, 0, 4, 5, 6]), PTR), ValueError, r"head\[3\] is 0, of another"),
+    (lambda: Assignment.from_heads(ints([0, 2, 0, 3, 4, 5, 6]), PTR), ValueError, r"head\[1\] is 2 and head\[2\] is 0"),
+    (lambda: Assignment.from_heads(ints([0] * 3 + [3] * 4), PTR, torch.ones(3)), ValueError, r"\[7\] like the nodes"),
+    (lambda: Assignment.from_matching(ints([-2] * 7), PTR), ValueError, r"mate\[0\] is -2, but there are 7 nodes"),
+    (lambda: Assignment.from_matching(ints([-1, -1, 3, 2, -1, -1, -1]), PTR), ValueError, "mate.2. is 3, of another"),
+    (lambda: Assignment.from_matching(ints([1, 2, 0, -1, -1, -1, -1]), PTR), ValueError, "mate.1. is 2"),
     (lambda: Assignment.from_coo(ints([1, 1]), ints([0, 0]), PTR), ValueError, "got one of node 1 twice"),
     (lambda: Assignment.from_coo(ints([1]), ints([0, 0]), PTR), ValueError, "cluster must have shape"),
     (lambda: Assignment.from_coo(ints([1]), ints([-1]), PTR), ValueError, "cluster has -1 in graph 0"),

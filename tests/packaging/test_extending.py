@@ -13,6 +13,7 @@ import pytest
 
 from tests.support.wheels import ROOT, build_wheel, compiler_in, copy_sources
 
+NN = "python/hierpool/nn"
 FILE = re.compile(r"^(?:#|//) (\S+)\n")
 
 
@@ -25,17 +26,20 @@ def files_of(page: str) -> dict[str, str]:
     return dict(named)
 
 
-def pooler_of(page: str) -> dict[str, str]:
-    """The file of the pooler on a page, and its export."""
+def poolers_of(page: str) -> dict[str, str]:
+    """The files of the two poolers on a page, and their exports."""
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")
-    (block,) = (found for found in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "class " in found)
-    (name,) = re.findall(r"class (\w+)\(SoftPooling", block)
-    folder = "python/hierpool/nn"
+    blocks = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    soft, hard = (re.split(r"\n\n\n(?=\w+ = )", found)[0] for found in blocks if "class " in found)
     return {
-        f"{folder}/map_equation.py": block.replace(
+        f"{NN}/map_equation.py": soft.replace(
             "from hierpool.nn import", "from hierpool.nn.soft_pooling import"
         ),
-        f"{folder}/__init__.py": f"from hierpool.nn.map_equation import {name}  # noqa: E402, F401\n",
+        f"{NN}/alike.py": hard.replace("from hierpool.nn import", "from hierpool.nn.hard_pooling import"),
+        f"{NN}/__init__.py": (
+            "from hierpool.nn.alike import AlikePool  # noqa: E402, F401\n"
+            "from hierpool.nn.map_equation import MapEquationPool  # noqa: E402, F401\n"
+        ),
     }
 
 
@@ -43,7 +47,7 @@ def pooler_of(page: str) -> dict[str, str]:
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources and tests with the operator and the pooler of the documentation."""
     folder = copy_sources(tmp_path_factory.mktemp("tree"), "tests")
-    for path, text in (files_of("add-an-operator.md") | pooler_of("add-a-pooler.md")).items():
+    for path, text in (files_of("add-an-operator.md") | poolers_of("add-a-pooler.md")).items():
         there = folder / path
         before = there.read_text(encoding="utf-8") + "\n\n" if there.exists() else ""
         there.write_text(before + text, encoding="utf-8")
@@ -83,6 +87,9 @@ def test_an_operator_on_triton_kernels(tree: Path) -> None:
     assert passed(output) > 10
 
 
-def test_a_pooler_of_one_file(tree: Path) -> None:
-    output = run(tree, "tests/nn/test_poolers.py", "-k", "map", path=tree / "python")
-    assert passed(output) > 5
+@pytest.mark.parametrize(
+    ("tests", "name"), [("tests/nn/test_poolers.py", "map"), ("tests/nn/test_hard_poolers.py", "alike")]
+)
+def test_a_pooler_of_one_file(tests: str, name: str, tree: Path) -> None:
+    output = run(tree, tests, "-k", name, path=tree / "python")
+    assert passed(output) > 3

@@ -99,14 +99,54 @@ class Assignment:
         return cls._of_assigned(found, weight, rows, False)
 
     @classmethod
-    def _from_heads(cls, head: Tensor, graph: RaggedGraph, of_pairs: bool = False) -> Assignment:
-        """Clusters of the nodes that have one head, a node of the cluster.
+    def from_heads(
+        cls, head: Tensor, graph: RaggedGraph | Tensor, weight: Tensor | None = None
+    ) -> Assignment:
+        """Clusters that are named by one of their nodes, as of :func:`hierpool.selection.mis` or ``components``.
 
-        They are in the order of their heads. With ``of_pairs``, ``head`` has the other node of the pair of each node,
-        or -1 for nodes without one, which are clusters of their own.
+        Args:
+            head: the node that names the cluster of each node, int64 or int32 ``[N]``: a node of the same graph that
+                is its own head. Clusters are in the order of their heads.
+            graph: the batch of graphs, or the first node of each graph, ``[B + 1]``.
+            weight: of each node, floating ``[N]``; ``None``: 1.
+
+        Raises:
+            TypeError: an argument has the wrong type or dtype.
+            ValueError: a shape, device or value is invalid; the message names the argument.
         """
-        found = normally(_backend(head.device).by_heads, head, graph.ptr, graph.order, of_pairs)
-        return cls._of_assigned(found, None, pairs.rows_of(graph), False)
+        rows = pairs.rows_of(graph)
+        return cls._of_heads(pairs.check_heads(head, rows), rows, weight)
+
+    @classmethod
+    def from_matching(
+        cls, mate: Tensor, graph: RaggedGraph | Tensor, weight: Tensor | None = None
+    ) -> Assignment:
+        """Pairs of nodes, as of :func:`hierpool.selection.match`; nodes without a mate are clusters of their own.
+
+        Args:
+            mate: the other node of the pair of each node, int64 or int32 ``[N]``, of the same graph; -1, or the node
+                itself: it has none. Clusters are in the order of the smaller node of each pair.
+            graph, weight: see :meth:`from_heads`.
+
+        Raises:
+            TypeError, ValueError: see :meth:`from_heads`.
+        """
+        rows = pairs.rows_of(graph)
+        return cls._of_heads(pairs.check_mates(mate, rows), rows, weight, of_pairs=True)
+
+    @classmethod
+    def _of_heads(
+        cls, head: Tensor, rows: pairs.Rows, weight: Tensor | None, of_pairs: bool = False
+    ) -> Assignment:
+        weight = pairs.check_weights("weight", weight, rows.num_nodes, "the nodes", head)
+        found = normally(_backend(head.device).by_heads, head, rows.ptr, rows.order, of_pairs)
+        weight = weight if weight is None or rows.order is None else weight[rows.order]
+        return cls._of_assigned(found, weight, rows, False)
+
+    @classmethod
+    def _from_heads(cls, head: Tensor, graph: RaggedGraph, of_pairs: bool = False) -> Assignment:
+        """:meth:`from_heads`, or :meth:`from_matching`, of a selection of our own, without checks."""
+        return cls._of_heads(head, pairs.rows_of(graph), None, of_pairs)
 
     @classmethod
     def from_kept(
@@ -253,11 +293,7 @@ class Assignment:
         total: int,
     ) -> Assignment:
         """Pairs of rows and clusters of the batch, in any order."""
-        keys, by_key = torch.sort(node * total + cluster, stable=True)
-        if keys.numel() and bool((keys.diff() == 0).any()):
-            at = int((keys.diff() == 0).int().argmax())
-            given = int(node[by_key[at]]) if rows.order is None else int(rows.order[node[by_key[at]]])
-            raise ValueError(f"node and cluster must be different pairs, got one of node {given} twice")
+        keys, by_key = pairs.sorted_pairs(node, cluster, rows, total)
         n, m = rows.num_nodes, keys.numel()
         dtype = index_dtype(max(n, total), m)
         nodes = torch.arange(n + 1, device=keys.device)

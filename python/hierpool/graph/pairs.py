@@ -141,6 +141,61 @@ def clusters_error(cluster: Tensor, rows: Rows, counts: Tensor | None) -> ValueE
     return _excess(int(counts.sum()), rows)
 
 
+def check_heads(value: Any, rows: Rows) -> Tensor:
+    """The head of each node, int64 ``[N]``."""
+    head = check_numbers("head", value, "[N]", rows.num_nodes, rows)
+    _check_same_graph("head", check_range("head", head, rows.num_nodes, "nodes"), rows)
+    wrong = head[head] != head
+    if bool(wrong.any()):
+        at = int(wrong.int().argmax())
+        node = int(head[at])
+        raise ValueError(
+            f"head must have nodes that are their own heads, but head[{at}] is {node} and head[{node}] is"
+            f" {int(head[node])}"
+        )
+    return head
+
+
+def check_mates(value: Any, rows: Rows) -> Tensor:
+    """The other node of the pair of each node, or -1, int64 ``[N]``."""
+    mate = check_numbers("mate", value, "[N]", rows.num_nodes, rows)
+    node = torch.arange(rows.num_nodes, device=mate.device)
+    other = check_range("mate", torch.where(mate == -1, node, mate), rows.num_nodes, "nodes")
+    _check_same_graph("mate", other, rows)
+    wrong = other[other] != node
+    if bool(wrong.any()):
+        at = int(wrong.int().argmax())
+        node_of = int(mate[at])
+        raise ValueError(
+            f"mate must have each pair twice, but mate[{at}] is {node_of} and mate[{node_of}] is {int(mate[node_of])}"
+        )
+    return mate
+
+
+def _check_same_graph(name: str, other: Tensor, rows: Rows) -> None:
+    """``other``: a node of the graph of each of the caller's nodes."""
+    of_node = rows.graph_of_node
+    if rows.order is not None:
+        of_node = torch.empty_like(of_node).index_copy_(0, rows.order, of_node)
+    wrong = of_node[other] != of_node
+    if bool(wrong.any()):
+        at = int(wrong.int().argmax())
+        raise ValueError(
+            f"{name} must be a node of the same graph, but {name}[{at}] is {int(other[at])}, of another"
+        )
+
+
+def sorted_pairs(node: Tensor, cluster: Tensor, rows: Rows, total: int) -> tuple[Tensor, Tensor]:
+    """The numbers ``node * total + cluster`` of pairs, ascending, and the pair of each."""
+    keys, by_key = torch.sort(node * total + cluster, stable=True)
+    same = keys.diff() == 0
+    if bool(same.any()):
+        row = node[by_key[int(same.int().argmax())]]
+        given = int(row if rows.order is None else rows.order[row])
+        raise ValueError(f"node and cluster must be different pairs, got one of node {given} twice")
+    return keys, by_key
+
+
 def kept_error(index: Tensor, num_nodes: int) -> ValueError:
     """The exception for bad numbers of kept nodes."""
     try:

@@ -11,7 +11,7 @@ from hierpool.nn.dmon import DMoNPool
 from hierpool.nn.dmon_pooling import DMoNPooling
 from hierpool.nn.edge_pooling import EdgePool
 from hierpool.nn.gtv_conv import GTVConv
-from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling, HardPoolingOutput
+from hierpool.nn.hard_pooling import HARD_POOLERS, HardPooling, HardPoolingOutput, Selected
 from hierpool.nn.hosc import HOSCPool
 from hierpool.nn.just_balance import JustBalancePool
 from hierpool.nn.masking import select_valid
@@ -61,6 +61,7 @@ __all__ = [
     "SAGPool",
     "ScorePooling",
     "SelectOutput",
+    "Selected",
     "SlotBatchNorm",
     "SoftPooling",
     "TopKPool",

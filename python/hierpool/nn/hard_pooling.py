@@ -34,12 +34,19 @@ HARD_POOLERS: dict[str, type[HardPooling]] = {}
 
 
 class Selected(NamedTuple):
-    """What :meth:`HardPooling.select` returns."""
+    """What :meth:`HardPooling.select` returns.
+
+    Attributes:
+        assignment: at most one supernode for each node.
+        score: what was selected by, of each node ``[N]`` or of each entry of the graph ``[E]``; ``None``: nothing.
+        loss: auxiliary losses by name.
+        of_graph: another graph to pool, and by what.
+    """
 
     assignment: Assignment
-    score: Tensor | None = None  # of each node, [N], or of each entry of the graph, [E]
-    loss: dict[str, Tensor] | None = None  # auxiliary losses by name
-    of_graph: tuple[RaggedGraph, Assignment] | None = None  # another graph to pool, and by what
+    score: Tensor | None = None
+    loss: dict[str, Tensor] | None = None
+    of_graph: tuple[RaggedGraph, Assignment] | None = None
 
 
 @dataclass
