@@ -20,7 +20,7 @@ def components(graph: RaggedGraph, usable: Tensor | None = None, *, backend: str
 
     Returns:
         int64 ``[N]``, in the caller's order of nodes: for each node, the node of its component that is first in the
-        matrix.
+        matrix. :meth:`hierpool.Assignment.from_heads` makes an assignment of it.
 
     Raises:
         TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, or ``usable`` is not a bool tensor.

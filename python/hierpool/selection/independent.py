@@ -33,6 +33,7 @@ def mis(
 
     Returns:
         int64 ``[N]``: the member of the set that each node belongs to, itself for members. In the caller's order.
+        :meth:`hierpool.Assignment.from_heads` makes an assignment of it.
 
     Raises:
         TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, ``priority`` is not a real tensor, or ``hops`` or

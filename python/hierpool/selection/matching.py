@@ -39,7 +39,7 @@ def match(
 
     Returns:
         int64 ``[N]``: the node that each node is matched with; -1 for nodes without a match. In the caller's order of
-        nodes.
+        nodes. :meth:`hierpool.Assignment.from_matching` makes an assignment of it.
 
     Raises:
         TypeError: ``graph`` is not a :class:`hierpool.RaggedGraph`, ``score`` is not a real tensor, ``loops`` is no
